@@ -5,6 +5,7 @@
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
+# make sshd   fetch OpenSSH's server, to which some tests log in, where the machine has none (Debian and its kin; nothing is installed)
 # make oidc   fetch a real identity provider, which some tests log in at (needs npm, and node 20 or newer)
 # make agent-clients fetch Claude Code, Codex and MCP's own checkers, which some tests try on the server for agents (needs npm)
 # make openapi fetch GitHub's description of its answers, which some tests hold their server against (needs npm)
@@ -24,7 +25,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo tour test check setup clean-demo cosign oidc openapi agent-clients emulator vllm fuzz github-proof
+.PHONY: demo tour test check setup clean-demo cosign sshd oidc openapi agent-clients emulator vllm fuzz github-proof
 
 setup: $(INSTALLED)
 
@@ -68,6 +69,9 @@ $(VENV)/.tests: $(INSTALLED)
 
 cosign:
 	@tests/foreign/get_cosign.sh .cache/cosign
+
+sshd:
+	@tests/get_sshd.sh .cache/sshd
 
 openapi: setup
 	@PYTHON=$(BIN)/python tests/forges/get_openapi.sh .cache/github-openapi

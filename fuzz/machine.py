@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import cache
+
+from pydantic import ValidationError
 
 from fuzz.examples import example
 from fuzz.target import BETWEEN, Target, parts, scratch
 from modelsmith.artifacts import gguf_header, kinds, seal
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.fleet import folder as fleet
+from modelsmith.fleet.remote import files, wire
+from modelsmith.fleet.remote.facts import HostFacts
 from modelsmith.forges import pre_receive, reader, refusal
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InvalidInput
@@ -169,11 +174,11 @@ def read_worker(data: bytes) -> object:
     (folder / job.ADAPTER_FOLDER).mkdir(parents=True, exist_ok=True)
     for name, content in (
         (fleet.HEARTBEAT_FILE, beats), (fleet.RESULT_FILE, result), (fleet.ERROR_FILE, error),
-        (checkpoints.COMPLETE, complete),
+        (fleet.COMPLETE, complete),
     ):  # fmt: skip
         (folder / name).write_bytes(content)
     intact = checkpoints.is_intact(folder)
-    finished = supervisor._finished(folder, "sha256:" + "5a" * 32)
+    finished = job.finished(folder, "sha256:" + "5a" * 32)
     lines, _ = fleet.lines_since(folder / fleet.HEARTBEAT_FILE, 0)
     return job.heartbeats(lines), finished, fleet.is_whole(folder), supervisor._failure(1, folder), intact
 
@@ -195,6 +200,40 @@ def row_seeds() -> list[bytes]:
     return [canonical_json(example(kind)) + b"\n" for kind in rows.ROW_OF.values()]
 
 
+def read_host(data: bytes) -> object:
+    """What a host says over a connection, and the names in it."""
+    path, job_folder, said = scratch() / "said", scratch() / "job", []
+    path.write_bytes(data)
+    with path.open("rb") as file, suppress(wire.Closed):
+        channel = wire.Channel(file.fileno(), -1)
+        channel.find_greeting(1.0)
+        while (one := channel.receive(1.0)) is not None:
+            said.append(one)
+    for frame, body in said:
+        with suppress(files.OddPlaceError):
+            place = files.place_of(job_folder, frame.name)
+            assert place.resolve().is_relative_to(job_folder.resolve())
+        for kind in (wire.Listed, HostFacts):
+            with suppress(ValidationError):
+                kind.model_validate_json(body)
+    return said
+
+
+def host_seeds() -> list[bytes]:
+    listing = canonical_json(wire.Listed(files={"adapter/adapter_config.json": sha256(b"")}))
+    facts = canonical_json(example(HostFacts))
+    frames = [
+        (wire.Frame(kind="hello", name="1.0", number=1), b""),
+        (wire.Frame(kind="ready", body=len(listing)), listing),
+        (wire.Frame(kind="facts", body=len(facts)), facts),
+        (wire.Frame(kind="kept", name="checkpoint-4", body=len(listing)), listing),
+        (wire.Frame(kind="lines", number=0, body=3), b"{}\n"),
+        (wire.Frame(kind="ended", number=-9), b""),
+    ]
+    said = [frame.model_dump_json(exclude_defaults=True).encode() + b"\n" + body for frame, body in frames]
+    return [b"Welcome\n" + wire.GREETING + b"".join(said)]
+
+
 TARGETS = (
     Target("listing", read_listing, listing_seeds),
     Target("adapter-config", read_adapter_config, lambda: [b'{"target_modules":["q","k"],"r":2}']),
@@ -207,4 +246,5 @@ TARGETS = (
     Target("run", read_run, run_seeds),
     Target("worker", read_worker, worker_seeds),
     Target("training-rows", read_training_rows, row_seeds),
+    Target("host", read_host, host_seeds),
 )

@@ -27,8 +27,10 @@ from pathlib import Path
 from threading import Lock
 from typing import NoReturn
 
+from modelsmith.fleet.doors import DOORS_WORD, doors_folder
 from modelsmith.fleet.executor import Beats
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
+from modelsmith.fleet.hosts import Model
 
 
 class WarmCommands:
@@ -71,7 +73,7 @@ def serve() -> None:
     from modelsmith.training.worker import load
 
     load("sft")
-    modelsmith.loop.training.executor_on = lambda hosts, module, *places: ForkingExecutor(module, *places)
+    modelsmith.loop.training.executor_on = forking_executor
     import_everything()
     for line in sys.stdin:
         asked = json.loads(line)
@@ -122,6 +124,11 @@ def import_everything() -> None:
         models += model.__subclasses__()
     gc.collect()
     gc.freeze()
+
+
+def forking_executor(home: Path, hosts: object, module: str, models: Sequence[Model], said: object) -> ForkingExecutor:
+    """Stands in for `fleet.hosts.executor_on` on this machine."""
+    return ForkingExecutor(module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home))
 
 
 class ForkingExecutor:

@@ -25,6 +25,8 @@ from modelsmith.schema.base import Frozen
 
 FOLDER: Final = "doors"
 """In ``MODELSMITH_HOME``."""
+DOORS_WORD: Final = "--doors"
+"""Among a worker's arguments, before that folder."""
 EVERY: Final = 0.25
 """Seconds between two signs of a door."""
 ALIVE: Final = 10.0

@@ -19,6 +19,14 @@ from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure
 
 
+class HostLostError(Exception):
+    """A host cannot be reached, or not any more. What was fetched of its work is in the job's folder."""
+
+    def __init__(self, host: str, why: str) -> None:
+        super().__init__(f"The host {host} is lost: {why}")
+        self.host, self.why = host, why
+
+
 class Beats(NamedTuple):
     """Signs of life that a worker gave since the last look, and whether it has ended."""
 
@@ -37,13 +45,20 @@ class Submitted(Protocol):
     """Where this worker's heartbeats begin; those of an earlier one lie before."""
 
     def beats(self, since: int, seconds: float) -> Beats:
-        """What the worker said since; waits this long for its end. Asked again from there, it says the same again."""
+        """What the worker said since; waits this long for its end. Asked again from there, it says the same again.
+
+        Raises:
+            HostLostError: its host is lost for longer than a worker there goes on by itself.
+        """
         ...
 
     def fetch(self) -> bool:
         """Bring what the worker left (result, or error and log) into the job's folder here.
 
         Whether that holds a result, every file of it as it was made: a damaged one is none.
+
+        Raises:
+            HostLostError: as `beats`.
         """
         ...
 
@@ -66,6 +81,7 @@ class Executor(Protocol):
 
         Raises:
             InfrastructureFailure: ``worker-start``.
+            HostLostError: the host cannot be reached.
         """
         ...
 

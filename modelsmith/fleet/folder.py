@@ -29,6 +29,18 @@ ERROR_FILE = "error.json"
 """Why the worker gave up."""
 LOG = "worker.log"
 """What the worker printed."""
+PUT_AWAY = "checkpoints"
+"""Folder of what a worker has put away for the next one: folders, each with a `COMPLETE` of its own."""
+COMPLETE = "COMPLETE.json"
+"""Marker of a whole folder, written last: its files with their digests."""
+BESIDE_FILE = "beside.json"
+"""What a front door on the worker's machine is left; no file: the work waits for nobody. It is no part of the job."""
+RECOVERIES_FILE = "recoveries.json"
+"""What was done for the job after failures; written by the one who submits."""
+GIVEN = frozenset({JOB_FILE, INPUTS, BESIDE_FILE, RECOVERIES_FILE})
+"""What the one who submits writes and a worker only reads: nothing that another machine says of it is taken."""
+STAYS = frozenset({"tracked.json", "tracker.log", "curve.svg"})
+"""What is made beside the worker, on the machine of the one who submits; no other machine gets it."""
 
 _Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
 

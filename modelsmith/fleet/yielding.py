@@ -10,8 +10,6 @@ from typing import Final
 from modelsmith.fleet.doors import Busy, busy_doors
 from modelsmith.schema.beside import BesideServing
 
-BESIDE_FILE: Final = "beside.json"
-"""The budget in a job's folder; no file: the work waits for nobody. It is no part of what the job is."""
 _LOOK: Final = 0.1
 """Seconds between two looks at the doors while work waits."""
 TOLD_EVERY: Final = 10.0

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from modelsmith.artifacts.seal import describe, seal
 from modelsmith.evidence.training_curve import StageShown, training_curve
-from modelsmith.fleet.doors import doors_folder
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
-from modelsmith.fleet.hosts import executor_on
+from modelsmith.fleet.hosts import Model, executor_on
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target, reward_judge
 from modelsmith.loop.estimate import expected_seconds
@@ -32,7 +31,6 @@ from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
 from modelsmith.training.tracking import Tracker, tracked_run
-from modelsmith.training.worker import DOORS
 
 JOB_FOLDER = "job"
 CURVE_FILE = "curve.svg"
@@ -87,7 +85,9 @@ def train_in(
     """
     base = resolve(cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
     judge = reward_judge(workspace, governed) if isinstance(training, Grpo) and training.judge_calls else None
-    places = [base.folder, *([judge[1]] if judge and judge[1] else [])]
+    models = [Model(base.digest, base.folder)]
+    if judge and judge[1] and judge[0].model.base_model:
+        models.append(Model(judge[0].model.base_model.digest, judge[1]))
     job = TrainJob(
         base=base.digest,
         parent=parent.artifact,
@@ -124,7 +124,7 @@ def train_in(
     def waiting(one: Waiting) -> None:
         said(f"{name + ': ' if name else ''}waits for {one.whom} since {round(one.waited)}s: {one.waits}")
 
-    executor = executor_on(cluster.hosts, WORKER, *places, DOORS, doors_folder(workspace.home))
+    executor = executor_on(workspace.home, cluster.hosts, WORKER, models, said)
     try:
         outcome = supervise(folder, job, inputs, executor, progress, recovered, cluster.beside_serving, waiting)
         sound = True

@@ -24,6 +24,7 @@ from modelsmith.governance.names import holders
 from modelsmith.operations.contract import Cli, Request, Result
 from modelsmith.operations.doctor_clusters import cluster_findings
 from modelsmith.operations.doctor_github import SettingChange, apply_settings, github_findings
+from modelsmith.operations.doctor_hosts import host_findings
 from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import is_url
@@ -45,10 +46,10 @@ EXTRAS = {
 
 
 class DoctorRequest(Request):
-    """Looks at tools, extras, keys, forge, roles, stores, models, judges and baselines; says what mends them.
+    """Looks at tools, extras, keys, forge, roles, stores, models, judges, baselines and hosts; says what mends them.
 
-    Weights are read to their last byte. No server is asked but GitHub, where the forge is there: what it enforces for
-    main is read, and what this token may not see counts as missing.
+    Weights are read to their last byte. No server is asked but the hosts of this machine's ``hosts.yaml``, and GitHub,
+    where the forge is there: what it enforces for main is read, and what this token may not see counts as missing.
     """
 
     apply: Annotated[
@@ -94,6 +95,7 @@ def run(workspace: Workspace, request: DoctorRequest) -> DoctorResult:
         now = datetime.now(UTC)
         findings += [_root(workspace), *_roles(main, now), *_keys(main, now)]
         findings += cluster_findings(workspace, main)
+        findings += host_findings(workspace, main)
     except ModelsmithError as error:
         findings.append(Finding(subject="repository", level="bad", sentence=error.message, mend=error.mend))
     return DoctorResult(findings=tuple(findings), changes=changes)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from modelsmith.governance.sight import sight
 from modelsmith.repository.document import Document, Location, Problem, dotted
-from modelsmith.schema.cluster import AVAILABLE_HOSTS, Cluster
+from modelsmith.schema.cluster import LOCAL, Cluster
 from modelsmith.schema.live import LEAST_SHARE
 
 
@@ -26,11 +26,8 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
                 "the stages of a training share one adapter, so all have the lora of the first",
                 "Copy `lora` from the first stage.",
             )
-    strange = [(number, host) for number, host in enumerate(cluster.hosts) if host not in AVAILABLE_HOSTS]
-    mend = f"Write hosts: [{', '.join(AVAILABLE_HOSTS)}]."
-    for number, host in strange:
-        yield _problem(files, ("hosts", number), f"this version cannot train on the host '{host}'", mend)
     if not cluster.hosts:
+        mend = f"Name some, such as hosts: [{LOCAL}]: each machine says for itself where others are."
         yield _problem(files, ("hosts",), "there is no host to train on", mend)
 
 

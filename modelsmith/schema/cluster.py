@@ -105,8 +105,6 @@ class Loop(Frozen):
 
 LOCAL: Final = "local"
 """The host that is this machine."""
-AVAILABLE_HOSTS: Final[tuple[Slug, ...]] = (LOCAL,)
-"""Where this version can train."""
 STORE = r"^(/|~/)(?:[^/\x00-\x1f]{1,200}(?:/|$))*$"
 StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
 """An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
@@ -132,7 +130,8 @@ class ClusterDefaults(Frozen):
     store: StorePath | None = None
     """Folder of the artifact store, outside the clone; ``~/.local/share/modelsmith/store`` when not set."""
     hosts: tuple[Slug, ...] = (LOCAL,)
-    """Hosts on which training may run; the first that this version knows is taken."""
+    """Hosts on which training may run, by names that each machine gives an address to: the first free one is taken, and
+    where it is lost, the next. ``local`` is the machine itself."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft()

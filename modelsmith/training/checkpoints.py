@@ -6,12 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-from modelsmith.fleet.folder import listing
+from modelsmith.fleet.folder import COMPLETE, listing
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.signing.files import write_atomically
-
-COMPLETE = "COMPLETE.json"
-"""Marker of a whole folder, written last: its files with their digests."""
 
 
 def seal_checkpoint(folder: Path) -> None:

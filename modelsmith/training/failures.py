@@ -206,6 +206,10 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),
     "preempted": ("The training worker was asked to end, again and again.", f"See who ends it. {_AGAIN}"),
+    "host-lost": (
+        "Hosts on which it trained were lost, again and again.",
+        f"See that they can be reached (`modelsmith doctor`). {_AGAIN}",
+    ),
     "stalled": ("The training worker stopped making progress twice.", f"Check what else runs on the host. {_AGAIN}"),
 }
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_serializer
 
 from modelsmith.artifacts import seal
-from modelsmith.fleet.folder import INPUTS, JOB_FILE, clear
+from modelsmith.fleet.folder import INPUTS, JOB_FILE, PUT_AWAY, RESULT_FILE, clear, is_whole
 from modelsmith.schema.base import Digest, Frozen, Share
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
@@ -26,7 +26,7 @@ from modelsmith.training.measures import Measures
 ROWS_INPUT = f"{INPUTS}/rows.jsonl"
 PARENT_INPUT = f"{INPUTS}/parent"
 ADAPTER_FOLDER = "adapter"
-CHECKPOINT_FOLDER = "checkpoints"
+CHECKPOINT_FOLDER = PUT_AWAY
 
 QUANTISES = "bitsandbytes"
 """The library that holds a base model in 4 bits; of the extra ``qlora``."""
@@ -50,8 +50,10 @@ FailureClass = Literal[
     "killed",
     "preempted",
     "stalled",
+    "host-lost",
 ]
-"""Why a worker ended. ``killed``, ``preempted`` and ``stalled`` its supervisor saw; the others it names itself."""
+"""Why a worker ended. ``killed``, ``preempted``, ``stalled`` and ``host-lost`` its supervisor saw; the others it names
+itself."""
 
 
 _NOT_IN_THE_RESULT = {"checkpoint_every", "gradient_checkpointing", "judge_calls", "gpu_memory_share"}
@@ -238,6 +240,15 @@ def read_job(folder: Path, base: Path, judge: Path | None = None) -> JobFile:
         if not sound:
             raise DamagedInputError(f"{name} is not as the job says")
     return file
+
+
+def finished(folder: Path, identity: str) -> TrainResult | None:
+    """The result in the folder, when it answers this job and its adapter is intact."""
+    try:
+        result = TrainResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return result if result.identity == identity and is_whole(folder) else None
 
 
 def _is_judge(folder: Path | None, judge: RewardJudge | None) -> bool:

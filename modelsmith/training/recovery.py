@@ -14,14 +14,14 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from modelsmith.fleet.folder import RECOVERIES_FILE
 from modelsmith.schema.base import Frozen
 from modelsmith.training.job import FailureClass, TrainJob, WorkerError
 
-RECOVERIES_FILE: Final = "recoveries.json"
-Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch", "free-space"]
+Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch", "free-space", "next-host"]
 """Go on from the last checkpoint; from the one before, the last being removed; copy the inputs again; put half as many
 rows through the model at once, in twice as many parts of a step; remove every checkpoint but the last whole one, and
-keep no more than one from then on."""
+keep no more than one from then on; go on from the last whole checkpoint that was fetched, on another host."""
 
 
 class Remedy(NamedTuple):
@@ -42,6 +42,7 @@ REMEDIES: Final[Mapping[FailureClass, Remedy]] = {
     "damaged-input": Remedy("inputs-anew", 1),
     "disk-full": Remedy("free-space", 1),
     "nan-loss": Remedy("resume", 1),
+    "host-lost": Remedy("next-host", 3),
 }
 """Classes that are not here (a tripwire, weights that differ, a crash nobody knows) end the training. A number that is
 none may come from the device, and then does not come again; where it does, the settings are what is wrong."""

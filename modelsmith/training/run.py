@@ -23,8 +23,8 @@ from peft import LoraConfig
 from transformers import AutoTokenizer
 
 from modelsmith.evaluation.reward import reward_digest
-from modelsmith.fleet.folder import HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
-from modelsmith.fleet.yielding import BESIDE_FILE, Yielding
+from modelsmith.fleet.folder import BESIDE_FILE, HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
+from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Settings

@@ -14,10 +14,9 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from modelsmith.evaluation.reward import require_rewarding
-from modelsmith.fleet.executor import Executor, Submitted
-from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE, LOG, RESULT_FILE, is_whole, write_json
+from modelsmith.fleet.executor import Executor, HostLostError, Submitted
+from modelsmith.fleet.folder import BESIDE_FILE, ERROR_FILE, JOB_FILE, LOG, RECOVERIES_FILE, write_json
 from modelsmith.fleet.worker import STOP_GRACE, STOPPED
-from modelsmith.fleet.yielding import BESIDE_FILE
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -36,12 +35,13 @@ from modelsmith.training.job import (
     TrainResult,
     Waiting,
     WorkerError,
+    finished,
     heartbeats,
     place,
     waits,
 )
 from modelsmith.training.judging import require_judge
-from modelsmith.training.recovery import RECOVERIES_FILE, Recoveries, Recovery, read_recoveries, recovery
+from modelsmith.training.recovery import Recoveries, Recovery, read_recoveries, recovery
 from modelsmith.training.rows import read_rows
 from modelsmith.training.worker import METHODS
 
@@ -102,7 +102,8 @@ def train(
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
             ``training-host-unfit``, ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``,
-            ``training-judge-failed``, ``training-sampler-missing``, ``training-sampler-failed``.
+            ``training-judge-failed``, ``training-sampler-missing``, ``training-sampler-failed``,
+            ``training-host-lost``; as the executor.
         KeyboardInterrupt: interrupted; the worker has ended.
     """
     if job.training.method not in METHODS:
@@ -124,7 +125,7 @@ def train(
         ) from None
     try:
         identity = _claim(job_dir, job)
-        adopted = _finished(job_dir, identity)
+        adopted = finished(job_dir, identity)
         if adopted is not None:
             return _outcome(job_dir, adopted, restarts=0, adopted=True)
         place(job_dir, job, inputs)
@@ -141,8 +142,8 @@ def train(
         while True:
             (job_dir / ERROR_FILE).unlink(missing_ok=True)
             patience = JUDGED_GRACE if job.judge else 0.0
-            failure = _attempt(executor.submit(job_dir), job_dir, follow, waiting, patience)
-            result = _finished(job_dir, identity)
+            failure = _attempt(executor, job_dir, follow, waiting, patience)
+            result = finished(job_dir, identity)
             if failure is None and result is not None:
                 return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
@@ -214,47 +215,54 @@ def _claim(folder: Path, job: TrainJob) -> str:
     return identity
 
 
-def _finished(folder: Path, identity: str) -> TrainResult | None:
-    """The result, when it answers this job and its adapter is intact."""
-    try:
-        result = TrainResult.model_validate_json((folder / RESULT_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return result if result.identity == identity and is_whole(folder) else None
-
-
 def _attempt(
+    executor: Executor,
+    folder: Path,
+    progress: Callable[[Heartbeat], None],
+    waiting: Callable[[Waiting], None],
+    patience: float,
+) -> WorkerError | None:
+    """Start a worker and follow it to its end; None when it says that it succeeded."""
+    try:
+        worker = executor.submit(folder)
+        try:
+            return _follow(worker, folder, progress, waiting, patience)
+        except HostLostError:
+            raise
+        except BaseException:
+            worker.stop(STOP_GRACE)
+            raise
+    except HostLostError as error:
+        return WorkerError(failure="host-lost", message=str(error)[:500])
+
+
+def _follow(
     worker: Submitted,
     folder: Path,
     progress: Callable[[Heartbeat], None],
     waiting: Callable[[Waiting], None],
     patience: float,
 ) -> WorkerError | None:
-    """Follow one worker to its end; None when it says that it succeeded."""
     since, grace = worker.since, max(START_GRACE, patience)
     deadline = time.monotonic() + grace
-    try:
-        while True:
-            lines, since, status = worker.beats(since, _POLL)
-            beats = heartbeats(lines)
-            for beat in beats:
-                progress(beat)
-            waited = waits(lines)
-            for wait in waited:
-                waiting(wait)
-            if status is not None:
-                worker.fetch()
-                return _failure(status, folder)
-            if beats:
-                grace = max(BEAT_GRACE, patience)
-            if beats or waited:
-                deadline = time.monotonic() + grace
-            elif time.monotonic() > deadline:
-                worker.stop(0)
-                return WorkerError(failure="stalled", message="No heartbeat came in time.")
-    except BaseException:
-        worker.stop(STOP_GRACE)
-        raise
+    while True:
+        lines, since, status = worker.beats(since, _POLL)
+        beats = heartbeats(lines)
+        for beat in beats:
+            progress(beat)
+        waited = waits(lines)
+        for wait in waited:
+            waiting(wait)
+        if status is not None:
+            worker.fetch()
+            return _failure(status, folder)
+        if beats:
+            grace = max(BEAT_GRACE, patience)
+        if beats or waited:
+            deadline = time.monotonic() + grace
+        elif time.monotonic() > deadline:
+            worker.stop(0)
+            return WorkerError(failure="stalled", message="No heartbeat came in time.")
 
 
 def _failure(status: int, folder: Path) -> WorkerError | None:

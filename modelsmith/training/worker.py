@@ -22,11 +22,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from modelsmith.fleet.doors import DOORS_WORD
 from modelsmith.fleet.folder import ERROR_FILE, write_json
 from modelsmith.fleet.worker import STOPPED, alone, follow_lifeline
 from modelsmith.schema.training import Method
 from modelsmith.training.failures import StoppedError, classify_in
-from modelsmith.training.job import WorkerError, read_job
+from modelsmith.training.job import WorkerError, finished, read_job
 
 METHODS: dict[Method, str] = {
     "sft": "modelsmith.training.sft",
@@ -36,14 +37,10 @@ METHODS: dict[Method, str] = {
 """Module of each training method: its ``trainer`` is a `training.run.Build`."""
 
 
-DOORS = Path("--doors")
-"""Before the folder in which front doors of the host say how busy they are."""
-
-
 def begin(words: list[str], stop: threading.Event) -> int:
     """What the command line says, done; the exit status of `main`."""
     doors = None
-    if words[-2:-1] == [str(DOORS)]:
+    if words[-2:-1] == [DOORS_WORD]:
         doors, words = Path(words[-1]), words[:-2]
     folder, base, *judge = map(Path, words)
     return main(folder, base, stop, judge[0] if judge else None, doors)
@@ -55,6 +52,8 @@ def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = N
         with alone(folder):
             (folder / ERROR_FILE).unlink(missing_ok=True)
             file = read_job(folder, base, judge)
+            if finished(folder, file.identity) is not None:  # by a worker that this one has waited for
+                return 0
             method, run = load(file.job.training.method)
             run.run(folder, file, base, stop, method.trainer, judge, doors)
     except StoppedError:

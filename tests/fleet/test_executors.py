@@ -6,8 +6,7 @@ import pytest
 from fleet.executor_contract import ExecutorContract, folder_of
 
 from modelsmith.fleet.executor import Executor, LocalExecutor
-from modelsmith.fleet.hosts import executor_on
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure
 
 
 class TestThisMachine(ExecutorContract):
@@ -22,11 +21,3 @@ class TestThisMachine(ExecutorContract):
         with pytest.raises(InfrastructureFailure) as caught:
             executor.submit(folder)
         assert caught.value.code == "worker-start"
-
-
-def test_a_cluster_trains_on_a_host_that_this_version_knows_or_not_at_all() -> None:
-    assert isinstance(executor_on(("gpu-1", "local"), "stub_worker"), LocalExecutor)
-    for hosts in ((), ("gpu-1",)):
-        with pytest.raises(InvalidInput) as caught:
-            executor_on(hosts, "stub_worker")
-        assert (caught.value.code, caught.value.details["hosts"]) == ("host-not-available", list(hosts))

@@ -57,7 +57,6 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
             (CLUSTER, 14, "training[1].lora"), "share one adapter",
         ),
         (CLUSTER, "seed: 3", "beta: 0.1", (CLUSTER, 13, "training.beta"), "there is no field"),
-        (CLUSTER, "owner:", "hosts: [local, gpu-1]\nowner:", (CLUSTER, 3, "hosts[1]"), "on the host 'gpu-1'"),
         ("clusters/defaults.yaml", "[local]", "[]", ("clusters/defaults.yaml", 1, "hosts"), "no host to train on"),
     ],
 )  # fmt: skip

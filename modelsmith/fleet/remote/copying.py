@@ -1,0 +1,151 @@
+"""A job's folder copied between this machine and a host: what differs by digest, file by file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from modelsmith.fleet.folder import PUT_AWAY, RESULT_FILE
+from modelsmith.fleet.remote import files
+from modelsmith.fleet.remote.connection import Connection
+from modelsmith.fleet.remote.files import OddPlaceError
+from modelsmith.fleet.remote.wire import PIECE, Frame, Listed
+from modelsmith.schema.canonical import file_digest
+
+MOST_BYTES: Final = 64 << 30
+"""Of one file that a host sends."""
+_SPARE: Final = 256 << 20
+"""Bytes of this machine's disk that a host does not get."""
+_PIECE_SECONDS: Final = 120.0
+_INCOMING: Final = ".incoming"
+Other = Callable[[Frame, bytes], None]
+"""Takes what the host says in between."""
+
+
+def listed_in(connection: Connection, body: bytes) -> Listed:
+    """The host's listing of a job's folder.
+
+    Raises:
+        HostLostError: it is none; the connection is closed.
+    """
+    try:
+        return Listed.model_validate_json(body)
+    except ValidationError:
+        raise connection.lost("it says something else") from None
+
+
+def push(connection: Connection, folder: Path, theirs: Listed) -> None:
+    """Make the host's copy the same as the folder here.
+
+    Raises:
+        HostLostError: the connection is lost.
+        InfrastructureFailure: ``host-refused``.
+    """
+    ours = files.listed(folder).files
+    for name in sorted(theirs.files.keys() - ours.keys()):
+        connection.say("remove", name)
+    for name in sorted(name for name, digest in ours.items() if theirs.files.get(name) != digest):
+        connection.say("put", name)
+        with (folder / name).open("rb") as file:
+            while data := file.read(PIECE):
+                connection.say("piece", body=data)
+        connection.say("end")
+        connection.answer("done")
+
+
+def bring(connection: Connection, folder: Path, theirs: Listed, other: Other | None = None) -> bool:
+    """Make the folder here the same as the host's, but for what is not the host's to say.
+
+    Whether every file came as the host had listed it.
+
+    Raises:
+        HostLostError: the connection is lost.
+        OSError: this machine's disk.
+    """
+    whole = True
+    wanted = {name: digest for name, digest in theirs.files.items() if not files.is_given(name)}
+    for name in sorted(wanted, key=lambda name: (name == RESULT_FILE, name)):
+        try:
+            place = files.place_of(folder, name)
+            same = place.is_file() and not place.is_symlink() and file_digest(place) == wanted[name]
+            whole &= files.stays(name) or same or get(connection, folder, name, name, wanted[name], other)
+        except OddPlaceError:
+            whole = False
+    for name in files.listed(folder).files.keys() - wanted.keys():
+        if not files.is_given(name):
+            files.remove(folder, name)
+    return whole
+
+
+def bring_put_away(connection: Connection, folder: Path, name: str, theirs: Listed, other: Other) -> bool:
+    """Bring one folder that the worker has put away; it takes its place when it is whole. Older ones make room.
+
+    Raises:
+        HostLostError, OSError: as `bring`.
+    """
+    incoming, target = folder / _INCOMING, files.place_of(folder, f"{PUT_AWAY}/{name}/x").parent
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir()
+    try:
+        for one, digest in sorted(theirs.files.items()):
+            if not get(connection, incoming, one, f"{PUT_AWAY}/{name}/{one}", digest, other):
+                return False
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        incoming.rename(target)
+    except OddPlaceError:
+        return False
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return True
+
+
+def get(connection: Connection, folder: Path, name: str, asked: str, digest: str, other: Other | None = None) -> bool:
+    """Bring one file; whether it came, with this digest. One that did not is not written.
+
+    Raises:
+        HostLostError: the connection is lost.
+        OddPlaceError: it has no plain place here.
+        OSError: this machine's disk.
+    """
+    connection.say("get", asked)
+    ended, whole, sha, got = False, False, hashlib.sha256(), 0
+    with suppress(_NotWholeError), files.writing(folder, name) as file:
+        while not ended:
+            said = connection.hear(_PIECE_SECONDS)
+            if said is None:
+                raise connection.lost("a file does not come")
+            frame, body = said
+            if frame.kind == "piece":
+                got += len(body)
+                if got > MOST_BYTES or not _room(folder):
+                    raise connection.lost("it sends more than there is room for")
+                sha.update(body)
+                file.write(body)
+            elif frame.kind == "refused":
+                raise connection.refused(frame.name)
+            elif frame.kind in ("end", "gone"):
+                ended, whole = True, frame.kind == "end" and f"sha256:{sha.hexdigest()}" == digest
+            elif other is not None:
+                other(frame, body)
+            else:
+                raise connection.lost("it says something else")
+        if not whole:
+            raise _NotWholeError
+    return whole
+
+
+class _NotWholeError(Exception):
+    pass
+
+
+def _room(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize > _SPARE

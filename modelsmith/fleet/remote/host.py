@@ -1,0 +1,318 @@
+"""The host's end of a connection: ``python -P -m modelsmith.fleet.remote.host FOLDER MODULE [HOME]``.
+
+Whoever logs in decides which words are said, not where they act: jobs lie in FOLDER, workers run MODULE, base models
+lie in HOME. So a key whose ``authorized_keys`` line forces this command can do no more than train here.
+
+FOLDER holds ``jobs/ID`` (a job's folder, and all that its worker reads), ``control/ID`` (signs of its runs) and
+``lock``. A job that came to its end and was fetched leaves nothing; of others everything goes after `KEPT_DAYS`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from modelsmith import __version__
+from modelsmith.fleet import start
+from modelsmith.fleet.doors import DOORS_WORD, doors_folder
+from modelsmith.fleet.folder import COMPLETE, HEARTBEAT_FILE, PUT_AWAY
+from modelsmith.fleet.gpus import gpus
+from modelsmith.fleet.remote import files
+from modelsmith.fleet.remote.facts import HostFacts
+from modelsmith.fleet.remote.files import OddPlaceError
+from modelsmith.fleet.remote.keeper import Ended, Run
+from modelsmith.fleet.remote.wire import PIECE, PROTOCOL, Channel, Closed, Frame, Kind
+from modelsmith.schema.base import Digest
+from modelsmith.schema.children import start_apart
+
+KEPT_DAYS: Final = 30
+"""Days after which what nobody has fetched is removed."""
+_IDLE = 600.0
+"""Seconds after which a session that hears nothing ends."""
+_LOOK = 0.05
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_KEEPER = "modelsmith.fleet.remote.keeper"
+_DIGESTS = TypeAdapter(list[Digest])
+
+
+class Session:
+    """One connection of a submitter."""
+
+    def __init__(self, channel: Channel, work: Path, module: str, home: Path) -> None:
+        self._channel, self._work, self._module, self._home = channel, work, module, home
+        self._job, self._models = "", list[str]()
+        self._lock: int | None = None
+        self._run: Run | None = None
+        self._since, self._over, self._heard = 0, False, time.monotonic()
+        self._patience = _IDLE
+        self._shown: set[str] = set()
+
+    def serve(self) -> None:
+        """Answer until the other side is gone."""
+        self._channel.greet()
+        self._say("hello", __version__, number=PROTOCOL)
+        while True:
+            attached = self._run is not None and not self._over
+            said = self._channel.receive(_LOOK if attached else self._patience)
+            if said is None and time.monotonic() - self._heard > self._patience:
+                return
+            if said is not None:
+                self._heard = time.monotonic()
+                try:
+                    self._answer(*said)
+                except (OSError, OddPlaceError, ValidationError) as error:
+                    self._say("refused", str(error)[:500])
+            if self._run is not None and not self._over:
+                self._look(self._run)
+
+    def _say(
+        self, kind: Kind, name: str = "", body: bytes = b"", number: int | None = None, digest: str | None = None
+    ) -> None:
+        self._channel.send(Frame(kind=kind, name=name, number=number, digest=digest), body)
+
+    def _answer(self, said: Frame, body: bytes) -> None:
+        if said.kind == "probe":
+            self._say("facts", body=facts(self._work, self._home).model_dump_json().encode())
+        elif said.kind == "prepare":
+            self._prepare(said, body)
+        elif said.kind == "attach":
+            self._attach(said, body)
+        elif not self._job:
+            self._say("refused", "no job was named")
+        elif said.kind == "put":
+            self._put(said.name)
+        elif said.kind == "remove":
+            files.remove(self._folder, said.name)
+        elif said.kind == "start":
+            self._start(said)
+        elif said.kind == "ping" and self._run:
+            os.utime(self._run.leash)
+        elif said.kind == "stop" and self._run:
+            self._run.stop.write_text(str(said.seconds))
+        elif said.kind == "list":
+            self._say("ready", body=files.listed(self._folder).model_dump_json().encode())
+        elif said.kind == "get":
+            self._get(said.name)
+        elif said.kind == "clean":
+            self._clean()
+
+    @property
+    def _folder(self) -> Path:
+        return self._work / "jobs" / self._job
+
+    @property
+    def _control(self) -> Path:
+        return self._work / "control" / self._job
+
+    def _take_name(self, name: str) -> None:
+        if not _ID.fullmatch(name):
+            raise OddPlaceError(f"{name[:100]!a} is no job")
+        self._job = name
+
+    def _prepare(self, said: Frame, body: bytes) -> None:
+        """Take the host for a job; say what of it lies here already."""
+        wanted = _DIGESTS.validate_json(body)
+        for digest in wanted:
+            if not model_folder(self._home, digest).is_dir():
+                self._say("missing", str(model_folder(self._home, digest)), digest=digest)
+                return
+        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._lock is None:
+            self._lock = _taken(self._work / "lock")
+        if self._lock is None:
+            self._say("busy")
+            return
+        self._take_name(said.name)
+        self._models = wanted
+        _forget_old(self._work, self._job)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.utime(self._folder)
+        self._control.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._say("ready", body=files.listed(self._folder).model_dump_json().encode())
+
+    def _put(self, name: str) -> None:
+        if self._lock is None:
+            raise OddPlaceError("the host was not taken")
+        with files.writing(self._folder, name) as file:
+            while True:
+                said = self._channel.receive(_IDLE)
+                if said is None or said[0].kind not in ("piece", "end"):
+                    raise Closed("a file did not come whole")
+                if said[0].kind == "end":
+                    break
+                file.write(said[1])
+        self._say("done")
+
+    def _start(self, said: Frame) -> None:
+        """Start a worker in the folder; the locks go over to its keeper."""
+        if self._lock is None:
+            raise OddPlaceError("the host was not taken")
+        run = Run(self._control, secrets.token_hex(8))
+        beats = self._folder / HEARTBEAT_FILE
+        self._since = beats.stat().st_size if beats.exists() else 0
+        run.leash.touch(mode=0o600)
+        own = _taken(run.lock)
+        assert own is not None
+        models = [str(model_folder(self._home, digest)) for digest in self._models]
+        words = [*models, DOORS_WORD, str(doors_folder(self._home))]
+        try:
+            with (self._control / "keeper.log").open("ab") as log:
+                start_apart(
+                    [sys.executable, "-P", start.__file__, _KEEPER, str(self._control), run.name, str(self._folder),
+                     str(said.seconds), self._module, *words],
+                    left=True, stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, pass_fds=(self._lock, own),
+                )  # fmt: skip
+        finally:
+            os.close(own)
+            os.close(self._lock)
+            self._lock = None
+        while not run.up.exists() and _is_held(run.lock):
+            time.sleep(_LOOK)
+        if not run.up.exists():
+            self._say("refused", f"no worker could be started: {_ended(run).why}")
+            return
+        self._run, self._over, self._patience = run, False, said.seconds
+        self._say("started", run.name, number=self._since)
+
+    def _attach(self, said: Frame, body: bytes) -> None:
+        """Go on telling of a run, from where another connection left off."""
+        job, _, name = said.name.partition("/")
+        self._take_name(job)
+        run = Run(self._control, name)
+        if not re.fullmatch("[0-9a-f]{16}", name) or not run.lock.exists():
+            self._say("gone")
+            return
+        self._run, self._over, self._since = run, False, said.number or 0
+        self._shown, self._patience = set(body.decode().split()), said.seconds
+        with suppress(FileNotFoundError):
+            os.utime(run.leash)
+        self._say("started", name, number=self._since)
+
+    def _look(self, run: Run) -> None:
+        """Say what is new of the run."""
+        over = not _is_held(run.lock)
+        beats = self._folder / HEARTBEAT_FILE
+        with suppress(FileNotFoundError), beats.open("rb") as file:
+            file.seek(self._since)
+            while data := file.read(PIECE):
+                self._say("lines", body=data, number=self._since)
+                self._since += len(data)
+        if over:
+            ended = _ended(run)
+            self._over = True
+            self._say("ended", ended.why, number=ended.status)
+            return
+        for marker in sorted((self._folder / PUT_AWAY).glob(f"*/{COMPLETE}")):
+            name = marker.parent.name
+            if name not in self._shown:
+                self._shown.add(name)
+                with suppress(FileNotFoundError, OddPlaceError):
+                    self._say("kept", name, body=files.listed(marker.parent).model_dump_json().encode())
+
+    def _get(self, name: str) -> None:
+        try:
+            with files.place_of(self._folder, name).open("rb") as file:
+                while data := file.read(PIECE):
+                    self._say("piece", body=data)
+                    if self._run is not None:
+                        with suppress(FileNotFoundError):
+                            os.utime(self._run.leash)
+        except FileNotFoundError:
+            self._say("gone", name)
+            return
+        self._say("end", name)
+
+    def _clean(self) -> None:
+        """The job is done with: nothing of it stays."""
+        if self._run is not None and not self._over:
+            raise OddPlaceError("its worker has not ended")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._control, ignore_errors=True)
+        self._say("done")
+
+
+def facts(work: Path, home: Path) -> HostFacts:
+    """What a host says of itself."""
+    there = next(folder for folder in (work, *work.parents) if folder.is_dir())
+    lock = work / "lock"
+    models = home / "models"
+    return HostFacts(
+        version=__version__,
+        gpus=gpus(),
+        processors=os.cpu_count() or 1,
+        free_bytes=shutil.disk_usage(there).free,
+        writable=os.access(there, os.W_OK),
+        busy=lock.exists() and _is_held(lock),
+        models=tuple(sorted(path.name for path in models.glob("[0-9a-f]" * 64) if path.is_dir())[:1000]),
+    )
+
+
+def model_folder(home: Path, digest: str) -> Path:
+    """Where a host has the base model of this digest."""
+    return home / "models" / digest.removeprefix("sha256:")
+
+
+def _ended(run: Run) -> Ended:
+    """How it ended; a keeper that could not say so was killed, and so is its worker, by the lifeline."""
+    try:
+        return Ended.model_validate_json(run.ended.read_bytes())
+    except (OSError, ValidationError):
+        return Ended(status=-9)
+
+
+def _taken(path: Path) -> int | None:
+    """The lock, held by this process and whoever inherits it; None where somebody has it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _forget_old(work: Path, but: str) -> None:
+    """Remove jobs that nobody has come back for. The host is ours, so none of them works."""
+    for folder in (work / "jobs").glob("*"):
+        if folder.name != but and time.time() - folder.lstat().st_mtime > KEPT_DAYS * 86_400:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(work / "control" / folder.name, ignore_errors=True)
+
+
+def main(work: str, module: str, home: str = "") -> None:
+    """Serve the connection on standard input and output."""
+    if not home:
+        from modelsmith.repository.workspace import home as default_home
+
+        home = str(default_home())
+    with suppress(Closed):
+        Session(Channel(0, 1), Path(work), module, Path(home)).serve()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

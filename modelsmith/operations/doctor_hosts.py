@@ -1,0 +1,97 @@
+"""What `modelsmith doctor` finds about hosts: whether each can be reached, what it has, and what clusters miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from modelsmith.fleet.executor import HostLostError
+from modelsmith.fleet.remote.connection import Connection
+from modelsmith.fleet.remote.facts import HostFacts
+from modelsmith.fleet.remote.settings import FILE, Host, load_hosts
+from modelsmith.operations.finding import Finding
+from modelsmith.promotion.governed_state import GovernedState
+from modelsmith.repository.load import cluster_names, load_cluster
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.cluster import LOCAL, Cluster
+from modelsmith.schema.errors import ModelsmithError
+
+_AT_ONCE: Final = 16
+_MODULE: Final = "modelsmith.training.worker"
+
+
+def host_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding]:
+    """Each host of this machine's ``hosts.yaml``, which is asked, and each that a cluster on main names without it."""
+    try:
+        hosts = load_hosts(workspace.home).hosts
+    except ModelsmithError as error:
+        yield Finding(subject="hosts", level="bad", sentence=error.message, mend=error.mend)
+        return
+    clusters = [load_cluster(main.tree, name) for name in cluster_names(main.tree)]
+    for name in sorted({name for cluster in clusters for name in cluster.hosts} - hosts.keys() - {LOCAL}):
+        yield Finding(
+            subject=f"host {name}",
+            level="note",
+            sentence="clusters name it, and this machine does not know it",
+            mend=f"Say in {workspace.home / FILE} where it is, if trainings started here should go there.",
+        )
+    yield from looked_at(hosts, clusters)
+
+
+def looked_at(hosts: Mapping[str, Host], clusters: list[Cluster]) -> Iterator[Finding]:
+    """What each host says of itself, all of them asked at once."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for name, found in zip(hosts, threads.map(_ask, hosts.items()), strict=True):
+            if isinstance(found, Finding):
+                yield found
+                continue
+            yield Finding(subject=f"host {name}", level="ok" if found.writable else "bad", sentence=sentence(found),
+                          mend="" if found.writable else f"Make {hosts[name].folder!a} there writable.")  # fmt: skip
+            for model in _missing(name, found, clusters):
+                yield Finding(
+                    subject=f"host {name}",
+                    level="note",
+                    sentence=f"it does not have the base model {model}",
+                    mend="A training that needs it says which folder to copy, and where.",
+                )
+
+
+def sentence(found: HostFacts) -> str:
+    """What a host has, in words. Pure."""
+    gpus = [
+        f"{gpu.name} ({'' if gpu.busy is None else f'{gpu.busy} % busy, '}"
+        f"{gpu.memory_used_mib} of {gpu.memory_total_mib} MiB)"
+        for gpu in found.gpus
+    ]
+    has = [
+        *gpus,
+        *([] if gpus else ["no GPU"]),
+        f"{found.processors} processors",
+        f"{found.free_bytes // 10**9} GB free",
+    ]
+    now = ["at work on a job"] if found.busy else []
+    wrong = [] if found.writable else ["its work folder cannot be written"]
+    return f"answers, with modelsmith {found.version}: {', '.join([*has, *now, *wrong])}"
+
+
+def _ask(one: tuple[str, Host]) -> HostFacts | Finding:
+    name, host = one
+    try:
+        connection = Connection(name, host, _MODULE)
+        try:
+            return connection.facts()
+        finally:
+            connection.close()
+    except HostLostError as error:
+        mend = "See that it runs and that this machine has a way to it; trainings take the next host of the cluster."
+        return Finding(subject=f"host {name}", level="bad", sentence=f"cannot be reached: {error.why}", mend=mend)
+    except ModelsmithError as error:
+        reason = f" ({error.details['reason']})" if error.details.get("reason") else ""
+        return Finding(subject=f"host {name}", level="bad", sentence=f"{error.message}{reason}", mend=error.mend)
+
+
+def _missing(name: str, found: HostFacts, clusters: list[Cluster]) -> list[str]:
+    """Names of base models of clusters that name the host, which it does not have."""
+    models = {one.base_model.digest: one.base_model.name for one in clusters if name in one.hosts}
+    return sorted(model for digest, model in models.items() if digest.removeprefix("sha256:") not in found.models)

@@ -1,0 +1,58 @@
+"""What `doctor` says about hosts: of each that it can be reached, or why not; and what clusters miss there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sshd import Ways
+
+from modelsmith.fleet.gpus import Gpu
+from modelsmith.fleet.remote.facts import HostFacts
+from modelsmith.fleet.remote.settings import load_hosts
+from modelsmith.operations.doctor_hosts import looked_at, sentence
+
+
+@pytest.fixture
+def ways(tmp_path_factory, monkeypatch):
+    made = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
+    yield made
+    made.close()
+
+
+def test_each_host_says_for_itself_how_it_is(ways, tmp_path):
+    there, gone = ways.host("gpu-1"), ways.host("gpu-2")
+    gone.stop()
+    ways.write(tmp_path)
+    one, other = looked_at(load_hosts(tmp_path).hosts, [])
+    assert (one.subject, one.level, other.subject, other.level) == ("host gpu-1", "ok", "host gpu-2", "bad")
+    assert one.sentence.startswith("answers, with modelsmith ")
+    assert "processors" in one.sentence
+    assert other.sentence.startswith("cannot be reached: ")
+    assert not there.work.exists(), "nothing is made there"
+
+
+def test_a_host_s_gpus_are_told():
+    gpu = Gpu(name="NVIDIA H100", busy=12, memory_used_mib=3, memory_total_mib=81559)
+    facts = HostFacts(
+        version="1", gpus=(gpu,), processors=8, free_bytes=7 * 10**9, writable=False, busy=True, models=()
+    )
+    assert sentence(facts) == (
+        "answers, with modelsmith 1: NVIDIA H100 (12 % busy, 3 of 81559 MiB), 8 processors, 7 GB free, "
+        "at work on a job, its work folder cannot be written"
+    )
+
+
+def test_doctor_names_what_a_host_lacks_and_which_this_machine_does_not_know(ways, fresh):
+    ways.host("gpu-1")
+    ways.write(fresh.home)
+    path = fresh.clone / "clusters" / "rtb-pricing" / "cluster.yaml"
+    path.write_text(path.read_text() + "hosts: [gpu-1, gpu-9, local]\n")
+    fresh.must("commit", "-qam", "Train elsewhere")
+    found = fresh.modelsmith("doctor", "--json").json["findings"]
+    said = {one["level"]: (one["subject"], one["sentence"]) for one in found if one["subject"].startswith("host ")}
+    assert [one["subject"] for one in found if one["subject"].startswith("host ")] == [
+        "host gpu-9", "host gpu-1", "host gpu-1",
+    ], json.dumps(found)  # fmt: skip
+    assert said["ok"][1].startswith("answers")
+    assert said["note"] == ("host gpu-1", "it does not have the base model tiny")
