@@ -31,6 +31,9 @@ class Brain:
         """``refuses``; ``stale`` (the first adapter goes on answering), ``base`` (none does), ``other-tokens``."""
         self.dies_at: int | None = None
         """The server before it is killed at this request for answers, once."""
+        self.silent_at: int | None = None
+        """No reply comes to this request for answers until ``speak`` is set; ``silent`` says that it came."""
+        self.silent, self.speak = threading.Event(), threading.Event()
         brain = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,6 +70,9 @@ class Brain:
             os.kill(int((self._notes / "processes").read_text().split()[0]), signal.SIGKILL)
             self.adapters, self.loaded = {}, []
             return 503, {}
+        if self.asked == self.silent_at:
+            self.silent.set()
+            self.speak.wait(60)
         if body["model"] not in self.adapters:
             return 404, {"error": {"message": "no such model"}}
         model = self.adapters[body["model"]]

@@ -220,6 +220,24 @@ def test_who_waits_for_a_server_says_so_and_can_be_asked_to_stop(
     assert gone(notes)
 
 
+def test_who_waits_for_answers_can_be_asked_to_stop_and_goes_on(
+    brain: Brain, tiny_model: Path, rows: Path, tmp_path: Path, notes: Path
+) -> None:
+    folder, asked = prepared(tmp_path / "job", tiny_model, rows), threading.Event()
+    brain.silent_at = 9
+    statuses: list[int] = []
+    working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, asked)))
+    working.start()
+    assert brain.silent.wait(60)
+    asked.set()
+    working.join(60)
+    brain.speak.set()
+    assert statuses == [STOPPED]
+    assert gone(notes)
+    brain.adapters, brain.loaded = {}, []
+    assert worker.main(folder, tiny_model, threading.Event()) == 0
+
+
 def test_the_server_ends_with_a_worker_that_is_killed(
     tiny_model: Path, rows: Path, tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
