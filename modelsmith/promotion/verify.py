@@ -40,6 +40,7 @@ from modelsmith.promotion.receipts import (
 from modelsmith.repository.budgets import read_commits
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_machine_file
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import parse_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
@@ -48,6 +49,11 @@ from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
 from modelsmith.schema.pull import Change, ChangedPath, Review, SignedApproval
 from modelsmith.signing import ssh
+
+
+_LOOK_AHEAD = 64
+"""Steps of which git is asked together."""
+_SMALL_COMMIT = 1 << 16
 
 
 @dataclass
@@ -87,6 +93,8 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
     commits = Commits(git, start, steps[-1].id if steps else start)
     used: set[str] = set()
     for at, step in enumerate(steps):
+        if at % _LOOK_AHEAD == 0 and isinstance(git, ObjectReader):
+            _look_ahead(git, steps[at : at + _LOOK_AHEAD])
         try:
             if step.id not in used:
                 receipts = _receipts_of(git, steps, at, used)
@@ -105,6 +113,17 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
         commits.pass_over(step.id)
         result.line.add(step.id)
     return result
+
+
+def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
+    """Have the objects of the next steps read together: to ask for each as it is needed takes longer than to read it."""
+    heads = [step.parents[1] for step in steps if len(step.parents) == 2]
+    git.ahead(heads, "commit", _SMALL_COMMIT)
+    pairs = [(parent, step.id) for step in steps for parent in step.parents]
+    for head in heads:
+        with suppress(IntegrityFailure, InfrastructureFailure):
+            pairs += [(parent, head) for parent in git.commit(head).parents]
+    git.look_ahead(pairs)
 
 
 def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = None) -> IntegrityFailure:

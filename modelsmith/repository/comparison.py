@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from modelsmith.repository.git import Brought, Commit
 from modelsmith.repository.git_process import over_limits
-from modelsmith.repository.listing import Entry
+from modelsmith.repository.listing import SUBMODULE, Entry
 from modelsmith.repository.tree_listing import FOLDER, TOO_MANY
 from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.governance import DEEPEST_PATH, LONGEST_PATH, MOST_PATHS
@@ -37,6 +37,10 @@ class Trees(Protocol):
 
     def commit(self, oid: str) -> Commit:
         """The tree of one commit."""
+
+
+Pair = tuple[str | None, str | None]
+"""Trees of a folder before and after; None: there is none."""
 
 
 class _Folder(NamedTuple):
@@ -91,6 +95,24 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
                 yield ChangedPath(
                     path=f"{prefix}{name}", old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
                 )
+
+
+def below(trees: Trees, pair: Pair) -> tuple[int, set[Pair], set[str]]:
+    """How many entries two trees of one folder have; folders in which they differ; and new files, by id."""
+    before, after = (trees.entries(oid) if oid else {} for oid in pair)
+    folders: set[Pair] = set()
+    files: set[str] = set()
+    for name, now in after.items():
+        was = before.get(name)
+        if was == now:
+            continue
+        if now[0] == FOLDER:
+            folders.add((was[1] if was and was[0] == FOLDER else None, now[1]))
+        elif now[0] != SUBMODULE:
+            files.add(now[1])
+    gone = {name: was for name, was in before.items() if was[0] == FOLDER and after.get(name, ("", ""))[0] != FOLDER}
+    folders |= {(was[1], None) for was in gone.values()}
+    return 1 + len(before) + len(after), folders, files
 
 
 def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:

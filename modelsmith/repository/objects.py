@@ -24,7 +24,7 @@ from modelsmith.repository.git import Brought, Commit, Git, utf8
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
 from modelsmith.repository.tree_listing import FOLDER, TreeListing
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
 
@@ -37,8 +37,11 @@ LARGEST_FOLDER = 1 << 24
 _TREES_KEPT, _TREE_COSTS = 1 << 24, 512
 """Bytes of folders that are remembered, and what each counts beside its own: about 120 MB of memory when it is full. A
 thousand promotions have about 2,300 folders."""
-_SMALL, _KEPT = 1 << 16, 1 << 24
-"""Files of up to 64 KiB are remembered, 16 MiB of them: governed files are read at each step of a history."""
+_SMALL, _KEPT = 1 << 19, 1 << 25
+"""Files of up to 512 KiB are remembered, 32 MiB of them: governed files are read at each step of a history, and
+evidence by each step of its specialist."""
+_CHANGES_KEPT, _FEW_PATHS = 512, 256
+"""Comparisons that are remembered, and the most paths of one: a step of a history is compared several times."""
 _FACTS_KEPT = 1 << 16
 """Objects of which kind and size are remembered: about 15 MB of memory."""
 _AT_ONCE = 128
@@ -71,10 +74,11 @@ class ObjectReader(Git):
         self._trees: OrderedDict[str, tuple[Mapping[str, Entry], int]] = OrderedDict()
         self._trees_room = _TREES_KEPT
         self._digests: dict[str, str] = {}
-        self._small: dict[str, bytes] = {}
+        self._small: OrderedDict[str, bytes] = OrderedDict()
         self._room = _KEPT
         self._facts: dict[str, tuple[str, int]] = {}
         self._ahead: dict[tuple[str, str], bytes] = {}
+        self._changes: OrderedDict[tuple[str, str], Change] = OrderedDict()
 
     def __enter__(self) -> Self:
         self._lent = lent(self.path)
@@ -90,7 +94,11 @@ class ObjectReader(Git):
 
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
-        found = {oid: self._small[oid] for oid in oids if oid in self._small}
+        found: dict[str, bytes] = {}
+        for oid in oids:
+            if oid in self._small:
+                self._small.move_to_end(oid)
+                found[oid] = self._small[oid]
         asked = [oid for oid in dict.fromkeys(oids) if oid not in found]
         if not all(map(_ID.fullmatch, asked)):
             return {oid: self._read(oid, "blob") for oid in oids}
@@ -120,11 +128,10 @@ class ObjectReader(Git):
 
     def _remember(self, files: Mapping[str, bytes]) -> None:
         for oid, data in files.items():
-            if len(data) <= _SMALL:
+            if len(data) <= _SMALL and oid not in self._small:
                 self._room -= len(data)
-                if self._room < 0:
-                    self._small.clear()
-                    self._room = _KEPT - len(data)
+                while self._room < 0:
+                    self._room += len(self._small.popitem(last=False)[1])
                 self._small[oid] = data
 
     @override
@@ -162,7 +169,15 @@ class ObjectReader(Git):
 
     @override
     def change(self, old: str, new: str) -> Change:
-        return comparison.change(self, self._root(old), self._root(new))
+        roots = self._root(old), self._root(new)
+        if roots in self._changes:
+            return self._changes[roots]
+        found = comparison.change(self, *roots)
+        if len(found.paths) <= _FEW_PATHS:
+            self._changes[roots] = found
+            if len(self._changes) > _CHANGES_KEPT:
+                self._changes.popitem(last=False)
+        return found
 
     @override
     def brought(self, commits: Sequence[str]) -> list[Brought]:
@@ -289,6 +304,33 @@ class ObjectReader(Git):
                         self._ahead[oid, kind] = b"".join(self._content(oid, kind, answer, most))
                         read.add(oid)
         return read
+
+    def look_ahead(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Read together what comparing these pairs of commits will ask for, and the small files that are new in them.
+
+        Folders are asked for level by level, those of all pairs at once. What cannot be read is left to whoever asks
+        for it, so nothing is refused or believed here.
+        """
+        self.ahead({oid for pair in pairs for oid in pair if oid not in self._commits}, "commit", _SMALL)
+        waiting: set[comparison.Pair] = set()
+        for pair in pairs:
+            with suppress(IntegrityFailure, InfrastructureFailure):
+                waiting.add((self.commit(pair[0]).tree, self.commit(pair[1]).tree))
+        files: set[str] = set()
+        left = comparison.MOST_COMPARED
+        while waiting and left > 0:
+            self.ahead({oid for pair in waiting for oid in pair if oid and oid not in self._trees}, "tree", _SMALL)
+            below: set[comparison.Pair] = set()
+            for pair in waiting:
+                with suppress(ModelsmithError):
+                    looked, folders, new = comparison.below(self, pair)
+                    left -= looked
+                    below |= folders
+                    files |= new
+            waiting = below
+        wanted = files - self._small.keys()
+        for oid in self.ahead(wanted, "blob", _SMALL) if len(wanted) <= _FACTS_KEPT else ():
+            self._remember({oid: self._ahead.pop((oid, "blob"))})
 
     def _read(self, oid: str, kind: str) -> bytes:
         early = self._ahead.pop((oid, kind), None)

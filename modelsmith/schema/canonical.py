@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,10 @@ _BEYOND = 0xF0
 _NUMBER = re.compile(rb"[:\[,](-?(?:[0-9]+\.0(?![0-9])|[0-9.]+e[-+][0-9]+|[0-9]{16,}(?![0-9.])))")
 """What looks like a number, if only in a text, that RFC 8785 may spell otherwise or refuse; and what stands before it,
 by which it is found several times as fast as by looking behind."""
+_DIGITS = bytes.maketrans(b"123456789+", b"000000000-")
+"""Every digit as 0 and every sign as a minus, so that plain search finds numbers."""
+_FRACTION = 32
+"""Python writes no fraction with as many characters."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -51,7 +55,10 @@ def _respelled(data: bytes) -> bytes | None:
     """
     parts: list[bytes] = []
     at = quotes = 0
-    for found in _NUMBER.finditer(data):
+    for begin in _odd_numbers(data):
+        found = _NUMBER.match(data, begin)
+        if not found or begin < at:
+            continue
         if not at and b"\\" in data:
             return None
         begin, end = found.span(1)
@@ -60,6 +67,34 @@ def _respelled(data: bytes) -> bytes | None:
         parts += [data[at:begin], number if quotes % 2 else _exactly(json.loads(number))]
         at = end
     return b"".join([*parts, data[at:]])
+
+
+def _odd_numbers(data: bytes) -> list[int]:
+    """What stands before each place where `_NUMBER` may match outside of a text, in order.
+
+    Plain search for what such numbers hold takes a tenth of the time of the pattern.
+    """
+    plain = data.translate(_DIGITS)
+    found = [
+        at + len(before) - 1
+        for before in (b'":', b"[", b",")
+        for sign in (b"", b"-")
+        for at in _places(plain, before + sign + b"0" * 16)
+    ]
+    ends = [*_places(plain, b"0e-"), *(at for mark in (b".0,", b".0}", b".0]") for at in _places(data, mark))]
+    for end in ends:
+        run = plain[max(0, end - _FRACTION) : end]
+        length = len(run) - len(run.rstrip(b"0.-"))
+        if length < _FRACTION:
+            found.append(end - length - 1)
+    return sorted({*found})
+
+
+def _places(data: bytes, mark: bytes) -> Iterator[int]:
+    at = data.find(mark)
+    while at >= 0:
+        yield at
+        at = data.find(mark, at + 1)
 
 
 def _exactly(value: Any) -> bytes:
