@@ -22,6 +22,7 @@ from modelsmith.forges.whose import check_closing, check_count
 from modelsmith.governance.keys import CLOCK_TOLERANCE, key_doubt
 from modelsmith.repository.budgets import require_openable, require_small_merge, require_small_receipts
 from modelsmith.repository.git import Git
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.listing import REGULAR
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import (
@@ -88,6 +89,7 @@ def check_push(
     decide: Callable[[PullRequest, str, str], Decision],
     receipts: Receipts[Decision],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    kept: tuple[KeptFacts, KeptFacts] | None = None,
 ) -> None:
     """Refuse the push unless every update is one that the gate allows.
 
@@ -98,11 +100,12 @@ def check_push(
         receipts: Path and content of the files that must be committed on top of the merge; none, no commit. It is given
             those that were pushed, for what can be checked but not made again.
         clock: The forge's time.
+        kept: What is known of logs that lay there before, and of main's receipts.
 
     Raises:
         ModelsmithError: the first refusal.
     """
-    reader = Reader(forge)
+    reader = Reader(forge, *(kept or ()))
     if forge.symbolic_ref(MAIN):
         raise _protected("Main is a link to another branch.")
     refs = [update.ref for update in updates]
@@ -344,7 +347,7 @@ def _open_pulls(reader: Reader, tips: Mapping[int, str], head: str, main: str) -
     """
     for number, tip in tips.items():
         with suppress(ModelsmithError):
-            if opened(reader.log(tip)).head == head and reader.status(tip, main) == "open":
+            if reader.outline(tip).head == head and reader.status(tip, main) == "open":
                 yield number
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -20,10 +21,12 @@ from modelsmith.forges.events import (
     review_of,
 )
 from modelsmith.forges.port import Unreceipted
+from modelsmith.forges.receipted import receipts_on
 from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.repository.git import Git
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision, read_each
@@ -35,7 +38,8 @@ from modelsmith.signing import ssh
 
 MAIN = "refs/heads/main"
 PULLS = "refs/modelsmith/pulls/"
-_RECEIPTS = ("promotions", ".github/governance/receipts")
+OUTLINES = "outlines of logs, 1"
+"""Facts about logs: an `Outline` by the id of a log's last event."""
 
 
 class Governance:
@@ -98,11 +102,30 @@ class Governance:
             raise _forged(logged, f"speaks for {actor} but is signed by {signer}")
 
 
-class Reader:
-    """Reads one bare repository. What it has verified once it remembers while it lives; objects never change."""
+class Outline(NamedTuple):
+    """What a log says without being read again: which proposal it is, and whether anybody objected in it."""
 
-    def __init__(self, git: Git) -> None:
+    pull: int
+    head: str
+    actor: str
+    """Who opened it."""
+    closed: bool
+    objected: bool
+    """Whether it holds a verdict that is no approval."""
+
+
+class Reader:
+    """Reads one bare repository. What it has verified once it remembers while it lives; objects never change.
+
+    With ``kept``, logs that lay there before are not read to learn that they are about something else. What they say
+    follows from the ids of their last events, and those that matter are read. ``governed`` is the same for receipts.
+    """
+
+    def __init__(self, git: Git, kept: KeptFacts | None = None, governed: KeptFacts | None = None) -> None:
         self.git = git
+        self._kept = kept
+        self._governed = governed
+        self._outlines: dict[str, Outline] = {}
         self._governance: dict[str, Governance] = {}
         self._verified: set[tuple[str, str]] = set()
         self._read: dict[str, tuple[Link, ...] | ModelsmithError] = {}
@@ -124,8 +147,24 @@ class Reader:
         """
         listed = local_refs(self.git, PULLS).items()
         found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        self._chains(found.values())
+        self._outlines |= {tip: known for tip in found.values() if (known := self._outline_kept(tip))}
+        self._chains([tip for tip in found.values() if tip not in self._outlines])
         return dict(sorted(found.items()))
+
+    def _outline_kept(self, tip: str) -> Outline | None:
+        known = self._kept.get(tip) if self._kept else None
+        return Outline(*known) if known else None
+
+    def outline(self, tip: str) -> Outline:
+        """What the log up to ``tip`` says in short; raises as `log`."""
+        if tip not in self._outlines:
+            log = self.log(tip)
+            objected = any(one.approval and one.approval.verdict != "approve" for one in log)
+            first = opened(log)
+            self._outlines[tip] = Outline(first.pull, first.head, first.actor, is_closed(log), objected)
+            if self._kept:
+                self._kept.add(tip, self._outlines[tip])
+        return self._outlines[tip]
 
     def governance(self, commit: str) -> Governance:
         """Who may sign at a commit of main."""
@@ -145,7 +184,7 @@ class Reader:
             self._logs[tip] = _parse(chain)
         return self._logs[tip]
 
-    def merge_of(self, opening: PullEvent, main: str) -> str | None:
+    def merge_of(self, opening: PullEvent | Outline, main: str) -> str | None:
         """The merge commit by which main took in this pull request.
 
         Two may have the same head: main's receipts say whose merge it is. `modelsmith verify` finds one without any.
@@ -180,7 +219,7 @@ class Reader:
 
     def line(self, main: str) -> Set[str]:
         """Commits of main along its first parents: what main has been."""
-        return {commit.id for commit in self.git.first_parent_log(main)}
+        return self.git.first_parents(main).keys()
 
     def pull(self, number: int, tips: Mapping[int, str], main: str) -> PullRequest:
         """One pull request with every signature of a key checked; whether a key still counts is for the gate.
@@ -222,9 +261,12 @@ class Reader:
         """Rejections of the same in other logs, and withdrawals. What cannot be relied on says nothing."""
         for number, tip in others.items():
             with suppress(ModelsmithError):
+                known = self.outline(tip)
+                if known.pull != number or not known.objected:
+                    continue
                 log = self.log(tip)
                 said = [one for one in log if one.approval and one.approval.verdict != "approve"]
-                if opened(log).pull != number or not said or not self._same(opening, opened(log), said):
+                if not self._same(opening, opened(log), said):
                     continue
                 self.check_repository(log, main)
                 merge = self.merge_of(opened(log), main)
@@ -259,8 +301,8 @@ class Reader:
 
     def status(self, tip: str, main: str) -> str:
         """Status of a pull request without checking signatures: enough to leave it out of a list."""
-        log = self.log(tip)
-        return "merged" if self.merge_of(opened(log), main) else "closed" if is_closed(log) else "open"
+        known = self.outline(tip)
+        return "merged" if self.merge_of(known, main) else "closed" if known.closed else "open"
 
     def verify(self, logged: LoggedEvent, trusted: str) -> None:
         """Check one event's signatures by the keys listed at the commit ``trusted``."""
@@ -295,21 +337,21 @@ class Reader:
     def _merges(self, main: str) -> tuple[dict[str, str], dict[str, int]]:
         """Merge commits of main by head, and the numbers that its receipts give them."""
         if main not in self._merges_by_main:
-            log = self.git.first_parent_log(main)
-            merges = {c.parents[1]: c.id for c in log if len(c.parents) == 2}
-            self._merges_by_main[main] = merges, _merged_numbers(Revision(self.git, main))
+            line = reversed(self.git.first_parents(main).items())
+            merges = {parents[1]: commit for commit, parents in line if len(parents) == 2}
+            self._merges_by_main[main] = merges, _merged_numbers(Revision(self.git, main), self._governed)
         return self._merges_by_main[main]
 
 
-def _merged_numbers(tree: Revision) -> dict[str, int]:
+def _merged_numbers(tree: Revision, kept: KeptFacts | None) -> dict[str, int]:
     """Number of the pull request by merge commit; receipts that cannot be read are for others to report."""
-    numbers: dict[str, int] = {}
-    paths = [path for top in _RECEIPTS for path in tree.paths(top) if path.endswith("/merge.json")]
-    for data in read_each(tree, paths)[0].values():
+    found, left = receipts_on(tree, kept)
+    numbered = {one.path: (one.merge, one.pull) for one in found}
+    for path, data in read_each(tree, left)[0].items():
         with suppress(ValidationError):
             receipt = Receipt.model_validate_json(data)
-            numbers[receipt.merge] = receipt.pull
-    return numbers
+            numbered[path] = receipt.merge, receipt.pull
+    return dict(numbered[path] for path in sorted(numbered, key=lambda path: (path.startswith("."), path)))
 
 
 def _record(git: Git, opening: PullEvent) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ def check_count(reader: Reader, event: PullEvent, main: str, tips: Mapping[int, 
     mine = 0
     for tip in tips.values():
         with suppress(ModelsmithError):
-            mine += opened(reader.log(tip)).actor == event.actor and reader.status(tip, main) == "open"
+            mine += reader.outline(tip).actor == event.actor and reader.status(tip, main) == "open"
     require_room(now, event.actor, mine)
 
 

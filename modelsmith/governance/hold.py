@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelsmith.governance.states import Link
 from modelsmith.schema.base import Event
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import Policy
@@ -32,7 +33,7 @@ class Hold:
         return f"{why}; nothing is deployed until a person clears it"
 
 
-def fold_hold(cluster: str, chain: Sequence[tuple[PromotionRecord, str]]) -> Hold | None:
+def fold_hold(cluster: str, chain: Sequence[tuple[PromotionRecord | Link, str]]) -> Hold | None:
     """The hold after a cluster's routing chain, oldest record first, each with its digest.
 
     Raises IntegrityFailure: ``moved-on-hold`` (a deployment follows a rollback without a clearance between),

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
-from modelsmith.governance.states import SERVING_STATES, SpecialistHistory
+from modelsmith.governance.states import SERVING_STATES, Link, SpecialistHistory
 from modelsmith.schema.base import State
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.cluster import Routing, Serving
@@ -39,7 +39,7 @@ class Incumbent(NamedTuple):
 
 @dataclass(frozen=True)
 class _Link:
-    record: PromotionRecord
+    record: PromotionRecord | Link
     digest: str
 
 
@@ -89,7 +89,7 @@ def is_link(record: PromotionRecord) -> bool:
     return changes_routing(record) or record.event == "hold-cleared"
 
 
-def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[PromotionRecord, str], ...]:
+def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[PromotionRecord | Link, str], ...]:
     """Records that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
 
     Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
@@ -203,19 +203,20 @@ def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHisto
         return None
     if old is None:
         return _links(grown.cluster, grown)
-    count = len(old.records)
-    if old.specialist != grown.specialist or (grown.records[:count], grown.digests[:count]) != (
-        old.records,
-        old.digests,
-    ):
+    count = len(old.digests)
+    if old.specialist != grown.specialist or grown.digests[:count] != old.digests:
         return None
-    return [_Link(r, d) for r, d in zip(grown.records[count:], grown.digests[count:], strict=True) if is_link(r)]
+    return _links(grown.cluster, grown, count)
 
 
-def _links(cluster: str, history: SpecialistHistory) -> list[_Link]:
+def _links(cluster: str, history: SpecialistHistory, after: int = 0) -> list[_Link]:
+    """Links of one history; those of its first records are left out, as many as ``after`` says."""
     if history.cluster != cluster:
         raise _broken("mixed-clusters", cluster, f"{history.specialist} belongs to cluster {history.cluster}.")
-    return [_Link(r, d) for r, d in zip(history.records, history.digests, strict=True) if is_link(r)]
+    if history.outline:
+        return [_Link(link, digest) for link, digest in history.outline.links if link.sequence > after]
+    found = zip(history.records[after:], history.digests[after:], strict=True)
+    return [_Link(record, digest) for record, digest in found if is_link(record)]
 
 
 def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:

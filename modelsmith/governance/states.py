@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast, get_args
 
 from modelsmith.schema.base import Event, State
@@ -17,6 +17,28 @@ SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-v
 """States in which a specialist may carry traffic."""
 
 
+class Link(NamedTuple):
+    """What a record says as a link of its cluster's routing chain; the record itself says it, too."""
+
+    cluster: str
+    specialist: str
+    sequence: int
+    event: Event
+    to_state: State
+    artifact: str
+    expected_previous: str | None
+
+
+class Outline(NamedTuple):
+    """What is asked of many histories, known without their records."""
+
+    artifact: str
+    iteration: int
+    is_export: bool
+    links: tuple[tuple[Link, str], ...]
+    """Of the routing chain, in sequence, each with the digest of its record."""
+
+
 @dataclass(frozen=True)
 class SpecialistHistory:
     """One specialist as its records tell it."""
@@ -24,15 +46,22 @@ class SpecialistHistory:
     cluster: str
     specialist: str
     state: State
-    records: tuple[PromotionRecord, ...]
-    """In sequence."""
+    records: Sequence[PromotionRecord]
+    """In sequence; of a history with an outline they are read when somebody asks for one."""
     digests: tuple[str, ...]
     """Digest of each record, in sequence."""
+    outline: Outline | None = field(default=None, compare=False, repr=False)
+    """Of a history that was folded before."""
 
     @property
     def artifact(self) -> str:
         """Artifact id; the same in every record."""
-        return self.records[-1].artifact
+        return self.outline.artifact if self.outline else self.records[-1].artifact
+
+    @property
+    def iteration(self) -> int:
+        """Number of the iteration that it comes from; the same in every record."""
+        return self.outline.iteration if self.outline else self.records[0].iteration
 
     @property
     def last(self) -> str:
@@ -42,7 +71,7 @@ class SpecialistHistory:
     @property
     def is_export(self) -> bool:
         """Whether it was made from another specialist, instead of being trained."""
-        return EXPORT_FILE in self.records[0].evidence
+        return self.outline.is_export if self.outline else EXPORT_FILE in self.records[0].evidence
 
     @property
     def routed(self) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelsmith.forges.pre_receive import check_push, parse_updates
+from modelsmith.forges.reader import OUTLINES
 from modelsmith.forges.refusal import refusal_lines
+from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.objects import ObjectReader
-from modelsmith.schema.errors import ModelsmithError
+from modelsmith.repository.workspace import home
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.system import known_failures
 
 if TYPE_CHECKING:
@@ -38,7 +42,22 @@ def _check(stdin: str) -> None:
         """Imported when main is to move: most pushes only add a word to a pull request."""
         from modelsmith.operations.push_to_main import PushToMain
 
-        return PushToMain(git, now)
+        return PushToMain(git, now, known)
 
     with ObjectReader(Path(os.environ.get("GIT_DIR", ".")).resolve()) as git:
-        check_push(git, parse_updates(stdin), lambda *push: gate().decide(*push), lambda *due: gate().receipts(*due))
+        logs, known = (KeptFacts(_home(), kind, str(git.path)) for kind in (OUTLINES, GOVERNED))
+        check_push(
+            git,
+            parse_updates(stdin),
+            lambda *push: gate().decide(*push),
+            lambda *due: gate().receipts(*due),
+            kept=(logs, known),
+        )
+        logs.save()
+        known.save()
+
+
+def _home() -> Path | None:
+    with suppress(InvalidInput):
+        return home()
+    return None

@@ -11,6 +11,7 @@ from modelsmith.promotion.merges import adopt_merge
 from modelsmith.promotion.receipting import refuse_unless_open
 from modelsmith.promotion.receipts import receipt_files, receipts_folder
 from modelsmith.repository.git import Git
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.pull import PullRequest
 
@@ -18,9 +19,11 @@ from modelsmith.schema.pull import PullRequest
 class PushToMain:
     """The gate of one push, at one time."""
 
-    def __init__(self, git: Git, now: datetime) -> None:
+    def __init__(self, git: Git, now: datetime, kept: KeptFacts) -> None:
+        """``kept``: what is known of main's folders."""
         self._git = git
         self._now = now
+        self._kept = kept
 
     def decide(self, pull: PullRequest, main: str, head: str) -> MergeDecision:
         """Raises what keeps the pull request from being merged into main."""
@@ -43,6 +46,6 @@ class PushToMain:
         return receipt_files(pull, decided.change, decided.decision, merged, lambda _: signature)
 
     def _decided(self, pull: PullRequest, main: str, at: datetime) -> MergeDecision:
-        decided = decide_merge(read_governed_state(self._git, main), pull, at)
+        decided = decide_merge(read_governed_state(self._git, main, self._kept), pull, at)
         refuse_unless_open(pull, decided)
         return decided

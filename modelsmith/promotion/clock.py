@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from modelsmith.forges.receipted import is_receipt, receipts_on
 from modelsmith.governance.keys import CLOCK_TOLERANCE
-from modelsmith.promotion.histories import PROMOTIONS, RECEIPTS
-from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Receipt
 
-_MERGE = re.compile(r"/receipts/(?:[^/]+/)?merge\.json$")
 BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
@@ -30,7 +28,7 @@ class Signed(NamedTuple):
     """Numbers of the merged pull requests."""
 
 
-def read_signed(tree: Tree) -> Signed:
+def read_signed(tree: Tree, kept: KeptFacts | None = None) -> Signed:
     """The times and numbers of a tree's merge receipts.
 
     A merge is not before the latest, whatever the clock of the machine says: so a clock set back, or an approval dated
@@ -39,13 +37,14 @@ def read_signed(tree: Tree) -> Signed:
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
-    below = [path for top in (PROMOTIONS, f"{GOVERNANCE}/{RECEIPTS}") for path in tree.paths(top)]
-    contents, refused = read_each(tree, [path for path in below if _MERGE.search(path)])
+    found, left = receipts_on(tree, kept)
+    contents, refused = read_each(tree, filter(is_receipt, left))
     for error in refused.values():
         raise error
     receipts = [_receipt(path, data) for path, data in contents.items()]
-    latest = max((receipt.at for receipt in receipts), default=BEGINNING)
-    return Signed(latest, frozenset(receipt.pull for receipt in receipts))
+    times = [*(one.at for one in found), *(one.at for one in receipts)]
+    pulls = frozenset(one.pull for one in found) | {one.pull for one in receipts}
+    return Signed(max(times, default=BEGINNING), pulls)
 
 
 def check_times(receipt: Receipt, times: Sequence[datetime], latest: datetime, now: datetime) -> None:

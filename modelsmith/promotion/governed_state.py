@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from modelsmith.governance.codeowners import Codeowners
@@ -11,6 +11,7 @@ from modelsmith.promotion.clock import Signed, read_signed
 from modelsmith.promotion.histories import Histories, histories_after, read_histories
 from modelsmith.promotion.root import GOVERNANCE
 from modelsmith.repository.git import Git
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import content_digest
@@ -35,6 +36,8 @@ class GovernedState:
     observers: Mapping[str, tuple[bytes, ...]]
     """PEM public keys that may sign observations and nothing else, by id of the observer."""
     histories: Histories
+    kept: KeptFacts | None = field(default=None, compare=False, repr=False)
+    """What is known of folders that were read before."""
 
     def signers(self, cluster: str) -> tuple[Trusted, ...]:
         """Who may sign a cluster's records, evidence and artifacts."""
@@ -48,16 +51,19 @@ class GovernedState:
     @cached_property
     def signed(self) -> Signed:
         """What its receipts say of all merges so far. Raises as `read_signed`."""
-        return read_signed(self.tree)
+        return read_signed(self.tree, self.kept)
 
     @cached_property
     def line(self) -> frozenset[str]:
         """Ids of this commit and of its first parents, down to the first."""
-        return frozenset(commit.id for commit in self.tree.git.first_parent_log(self.tree.commit))
+        return frozenset(self.tree.git.first_parents(self.tree.commit))
 
 
-def read_governed_state(git: Git, commit: str) -> GovernedState:
+def read_governed_state(git: Git, commit: str, kept: KeptFacts | None = None) -> GovernedState:
     """Read it all from the object database; the work tree plays no part.
+
+    With ``kept``, and where git is an `ObjectReader`, folders of promotions that were read before are not read again
+    until somebody asks for their records.
 
     Raises:
         InvalidInput: a governed file does not parse.
@@ -65,7 +71,7 @@ def read_governed_state(git: Git, commit: str) -> GovernedState:
     """
     tree = Revision(git, commit)
     policy = load_policy(tree)
-    return _governed(tree, policy, read_histories(tree, policy))
+    return _governed(tree, policy, read_histories(tree, policy, kept), kept)
 
 
 def governed_state_after(before: GovernedState, commit: str) -> GovernedState:
@@ -85,7 +91,7 @@ def _may_sign(workflow: Workflow, cluster: str) -> bool:
     return isinstance(workflow, SigningWorkflow) and (not workflow.clusters or cluster in workflow.clusters)
 
 
-def _governed(tree: Revision, policy: Policy, histories: Histories) -> GovernedState:
+def _governed(tree: Revision, policy: Policy, histories: Histories, kept: KeptFacts | None = None) -> GovernedState:
     people = load_people(tree)
     trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
     return GovernedState(
@@ -101,4 +107,5 @@ def _governed(tree: Revision, policy: Policy, histories: Histories) -> GovernedS
             if harness.observer
         },
         histories=histories,
+        kept=kept,
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from modelsmith.governance.states import SpecialistHistory, fold, parse_folder, record_folder
-from modelsmith.repository.tree import Tree, read_each
-from modelsmith.schema.canonical import is_plain_canonical, sha256
+from modelsmith.promotion.recalled import fact_of, recalled
+from modelsmith.repository.kept_facts import KeptFacts
+from modelsmith.repository.tree import Revision, Tree, read_each
+from modelsmith.schema.canonical import content_digest, is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
@@ -91,13 +93,25 @@ def record_paths(paths: Iterable[str]) -> list[str]:
     return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
 
 
-def read_histories(tree: Tree, policy: Policy) -> Histories:
-    """Fold every record of the tree into histories.
+def read_histories(tree: Tree, policy: Policy, kept: KeptFacts | None = None) -> Histories:
+    """Fold every record of the tree into histories; those that were folded before come from what is kept of them.
 
     Raises:
         IntegrityFailure: a record is malformed, a chain broken or a transition not allowed.
     """
-    return _history({}, _read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy)
+    divided = tree.divide(PROMOTIONS, 2) if kept and isinstance(tree, Revision) else None
+    if kept is None or divided is None:
+        return _history({}, _read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy)
+    assert isinstance(tree, Revision)
+    rules = content_digest(policy)
+    keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
+    known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, kept.get(key)))}
+    new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
+    found = _history(known, _read_records(tree, sorted(new)), policy)
+    for history in found.by_specialist.values():
+        if history.outline is None:
+            kept.add(keys[_name(history)], fact_of(tree, history))
+    return found
 
 
 def histories_after(before: Histories, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> Histories:
@@ -142,16 +156,23 @@ def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]
     return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
 
 
-def _history(folded: dict[str, SpecialistHistory], records: Mapping[str, Sequence[_Read]], policy: Policy) -> Histories:
+def _history(
+    folded: Mapping[str, SpecialistHistory], records: Mapping[str, Sequence[_Read]], policy: Policy
+) -> Histories:
     """Histories that are folded already and histories still to be folded, by folder, together."""
-    histories = folded | {
+    histories = dict(folded) | {
         folder: fold([record for record, _ in found], policy, [digest for _, digest in found])
         for folder, found in records.items()
     }
-    by_specialist = {history.specialist: history for history in histories.values()}
+    by_specialist = {histories[folder].specialist: histories[folder] for folder in sorted(histories, key=_before_files)}
     if len(by_specialist) != len(histories):
         raise IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")
     return Histories(by_specialist)
+
+
+def _before_files(folder: str) -> str:
+    """Sorts folders as the paths of their files."""
+    return f"{folder}/"
 
 
 def _history_folder(path: str) -> str:

@@ -55,9 +55,9 @@ def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
 def candidates_since(main: GovernedState, cluster: str, incumbent: str) -> tuple[SpecialistHistory, ...]:
     """Specialists of later iterations than the incumbent's, oldest first."""
     histories = main.histories.of_cluster(cluster)
-    begun = 0 if incumbent == BASE else main.histories.find(incumbent).records[0].iteration
-    later = [history for history in histories if history.records[0].iteration > begun]
-    return tuple(sorted(later, key=lambda history: (history.records[0].iteration, history.specialist)))
+    begun = 0 if incumbent == BASE else main.histories.find(incumbent).iteration
+    later = [history for history in histories if history.iteration > begun]
+    return tuple(sorted(later, key=lambda history: (history.iteration, history.specialist)))
 
 
 def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
@@ -74,7 +74,7 @@ def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
         untold=tuple(
             history.specialist
             for history in candidates_since(main, cluster.cluster, incumbent)
-            if history.records[0].iteration < int(evidence.specialist.split("-")[1])
+            if history.iteration < int(evidence.specialist.split("-")[1])
             and history.specialist not in told
             and all(record.event != "eval-accepted" for record in history.records)
         ),

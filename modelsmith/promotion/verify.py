@@ -50,7 +50,6 @@ from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
 from modelsmith.schema.pull import Change, ChangedPath, Review, SignedApproval
 from modelsmith.signing import ssh
 
-
 _LOOK_AHEAD = 64
 """Steps of which git is asked together."""
 _SMALL_COMMIT = 1 << 16
@@ -116,7 +115,7 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
 
 
 def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
-    """Have the objects of the next steps read together: to ask for each as it is needed takes longer than to read it."""
+    """Have the objects of the next steps read together, which is faster than one after the other."""
     heads = [step.parents[1] for step in steps if len(step.parents) == 2]
     git.ahead(heads, "commit", _SMALL_COMMIT)
     pairs = [(parent, step.id) for step in steps for parent in step.parents]

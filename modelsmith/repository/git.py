@@ -356,6 +356,12 @@ class Git(GitProcess):
             for i in range(0, len(fields), 4)
         ]
 
+    def first_parents(self, tip: str) -> dict[str, tuple[str, ...]]:
+        """Ids of the commits along the first parents, newest first, each with its parents."""
+        out = self.lasting("rev-list", "--first-parent", "--parents", ids=(tip,))
+        assert out is not None
+        return {commit: tuple(parents) for commit, *parents in map(str.split, out.decode().splitlines())}
+
     def symbolic_ref(self, name: str) -> str | None:
         """The ref that a symbolic ref leads to; None when it is no symbolic ref."""
         args = ("symbolic-ref", "--quiet", plain(name))

@@ -319,11 +319,11 @@ class ObjectReader(Git):
         files: set[str] = set()
         left = comparison.MOST_COMPARED
         while waiting and left > 0:
-            self.ahead({oid for pair in waiting for oid in pair if oid and oid not in self._trees}, "tree", _SMALL)
+            self.ahead({oid for both in waiting for oid in both if oid and oid not in self._trees}, "tree", _SMALL)
             below: set[comparison.Pair] = set()
-            for pair in waiting:
+            for folders_of in waiting:
                 with suppress(ModelsmithError):
-                    looked, folders, new = comparison.below(self, pair)
+                    looked, folders, new = comparison.below(self, folders_of)
                     left -= looked
                     below |= folders
                     files |= new

@@ -13,6 +13,7 @@ from modelsmith.governance.reserved import KEPT_LOCALLY
 from modelsmith.repository.git import Git
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SYMLINK, Entry, Listing
 from modelsmith.repository.paths import checked, folder
+from modelsmith.repository.tree_listing import TreeListing
 from modelsmith.schema.errors import InvalidInput
 
 
@@ -128,6 +129,13 @@ class Revision:
         """See `Tree`."""
         return sorted(self._listing.below(folder(prefix)))
 
+    def divide(self, top: str, depth: int) -> tuple[dict[str, str], list[str]] | None:
+        """Folders ``depth`` below a folder, with the ids of their trees, and the files that lie nearer; both unsorted.
+
+        None where the tree is listed file by file, so that no ids of folders are known.
+        """
+        return self._listing.divide(top, depth) if isinstance(self._listing, TreeListing) else None
+
     def folder_id(self, folder: str) -> str | None:
         """Id of the tree that git has at a folder; None when there is no such folder."""
         return self.git.folder(self.commit, checked(folder))
@@ -138,13 +146,14 @@ class Revision:
 
     def read(self, path: str) -> bytes:
         """See `Tree`."""
-        return self.git.read_blob(self._blob(path))
+        return self.git.read_blob(self.blob(path))
 
     def exists(self, path: str) -> bool:
         """See `Tree`."""
         return self._listing.entry(checked(path)) is not None
 
-    def _blob(self, path: str) -> str:
+    def blob(self, path: str) -> str:
+        """Id of the file at a path. Raises as `read`."""
         entry = self._listing.entry(checked(path))
         if entry is None:
             raise _missing(path)
@@ -208,7 +217,7 @@ def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[
     for path in paths:
         try:
             if isinstance(tree, Revision):
-                blobs[path] = tree._blob(path)
+                blobs[path] = tree.blob(path)
             else:
                 contents[path] = tree.read(path)
         except InvalidInput as error:

@@ -40,6 +40,21 @@ class TreeListing:
         found = self._find(path)
         return found[1] if found is not None and found[0] == FOLDER else None
 
+    def divide(self, top: str, depth: int) -> tuple[dict[str, str], list[str]]:
+        """Folders that lie ``depth`` below ``top``, with the ids of their trees, and the files that lie nearer."""
+        at = {top: found} if (found := self._find(top)) else {}
+        files: list[str] = []
+        for _ in range(depth):
+            files += [path for path, (mode, _) in at.items() if mode != FOLDER]
+            at = {
+                f"{path}/{name}": entry
+                for path, (mode, oid) in at.items()
+                if mode == FOLDER
+                for name, entry in self._entries(oid).items()
+            }
+        files += [path for path, (mode, _) in at.items() if mode != FOLDER]
+        return {path: oid for path, (mode, oid) in at.items() if mode == FOLDER}, files
+
     def _find(self, path: str) -> Entry | None:
         at: Entry | None = (FOLDER, self._root)
         for name in path.split("/"):

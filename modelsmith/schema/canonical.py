@@ -25,6 +25,8 @@ _NUMBER = re.compile(rb"[:\[,](-?(?:[0-9]+\.0(?![0-9])|[0-9.]+e[-+][0-9]+|[0-9]{
 by which it is found several times as fast as by looking behind."""
 _DIGITS = bytes.maketrans(b"123456789+", b"000000000-")
 """Every digit as 0 and every sign as a minus, so that plain search finds numbers."""
+_SHORT = 1 << 13
+"""Bytes below which the pattern is searched for as it is: plain searches cost something each."""
 _FRACTION = 32
 """Python writes no fraction with as many characters."""
 
@@ -74,6 +76,8 @@ def _odd_numbers(data: bytes) -> list[int]:
 
     Plain search for what such numbers hold takes a tenth of the time of the pattern.
     """
+    if len(data) < _SHORT:
+        return [found.start() for found in _NUMBER.finditer(data)]
     plain = data.translate(_DIGITS)
     found = [
         at + len(before) - 1

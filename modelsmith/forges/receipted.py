@@ -1,0 +1,74 @@
+"""Receipts of merges on main; those of folders that were read before come from what is kept of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from modelsmith.repository.kept_facts import KeptFacts
+from modelsmith.repository.tree import Revision, Tree, read_each
+from modelsmith.schema.promotion import Receipt
+
+_TOPS = {"promotions": 2, ".github/governance/receipts": 1}
+"""Where receipts lie, and how deep below that the receipts of one specialist, or of one change, lie together."""
+_NAME = "/merge.json"
+_RECEIPT = re.compile(r"/receipts/(?:[^/]+/)?merge\.json$")
+
+
+class Receipted(NamedTuple):
+    """A merge as its receipt tells it."""
+
+    path: str
+    """Of the receipt."""
+    pull: int
+    merge: str
+    at: datetime
+
+
+def is_receipt(path: str) -> bool:
+    """Whether the path is that of a merge's receipt."""
+    return _RECEIPT.search(path) is not None
+
+
+def receipts_on(tree: Tree, kept: KeptFacts | None) -> tuple[list[Receipted], list[str]]:
+    """Receipts that can be read, and files of their name in folders where not all can: those are the caller's to read.
+
+    Where nothing is kept, all are.
+    """
+    found: list[Receipted] = []
+    left: list[str] = []
+    for top, depth in _TOPS.items():
+        divided = tree.divide(top, depth) if kept and isinstance(tree, Revision) else None
+        if kept is None or divided is None:
+            left += [path for path in tree.paths(top) if path.endswith(_NAME)]
+            continue
+        folders, files = divided
+        left += [path for path in files if path.endswith(_NAME)]
+        for path, oid in folders.items():
+            known = kept.get(f"{path} {oid}")
+            if known is None:
+                paths = [one for one in tree.paths(path) if one.endswith(_NAME)]
+                read = _read(tree, paths)
+                if read is None:
+                    left += paths
+                    continue
+                known = [[one.path, one.pull, one.merge, one.at.isoformat()] for one in read]
+                kept.add(f"{path} {oid}", known)
+            found += [Receipted(place, pull, merge, datetime.fromisoformat(at)) for place, pull, merge, at in known]
+    return found, sorted(left)
+
+
+def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:
+    """All of them; None where one cannot be read, or lies where no receipt belongs."""
+    contents, refused = read_each(tree, paths)
+    if refused or not all(map(is_receipt, paths)):
+        return None
+    try:
+        read = [(path, Receipt.model_validate_json(contents[path])) for path in paths]
+    except ValidationError:
+        return None
+    return [Receipted(path, one.pull, one.merge, one.at) for path, one in read]
