@@ -30,10 +30,13 @@ from typing import Any
 from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command, save, spend, summary, table, timed
 from governance_history import APPROVER, Place, make_repository, merge_commits
 
+from modelsmith.governance.routing import _folded
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.repository import load
 from modelsmith.repository.git import Git
+from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.promotion import (
     APPROVAL_NAMESPACE,
@@ -85,10 +88,17 @@ class Subjects:
         }
 
     def gate(self) -> Spent:
-        """One decision in a running process, as `modelsmith pr show` and the hook take it."""
-        git = Git(self.place.clone)
+        """One decision in a running process, as the hook takes it; of what it kept before it has what a new one has."""
         _parse_again()
-        return timed(lambda: decide_merge(read_governed_state(git, self.pull.base), self.pull, datetime.now(UTC)))
+        _folded.clear()
+
+        def decide() -> None:
+            with ObjectReader(self.place.forge) as git:
+                kept = KeptFacts(self.place.folder / "home", GOVERNED, str(self.place.forge))
+                decide_merge(read_governed_state(git, self.pull.base, kept), self.pull, datetime.now(UTC))
+                kept.save()
+
+        return timed(decide)
 
     def push(self) -> Spent:
         """Merge and receipts, judged by the pre-receive hook; undone afterwards."""

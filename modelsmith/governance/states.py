@@ -11,7 +11,7 @@ from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governance import Policy, Transition
-from modelsmith.schema.promotion import EXPORT_FILE, PromotionRecord
+from modelsmith.schema.promotion import EXPORT_FILE, OVERRIDE_FILE, PromotionRecord
 
 SERVING_STATES: frozenset[State] = frozenset({"customer-deployed", "production-validated"})
 """States in which a specialist may carry traffic."""
@@ -35,6 +35,9 @@ class Outline(NamedTuple):
     artifact: str
     iteration: int
     is_export: bool
+    accepted: bool
+    overridden: bool
+    composite: float | None
     links: tuple[tuple[Link, str], ...]
     """Of the routing chain, in sequence, each with the digest of its record."""
 
@@ -62,6 +65,23 @@ class SpecialistHistory:
     def iteration(self) -> int:
         """Number of the iteration that it comes from; the same in every record."""
         return self.outline.iteration if self.outline else self.records[0].iteration
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its eval was accepted."""
+        return self.outline.accepted if self.outline else any(one.event == "eval-accepted" for one in self.records)
+
+    @property
+    def overridden(self) -> bool:
+        """Whether a record of it brings an override."""
+        return self.outline.overridden if self.outline else any(OVERRIDE_FILE in one.evidence for one in self.records)
+
+    @property
+    def composite(self) -> float | None:
+        """Of its eval, as its latest record with one says; None for one that was never accepted."""
+        if self.outline:
+            return self.outline.composite
+        return next((one.composite for one in reversed(self.records) if one.composite is not None), None)
 
     @property
     def last(self) -> str:

@@ -25,7 +25,9 @@ from modelsmith.promotion.harness import open_forge
 from modelsmith.promotion.observers import backing, count_sentence, disagreements, required
 from modelsmith.promotion.overrides import override_of
 from modelsmith.promotion.records import is_assessment
+from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen
@@ -145,14 +147,21 @@ class StatusResult(Result):
 
 def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     """Read it from main, the forge's open pull requests and the loop's state; nothing is changed."""
-    git = workspace.git
+    with ObjectReader(workspace.root) as git:
+        kept = KeptFacts(workspace.home, GOVERNED, str(workspace.root))
+        found = _status(workspace, git, kept)
+        kept.save()
+        return found
+
+
+def _status(workspace: Workspace, git: ObjectReader, kept: KeptFacts) -> StatusResult:
     commit = git.rev("HEAD") or "HEAD"
     pulls: tuple[PullView, ...] = ()
     unreadable: tuple[UnreadableView, ...] = ()
     forge = open_forge(workspace) if workspace.setting("forge") else None
     if forge:
         commit = forge.fetch_into(git)
-    main = read_governed_state(git, commit)
+    main = read_governed_state(git, commit, kept)
     if forge:
         found, doubtful = forge.survey("open")
         pulls = tuple(view(main, pull) for pull in found if pull.branch.startswith(PROMOTE))
@@ -233,7 +242,7 @@ def _cluster(
             assessed.get(history.artifact),
             exports.get(history.specialist, ()),
         )
-        for history in sorted(histories, key=lambda history: (history.records[-1].iteration, history.is_export))
+        for history in sorted(histories, key=lambda history: (history.iteration, history.is_export))
     )
     held = hold_of(name, histories)
     hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
@@ -273,16 +282,13 @@ def _specialist(
     exports: Sequence[SpecialistHistory],
 ) -> SpecialistView:
     override = override_of(main, history)
-    composites = [record.composite for record in history.records if record.composite is not None]
-    accepted = any(record.event == "eval-accepted" for record in history.records)
+    accepted = history.accepted
     export = export_of(main, history)
-    if run and not accepted:
-        composites = [run.headline.composite.value]
     return SpecialistView(
         specialist=history.specialist,
         state=history.state,
-        iteration=history.records[-1].iteration,
-        composite=composites[-1] if composites else None,
+        iteration=history.iteration,
+        composite=run.headline.composite.value if run and not accepted else history.composite,
         verdict="INCONCLUSIVE" if override else "PASS" if accepted else run.headline.verdict if run else None,
         stale=stale.reasons if stale else (),
         export=export.description if export else "",

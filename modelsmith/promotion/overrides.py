@@ -67,6 +67,8 @@ def override_of(main: GovernedState, history: SpecialistHistory) -> Overridden |
     Raises:
         IntegrityFailure: main's file cannot be read.
     """
+    if not history.overridden:
+        return None
     accepted = next((record for record in history.records if record.event == "eval-accepted"), None)
     if accepted is None or OVERRIDE_FILE not in accepted.evidence:
         return None

@@ -56,14 +56,15 @@ def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
         for record, digest in zip(history.records, history.digests, strict=True)
     ]
     links = [[one.sequence, one.to_state, one.expected_previous] for one in history.records if is_link(one)]
-    return [history.state, history.artifact, history.iteration, history.is_export, records, links]
+    known = (history.iteration, history.is_export, history.accepted, history.overridden, history.composite)
+    return [history.state, history.artifact, known, records, links]
 
 
 def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistHistory | None:
     """The history of which this is kept; None where nothing is."""
     if fact is None:
         return None
-    state, artifact, iteration, is_export, records, links = fact
+    state, artifact, (iteration, is_export, accepted, overridden, composite), records, links = fact
     _, cluster, specialist = folder.split("/")
     digests = tuple(digest for _, _, digest in records)
     chain = tuple(
@@ -74,5 +75,5 @@ def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistH
         for sequence, to_state, previous in links
     )
     read = _Records(tree.git, [blob for _, blob, _ in records], digests)
-    outline = Outline(artifact, iteration, is_export, chain)
+    outline = Outline(artifact, iteration, is_export, accepted, overridden, composite, chain)
     return SpecialistHistory(cluster, specialist, state, read, digests, outline)

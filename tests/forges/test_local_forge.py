@@ -7,6 +7,8 @@ from modelsmith.forges.events import new_event
 from modelsmith.forges.local import LocalForge
 from modelsmith.forges.port import ForgeIdentity
 from modelsmith.forges.pre_receive import RefUpdate, check_push
+from modelsmith.forges.reader import OUTLINES, Reader
+from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.signing import ssh
@@ -320,3 +322,27 @@ def test_a_rewound_forge_is_not_fetched(world, pull):
     with pytest.raises(IntegrityFailure) as caught:
         world.forge().fetch_into(world.git)
     assert caught.value.code == "rewound-forge"
+
+
+def test_what_is_kept_of_logs_hides_no_rejection(world, pull, tmp_path):
+    """A log that was read before is not read again unless it matters: nobody sees a difference."""
+    world.review("dana", pull, "reject")
+    world.propose({"evals/other.yaml": "x"}, branch="other", requester="maya")
+    closed = world.propose({"evals/third.yaml": "y"}, branch="third", requester="maya")
+    world.forge().close(closed.number, "no")
+    again = world.propose(branch="again", requester="maya")
+
+    def seen(kept):
+        reader = Reader(world.forge_git, kept)
+        tips, main = reader.tips(), reader.main()
+        pulls = {number: reader.pull(number, tips, main) for number in tips}
+        return pulls, {number: reader.status(tip, main) for number, tip in tips.items()}
+
+    for _ in range(2):
+        kept = KeptFacts(tmp_path / "home", OUTLINES, "here")
+        assert seen(kept) == seen(None)
+        kept.save()
+    assert [said.pull for said in seen(kept)[0][again.number].elsewhere] == [pull.number]
+    world.review("dana", pull, "withdraw")
+    assert [said.review.verdict for said in seen(kept)[0][again.number].elsewhere] == ["reject", "withdraw"]
+    assert seen(kept) == seen(None)

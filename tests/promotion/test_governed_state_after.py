@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
+from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import ModelsmithError
@@ -123,3 +125,39 @@ def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
 def test_a_policy_that_forbids_what_happened_is_found_in_old_histories(lived):
     refused = broken(lived)["a policy that forbids what happened"]
     assert outcome(lambda: governed_state_after(lived.main, refused.tip))[1] == "forbidden-transition"
+
+
+def all_of(read):
+    """What reading gives, with the times and numbers of receipts and every record; or why it fails."""
+    try:
+        main = read()
+        lives = {
+            name: (*one.records, one.artifact, one.iteration) for name, one in main.histories.by_specialist.items()
+        }
+        facts = [(one.state, one.digests, one.is_export) for one in main.histories.by_specialist.values()]
+        rendered = render_routing("rtb-pricing", main.histories.of_cluster("rtb-pricing"), 0.5)
+        return main.signed, lives, [*lives], facts, rendered
+    except ModelsmithError as error:
+        return type(error), error.code, error.message
+
+
+def test_what_is_kept_of_folders_changes_nothing_that_is_read(repository, tips, lived, tmp_path):
+    bad = [there.tip for there in broken(lived).values()]
+    for _ in range(2):
+        for tip in (*tips, *bad, *tips[::-1]):
+            with ObjectReader(repository.git.path) as reader:
+                kept = KeptFacts(tmp_path, GOVERNED, "here")
+                anew = all_of(lambda tip=tip: read_governed_state(repository.git, tip))
+                assert all_of(lambda tip=tip, kept=kept, git=reader: read_governed_state(git, tip, kept)) == anew
+                kept.save()
+
+
+def test_folders_that_are_kept_are_not_read_again(repository, tips, tmp_path):
+    kept = KeptFacts(tmp_path, GOVERNED, "here")
+    for _ in range(2):
+        with ObjectReader(repository.git.path) as reader:
+            main = read_governed_state(reader, tips[-1], kept)
+            assert main.signed.pulls
+            kept.save()
+            kept = KeptFacts(tmp_path, GOVERNED, "here")
+    assert all(history.outline for history in main.histories.by_specialist.values())
