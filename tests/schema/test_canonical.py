@@ -36,7 +36,9 @@ def test_what_json_cannot_say_exactly_is_refused(value):
 _NUMBERS = (
     st.floats() | st.integers() | st.sampled_from([1.0, -0.0, 1e16, 1e-5, 1e-6, 1e-7, 1e21, 2**53, 2**53 - 1, 0.1])
 )
-_TEXTS = st.text(max_size=4) | st.sampled_from([",1234567890123456789,", "[1.0]", "2e-7", "\U0001f600", "\ufffd", ",1.0", '":1e5', "\x7f", "\u2028", "\ud800"])
+_TEXTS = st.text(max_size=4) | st.sampled_from(
+    [",1234567890123456789,", "[1.0]", "2e-7", "\U0001f600", "\ufffd", ",1.0", '":1e5', "\x7f", "\u2028", "\ud800"]
+)
 _VALUES = st.recursive(
     st.none() | st.booleans() | _NUMBERS | _TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
