@@ -20,6 +20,7 @@ from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
 from modelsmith.repository.document import Problem, meant
 from modelsmith.repository.forbidden import reserved, unportable
+from modelsmith.repository.kept_facts import KeptFacts, this_toolkit
 from modelsmith.repository.load import governed_set, load_cluster
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
@@ -28,12 +29,13 @@ from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import find_json_problems, sort_key
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.canonical import sha256
 from modelsmith.schema.catalog import POLICY
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.runbook import Runbook
-from modelsmith.schema.training import Grpo, Sft
+from modelsmith.schema.training import Grpo, Settings, Sft
 from modelsmith.training.judging import require_judge, require_rows_judge
 
 
@@ -108,8 +110,10 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report)]
-    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found))
+    kept = KeptFacts(workspace.home, f"what validate found sound, 1, {this_toolkit()}", str(workspace.root))
+    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, kept)]
+    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found), kept)
+    kept.save()
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
     contract = contract_problem(workspace.files)
     if contract and (not request.paths or contract.file in map(str, request.paths)):
@@ -127,17 +131,29 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     )
 
 
-def _runbooks(files: WorkTree, report: Report) -> Iterator[Problem]:
-    """What would keep a runbook that can be read from running: steps that do not fit the operations that they call."""
+def _runbooks(files: WorkTree, report: Report, kept: KeptFacts) -> Iterator[Problem]:
+    """What would keep a runbook that can be read from running: steps that do not fit the operations that they call.
+
+    One that was sound under this very toolkit is sound: to find out, every operation that it calls has to be loaded.
+    """
     broken = {problem.file for problem in report.problems}
     for path in report.paths:
         if path.startswith(f"{FOLDER}/") and path not in broken:
-            runbook, _ = find_json_problems(path, files.read(path), Runbook)
+            data = files.read(path)
+            this = f"{path} {sha256(data)}"
+            if kept.get(this):
+                continue
+            runbook, _ = find_json_problems(path, data, Runbook)
             assert runbook is not None
-            yield from find_runbook_problems(path, runbook)
+            problems = [*find_runbook_problems(path, runbook)]
+            if not problems:
+                kept.add(this, True)
+            yield from problems
 
 
-def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
+def _firewall(
+    files: WorkTree, report: Report, broken: Set[str], kept: KeptFacts
+) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
@@ -147,7 +163,7 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
         problems |= dict.fromkeys(_choiceless(name, cluster, governed))
         generators = f"{governed.folder}/generators"
         try:
-            tried = dry_run(governed, max(cluster.stages, key=lambda stage: stage.rows))
+            tried = _tried(governed, max(cluster.stages, key=lambda stage: stage.rows), report.evals, kept)
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
@@ -155,6 +171,16 @@ def _firewall(files: WorkTree, report: Report, broken: Set[str]) -> tuple[dict[s
         found[name] = _view(tried, governed.evalset.separation.training_to_scored, untried)
         problems |= dict.fromkeys(_lost(tried, generators))
     return found, tuple(problems)
+
+
+def _tried(governed: GovernedSet, stage: Settings, evals: str, kept: KeptFacts) -> DryRun:
+    """The dry run, which follows from the eval sets' files, rows and seed; one that lost nothing is kept."""
+    this = f"rows of {governed.folder} {evals} {stage.rows} {stage.seed}"
+    known = kept.get(this)
+    tried = DryRun(known[0], 0, known[1], ()) if known else dry_run(governed, stage)
+    if not tried.dropped and not known:
+        kept.add(this, [tried.rows, tried.nearest])
+    return tried
 
 
 def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:

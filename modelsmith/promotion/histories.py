@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,6 +72,27 @@ class Histories:
             found.setdefault(history.cluster, []).append(history)
         return {cluster: tuple(histories) for cluster, histories in found.items()}
 
+    def changed(self, gone: Iterable[str], folded: Iterable[SpecialistHistory]) -> Histories:
+        """These without the specialists that are ``gone``, and with those that were folded.
+
+        Raises:
+            IntegrityFailure: ``duplicate-specialist``.
+        """
+        by_specialist, clusters = dict(self.by_specialist), dict(self._clusters)
+        for name in gone:
+            old = by_specialist.pop(name)
+            clusters[old.cluster] = tuple(one for one in clusters[old.cluster] if one is not old)
+        for history in folded:
+            if history.specialist in by_specialist:
+                raise _duplicate()
+            by_specialist[history.specialist] = history
+            others = clusters.get(history.cluster, ())
+            at = bisect_left(others, history.specialist, key=lambda one: one.specialist)
+            clusters[history.cluster] = (*others[:at], history, *others[at:])
+        found = Histories(by_specialist)
+        found.__dict__["_clusters"] = {cluster: histories for cluster, histories in clusters.items() if histories}
+        return found
+
     def find(self, specialist: str) -> SpecialistHistory:
         """History of one specialist.
 
@@ -101,17 +123,16 @@ def read_histories(tree: Tree, policy: Policy, kept: KeptFacts | None = None) ->
     """
     divided = tree.divide(PROMOTIONS, 2) if kept and isinstance(tree, Revision) else None
     if kept is None or divided is None:
-        return _history({}, _read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy)
+        return _all(_fold_each(_read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy))
     assert isinstance(tree, Revision)
     rules = content_digest(policy)
     keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
     known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, kept.get(key)))}
     new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
-    found = _history(known, _read_records(tree, sorted(new)), policy)
-    for history in found.by_specialist.values():
-        if history.outline is None:
-            kept.add(keys[_name(history)], fact_of(tree, history))
-    return found
+    folded = _fold_each(_read_records(tree, sorted(new)), policy)
+    for history in folded:
+        kept.add(keys[_name(history)], fact_of(tree, history))
+    return _all(sorted([*known.values(), *folded], key=_before_files))
 
 
 def histories_after(before: Histories, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> Histories:
@@ -131,12 +152,14 @@ def histories_after(before: Histories, change: Change, tree: Tree, policy: Polic
     if same_policy and not touched:
         return before
     paths = [path for folder in sorted(touched) for path in record_paths(tree.paths(folder))]
-    kept = {name: history for history in before.by_specialist.values() if (name := _name(history)) not in touched}
     records = _read_records(tree, paths)
+    named = {folder.rpartition("/")[2] for folder in touched} & before.by_specialist.keys()
+    gone = {name for name in named if _name(before.by_specialist[name]) in touched}
     if same_policy:
-        return _history(kept, records, policy)
-    again = {name: [*zip(history.records, history.digests, strict=True)] for name, history in kept.items()}
-    return _history({}, again | records, policy)
+        return before.changed(gone, _fold_each(records, policy))
+    kept = [history for name, history in before.by_specialist.items() if name not in gone]
+    again = {_name(one): [*zip(one.records, one.digests, strict=True)] for one in kept}
+    return _all(_fold_each(again | records, policy))
 
 
 _Read = tuple[PromotionRecord, str]
@@ -156,23 +179,26 @@ def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]
     return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
 
 
-def _history(
-    folded: Mapping[str, SpecialistHistory], records: Mapping[str, Sequence[_Read]], policy: Policy
-) -> Histories:
-    """Histories that are folded already and histories still to be folded, by folder, together."""
-    histories = dict(folded) | {
-        folder: fold([record for record, _ in found], policy, [digest for _, digest in found])
-        for folder, found in records.items()
-    }
-    by_specialist = {histories[folder].specialist: histories[folder] for folder in sorted(histories, key=_before_files)}
+def _fold_each(records: Mapping[str, Sequence[_Read]], policy: Policy) -> list[SpecialistHistory]:
+    return [
+        fold([record for record, _ in found], policy, [digest for _, digest in found]) for found in records.values()
+    ]
+
+
+def _all(histories: Sequence[SpecialistHistory]) -> Histories:
+    by_specialist = {history.specialist: history for history in histories}
     if len(by_specialist) != len(histories):
-        raise IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")
+        raise _duplicate()
     return Histories(by_specialist)
 
 
-def _before_files(folder: str) -> str:
-    """Sorts folders as the paths of their files."""
-    return f"{folder}/"
+def _duplicate() -> IntegrityFailure:
+    return IntegrityFailure("duplicate-specialist", "Two clusters name the same specialist", "Remove one of them.")
+
+
+def _before_files(history: SpecialistHistory) -> str:
+    """Sorts histories as the paths of their files."""
+    return f"{_name(history)}/"
 
 
 def _history_folder(path: str) -> str:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import modelsmith
 from modelsmith import __version__
 from modelsmith.signing.files import write_atomically
 
@@ -105,3 +106,15 @@ class KeptFacts:
         if len(secret) != _SECRET_BYTES:
             raise ValueError(f"{path} is not a secret of {_SECRET_BYTES} bytes")
         return secret
+
+
+def this_toolkit() -> str:
+    """The toolkit as it is installed: names, sizes and times of its modules. For facts that hang on all of its code."""
+    found = hashlib.sha256()
+    top = Path(modelsmith.__file__).parent
+    for folder, _, names in sorted(os.walk(top)):
+        for name in sorted(names):
+            if name.endswith((".py", ".toml", ".yaml", ".json")):
+                there = os.stat(f"{folder}/{name}")
+                found.update(f"{folder}/{name} {there.st_size} {there.st_mtime_ns}\n".encode())
+    return found.hexdigest()

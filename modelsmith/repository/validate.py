@@ -85,6 +85,8 @@ class Report:
     """What is only odd, sorted; nothing is refused for it."""
     sets: Mapping[str, SetFiles] = field(default_factory=dict)
     """The eval sets that were read, by name."""
+    evals: str = ""
+    """SHA-256 of all files of eval sets that were read, with their paths."""
 
 
 def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
@@ -136,7 +138,17 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
         for all_ in (problems, odd)
     )
     kinds = Counter(kind.name for kind in checked.values())
-    return Report(kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd, sets)
+    return Report(
+        kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd, sets,
+        _digest_below("evals/", contents),
+    )  # fmt: skip
+
+
+def _digest_below(top: str, contents: Mapping[str, bytes]) -> str:
+    found = hashlib.sha256()
+    for path in sorted(path for path in contents if path.startswith(top)):
+        found.update(f"{path}\0{hashlib.sha256(contents[path]).hexdigest()}\0".encode())
+    return found.hexdigest()
 
 
 def _inside(tree: Tree, path: str) -> str:

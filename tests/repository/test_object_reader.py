@@ -7,6 +7,7 @@ import subprocess
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -319,3 +320,41 @@ def test_files_asked_for_together_are_each_checked_and_one_fails_alone(git: Git)
                 reader.read_blobs([*oids[:5], bad, *oids[5:]])
         assert reader.read_blobs([*oids, oids[0]]) == git.read_blobs(oids)
         assert [tree.read(f"f{n}") for n in range(300)] == contents
+
+
+_NAMES = st.sampled_from(
+    [b"a", b"b", b"ab", b"a.b", b"A", b".git", b"..", b"x/y", b"\xff", b"\xc3\xa9", b"z" * 300, b""]
+)
+_MODES = st.sampled_from([b"100644", b"40000", b"100755", b"120000", b"160000", b"040000", b"7", b""])
+_ENTRIES = st.lists(st.tuples(_MODES, _NAMES, st.binary(min_size=20, max_size=20)), max_size=5)
+
+
+@given(entries=_ENTRIES, in_order=st.booleans(), cut=st.integers(0, 30))
+def test_a_folder_read_at_once_is_what_it_is_name_by_name(entries, in_order, cut):
+    if in_order:
+        entries = sorted(entries, key=lambda one: one[1] + b"/" * (one[0] == b"40000"))
+    data = b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries)
+    data = data[: len(data) - cut] if cut > 25 else data
+
+    def read(quickly):
+        reader = ObjectReader(Path())
+        with patch.object(objects, "_QUICKLY", quickly), patch.object(reader, "_read", lambda oid, kind: data):
+            try:
+                return reader._read_tree("0" * 40)
+            except ModelsmithError as error:
+                return error.code, error.message
+
+    assert read(1 << 20) == read(0)
+
+
+def test_looking_ahead_changes_no_answer(git: Git) -> None:
+    first = git.commit_files(None, {"a/b/c": b"1", "a/d": b"2", "e": b"x" * (1 << 20)}, "one", AUTHOR)
+    second = git.commit_files(first, {"a/b/c": b"3", "f": b"x" * (1 << 20), "e": None}, "two", AUTHOR)
+    third = git.commit_files(second, {"a/b/c": None, "a/d": None, "a": b"now a file"}, "three", AUTHOR)
+    with ObjectReader(git.path) as reader:
+        reader.look_ahead([(first, second), (second, third), (third, "0" * len(third))])
+        for old, new in ((first, second), (second, third), (first, third)):
+            assert reader.change(old, new) == reader.change(old, new) == git.change(old, new)
+        for commit in (first, second, third):
+            tree, anew = Revision(reader, commit), Revision(git, commit)
+            assert {path: tree.read(path) for path in tree.paths()} == {path: anew.read(path) for path in anew.paths()}
