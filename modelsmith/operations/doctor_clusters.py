@@ -11,7 +11,7 @@ from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.cluster import Cluster, TrackerName
+from modelsmith.schema.cluster import LOCAL, Cluster, TrackerName
 from modelsmith.schema.embedding import EmbeddingModel
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
@@ -107,7 +107,8 @@ def _vllm(cluster: Cluster) -> Iterator[Finding]:
     """Whether vLLM is here, for each purpose that the cluster says it is for."""
     from modelsmith.substrates.vllm.environment import find_python
 
-    sampled = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in cluster.stages)
+    asks = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in cluster.stages)
+    sampled = asks and LOCAL in cluster.hosts  # of other hosts nothing is known here
     for what, asked in (("engine", cluster.engine == "vllm"), ("sampler", sampled)):
         subject = f"{what} of {cluster.cluster}"
         try:

@@ -82,6 +82,7 @@ def test_vllm_is_looked_for_where_a_stage_samples_by_it(tmp_path, monkeypatch):
     (finding,) = _vllm(by_vllm)
     assert (finding.subject, finding.level) == ("sampler of rtb-pricing", "bad")
     assert "make vllm" in finding.mend
+    assert list(_vllm(by_vllm.model_copy(update={"hosts": ("gpu-1",)}))) == [], "another host's is not looked for here"
 
 
 def test_a_baseline_needs_leave_and_its_key(monkeypatch):
