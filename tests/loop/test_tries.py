@@ -98,7 +98,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     context = SimpleNamespace(
         workspace=SimpleNamespace(notify=lambda one: said.append(one.message)),
         cluster=SimpleNamespace(loop=Loop(seeds=3), base_model=SimpleNamespace(digest=digest("base"))),
-        governed=GOVERNED, meaning=None, target=lambda _: None, folder=lambda _: tmp_path, stages=lambda _: (Sft(rows=16),),
+        governed=GOVERNED, meaning=None, target=lambda _: None, folder=lambda _: tmp_path,
+        stages=lambda _: (Sft(rows=16),),
     )  # fmt: skip
 
     def train(*of: Any) -> Any:
