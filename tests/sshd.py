@@ -38,8 +38,12 @@ def sshd_program() -> str:
 class Sshd:
     """One host: a server, its folder for work, and a home with base models."""
 
-    def __init__(self, folder: Path, name: str = "gpu-1") -> None:
+    def __init__(self, folder: Path, name: str = "gpu-1", **environment: str) -> None:
         self.name, self.folder, self._program = name, folder / name, sshd_program()
+        self._environment = {
+            "PYTHONPATH": str(Path(__file__).parent / "fleet"),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        } | environment
         self.folder.mkdir(parents=True)
         self.work, self.home = self.folder / "a work folder", self.folder / "home"
         self.new_key()
@@ -81,7 +85,7 @@ class Sshd:
             "KbdInteractiveAuthentication": "no",
             "PermitRootLogin": "yes",
             "MaxStartups": "100",
-            "SetEnv": f"PYTHONPATH={Path(__file__).parent / 'fleet'} OMP_WAIT_POLICY=PASSIVE",
+            "SetEnv": " ".join(f"{name}={value}" for name, value in self._environment.items()),
         }
         if Path(self._program).parent == FETCHED:
             parts = {"SshdSessionPath": FETCHED / "sshd-session", "SshdAuthPath": FETCHED / "sshd-auth"}
@@ -171,9 +175,9 @@ class Ways:
         ssh.chmod(0o755)
         patch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
 
-    def host(self, name: str = "gpu-1") -> Sshd:
-        """Another host, whose key is known."""
-        made = Sshd(self.folder, name)
+    def host(self, name: str = "gpu-1", **environment: str) -> Sshd:
+        """Another host, whose key is known; what it starts has these variables."""
+        made = Sshd(self.folder, name, **environment)
         self.hosts.append(made)
         self.know()
         return made

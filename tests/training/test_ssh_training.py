@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from sshd import Sshd, Ways
-from trainings import Case, Thread, same_weights, train
+from trainings import Case, Thread, once_at, same_weights, train
 
 from modelsmith.fleet.doors import DoorSign, doors_folder
 from modelsmith.fleet.executor import Executor
 from modelsmith.fleet.hosts import Model, executor_on
+from modelsmith.fleet.worker import STOPPED
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure
@@ -22,6 +24,7 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Lora, Sft
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.base_models import listing_digest
+from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import WORKER
@@ -158,3 +161,19 @@ def test_what_a_host_finished_alone_is_taken_and_not_trained_again(ways: Ways, c
     outcome = train(tmp_path / "job", case, run_by, lambda beat: None)
     assert outcome.steps == 24
     assert (tmp_path / "job" / "heartbeat.jsonl").read_bytes() == before
+
+
+def test_ctrl_c_brings_a_checkpoint_here_and_leaves_no_worker_there(ways: Ways, case: Case, tmp_path: Path) -> None:
+    host = with_model(ways.host(), case.model)
+    ways.write(tmp_path / "home")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    longer = case.settings(steps=100_000, checkpoint_every=50_000)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "job", longer, on(tmp_path / "home", lambda _: None, "gpu-1"), once_at(2, interrupt))
+    (checkpoint,) = (tmp_path / "job" / "checkpoints").iterdir()
+    assert is_intact(checkpoint)
+    (ended,) = host.work.glob("control/*/*.json")
+    assert json.loads(ended.read_bytes())["status"] == STOPPED
