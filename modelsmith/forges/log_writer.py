@@ -16,7 +16,7 @@ from modelsmith.forges.events import (
     attested_files,
     event_files,
 )
-from modelsmith.forges.mirror import FETCH, Mirror, forget_gone, patiently
+from modelsmith.forges.mirror import FETCH, Mirror, forget_gone, take_over
 from modelsmith.forges.port import ForgeIdentity
 from modelsmith.forges.reader import MAIN, PULLS, Reader
 from modelsmith.forges.refusal import find_refusal
@@ -103,7 +103,7 @@ class LogWriter:
         if at is not None:
             forget_gone(clone, held.keys() - shown.keys())
         if at is None or (had, held) != (at, shown):
-            patiently(fetch)
+            take_over(fetch, clone, FETCHED_MAIN, at)
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
         return main

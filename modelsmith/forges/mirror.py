@@ -1,18 +1,20 @@
 """A forge on another host, as this machine last saw it: a bare repository that only ever grows.
 
 The other host's hook decides what enters; this side never forces a ref, so that a forge which takes something back is
-found out by whoever saw it before.
+found out by whoever saw it before. Only a main that was moved back behind what never had receipts is followed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from modelsmith.forges.reader import MAIN, PULLS, pull_number
+from modelsmith.forges.taken_back import common_step, only_unreceipted
 from modelsmith.repository.git import Git
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
@@ -60,7 +62,34 @@ class Mirror:
         forget_gone(git, held.keys() - shown.keys())
         if held != shown:
             refs = (f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*")
-            patiently(lambda: git.run(*FETCH, self.url, *refs, env=self.secrets()))
+            fetch = partial(self._fetch, git, refs)
+            take_over(fetch, git, MAIN, shown.get(MAIN))
+
+    def _fetch(self, git: Git, refs: Sequence[str]) -> bytes:
+        return git.run(*FETCH, self.url, *refs, env=self.secrets())
+
+
+def take_over(fetch: Callable[[], object], git: Git, main: str, shown: str | None) -> None:
+    """Fetch, also where main was moved back behind what never had receipts.
+
+    Args:
+        fetch: Brings everything that is shown; where main was moved back it brings the objects, and is refused.
+        git: Where to.
+        main: The ref there that holds main.
+        shown: Main as the forge shows it.
+
+    Raises:
+        IntegrityFailure: as `patiently`.
+    """
+    try:
+        patiently(fetch)
+    except IntegrityFailure:
+        held = git.rev(main)
+        base = common_step(git, held, shown) if held and shown and git.rev(shown) else None
+        if held is None or base is None or not only_unreceipted(git, held, base):
+            raise
+        git.update_ref(main, base, held)
+        patiently(fetch)
 
 
 def forget_gone(git: Git, gone: Collection[str]) -> None:

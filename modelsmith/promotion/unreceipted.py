@@ -11,7 +11,7 @@ from modelsmith.promotion.verify import read_receipts
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 
 def unreceipted_steps(workspace: Workspace, tip: str) -> list[Commit]:
@@ -37,7 +37,7 @@ def unreceipted_steps(workspace: Workspace, tip: str) -> list[Commit]:
 
 def _receipts_for(git: Git, commit: Commit) -> str | None:
     """The merge that a commit gives receipts for, where it brings receipts alone."""
-    with suppress(IntegrityFailure):
+    with suppress(IntegrityFailure, InvalidInput, ValueError):  # a step may remove receipts, or hold what is none
         found = read_receipts(git, commit)
         if found and all(path.path.startswith(f"{found.folder}/") for path in found.added):
             return found.receipt.merge

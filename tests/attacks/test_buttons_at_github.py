@@ -137,3 +137,40 @@ def test_a_closing_after_the_merge_holds_back_no_receipts(fresh: WorldAtGitHub, 
     forced(fresh, log._commit(event, None, (last.commit,)), f"refs/modelsmith/pulls/{number}")
     assert receipts(fresh) == [number]
     fresh.holds()
+
+
+def test_main_moved_back_behind_what_had_no_receipts_is_followed(fresh: WorldAtGitHub) -> None:
+    """It is the one mend of a main merged past its gate. Whoever saw the bad main would else refuse the good one."""
+    number, _ = approved(fresh)
+    assert fresh.merge(number).status == "merged"
+    good = fresh.main()
+    forced(fresh, fresh.commit({"past.md": b"The gate.\n"}), MAIN)
+    with refused("merged-past-gate"):
+        receipts(fresh)
+    forced(fresh, good, MAIN)
+    forced(fresh, fresh.commit({"past.md": b"Again, before anybody looked.\n"}), MAIN)
+    with refused("merged-past-gate"):
+        receipts(fresh)
+    forced(fresh, good, MAIN)
+    assert receipts(fresh) == []
+    again, _ = approved(fresh, "again")
+    assert fresh.merge(again).status == "merged"
+    fresh.holds()
+
+
+def test_a_rewind_that_loses_receipts_is_none_to_follow(fresh: WorldAtGitHub) -> None:
+    """Nor where a step removed them from main's tree before: every step that is taken back is asked."""
+    before = fresh.main()
+    number, _ = approved(fresh)
+    assert fresh.merge(number).status == "merged"
+    forced(fresh, fresh.commit(dict.fromkeys(receipts_of(fresh))), MAIN)
+    with refused("merged-past-gate"):
+        receipts(fresh)
+    forced(fresh, before, MAIN)
+    with refused("rewound-forge"):
+        receipts(fresh)
+
+
+def receipts_of(world: WorldAtGitHub) -> list[str]:
+    """Files that receipts are read from, on main."""
+    return [path for path in world.governed().tree.paths(".github/governance/receipts") if path.endswith("/merge.json")]
