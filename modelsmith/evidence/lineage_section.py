@@ -10,6 +10,7 @@ from modelsmith.evidence.training_curve import StageShown, training_curve
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.curve import Measure, StageCurve
 from modelsmith.schema.evidence import Evidence
+from modelsmith.schema.figures import format_apart
 from modelsmith.schema.tries import best_of
 
 CURVE: Final = "training.svg"
@@ -117,10 +118,10 @@ def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
         ]
     if meaning := evidence.firewall.meaning:
         for near in meaning.parts:
+            cosine, most = format_apart(near.cosine, near.most_cosine)
             yield [
                 f"firewall by meaning, {near.part.replace('_', ' ')}",
-                f"nearest pair has cosine {near.cosine:.3f}, and must be below {near.most_cosine:.3f}; "
-                f"embedding model {short(meaning.model)}",
+                f"nearest pair has cosine {cosine}, and must be below {most}; embedding model {short(meaning.model)}",
             ]
 
 

@@ -48,10 +48,12 @@ class LocalEmbedder:
         self._threads = threads or ALL_THREADS
         self._device = local_facts(Chat()).device
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(self._way.weights), local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(self._way.weights), local_files_only=True, trust_remote_code=False
+            )
             loaded, told = AutoModel.from_pretrained(
                 str(self._way.weights), dtype=torch.float32, local_files_only=True, use_safetensors=True,
-                output_loading_info=True,
+                output_loading_info=True, trust_remote_code=False,
             )  # fmt: skip
             missing = sorted(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
             if missing or told["mismatched_keys"]:

@@ -174,3 +174,18 @@ def test_a_model_that_gives_no_numbers_stops(tmp_path):
     with pytest.raises(InfrastructureFailure) as raised:
         LocalEmbedder(named(folder, digest), folder).vectors(["one"])
     assert raised.value.code == "embedding-failed"
+
+
+def test_code_in_a_folder_is_never_run(tmp_path):
+    """A configuration that names a class of its own, beside the file with that class."""
+    folder = tmp_path / "model"
+    digest = write_tiny_encoder(folder)
+    ran = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Evil: ...\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}, "model_type": "evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InfrastructureFailure) as raised:
+        LocalEmbedder(named(folder, digest), folder)
+    assert raised.value.code == "model-load"
+    assert not ran.exists()
