@@ -42,7 +42,8 @@ class BaseModelSource(Frozen):
     name: Slug
     """Name shown to people."""
     uri: Annotated[str, Field(pattern=MODEL_URI, max_length=1024)]
-    """``package://<python package>/<file>``, ``file://<path>`` (a GGUF file or a safetensors folder), or ``hf://org/name@revision``."""
+    """``package://<python package>/<path>`` or ``file://<path>`` (a GGUF file or a safetensors folder), or
+    ``hf://org/name@revision``."""
     digest: Digest
     """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
     license: str

@@ -126,7 +126,7 @@ def _package_file(source: BaseModelSource, rest: str) -> Path:
         raise InvalidInput(
             "base-model-uri",
             f"{source.uri} does not name a file of a package.",
-            "Write it as package://<python package>/<file inside it>.",
+            "Write it as package://<python package>/<file or folder inside it>.",
             uri=source.uri,
         )
     pip_name = _PIP_NAMES.get(package, package.replace("_", "-"))
@@ -135,10 +135,10 @@ def _package_file(source: BaseModelSource, rest: str) -> Path:
     if folder is None:
         raise InvalidInput("base-model-missing", f"The Python package {package[:100]} is not installed.", install)
     path = folder / name
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise InvalidInput(
             "base-model-missing",
-            f"The Python package {package} has no file {name}.",
+            f"The Python package {package} holds no {name}.",
             install,
             package=package,
             name=name,

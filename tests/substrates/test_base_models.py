@@ -126,6 +126,19 @@ def test_looking_for_a_package_does_not_run_it(tmp_path: Path, monkeypatch: pyte
         resolve(source("package://booby_trap/model.gguf"), tmp_path, tmp_path / "cache")
 
 
+def test_a_package_may_hold_a_folder_of_safetensors(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "site" / "some_weights" / "model")
+    (folder.parent / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    digest = listing_digest(folder)
+    found = resolve(
+        source("package://some_weights/model").model_copy(update={"digest": digest}), tmp_path, tmp_path / "cache"
+    )
+    assert (found.folder, found.digest) == (folder, digest)
+
+
 def converted_folder(folder: Path) -> Path:
     """As a conversion leaves it: files, and the marker that lists them."""
     folder.mkdir(parents=True)
