@@ -6,6 +6,7 @@ import copy
 import json
 
 import yaml
+from observing import fetched, list_observer, observer
 from tiny import commit_to_root
 from worlds import CLUSTER
 
@@ -90,3 +91,17 @@ def test_the_best_of_several_seeds_goes_on_wherever_it_is_killed(fresh, copies):
     assert again.code == 4, again.err[-2000:]
     same = json.loads((stopped.folder_of("candidate") / "training.json").read_text())
     assert same["tries"] == tries
+
+
+def test_a_second_machine_trains_the_chosen_try_again(fresh):
+    with_seeds(fresh, 3)
+    commit_to_root(fresh.clone, fresh.forge)
+    ran = fresh.modelsmith("iterate", CLUSTER, "--json")
+    assert ran.code == 4, ran.err[-2000:]
+    list_observer(fresh, retrained=1)
+    there = observer(fresh)
+    copied = fetched(fresh, fresh.state()["artifact"])
+    iteration = fresh.private / CLUSTER / "iterations" / "001"
+    again = there("observe", ran.json["specialist"], "--retrain", "--rows", str(iteration), "--artifact", copied)
+    assert again.code == 0, again.out + again.err
+    assert again.json["agreement"]["retrained"] == {"identical": True, "agrees": True, "turned": []}
