@@ -26,6 +26,7 @@ from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.server import loop_factory
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry
@@ -318,7 +319,8 @@ def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
             while _clients:
                 await _clients.pop().close()
 
-    asyncio.run(whole())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:  # the loop that the door has
+        runner.run(whole())
 
 
 def measured(door, folder):
