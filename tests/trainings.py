@@ -16,10 +16,13 @@ from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
 from modelsmith.fleet.folder import HEARTBEAT_FILE, is_whole, lines_since
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.rubric import Rubric
-from modelsmith.schema.training import Stage
+from modelsmith.schema.scenario import Message
+from modelsmith.schema.training import Dpo, Lora, Sft, Stage
+from modelsmith.schema.training_row import PreferencePair, TrainingRow
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import supervisor, worker
 from modelsmith.training.job import Heartbeat, Inputs, TrainJob
+from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 
 
@@ -139,3 +142,34 @@ def sealed(adapter: Path, folder: Path) -> Path:
     (folder / "README.md").write_text("The cause.")
     seal(folder)
     return folder
+
+
+COMMON: dict[str, Any] = {
+    "steps": 8, "batch_size": 4, "learning_rate": 0.01, "checkpoint_every": 2, "lora": Lora(rank=2, alpha=4),
+}  # fmt: skip
+STAGES: dict[str, Stage] = {"sft": Sft(**COMMON), "dpo": Dpo(method="dpo", **COMMON)}
+
+
+def written(method: str, model: Path, path: Path) -> Case:
+    """A short training of eight rows by ``sft`` or ``dpo``."""
+    asked = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
+    if method == "sft":
+        write_rows(
+            path,
+            [
+                TrainingRow(messages=said, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
+                for i, said in enumerate(asked)
+            ],
+        )
+    else:
+        rubric = "sha256:" + "0" * 64
+        write_rows(
+            path,
+            [
+                PreferencePair(
+                    messages=said, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
+                )
+                for i, said in enumerate(asked)
+            ],
+        )
+    return Case(model, path, STAGES[method])

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from modelsmith.fleet import start
+from modelsmith.fleet import ranks, start
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
 from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure
@@ -89,15 +89,17 @@ class Executor(Protocol):
 class LocalExecutor:
     """This machine: a child process in a session of its own, so that Ctrl-C reaches the supervisor only."""
 
-    def __init__(self, module: str, *places: Path) -> None:
+    def __init__(self, module: str, *places: Path, devices: int = 1) -> None:
         """Run this module of the toolkit on every folder that is submitted.
 
         Args:
             module: The worker's.
             places: Where this machine keeps what the job names by digest; the worker is told them after the folder,
                 and checks.
+            devices: In how many processes it runs, which work together; see `fleet.ranks`.
         """
-        self._module, self._places = module, places
+        run = [module] if devices == 1 else [ranks.__name__, str(devices), module]
+        self._run, self._places = run, places
 
     def submit(self, folder: Path) -> Submitted:
         """Start the worker; its output goes to ``worker.log`` in the folder.
@@ -110,7 +112,7 @@ class LocalExecutor:
             since = lines.stat().st_size if lines.exists() else 0
             with (folder / LOG).open("ab") as log:
                 process = start_apart(
-                    [sys.executable, "-P", start.__file__, self._module, folder, *self._places],
+                    [sys.executable, "-P", start.__file__, *self._run, folder, *self._places],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,

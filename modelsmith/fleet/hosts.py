@@ -33,7 +33,7 @@ class Model(NamedTuple):
 
 
 def executor_on(
-    home: Path, hosts: Sequence[str], module: str, models: Sequence[Model], said: Callable[[str], None]
+    home: Path, hosts: Sequence[str], module: str, models: Sequence[Model], said: Callable[[str], None], devices: int = 1
 ) -> Executor:
     """The executor of the hosts that this machine knows: the first free one works, and where it is lost, the next.
 
@@ -43,6 +43,7 @@ def executor_on(
         module: The worker's.
         models: Base models that the worker is told of after the folder.
         said: Hears what somebody who waits should know.
+        devices: As `LocalExecutor` takes them; more than one on this machine only.
 
     Raises:
         InvalidInput: ``host-not-available`` when this machine knows none of them; ``invalid-file``.
@@ -54,7 +55,7 @@ def executor_on(
     for name in hosts:
         if name == LOCAL:
             executors[name] = LocalExecutor(
-                module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home)
+                module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home), devices=devices
             )
         elif name in known:
             executors[name] = SshExecutor(name, known[name], module, models)

@@ -124,9 +124,11 @@ def train_in(
     def waiting(one: Waiting) -> None:
         said(f"{name + ': ' if name else ''}waits for {one.whom} since {round(one.waited)}s: {one.waits}")
 
-    executor = executor_on(workspace.home, cluster.hosts, WORKER, models, said)
+    devices = cluster.devices
+    executor = executor_on(workspace.home, cluster.hosts, WORKER, models, said, devices)
     try:
-        outcome = supervise(folder, job, inputs, executor, progress, recovered, cluster.beside_serving, waiting)
+        beside = cluster.beside_serving
+        outcome = supervise(folder, job, inputs, executor, progress, recovered, beside, waiting, devices)
         sound = True
         return outcome
     finally:

@@ -12,6 +12,7 @@ from modelsmith.governance.sight import sight
 from modelsmith.repository.document import Document, Location, Problem, dotted
 from modelsmith.schema.cluster import LOCAL, Cluster
 from modelsmith.schema.live import LEAST_SHARE
+from modelsmith.schema.training import unfit
 
 
 def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
@@ -26,6 +27,14 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
                 "the stages of a training share one adapter, so all have the lora of the first",
                 "Copy `lora` from the first stage.",
             )
+        reason = unfit(stage, cluster.devices)
+        if reason:
+            even = [str(number) for number in range(1, 9) if not unfit(stage, number)]
+            mend = f"Write devices: {' or '.join(even)}" if len(even) > 1 else "Leave devices out"
+            yield _problem(files, ("devices",), reason, f"{mend}, or change the stage.")
+    if cluster.devices > 1 and cluster.hosts and set(cluster.hosts) != {LOCAL}:
+        reason = "this version trains on several devices of the machine itself only, and hosts names others"
+        yield _problem(files, ("devices",), reason, f"Leave devices out, or write hosts: [{LOCAL}].")
     if not cluster.hosts:
         mend = f"Name some, such as hosts: [{LOCAL}]: each machine says for itself where others are."
         yield _problem(files, ("hosts",), "there is no host to train on", mend)

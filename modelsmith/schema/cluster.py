@@ -110,6 +110,7 @@ StorePath = Annotated[str, Field(pattern=STORE, max_length=1024)]
 """An absolute folder, or one in the home (``~/``) of whoever runs the toolkit; another user's home may not be there."""
 
 
+Devices = Annotated[int, Field(ge=1, le=64, exclude_if=lambda number: number == 1)]
 TrackerName = Literal["mlflow", "trackio", "wandb"]
 
 
@@ -132,6 +133,9 @@ class ClusterDefaults(Frozen):
     hosts: tuple[Slug, ...] = (LOCAL,)
     """Hosts on which training may run, by names that each machine gives an address to: the first free one is taken, and
     where it is lost, the next. ``local`` is the machine itself."""
+    devices: Devices = 1
+    """GPUs of the machine on which a stage is trained together, each by a process of its own; without a GPU,
+    processes."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft()
@@ -163,6 +167,8 @@ class Cluster(Frozen):
     deployment: Deployment = Deployment()
     store: StorePath | None = None
     hosts: tuple[Slug, ...] = (LOCAL,)
+    devices: Devices = 1
+    """GPUs of the host on which a stage is trained together, each by a process of its own; without a GPU, processes."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft()

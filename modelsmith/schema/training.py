@@ -236,6 +236,18 @@ Training = Annotated[
 """How a candidate is trained: one stage, or stages in order, of which each goes on from the adapter of the last."""
 
 
+def unfit(stage: Stage, devices: int) -> str | None:
+    """Why the stage cannot be trained on so many devices together, in one sentence; None where it can."""
+    if devices > 1 and stage.method == "grpo":
+        return (
+            "a grpo stage trains on one device: what samples and rewards its answers, watches them and counts the "
+            "judge's calls does so for the whole step"
+        )
+    if stage.batch_size % devices:
+        return f"batch_size {stage.batch_size} cannot be shared evenly by {devices} devices"
+    return None
+
+
 def stages_of(training: Training) -> tuple[Stage, ...]:
     """The stages, in order; one that stands alone is a recipe of one."""
     return training if isinstance(training, tuple) else (training,)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from modelsmith.schema.training import Dpo
 from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
 from modelsmith.substrates.decoding import end_tokens
+from modelsmith.training import ranks
+from modelsmith.training.order import IN_ORDER, parts
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
@@ -35,9 +36,9 @@ def trainer(bench: Bench) -> DPOTrainer:
     rows = [row | {"reference": pair} for row, pair in zip(tokens, known.view(-1, 2).tolist(), strict=True)]
     made = _Trainer(
         model=bench.model,
-        args=DPOConfig(**bench.arguments, max_length=None, beta=settings.beta, loss_type=[settings.loss]),
-        data_collator=_collate,
-        train_dataset=Dataset.from_list(rows),
+        args=DPOConfig(**bench.arguments | IN_ORDER, max_length=None, beta=settings.beta, loss_type=[settings.loss]),
+        data_collator=lambda items: _collate(rows, items[0]),
+        train_dataset=parts(bench),
         processing_class=bench.tokenizer,
         peft_config=bench.adapter,
         callbacks=[bench.signs],
@@ -54,24 +55,25 @@ class _Trainer(DPOTrainer):  # type: ignore[misc]
     signs: Signs
     settings: Dpo
 
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        gained = answer_log_probs(model, inputs) - inputs["reference"]
+        gained = ranks.through(model, answer_log_probs, inputs) - inputs["reference"]
         lengths = torch.bincount(inputs["answer_of"])
         better, worse = gained[0::2], gained[1::2]
         if self.settings.loss == "ipo":
             better, worse = better / lengths[0::2], worse / lengths[1::2]
         margin = better - worse
-        loss = LOSSES[self.settings.loss](margin, self.settings.beta).mean()
-        preferred = (margin.detach() > 0).float().mean()
+        weight = inputs["weight"]
+        loss = LOSSES[self.settings.loss](margin, self.settings.beta).mean() * weight
+        preferred = (margin.detach() > 0).float().mean() * weight
         self.signs.learned(
             float(loss.detach()),
             accuracy=float(preferred),
-            margin=float(margin.detach().mean()) * self.settings.beta,
+            margin=float(margin.detach().mean() * weight) * self.settings.beta,
         )
         return loss
 
@@ -111,19 +113,26 @@ def reference_log_probs(model: Any, rows: list[dict[str, list[int]]], size: int)
     """What the model as it is now gives each row's chosen and rejected answer, in nats: (2 * rows), on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.eval().to(device)
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(rows), size):
-            batch = _pack(rows[start : start + size])
-            found.append(answer_log_probs(model, {name: value.to(device) for name, value in batch.items()}).cpu())
-    return torch.cat(found)
+
+    def pairs(rows: Sequence[dict[str, list[int]]]) -> list[torch.Tensor]:
+        found = []
+        with torch.no_grad():
+            for start in range(0, len(rows), size):
+                batch = _pack(rows[start : start + size])
+                found.append(answer_log_probs(model, {name: value.to(device) for name, value in batch.items()}).cpu())
+        return list(torch.cat(found).view(-1, 2)) if found else []
+
+    return torch.cat(ranks.shared_out(rows, pairs))
 
 
-def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    return _pack(rows) | {"reference": torch.tensor([value for row in rows for value in row["reference"]])}
+def _collate(rows: list[dict[str, Any]], part: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The part's rows; without any, one that weighs nothing, since every rank has to take part in each step."""
+    mine = [rows[number] for number in part["rows"] or [0]]
+    reference = torch.tensor([value for row in mine for value in row["reference"]])
+    return _pack(mine) | {"reference": reference, "weight": torch.tensor(part["weight"])}
 
 
-def _pack(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def _pack(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return together([Tokens(row["prompt_tokens"], row[side]) for row in rows for side in (CHOSEN, REJECTED)])
 
 

@@ -161,7 +161,7 @@ class TrainResult(Frozen):
     seconds: float
     """Training time of the worker that finished, without what it waited for a front door."""
     peak_bytes: int
-    """Largest resident memory of that worker."""
+    """Largest resident memory of that worker; of several processes, of the first."""
     versions: dict[str, str]
     """Training libraries; and vLLM, where it wrote the sampled answers."""
     reward: Digest | None = None

@@ -58,7 +58,8 @@ class Recovery(Frozen):
     step: Annotated[int, Field(ge=0)]
     """The last step that was heard of before."""
     rows_at_once: Annotated[int, Field(ge=1)]
-    """Rows that go through the model at once from then on; ``batch_size`` unless that was halved."""
+    """Rows that go through the model at once from then on, on all devices together; ``batch_size`` unless that was
+    halved."""
 
 
 class Recoveries(Frozen):
@@ -76,8 +77,15 @@ def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
 
 
 def rows_at_once(job: TrainJob, made: Sequence[Recovery]) -> int:
-    """How many rows go through the model at once."""
+    """How many rows go through the model at once, on all devices together."""
     return min([job.training.batch_size, *(one.rows_at_once for one in made)])
+
+
+def parts_of_step(job: TrainJob, made: Sequence[Recovery], devices: int) -> int:
+    """In how many parts of equal size each device goes through its rows of a step."""
+    own = job.training.batch_size // devices
+    at_once = max(1, rows_at_once(job, made) // devices)
+    return next(parts for parts in range(-(-own // at_once), own + 1) if own % parts == 0)
 
 
 def checkpoints_kept(made: Sequence[Recovery]) -> int:
@@ -86,7 +94,12 @@ def checkpoints_kept(made: Sequence[Recovery]) -> int:
 
 
 def recovery(
-    job: TrainJob, failure: WorkerError, made: Sequence[Recovery], tried: Counter[FailureClass], step: int
+    job: TrainJob,
+    failure: WorkerError,
+    made: Sequence[Recovery],
+    tried: Counter[FailureClass],
+    step: int,
+    devices: int = 1,
 ) -> Recovery | None:
     """What to do next; None when nothing is left to try.
 
@@ -96,13 +109,14 @@ def recovery(
         made: All recoveries of the job.
         tried: How often each class of failure was met in this call, this time not counted.
         step: The last step that was heard of.
+        devices: How many share the rows of a step; each keeps as many as any other.
     """
     remedy = REMEDIES.get(failure.failure)
     if remedy is None or tried[failure.failure] >= remedy.most:
         return None
     rows = rows_at_once(job, made)
     if remedy.action == "smaller-batch":
-        if rows % 2:
+        if rows % (2 * devices):
             return None
         rows //= 2
     return Recovery(failure=failure.failure, action=remedy.action, step=step, rows_at_once=rows)

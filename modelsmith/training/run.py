@@ -28,6 +28,7 @@ from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.training import Settings
+from modelsmith.training import ranks
 from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
 from modelsmith.training.failures import OUTSIDE_ERRORS, CorruptCheckpointError, StoppedError, classify
 from modelsmith.training.job import (
@@ -43,7 +44,7 @@ from modelsmith.training.job import (
 )
 from modelsmith.training.judged import Reward, open_reward
 from modelsmith.training.loading import adapter_as_it_is, load
-from modelsmith.training.recovery import checkpoints_kept, read_recoveries, rows_at_once
+from modelsmith.training.recovery import checkpoints_kept, parts_of_step, read_recoveries
 from modelsmith.training.rows import ROW_OF, read_rows
 from modelsmith.training.signs import Signs
 
@@ -90,7 +91,7 @@ def run(
     build: Build,
     judge: Path | None = None,
     doors: Path | None = None,
-) -> TrainResult:
+) -> None:
     """Train the folder's job, from its last intact checkpoint if there is one.
 
     ``judge`` is where this host has the weights of the judge, where the job names one. With ``doors``, where front
@@ -110,24 +111,24 @@ def run(
     signs.wait_to_begin()
     reward = open_reward(folder, file.job, judge) if file.job.rubric else None
     try:
-        return _run(folder, file, base, signs, build, reward)
+        _run(folder, file, base, signs, build, reward)
     finally:
         if reward:
             reward.close()
 
 
-def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> TrainResult:
+def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> None:
     bench = _bench(folder, file.job, base, signs, reward)
     with bench.held:
         with adapter_as_it_is(bench.model):
             trainer = build(bench)
-        return _train(bench, file, trainer)
+        _train(bench, file, trainer)
 
 
-def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
+def _train(bench: Bench, file: JobFile, trainer: Any) -> None:
     folder, job, signs = bench.folder, bench.job, bench.signs
     waited, checkpoints = signs.waited, folder / CHECKPOINT_FOLDER
-    checkpoint = last_intact(checkpoints)
+    checkpoint = ranks.told(last_intact(checkpoints) if ranks.is_first() else None)
     begin = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -135,7 +136,8 @@ def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
         _put_away(trainer, checkpoints, signs)
         raise
     except Exception as error:
-        if checkpoint is not None and not signs.begun and classify(error) == "crash":
+        loading = checkpoint is not None and not signs.begun
+        if checkpoint and loading and classify(error) == "crash" and not ranks.lost_one(error):
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise CorruptCheckpointError(checkpoint.name) from error
         raise
@@ -143,6 +145,8 @@ def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
         raise signs.ended
     if trainer.state.global_step < job.training.steps:
         raise StoppedError
+    if not ranks.is_first():
+        return
     result = TrainResult(
         identity=file.identity,
         steps=trainer.state.global_step,
@@ -156,7 +160,6 @@ def _train(bench: Bench, file: JobFile, trainer: Any) -> TrainResult:
     )
     write_json(folder / RESULT_FILE, result)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return result
 
 
 def _reward_of(job: TrainJob) -> str | None:
@@ -184,10 +187,10 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward
     tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     model, adapter = load(base, job.training, folder / PARENT_INPUT if job.parent else None)
     made = read_recoveries(folder)
-    at_once = rows_at_once(job, made)
+    parts = parts_of_step(job, made, ranks.count())
     arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda) | {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": job.training.batch_size // at_once,
+        "per_device_train_batch_size": job.training.batch_size // ranks.count() // parts,
+        "gradient_accumulation_steps": parts,
         "save_total_limit": checkpoints_kept(made),
     }
     return Bench(
@@ -224,6 +227,8 @@ def _arguments(training: Settings, checkpoints: Path, cuda: bool) -> dict[str, A
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": False,
         "use_cpu": not cuda,
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
         "remove_unused_columns": False,
     }
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
 from modelsmith.substrates.decoding import end_tokens
+from modelsmith.training import ranks
+from modelsmith.training.order import IN_ORDER, parts
 from modelsmith.training.packing import IGNORED, Tokens, pack
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
@@ -21,11 +22,12 @@ from modelsmith.training.signs import Signs
 
 def trainer(bench: Bench) -> SFTTrainer:
     """See `run.Build`."""
+    tokens = _tokenised(bench)
     made = _Trainer(
         model=bench.model,
-        args=SFTConfig(**bench.arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
-        data_collator=lambda rows: pack([Tokens(row["prompt_tokens"], row["answer_tokens"]) for row in rows]),
-        train_dataset=Dataset.from_list(_tokenised(bench)),
+        args=SFTConfig(**bench.arguments | IN_ORDER, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+        data_collator=lambda items: _packed(tokens, items[0]["rows"]),
+        train_dataset=parts(bench),
         processing_class=bench.tokenizer,
         peft_config=bench.adapter,
         callbacks=[bench.signs],
@@ -42,33 +44,42 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        causal = model.get_base_model()
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")[:, 1:]
-        learned = labels != IGNORED
-        hidden = causal.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-        logits = causal.get_output_embeddings()(hidden[learned]).float()
-        parts = self.args.gradient_accumulation_steps
-        if parts == 1 or num_items_in_batch is None:
-            loss = torch.nn.functional.cross_entropy(logits, labels[learned])
-            self.signs.learned(float(loss.detach()))
-            return loss
-        # each part by its share of the tokens that the whole step learns, so that the step is that of the whole batch
-        loss = torch.nn.functional.cross_entropy(logits, labels[learned], reduction="sum") / num_items_in_batch
-        self.signs.learned(float(loss.detach()) * parts)
+        whole = self.args.gradient_accumulation_steps * ranks.count() == 1
+        loss = ranks.through(model, _loss, inputs, "mean" if whole else "sum")
+        if not whole:
+            # by the tokens that the whole step learns, at all ranks, so that the step is that of the whole batch; the
+            # sum over ranks, where their wrapper takes the mean
+            loss = loss / num_items_in_batch * ranks.count()
+        self.signs.learned(float(loss.detach()) * self.args.gradient_accumulation_steps)
         return loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: lineage lives in the promotion record."""
 
 
-def _tokenised(bench: Bench) -> list[dict[str, list[int]]]:
+def _loss(model: Any, inputs: dict[str, torch.Tensor], reduction: str) -> torch.Tensor:
+    """Cross entropy of the tokens that are learned, in nats."""
+    causal = model.get_base_model()
+    labels = inputs["labels"][:, 1:]
+    learned = labels != IGNORED
+    seen = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+    hidden = causal.base_model(**seen, use_cache=False).last_hidden_state[:, :-1]
+    logits = causal.get_output_embeddings()(hidden[learned]).float()
+    return torch.nn.functional.cross_entropy(logits, labels[learned], reduction=reduction)
+
+
+def _packed(tokens: list[Tokens], rows: list[int]) -> dict[str, torch.Tensor]:
+    """These rows; without any, one of which nothing is learned, since every rank has to take part in each step."""
+    packed = pack([tokens[row] for row in rows or [0]])
+    return packed if rows else packed | {"labels": torch.full_like(packed["labels"], IGNORED)}
+
+
+def _tokenised(bench: Bench) -> list[Tokens]:
     tokenizer, job = bench.tokenizer, bench.job
     end = answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)
     return [
-        {
-            "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),
-            "answer_tokens": [*text_ids(tokenizer, row.answer, job.chat), end],
-        }
+        Tokens(
+            prompt_ids(tokenizer, row.messages, job.system, job.chat), [*text_ids(tokenizer, row.answer, job.chat), end]
+        )
         for row in bench.rows
     ]

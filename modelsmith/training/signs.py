@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since, say
 from modelsmith.fleet.yielding import TOLD_EVERY, Yielding
+from modelsmith.training import ranks
 from modelsmith.training.checkpoints import seal_checkpoint
 from modelsmith.training.failures import DivergedError, StoppedError
 from modelsmith.training.job import Heartbeat, Waiting, heartbeats
@@ -71,7 +72,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
 
     def wait(self) -> None:
         """Wait for a front door that is beyond the budget, saying so; a request to stop ends it."""
-        if self._yielding is not None:
+        if self._yielding is not None and ranks.is_first():
             self.waited += self._yielding.wait(
                 lambda why, seconds: say(self._folder, Waiting(waits=why, waited=seconds))
             )
@@ -96,7 +97,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             StoppedError: asked to stop meanwhile.
         """
         self.wait()
-        if self._yielding is not None and self._stop.is_set():
+        if ranks.told(self._yielding is not None and self._stop.is_set()):
             raise StoppedError
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -126,7 +127,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         seconds = time.monotonic() - self._clock - (self.waited - self._waited_before)
         each = seconds / (state.global_step - self._first)
         parts, self._learned = self._learned, []
-        told = {name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        told = ranks.mean({name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]})
         beat = Heartbeat(
             step=state.global_step,
             steps=state.max_steps,
@@ -138,12 +139,15 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             margin=told.get("margin"),
             judge_calls=self._asked,
         )
-        say(self._folder, beat)
+        if ranks.is_first():
+            say(self._folder, beat)
         if not self.ended and state.global_step < state.max_steps:
             self.wait()
-        if self.ended or (self._stop.is_set() and state.global_step < state.max_steps):
+        if self.ended or (ranks.told(self._stop.is_set()) and state.global_step < state.max_steps):
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See transformers."""
-        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        ranks.meet()  # each has written what it alone knows
+        if ranks.is_first():
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")

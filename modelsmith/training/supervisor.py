@@ -20,7 +20,7 @@ from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
-from modelsmith.schema.training import Grpo
+from modelsmith.schema.training import Grpo, unfit
 from modelsmith.schema.training_row import Prompt
 from modelsmith.training.checkpoints import keep_only_last
 from modelsmith.training.failures import as_error, has_room
@@ -87,18 +87,21 @@ def train(
     recovered: Callable[[Recovery], None] = lambda _: None,
     beside: BesideServing | None = None,
     waiting: Callable[[Waiting], None] = lambda _: None,
+    devices: int = 1,
 ) -> TrainOutcome:
     """Run the job to its end, or adopt its result when the same job was finished before.
 
     After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
     kept in the job's folder. With ``beside`` the worker waits for front doors of its machine, which ``waiting`` hears;
     the budget is no part of the job, and who waits does not stall. On Ctrl-C the worker saves a checkpoint and ends;
-    the next call goes on from there.
+    the next call goes on from there. ``devices`` is how many the
+    executor's workers train on together: each has as many rows of a step as any other.
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
-            ``training-nan-loss``, ``training-tripped``, ``training-judge-spent``, ``training-judge-unclear``,
-            ``training-sampler-refused``, ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
+            ``devices-unfit``, ``training-nan-loss``, ``training-tripped``, ``training-judge-spent``,
+            ``training-judge-unclear``, ``training-sampler-refused``, ``judged-reward``, ``judge-is-trained``,
+            ``judge-calls-few``.
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
             ``training-host-unfit``, ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``,
@@ -113,6 +116,7 @@ def train(
             f"Use one of: {', '.join(sorted(METHODS))}.",
             method=job.training.method,
         )
+    _check_devices(job, devices)
     _check_parent(job, inputs)
     _check_reward(job, inputs)
     job_dir.mkdir(parents=True, exist_ok=True)
@@ -147,7 +151,7 @@ def train(
             if failure is None and result is not None:
                 return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
-            remedy = recovery(job, failure, made, tried, last)
+            remedy = recovery(job, failure, made, tried, last, devices)
             if remedy is not None and remedy.action == "free-space":
                 keep_only_last(job_dir / CHECKPOINT_FOLDER)
                 remedy = remedy if has_room(job_dir) else None
@@ -160,6 +164,12 @@ def train(
                 place(job_dir, job, inputs)
     finally:
         lock.release()
+
+
+def _check_devices(job: TrainJob, devices: int) -> None:
+    reason = unfit(job.training, devices)
+    if reason:
+        raise InvalidInput("devices-unfit", reason, "Write another number of devices.", devices=devices)
 
 
 def _check_parent(job: TrainJob, inputs: Inputs) -> None:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 import threading
 import traceback
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from modelsmith.fleet.doors import DOORS_WORD
 from modelsmith.fleet.folder import ERROR_FILE, write_json
 from modelsmith.fleet.worker import STOPPED, alone, follow_lifeline
 from modelsmith.schema.training import Method
+from modelsmith.training import ranks
 from modelsmith.training.failures import StoppedError, classify_in
 from modelsmith.training.job import WorkerError, finished, read_job
 
@@ -49,8 +52,8 @@ def begin(words: list[str], stop: threading.Event) -> int:
 def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = None, doors: Path | None = None) -> int:
     """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
     try:
-        with alone(folder):
-            (folder / ERROR_FILE).unlink(missing_ok=True)
+        with _alone(folder):
+            ranks.join()
             file = read_job(folder, base, judge)
             if finished(folder, file.identity) is not None:  # by a worker that this one has waited for
                 return 0
@@ -64,12 +67,27 @@ def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = N
     return 0
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of several processes that train together, the first waits; the others do nothing before they have met it."""
+    if not ranks.is_first():
+        yield
+        return
+    with alone(folder):
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+        yield
+
+
 def _tell(error: Exception, folder: Path) -> None:
-    """Say why in ``error.json`` and the log, as far as the disk takes it."""
+    """Say why in ``error.json`` and the log, as far as the disk takes it.
+
+    Of several processes the one that fails first says it; the others fail by losing it, after that.
+    """
     text = f"{type(error).__name__}: {error}"[:500]
     failure = WorkerError(failure=classify_in(folder, error), message=text)
     with suppress(OSError):
-        write_json(folder / ERROR_FILE, failure)
+        if ranks.count() == 1 or not (folder / ERROR_FILE).exists():
+            write_json(folder / ERROR_FILE, failure)
     with suppress(OSError):
         traceback.print_exc()
 
@@ -89,7 +107,14 @@ def load(method: Method) -> tuple[Any, Any]:
         gc.enable()
 
 
+def _one_device() -> None:
+    """See the first GPU alone: a trainer takes all that it sees, and would multiply the batch by their number."""
+    if ranks.count() == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 if __name__ == "__main__":
+    _one_device()
     warnings.simplefilter("ignore")
     asked = threading.Event()
     follow_lifeline(asked)

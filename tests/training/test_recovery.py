@@ -12,50 +12,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainings import Case, Thread, Watched, same_weights, train
+from trainings import Case, Thread, Watched, same_weights, train, written
 
-from modelsmith.schema.scenario import Message
-from modelsmith.schema.training import Dpo, Lora, Sft, Stage
-from modelsmith.schema.training_row import PreferencePair, TrainingRow
 from modelsmith.training import dpo, sft, signs
 from modelsmith.training.job import Heartbeat, WorkerError
 from modelsmith.training.recovery import REMEDIES, Recovery, recovery
-from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import TrainOutcome
-
-COMMON: dict[str, Any] = {
-    "steps": 8, "batch_size": 4, "learning_rate": 0.01, "checkpoint_every": 2, "lora": Lora(rank=2, alpha=4),
-}  # fmt: skip
-STAGES: dict[str, Stage] = {"sft": Sft(**COMMON), "dpo": Dpo(method="dpo", **COMMON)}
 
 
 @pytest.fixture(scope="module", params=["sft", "dpo"])
 def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return written(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
-
-
-def written(method: str, model: Path, path: Path) -> Case:
-    asked = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
-    if method == "sft":
-        write_rows(
-            path,
-            [
-                TrainingRow(messages=said, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
-                for i, said in enumerate(asked)
-            ],
-        )
-    else:
-        rubric = "sha256:" + "0" * 64
-        write_rows(
-            path,
-            [
-                PreferencePair(
-                    messages=said, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
-                )
-                for i, said in enumerate(asked)
-            ],
-        )
-    return Case(model, path, STAGES[method])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +38,7 @@ def test_where_memory_runs_out_half_the_rows_go_at_once_in_the_same_step(
     real = method._Trainer.compute_loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.state.global_step >= 3 and self.args.per_device_train_batch_size > 2:
+        if self.state.global_step >= 3 and self.args.gradient_accumulation_steps == 1:
             raise MemoryError("out of memory")
         return real(self, model, inputs, *args, **kwargs)
 

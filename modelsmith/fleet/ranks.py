@@ -1,0 +1,105 @@
+"""Runs a worker as several processes that do one job together: ``start.py modelsmith.fleet.ranks N MODULE WORDS``.
+
+Each is a rank. It is told its number and how many there are by the variables that PyTorch and accelerate read, and
+where they meet by a file that nobody else may open: so no port is opened for that, as torchrun opens one to every
+network.
+
+One ends, all end. What this process ends with is what the job's supervisor hears: rank 0's own end, or the signal that
+ended a rank. The lifeline is handed on: when this process's standard input closes, or it is killed, so do the ranks'.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelsmith.fleet import start
+from modelsmith.fleet.folder import ERROR_FILE
+from modelsmith.fleet.worker import STOPPED
+
+MEETING = "MODELSMITH_RANKS_MEET"
+"""Variable with the file by which the ranks of one worker find each other."""
+_ENDING = 30.0
+"""Seconds that the other ranks have to end when rank 0 has ended well."""
+_LOOK = 0.1
+_SETTLE = 0.5
+"""Seconds after a rank's failure in which another's may turn out to have been the cause."""
+
+
+def main(count: int, module: str, arguments: Sequence[str]) -> int:
+    """Run the module as so many ranks; the exit status. ``arguments`` are the worker's, its job's folder first."""
+    with tempfile.TemporaryDirectory(prefix="modelsmith-ranks-") as folder:
+        ranks = [_start(rank, count, Path(folder) / "meeting", module, arguments) for rank in range(count)]
+        try:
+            _hand_on_lifeline(ranks)
+            status = _outcome(ranks)
+        finally:
+            for one in ranks:
+                one.kill()
+            for one in ranks:
+                one.wait()
+    if status < 0:
+        (Path(arguments[0]) / ERROR_FILE).unlink(missing_ok=True)  # what another rank says of the one that it has lost
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def _start(rank: int, count: int, meeting: Path, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
+    told = {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        MEETING: str(meeting), "OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-P", start.__file__, module, *arguments], stdin=subprocess.PIPE, env=os.environ | told
+    )
+
+
+def _hand_on_lifeline(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        for one in ranks:
+            assert one.stdin
+            one.stdin.close()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _outcome(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Wait until the job is over, with whatever end, and say how; what still runs then is of no use.
+
+    Negative: the signal that ended a rank.
+    """
+    while True:
+        first, *others = [one.poll() for one in ranks]
+        if first in (0, STOPPED):
+            _await(ranks[1:])
+            return first
+        if first is not None or any(status not in (None, 0, STOPPED) for status in others):
+            break
+        time.sleep(_LOOK)
+    time.sleep(_SETTLE)
+    ended = [status for one in ranks if (status := one.poll()) is not None]
+    failed = [status for status in ended if status not in (0, STOPPED)]
+    return min(failed, default=1)
+
+
+def _await(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    until = time.monotonic() + _ENDING
+    while time.monotonic() < until and any(one.poll() is None for one in ranks):
+        time.sleep(_LOOK)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

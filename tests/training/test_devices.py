@@ -1,0 +1,210 @@
+"""A training on two devices, as two processes on the CPU, beside the same training on one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from trainings import Case, Thread, train, written
+
+from modelsmith.fleet.executor import LocalExecutor, Submitted
+from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.training import Grpo, Sft
+from modelsmith.training.job import Heartbeat, TrainJob, WorkerError
+from modelsmith.training.order import shares, steps
+from modelsmith.training.recovery import Recovery, parts_of_step, recovery
+from modelsmith.training.supervisor import WORKER, TrainOutcome
+
+DIGEST = "sha256:" + "0" * 64
+STEPS = 12
+
+
+class Two:
+    """The real executor on two devices."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+
+    def __call__(self, base: Path) -> Two:
+        self._real = LocalExecutor(WORKER, base, devices=2)
+        return self
+
+    def submit(self, folder: Path) -> Submitted:
+        self.started.append(self._real.submit(folder))
+        return self.started[-1]
+
+    @property
+    def launcher(self) -> psutil.Process:
+        """Of the worker that was started last."""
+        return psutil.Process(self.started[-1]._process.pid)
+
+    @property
+    def ranks(self) -> list[psutil.Process]:
+        return sorted(self.launcher.children(), key=lambda one: int(one.environ()["RANK"]))
+
+
+def both(folder: Path, case: Case, progress: Callable[[Heartbeat], None], executor: Two | None = None) -> TrainOutcome:
+    return train(folder, case, executor or Two(), progress, devices=2)
+
+
+@pytest.fixture(scope="module", params=["sft", "dpo"])
+def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Eight rows, of which a step takes six and the next one the two that are left: so many that one rank has none."""
+    case = written(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
+    return case.settings(steps=STEPS, batch_size=6, learning_rate=0.003)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainOutcome, list[Heartbeat]]:
+    beats: list[Heartbeat] = []
+    return both(tmp_path_factory.mktemp("two") / "job", case, beats.append), beats
+
+
+def near(one: Path, other: Path) -> None:
+    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=2e-3, rtol=1e-2)
+
+
+def test_two_devices_learn_what_one_learns_from_the_same_rows(
+    case: Case, undisturbed: tuple[TrainOutcome, list[Heartbeat]], tmp_path: Path
+) -> None:
+    alone: list[Heartbeat] = []
+    outcome = train(tmp_path / "job", case, Thread(), alone.append)
+    together, beats = undisturbed
+    assert [beat.step for beat in beats] == [beat.step for beat in alone] == list(range(1, STEPS + 1))
+    for ours, theirs in zip(beats, alone, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=2e-3, abs=2e-4), ours.step
+        assert (ours.accuracy is None) == (theirs.accuracy is None)
+        assert ours.margin == (theirs.margin and pytest.approx(theirs.margin, rel=1e-2, abs=1e-3)), ours.step
+    assert beats[-1].loss < beats[0].loss
+    near(together.adapter, outcome.adapter)
+
+
+def gone(processes: list[psutil.Process]) -> None:
+    """Waits until all have ended."""
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not alive
+
+
+def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    """A rank is killed; then Ctrl-C; then one device goes on for a while; then what is above the ranks is killed."""
+    case = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=160, batch_size=6, learning_rate=0.0005)
+    executor, seen, first = Two(), list[psutil.Process](), list[int]()
+
+    def kill_and_interrupt(beat: Heartbeat) -> None:
+        if len(executor.started) == 1 and not seen and beat.step >= 3:
+            seen.extend([executor.launcher, *executor.ranks])
+            seen[2].kill()
+        if len(executor.started) == 2:
+            first.append(beat.step)
+            seen.extend([executor.launcher, *executor.ranks])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        both(tmp_path / "job", case, kill_and_interrupt, executor)
+    gone(seen)
+
+    def interrupt(beat: Heartbeat) -> None:
+        first.append(beat.step)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "job", case, Thread(), interrupt)
+
+    def kill_the_launcher(beat: Heartbeat) -> None:
+        if len(executor.started) == 3:
+            first.append(beat.step)
+            seen.extend([executor.launcher, *executor.ranks])
+            executor.launcher.kill()
+            executor.started.append(None)
+
+    outcome = both(tmp_path / "job", case, kill_the_launcher, executor)
+    gone(seen)
+    assert [(one.failure, one.action) for one in outcome.recoveries] == [("killed", "resume")] * 2
+    assert (outcome.steps, first == sorted(first), 1 in first) == (160, True, False), "each from a checkpoint"
+    near(outcome.adapter, train(tmp_path / "calm", case, Thread(), lambda beat: None).adapter)
+
+
+def test_what_one_of_two_processes_fails_of_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    """And not that the other one lost it."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InvalidInput) as caught:
+        both(tmp_path / "job", written("sft", model, tmp_path / "rows.jsonl"), lambda beat: None)
+    assert caught.value.code == "training-nan-loss"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes, of the extra qlora, is not installed"
+)
+def test_two_devices_train_over_a_base_in_4_bits(tiny_model: Path, tmp_path: Path) -> None:
+    case = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(load_in_4bit=True, learning_rate=0.003)
+    together = both(tmp_path / "two", case, lambda beat: None)
+    near(together.adapter, train(tmp_path / "one", case, Thread(), lambda beat: None).adapter)
+
+
+@given(rows=st.integers(1, 30), size=st.integers(1, 12), seed=st.integers(0, 99))
+def test_rows_come_as_accelerate_shuffles_them(rows: int, size: int, seed: int) -> None:
+    sampler = SeedableRandomSampler(range(rows), data_seed=seed)
+
+    def epochs() -> Iterator[list[int]]:
+        for _ in range(3):
+            order = list(sampler)
+            yield from (order[start : start + size] for start in range(0, rows, size))
+
+    due = list(epochs())
+    assert list(islice(steps(rows, size, seed), len(due))) == due
+
+
+@given(step=st.integers(1, 24), each=st.integers(1, 4), into=st.integers(1, 6))
+def test_shares_of_a_step_are_its_rows_in_order(step: int, each: int, into: int) -> None:
+    rows = list(range(min(step, each * into)))
+    found = shares(rows, each * into, into)
+    assert (len(found), [row for share in found for row in share]) == (into, rows)
+    assert max(map(len, found)) <= each
+
+
+@given(each=st.integers(1, 48), devices=st.integers(1, 8))
+def test_memory_that_runs_out_leaves_each_device_as_many_rows(each: int, devices: int) -> None:
+    size = each * devices
+    job = TrainJob(base=DIGEST, parent=None, rows=DIGEST, system="", training=Sft(batch_size=size))
+    made, tried = list[Recovery](), Counter[Any]()
+    assert parts_of_step(job, made, devices) == 1
+    while (one := recovery(job, WorkerError(failure="oom", message=""), made, tried, 0, devices)) is not None:
+        made.append(one)
+        tried["oom"] += 1
+        parts = parts_of_step(job, made, devices)
+        assert each % parts == 0
+        assert one.rows_at_once % devices == 0
+        assert each // parts == one.rows_at_once // devices == each // 2 ** len(made)
+    for others in range(1, 9):
+        if size % others == 0:
+            assert (size // others) % parts_of_step(job, made, others) == 0, "also when the number is another by then"
+
+
+def test_devices_that_cannot_share_a_stage_are_refused_before_a_worker_starts(tiny_model: Path, tmp_path: Path) -> None:
+    executor = Two()
+    odd = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(batch_size=3)
+    with pytest.raises(InvalidInput) as caught:
+        both(tmp_path / "job", odd, lambda beat: None, executor)
+    assert caught.value.code == "devices-unfit"
+    grpo = Case(tiny_model, odd.rows, Grpo(method="grpo"))
+    with pytest.raises(InvalidInput) as caught:
+        both(tmp_path / "job", grpo, lambda beat: None, executor)
+    assert (caught.value.code, executor.started) == ("devices-unfit", [])
