@@ -33,7 +33,12 @@ class Model(NamedTuple):
 
 
 def executor_on(
-    home: Path, hosts: Sequence[str], module: str, models: Sequence[Model], said: Callable[[str], None], devices: int = 1
+    home: Path,
+    hosts: Sequence[str],
+    module: str,
+    models: Sequence[Model],
+    said: Callable[[str], None],
+    devices: int = 1,
 ) -> Executor:
     """The executor of the hosts that this machine knows: the first free one works, and where it is lost, the next.
 
