@@ -130,8 +130,16 @@ def changed(world, files, **facts):
     return {LIVE_FILE: data, LIVE_SIGNATURE: signed}
 
 
-def test_a_specialist_that_holds_in_the_shadow_is_deployed(world):
-    """Control: copies show it, the packet tells it, a person approves, and it verifies in a plain clone."""
+class NextYear(datetime):
+    """When somebody verifies what was merged today."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + timedelta(days=400)
+
+
+def test_a_specialist_that_holds_in_the_shadow_is_deployed(world, monkeypatch):
+    """Control: copies show it, the packet tells it, a person approves, and a plain clone verifies, next year, too."""
     copies(world, 900, broken=0.0)
     shown = live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
     assert (shown.stage, shown.outcome, shown.compared) == ("shadow", "confirm", 900)
@@ -144,6 +152,8 @@ def test_a_specialist_that_holds_in_the_shadow_is_deployed(world):
     world.approve(asked.pull, "maya")
     assert world.merge(asked.pull).status == "merged"
     world.holds()
+    monkeypatch.setattr("modelsmith.promotion.judging.datetime", NextYear)
+    world.verify(full=True)
     with refused("no-shadow"):
         live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
 
