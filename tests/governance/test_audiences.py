@@ -7,16 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsmith.governance.audiences import AUDIENCE, COPIES, LEFT_OUT, NEEDED, audience, narrowing_problem
-from modelsmith.schema import curve, diagnosis, evidence, live, live_evidence, observed, promotion, run
+from modelsmith.schema import curve, diagnosis, evidence, live, live_evidence, observed, promotion, run, tries
 
 ORDER = ("public", "reviewer", "operator")
 KINDS = {
     name: getattr(module, name)
     for name in AUDIENCE
-    for module in (curve, evidence, promotion, run, diagnosis, observed, live, live_evidence)
+    for module in (curve, evidence, promotion, run, diagnosis, observed, live, live_evidence, tries)
     if hasattr(module, name)
 }
 FIELDS = [f"{kind}.{field}" for kind, groups in AUDIENCE.items() for fields in groups.values() for field in fields]
+
+
+def test_every_type_of_the_list_is_looked_at_here():
+    assert set(KINDS) == set(AUDIENCE)
 
 
 def built_in(name):
