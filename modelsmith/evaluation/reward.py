@@ -13,7 +13,7 @@ from modelsmith.points.check import READING, passes, require_comparable, require
 from modelsmith.points.format_points import content_points
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.rubric import Rubric
+from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Message, Scenario
 
 
@@ -111,6 +111,26 @@ JudgedPoints = Callable[[Sequence[Sampled]], list[dict[str, bool]]]
 def nothing_judged(sampled: Sequence[Sampled]) -> list[dict[str, bool]]:
     """`JudgedPoints` where no judge is asked: no point is decided."""
     return [{} for _ in sampled]
+
+
+def scores(rubric: Rubric, sampled: Sequence[Sampled], judged: JudgedPoints) -> list[float]:
+    """What each answer scores in an eval, 0 to 1, in order; ``judged`` decides the judged points.
+
+    Raises:
+        InvalidInput: rubric and expectation do not fit.
+        IntegrityFailure: ``points-differ`` where ``judged`` leaves one out.
+        ModelsmithError: as ``judged``.
+    """
+    declared = rubric.model_copy(
+        update={"points": tuple(point for point in rubric.points if not isinstance(point.check, JudgeCheck))}
+    )
+    weights = point_weights(rubric)
+    return [
+        row_score(
+            {p.id: passes(p, one.text, one.expected, cut_off=one.cut_off) for p in declared.points} | verdicts, weights
+        )
+        for one, verdicts in zip(sampled, judged(sampled), strict=True)
+    ]
 
 
 def judged_of(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[dict[str, bool]]:

@@ -103,6 +103,7 @@ def _try_rows(evidence: Evidence) -> list[list[str]]:
         for number, one in enumerate(tries.each, start=1)
     ]
     how = f"score held in, on {tries.asked} training prompts set aside, {short(tries.asked_digest)}"
+    how += f"; judge {short(tries.judge)}" if tries.judge else ""
     return [["seeds tried", f"{len(tries.each)}; {'; '.join(said)}"], ["chosen by", how]]
 
 

@@ -64,7 +64,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
             ),
         ),
     },
-    "SeedTries": {"reviewer": ("asked", "asked_digest", "each")},
+    "SeedTries": {"reviewer": ("asked", "asked_digest", "judge", "each")},
     "SeedTry": {"reviewer": ("seed", "held_in", "artifact", "ended")},
     "StageCurve": {"reviewer": ("stage", "lines")},
     "CurveLine": {"reviewer": ("measure", "points")},

@@ -162,7 +162,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
     stages = context.stages(iteration)
     first = seeded(stages[0], iteration.number)
     several = context.cluster.loop.seeds > 1
-    apart = set_apart(folder, context.governed, first, clusters, context.meaning) if several else frozenset()
+    apart = set_apart(recipe, folder, first, clusters) if several else frozenset()
     made = [
         prepare(
             recipe,

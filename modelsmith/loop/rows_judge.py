@@ -101,9 +101,8 @@ def _ask(governed: GovernedSet, judge: Judge, account: Account, sampled: Sequenc
     except BudgetSpentError as error:
         raise InvalidInput(
             "rows-judge-spent",
-            f"The judge may be asked {account.most} times about the rows of this stage, and that does not suffice: "
-            f"{error}.",
-            "Raise `judge_calls` of the stage, or lower its `rows`, shares or `samples`.",
+            f"The judge may be asked {account.most} times about these answers, and that does not suffice: {error}.",
+            "Raise `judge_calls` of the stage, or of `loop` where seeds are chosen; or lower rows, shares or samples.",
             calls=account.calls,
             most=account.most,
         ) from None

@@ -8,17 +8,18 @@ from typing import Final
 
 from modelsmith.diagnosis.firewall import scored_texts
 from modelsmith.diagnosis.generate import generate_prompts
-from modelsmith.diagnosis.meaning import Meaning, kept_apart
+from modelsmith.diagnosis.meaning import kept_apart
 from modelsmith.evaluation.scoring import judged_points
+from modelsmith.loop.recipe import Recipe
+from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
-from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Stage
 from modelsmith.schema.training_row import Prompt
 from modelsmith.schema.tries import APART
-from modelsmith.training.judging import held_apart
+from modelsmith.training.judging import held_apart, require_another
 from modelsmith.training.rows import read_rows, write_rows
 
 HELD_IN_FILE: Final = "held-in.jsonl"
@@ -26,25 +27,17 @@ HELD_IN_FILE: Final = "held-in.jsonl"
 Asked = tuple[Message, ...]
 
 
-def require_choosable(rubric: Rubric, rows: int) -> None:
+def require_choosable(governed: GovernedSet, cluster: Cluster, rows: int) -> None:
     """Refuse to choose among seeds where nothing could tell the tries apart, before anything is trained.
 
     Args:
-        rubric: What scores the answers to the prompts set aside.
+        governed: Whose rubric scores the answers to the prompts set aside, and whose judge.
+        cluster: Whose loop says how often the judge may be asked.
         rows: Rows of the first stage, from which they are taken.
 
     Raises:
-        InvalidInput: ``seeds-judged``, ``seeds-few-rows``.
+        InvalidInput: ``seeds-judged``, ``seeds-few-rows``, ``judge-calls-few``, ``judge-is-trained``.
     """
-    judged = [point.id for point in judged_points(rubric)]
-    if judged:
-        raise InvalidInput(
-            "seeds-judged",
-            f"Tries with several seeds are chosen by the rubric's score on training prompts, and a judge decides "
-            f"{', '.join(judged)}.",
-            "Write `loop.seeds: 1`, or give these points a declared check.",
-            points=judged,
-        )
     if not held_apart(rows):
         raise InvalidInput(
             "seeds-few-rows",
@@ -53,15 +46,30 @@ def require_choosable(rubric: Rubric, rows: int) -> None:
             "Raise `rows` of the first stage, or write `loop.seeds: 1`.",
             rows=rows,
         )
+    judged, calls = [point.id for point in judged_points(governed.rubric)], cluster.loop.judge_calls
+    if not judged:
+        return
+    if calls is None:
+        raise InvalidInput(
+            "seeds-judged",
+            f"Tries with several seeds are chosen by the rubric's score on training prompts, a judge decides "
+            f"{', '.join(judged)}, and nothing says how often it may be asked.",
+            "Write `loop.judge_calls: N`, for each try, or `loop.seeds: 1`.",
+            points=judged,
+        )
+    require_another(governed.evalset.judge, cluster.base_model.digest)
+    least = held_apart(rows) * len(judged)
+    if calls < least:
+        raise InvalidInput(
+            "judge-calls-few",
+            f"loop.judge_calls is {calls}, and each try may ask the judge {least} times.",
+            f"Write at least {least}.",
+            least=least,
+            whole=least,
+        )
 
 
-def set_apart(
-    folder: Path,
-    governed: GovernedSet,
-    stage: Stage,
-    clusters: Sequence[FailureCluster],
-    meaning: Meaning | None,
-) -> frozenset[Asked]:
+def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[FailureCluster]) -> frozenset[Asked]:
     """Leave the iteration's prompts set aside in its folder; what they ask, for no stage to be trained on.
 
     They aim at the same failures as the first stage's batch, and have passed the firewall. Their seed is no stage's: of
@@ -70,11 +78,12 @@ def set_apart(
     Raises:
         InvalidInput: as `require_choosable` and `generate_prompts`.
     """
-    require_choosable(governed.rubric, stage.rows)
+    governed = recipe.governed
+    require_choosable(governed, recipe.cluster, stage.rows)
     made = generate_prompts(governed, clusters, held_apart(stage.rows), (stage.seed + APART // 2) % 2**32)
     limit = governed.evalset.separation.training_to_scored
-    prompts = kept_apart(made, scored_texts(governed), limit, meaning).rows
-    require_choosable(governed.rubric, 4 * len(prompts))
+    prompts = kept_apart(made, scored_texts(governed), limit, recipe.meaning).rows
+    require_choosable(governed, recipe.cluster, 4 * len(prompts))
     write_rows(folder / HELD_IN_FILE, prompts)
     return frozenset(one.messages for one in prompts)
 

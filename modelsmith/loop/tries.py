@@ -12,12 +12,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from modelsmith.evaluation.reward import Sampled, rewards
+from modelsmith.evaluation.reward import Sampled, scores
 from modelsmith.loop.answers import draw
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
 from modelsmith.loop.iteration import Begun
 from modelsmith.loop.recipe import Recipe, StageRun, begins_with, last_trained, run_stages, seeded, stage_folder
+from modelsmith.loop.rows_judge import judge_of, rows_judge
 from modelsmith.loop.setting_apart import held_in_prompts
 from modelsmith.loop.training import ROWS_FILE, parent_of, seal_adapter, try_folder
 from modelsmith.schema.errors import InvalidInput
@@ -31,6 +32,8 @@ from modelsmith.training.rows import rows_digest, write_rows
 
 SEALED: Final = "trained"
 """Folder of a try's sealed adapter, in the try's own."""
+CHOICE: Final = "choice"
+"""Folder of what the judge was asked about a try's answers, in the try's own."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,13 @@ def train_tries(context: IterationContext, iteration: Begun) -> Trained:
         stages = [seeded(one, iteration.number, number) for one in due]
         tried.append(_try(recipe, folder, stages, number, count, parent, prompts))
         _tell(recipe, tried, count)
-    tries = SeedTries(asked=len(prompts), asked_digest=rows_digest(prompts), each=tuple(one.said for one in tried))
+    judges = [judge_of(try_folder(folder, number) / CHOICE) for number in range(1, count + 1)]
+    tries = SeedTries(
+        asked=len(prompts),
+        asked_digest=rows_digest(prompts),
+        judge=next((one for one in judges if one), None),
+        each=tuple(one.said for one in tried),
+    )
     best = best_of(tries)
     if best is None:
         for one in tried:
@@ -139,7 +148,9 @@ def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Promp
         Sampled(given[0].text, given[0].cut_off, prompt.expected, prompt.messages)
         for prompt, given in zip(prompts, answers, strict=True)
     ]
-    return fmean(rewards(recipe.governed.rubric, said))
+    calls = recipe.cluster.loop.judge_calls
+    with rows_judge(recipe.workspace, recipe.governed, folder / CHOICE, calls) as judged:
+        return fmean(scores(recipe.governed.rubric, said, judged))
 
 
 def _tell(recipe: Recipe, tried: Sequence[_Tried], count: int) -> None:

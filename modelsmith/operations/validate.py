@@ -199,7 +199,7 @@ def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[
     if cluster.loop.seeds == 1:
         return
     try:
-        require_choosable(governed.rubric, cluster.stages[0].rows)
+        require_choosable(governed, cluster, cluster.stages[0].rows)
     except InvalidInput as error:
         yield Problem(f"clusters/{name}/cluster.yaml", None, "loop.seeds", error.message, error.mend)
 

@@ -192,6 +192,7 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
     governed = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set)
     judged = bool(judged_points(governed.rubric))
     measured = None if record.event == "candidate" else promotion.evidence.judge
+    _refuse_choosing_judge(facts, judged, measured.identity if measured else None)
     _refuse_rows_judge(facts, judged, measured.identity if measured else None)
     rewarded = "grpo" in ({stage.method for stage in facts.stages if not stage.skipped} or {facts.method})
     if not rewarded:
@@ -217,6 +218,21 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         "answers were rewarded by another rubric than the eval's, or read in another way",
     )
     return "rewarded by the eval's own rubric" + (" and judge" if judged else "")
+
+
+def _refuse_choosing_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:
+    """Several seeds were chosen among by the eval's own judge, where one decides points."""
+    if facts.tries is None:
+        return
+    judge = facts.tries.judge
+    refuse(judge is not None and not judged, "seeds were chosen by a judge, and the rubric has no use of one")
+    refuse(
+        judge is None and judged, "a judge decides points of the rubric, and none is named that seeds were chosen by"
+    )
+    refuse(
+        judge is not None and measured is not None and judge != measured,
+        "seeds were chosen by another judge than the eval's",
+    )
 
 
 def _refuse_rows_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:

@@ -99,6 +99,9 @@ class Loop(Frozen):
     seeds: Annotated[int, Field(ge=1, le=16)] = 1
     """Times that a candidate is trained, each with another seed. The best on prompts set aside goes on; how many there
     were stands in its evidence."""
+    judge_calls: Annotated[int, Field(ge=1)] | None = None
+    """Questions that the judge may be asked in each try of several seeds, where it decides points of the rubric: about
+    the answers by which they are chosen."""
     plateau: Plateau | None = None
     """After what no further iteration is begun; what to do instead is said. No plateau is looked for when not set."""
 

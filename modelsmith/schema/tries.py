@@ -38,6 +38,8 @@ class SeedTries(Frozen):
     """Prompts set aside, which nothing was trained on and all tries answered. None of them is a scored text."""
     asked_digest: Digest
     """Digest of these prompts, in order, which stay on the machine."""
+    judge: Digest | None = None
+    """Identity of the judge that decided points of their scores; None where the rubric has no judged point."""
     each: Annotated[tuple[SeedTry, ...], Field(min_length=2)]
 
 

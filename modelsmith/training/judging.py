@@ -56,7 +56,7 @@ def require_judge(rubric: Rubric, judge: JudgeModel | None, settings: Grpo, base
     points = len(judged_points(rubric))
     if not points or settings.judge_calls is None:
         return
-    _require_another(judge, base)
+    require_another(judge, base)
     least, whole = (points * answers for answers in (first_step(settings, rows), all_steps(settings, rows)))
     if settings.judge_calls < least:
         raise InvalidInput(
@@ -90,7 +90,7 @@ def require_rows_judge(rubric: Rubric, judge: JudgeModel | None, settings: Stage
         )
     if settings.judge_calls is None:
         return
-    _require_another(judge, base)
+    require_another(judge, base)
     teacher = sources.teacher if sources else None
     if judge and judge.base_model and teacher and teacher.base_model == judge.base_model:
         raise InvalidInput(
@@ -101,7 +101,8 @@ def require_rows_judge(rubric: Rubric, judge: JudgeModel | None, settings: Stage
         )
 
 
-def _require_another(judge: JudgeModel | None, base: Digest) -> None:
+def require_another(judge: JudgeModel | None, base: Digest) -> None:
+    """Raise InvalidInput (``judge-is-trained``) where the judge is the base model that is trained."""
     if judge is not None and judge.base_model is not None and judge.base_model.digest == base:
         raise InvalidInput(
             "judge-is-trained",

@@ -53,6 +53,11 @@ def test_a_judge_lets_rows_pass_and_the_record_says_which(fresh):
     (found,) = fresh.modelsmith("validate", "--json").json["problems"]
     assert "does not say how often it may be asked" in found["message"]
     cluster["training"]["judge_calls"] = 20
+    cluster["loop"] = {"seeds": 2, "judge_calls": 2}
+    (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
+    (found,) = fresh.modelsmith("validate", "--json").json["problems"]
+    assert "each try may ask the judge 3 times" in found["message"]
+    cluster["loop"]["judge_calls"] = 3
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
     assert fresh.modelsmith("validate", "--json").json["problems"] == []
     commit_to_root(fresh.clone, fresh.forge)
@@ -65,7 +70,7 @@ def test_a_judge_lets_rows_pass_and_the_record_says_which(fresh):
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
     accepted = fresh.folder_of("eval-accepted")
     evidence = json.loads((accepted / "evidence.json").read_text())
-    assert facts["rows_judge"] == evidence["judge"]["identity"]
+    assert facts["rows_judge"] == facts["tries"]["judge"] == evidence["judge"]["identity"]
     assert (facts["sources"], facts["trained_judge"]) == ({"dataset": tickets["kept"]}, None)
     assert "judge of rows" in (accepted / "packet.md").read_text()
     assert fresh.modelsmith("verify", "--json").code == 0

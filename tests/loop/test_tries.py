@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +18,11 @@ from modelsmith.loop import tries
 from modelsmith.loop.recipe import StageRun
 from modelsmith.loop.setting_apart import HELD_IN_FILE, require_choosable
 from modelsmith.loop.tries import train_tries
-from modelsmith.repository.load import load_eval_set
+from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Loop
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Sft
 from modelsmith.schema.training_row import Prompt
@@ -106,7 +108,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         come.update(zip(SEEDS, of, strict=True))
         return train_tries(context, SimpleNamespace(number=1))  # type: ignore[arg-type]
 
-    return SimpleNamespace(train=train, said=said)
+    return SimpleNamespace(train=train, said=said, context=context)
 
 
 SEEDS = (17, 17 + APART, 17 + 2 * APART)
@@ -146,9 +148,37 @@ def test_a_prompt_without_an_answer_is_no_zero(world):
     assert ended.value.code == "held-in-unanswered"
 
 
+def test_what_a_judge_decides_counts_in_the_score_of_a_try(world, monkeypatch):
+    """Half of the answers pass its point; without a verdict there is no score."""
+    point = JUDGED.points[0].model_copy(update={"id": "tone", "weight": 6.0})
+    rubric = GOVERNED.rubric.model_copy(update={"points": (*GOVERNED.rubric.points, point)})
+    monkeypatch.setattr(world.context, "governed", replace(GOVERNED, rubric=rubric))
+    said = [{"tone": True}, {"tone": False}] * 2
+    monkeypatch.setattr(tries, "rows_judge", lambda *_: nullcontext(lambda sampled: said))
+    monkeypatch.setattr(tries, "judge_of", lambda _: digest("judge"))
+    made = world.train(4, 0, 2)
+    assert [one.held_in for one in made.tries.each] == [0.75, 0.25, 0.5]
+    assert made.tries.judge == digest("judge")
+    said[0] = {}
+    with pytest.raises(ModelsmithError) as ended:
+        world.train(4, 0, 2)
+    assert ended.value.code == "points-differ"
+
+
 def test_several_seeds_that_nothing_could_tell_apart_are_refused():
-    require_choosable(GOVERNED.rubric, 4)
-    for rubric, rows, code in ((GOVERNED.rubric, 3, "seeds-few-rows"), (JUDGED, 480, "seeds-judged")):
-        with pytest.raises(InvalidInput) as refused:
-            require_choosable(rubric, rows)
-        assert refused.value.code == code
+    judged = replace(GOVERNED, rubric=JUDGED)
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
+    for governed, rows, calls, code in (
+        (GOVERNED, 4, None, None),
+        (GOVERNED, 3, None, "seeds-few-rows"),
+        (judged, 480, None, "seeds-judged"),
+        (judged, 480, 63, "judge-calls-few"),
+        (judged, 480, 64, None),
+    ):
+        asked = cluster.model_copy(update={"loop": Loop(seeds=3, judge_calls=calls)})
+        try:
+            require_choosable(governed, asked, rows)
+            found = None
+        except InvalidInput as error:
+            found = error.code
+        assert found == code, (rows, calls)

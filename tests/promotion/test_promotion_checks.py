@@ -26,6 +26,7 @@ from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.promotion import StageFacts, all_rows_digest
 from modelsmith.schema.training import training_digest
+from modelsmith.schema.tries import SeedTries, SeedTry
 from modelsmith.signing.keys import create_signing_key
 
 DIGEST = "sha256:" + "a" * 64
@@ -237,6 +238,33 @@ def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
             main=judged.main,
             record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
             evidence=SimpleNamespace(training=lineage, judge=SimpleNamespace(identity=measured)),
+        )
+        with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
+            assert check_reward(accepted, present=True) == "no stage trained by reward"
+
+
+def test_a_judge_that_seeds_were_chosen_by_is_the_eval_s(repository):
+    judged = with_judge(repository)
+    mine, other = digest("judge"), digest("another judge")
+
+    def tries(judge):
+        each = tuple(SeedTry(seed=n, held_in=0.5, artifact=DIGEST) for n in (17, 10_017))
+        return SeedTries(asked=3, asked_digest=DIGEST, judge=judge, each=each)
+
+    for here, judge, measured, wrong in (
+        (judged, mine, mine, None),
+        (judged, mine, other, "chosen by another judge"),
+        (judged, None, mine, "none is named that seeds were chosen by"),
+        (repository, mine, None, "has no use of one"),
+        (repository, None, None, None),
+    ):
+        accepted = SimpleNamespace(
+            main=here.main,
+            record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
+            evidence=SimpleNamespace(
+                training=trained(here.main.tree, tries=tries(judge)),
+                judge=SimpleNamespace(identity=measured) if measured else None,
+            ),
         )
         with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
             assert check_reward(accepted, present=True) == "no stage trained by reward"
