@@ -28,9 +28,9 @@ from threading import Lock
 from typing import NoReturn
 
 from modelsmith.fleet.doors import DOORS_WORD, doors_folder
-from modelsmith.fleet.executor import Beats
+from modelsmith.fleet.executor import Beats, Executor
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
-from modelsmith.fleet.hosts import Model
+from modelsmith.fleet.hosts import Model, executor_on
 
 
 class WarmCommands:
@@ -126,8 +126,12 @@ def import_everything() -> None:
     gc.freeze()
 
 
-def forking_executor(home: Path, hosts: object, module: str, models: Sequence[Model], said: object) -> ForkingExecutor:
-    """Stands in for `fleet.hosts.executor_on` on this machine."""
+def forking_executor(
+    home: Path, hosts: Sequence[str], module: str, models: Sequence[Model], said: Callable[[str], None], devices: int
+) -> Executor:
+    """Stands in for `fleet.hosts.executor_on` on this machine; several processes are started as they are there."""
+    if devices > 1:
+        return executor_on(home, hosts, module, models, said, devices)
     return ForkingExecutor(module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home))
 
 
