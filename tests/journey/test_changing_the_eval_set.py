@@ -18,6 +18,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "substrates"))
 from stub_server import Seen, StubServer, chat, refusal
+from tiny import commit_to_root
 from worlds import COMMAND
 
 SET = "evals/adtech/rtb-root-cause"
@@ -465,11 +466,7 @@ class TestABaseline:
 
     def test_it_stands_in_evidence_and_packet_beside_candidate_and_incumbent(self, fresh, stub):
         self.configure(fresh, stub)
-        fresh.git_command("add", "--all")
-        fresh.git_command("commit", "-qm", "baseline")
-        head = fresh.git_command("rev-parse", "HEAD").out.strip()
-        subprocess.run(["git", "-C", fresh.forge, "fetch", "-q", fresh.clone, head], check=True)
-        subprocess.run(["git", "-C", fresh.forge, "update-ref", "refs/heads/main", head], check=True)
+        commit_to_root(fresh.clone, fresh.forge)
         ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
         assert ran.code == 4, ran.out + ran.err
         shown = fresh.modelsmith("pr", "show", "4").out
