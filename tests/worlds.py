@@ -11,12 +11,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import tiny
+import yaml
 from shared import built_once
 from warm import WarmCommands
 from warm_gate import stand_in
@@ -187,6 +189,18 @@ class World(Place):
         ran = self.modelsmith("pr", "list", "--all", "--json")
         assert ran.code == 0, ran.out
         return {pull["number"]: pull["title"] for pull in ran.json["pulls"]}
+
+    def changed(self, path: str, edit: Callable[[dict[str, Any]], object], opener: str, approver: str) -> None:
+        """A governed file is changed by pull request, which is approved and merged."""
+        document = yaml.safe_load((self.clone / path).read_text())
+        edit(document)
+        branch = f"change-{len(self.pulls())}"
+        self.commit(branch, {path: yaml.safe_dump(document, sort_keys=False)})
+        opened = self.modelsmith("pr", "open", branch, "--title", branch, "--key", self.key(opener), "--json").json
+        number = str(opened["pull"]["number"])
+        for words in (("approve", number, "--key", self.key(approver)), ("pr", "merge", number)):
+            ran = self.modelsmith(*words, "--json")
+            assert ran.code == 0, ran.out
 
     def state(self) -> dict[str, Any]:
         """Where the loop stands."""

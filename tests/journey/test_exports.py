@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 
-import yaml
 from tiny import write_gguf
 
 CLUSTER = "rtb-pricing"
@@ -107,22 +106,9 @@ SET = "evals/adtech/rtb-root-cause/evalset.yaml"
 POLICY = ".github/governance/policy.yaml"
 
 
-def changed(world, path, edit, opener, approver):
-    """A governed file changed by pull request."""
-    document = yaml.safe_load((world.clone / path).read_text())
-    edit(document)
-    branch = f"change-{len(world.pulls())}"
-    world.commit(branch, {path: yaml.safe_dump(document, sort_keys=False)})
-    opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key(opener), "--json").json
-    number = str(opened["pull"]["number"])
-    for words in (("approve", number, "--key", world.key(approver)), ("pr", "merge", number)):
-        ran = world.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
-
-
 def test_an_export_that_does_not_clear_the_gate_ends_there(deployed):
     adapter = deployed.state()["specialist"]
-    changed(deployed, SET, lambda one: one["decision"].update(margin=0.001), "petra", "dana")
+    deployed.changed(SET, lambda one: one["decision"].update(margin=0.001), "petra", "dana")
     ask = ("export", adapter, "--as", "merged", "--json")
     ran = deployed.modelsmith(*ask)
     child = ran.json["specialist"]
@@ -130,8 +116,7 @@ def test_an_export_that_does_not_clear_the_gate_ends_there(deployed):
     again = deployed.modelsmith(*ask)
     assert (again.code, again.json["outcome"], "eval" in again.phases) == (3, "INCONCLUSIVE", False)
 
-    changed(
-        deployed,
+    deployed.changed(
         POLICY,
         lambda one: next(t for t in one["transitions"] if t["event"] == "eval-accepted").update(override="domain-lead"),
         "dana",
@@ -146,7 +131,7 @@ def test_an_export_that_does_not_clear_the_gate_ends_there(deployed):
     assert (went_on.code, went_on.json["state"]) == (0, "artifact-exported"), went_on.out
     assert went_on.json["outcome"] == "INCONCLUSIVE"
 
-    changed(deployed, SET, lambda one: one["thresholds"].update(composite=0.9), "petra", "dana")
+    deployed.changed(SET, lambda one: one["thresholds"].update(composite=0.9), "petra", "dana")
     failed = deployed.modelsmith("export", adapter, "--as", "merged", "--dtype", "bfloat16", "--json")
     assert (failed.code, failed.json["outcome"], failed.json["state"]) == (3, "FAIL", "candidate"), failed.out
     refused = deployed.modelsmith("promote", CLUSTER, failed.json["specialist"], "--override", "We want it.", "--json")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tiny
 import yaml
-from worlds import CLUSTER, MAIN
+from worlds import CLUSTER
 
 CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
 SET = "evals/adtech/rtb-root-cause"
@@ -34,12 +34,9 @@ def edit(world, path, **values):
 
 
 def land(world):
-    """What is edited becomes a commit on top of main, as a merged pull request would."""
-    world.must("commit", "--all", "--quiet", "--message", "Mended")
-    head = world.git.text("rev-parse", "HEAD")
-    world.run("git", "-C", str(world.forge), "fetch", "--quiet", str(world.clone), head)
-    world.run("git", "-C", str(world.forge), "update-ref", MAIN, head)
-    assert world.main() == head
+    """What is edited is what history begins with, as if nothing had been before."""
+    tiny.commit_to_root(world.clone, world.forge)
+    world.must("update-ref", "-d", "refs/modelsmith/main")
 
 
 def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
@@ -113,8 +110,7 @@ def test_status_says_what_runs_how_far_it_is_and_that_a_candidate_failed(fresh):
     assert (specialist["state"], specialist["verdict"], specialist["composite"]) == ("candidate", "FAIL", 0.0)
     assert "FAIL  composite 0.000, by the rule of its day" in world.modelsmith("status").out
 
-    edit(world, f"{SET}/evalset.yaml", thresholds=evalset["thresholds"])
-    land(world)
+    world.changed(f"{SET}/evalset.yaml", lambda one: one.update(thresholds=evalset["thresholds"]), "petra", "dana")
     said = world.modelsmith("promote", CLUSTER, "--json")
     assert (said.code, said.json["code"]) == (2, "nothing-to-promote")
     assert "failed by the rule of its day" in json.dumps(said.json)
