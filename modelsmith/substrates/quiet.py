@@ -19,5 +19,5 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     disable_progress_bars()
-    for name in ("torch", "peft", "trl", "datasets", "accelerate"):
+    for name in ("torch", "peft", "trl", "datasets", "accelerate", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
