@@ -148,7 +148,7 @@ def train(
             patience = JUDGED_GRACE if job.judge else 0.0
             failure = _attempt(executor, job_dir, follow, waiting, patience)
             result = finished(job_dir, identity)
-            if failure is None and result is not None:
+            if result is not None and (failure is None or failure.failure == "killed"):  # it was done by then
                 return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
             remedy = recovery(job, failure, made, tried, last, devices)

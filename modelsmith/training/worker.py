@@ -118,4 +118,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     asked = threading.Event()
     follow_lifeline(asked)
-    sys.exit(begin(sys.argv[1:], asked))
+    status = begin(sys.argv[1:], asked)
+    ranks.leave(status)
+    sys.exit(status)

@@ -140,6 +140,24 @@ def test_a_worker_killed_between_steps_ends_in_the_same_adapter(
     assert same_weights(outcome.adapter, uninterrupted[1].adapter)
 
 
+def test_a_worker_that_is_killed_after_its_last_word_has_trained(job: Case, tmp_path: Path) -> None:
+    """As where a library aborts while Python takes itself apart: the result lies there whole."""
+
+    class Aborts(Thread):
+        def submit(self, folder: Path) -> Submitted:
+            submitted = super().submit(folder)
+            heard = submitted.beats
+            submitted.beats = lambda since, seconds: killed(heard(since, seconds))
+            return submitted
+
+    def killed(beats: Beats) -> Beats:
+        return beats if beats.status is None else beats._replace(status=-signal.SIGABRT)
+
+    executor = Aborts()
+    outcome = train(tmp_path / "job", job, executor, lambda beat: None)
+    assert (outcome.steps, outcome.recoveries, executor.started) == (STEPS, (), 1)
+
+
 def test_training_after_a_kill_starts_at_the_last_intact_checkpoint(
     uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
