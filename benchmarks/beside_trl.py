@@ -98,14 +98,14 @@ def _bare(subject: Subject, stage: Any, rows: Sequence[Frozen], system: str, bas
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from modelsmith.training import run
+    from modelsmith.training import loading, run
 
     tokenizer = AutoTokenizer.from_pretrained(str(base.folder), local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(str(base.folder), dtype=torch.float32, local_files_only=True)
     data = Dataset.from_list([subject.conversation(row, system) for row in rows])
     arguments = run._arguments(stage, folder, False) | {"save_strategy": "no"}
     begin, cpu = time.perf_counter(), time.process_time()
-    lora = run._lora(stage.lora, model)
+    lora = loading._lora(stage.lora, model)
     return subject.bare(model, arguments, data, tokenizer, lora, stage), begin, cpu
 
 
