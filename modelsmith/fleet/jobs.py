@@ -25,6 +25,7 @@ from subprocess import DEVNULL
 from typing import Any, Literal, NamedTuple
 
 from modelsmith.fleet import start
+from modelsmith.fleet.held import is_held
 from modelsmith.fleet.job_records import CANCELLED, Asked, Ended, Record, Records
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.children import reap, start_apart
@@ -200,7 +201,7 @@ class Jobs:
         if asked is None:
             return None
         before, until = self._records.last_over(asked.cluster), time.monotonic() + _LETS_GO
-        while before and _is_held(self._folder / before) and time.monotonic() < until:
+        while before and is_held(self._folder / before / _LOCK) and time.monotonic() < until:
             time.sleep(0.05)
         return Job(asked, self._folder / id, "running", None)
 
@@ -231,7 +232,7 @@ class Jobs:
         if not first:
             return []
         at_work = {job.asked.cluster for job in map(self._job, records.begun()) if job.state == "running"}
-        at_work |= {asked.cluster for asked in first if _is_held(self._folder / asked.id)}
+        at_work |= {asked.cluster for asked in first if is_held(self._folder / asked.id / _LOCK)}
         free = [asked for asked in first if asked.cluster not in at_work]
         return free[: max(0, MOST_AT_ONCE - len(at_work))]
 
@@ -267,7 +268,7 @@ class Jobs:
         folder, until = self._folder / id, time.monotonic() + grace
         for wanted, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
             told = False
-            while _is_held(folder) and (pause is None or time.monotonic() < until):
+            while is_held(folder / _LOCK) and (pause is None or time.monotonic() < until):
                 pid = _known(self._records, id).pid
                 if pid and not told:
                     with contextlib.suppress(ProcessLookupError):
@@ -279,7 +280,7 @@ class Jobs:
         """How it stands. What may have changed between two looks, at record and lock, is looked at again."""
         folder = self._folder / record.asked.id
         while record.ended is None:
-            if _is_held(folder):
+            if is_held(folder / _LOCK):
                 return Job(record.asked, folder, "running", None)
             if record.stands == "waiting":
                 return Job(record.asked, folder, "queued", None)
@@ -328,18 +329,3 @@ def _environment(asked: Asked) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != ROLE}
     role = {ROLE: asked.role} if asked.role else {}
     return kept | role | {"MODELSMITH_HOME": asked.home}
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether the job's process has its lock; looked at with a shared one, so that those who look never collide."""
-    try:
-        file = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False

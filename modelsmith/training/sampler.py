@@ -106,20 +106,29 @@ def _merged(twin: Any, trained: Any) -> Iterator[None]:
             module.weight = before[name]
 
 
+def answer_logits(trained: Any, prompt: Sequence[int], answer: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model under training says at each token of an answer, in one pass without a cache, nothing dropped out.
+
+    Returns:
+        Logits in float32, (tokens of the answer, vocabulary), and the answer's ids, both where the model is.
+    """
+    ids = torch.tensor([[*prompt, *answer]], device=trained.device)
+    training = trained.training
+    trained.eval()
+    try:
+        with torch.no_grad():
+            return trained(input_ids=ids).logits[0, len(prompt) - 1 : -1].float(), ids[0, len(prompt) :]
+    finally:
+        trained.train(training)
+
+
 def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | None:
     """Why this greedy answer is none of the trained model's; None when each of its tokens is the likeliest there.
 
     It is computed by the model as the trainer has it, in one pass without a cache.
     """
-    ids = torch.tensor([[*prompt, *greedy.tokens]], device=trained.device)
-    training = trained.training
-    trained.eval()
-    try:
-        with torch.no_grad():
-            logits = trained(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
-    finally:
-        trained.train(training)
-    taken = logits.gather(1, ids[0, len(prompt) :, None])[:, 0]
+    logits, ids = answer_logits(trained, prompt, greedy.tokens)
+    taken = logits.gather(1, ids[:, None])[:, 0]
     short = (logits.max(dim=-1).values - taken).max().item()
     if short <= TIE.get(computes_in(trained), TIE[torch.float32]):
         return None

@@ -39,7 +39,7 @@ from modelsmith.training.failures import (
     WeightsDifferError,
 )
 from modelsmith.training.run import Bench, save_adapter
-from modelsmith.training.sampler import PROBES
+from modelsmith.training.sampler import PROBES, answer_logits
 
 SERVER_LOG: Final = "vllm.log"
 """Of a job's folder: what the server printed."""
@@ -194,15 +194,8 @@ def _require_same(trained: Any, said: Sequence[tuple[Sequence[int], Said]]) -> N
 
 
 def _apart(trained: Any, prompt: Sequence[int], said: Said) -> list[float]:
-    ids = torch.tensor([[*prompt, *said.tokens]], device=trained.device)
-    training = trained.training
-    trained.eval()
-    try:
-        with torch.no_grad():
-            logits = trained(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
-    finally:
-        trained.train(training)
-    own = logits.log_softmax(dim=-1).gather(1, ids[0, len(prompt) :, None])[:, 0].cpu()
+    logits, ids = answer_logits(trained, prompt, said.tokens)
+    own = logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].cpu()
     apart: list[float] = (own - torch.tensor(said.log_probs)).abs().tolist()
     return apart
 

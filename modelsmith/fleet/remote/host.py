@@ -28,6 +28,7 @@ from modelsmith.fleet import start
 from modelsmith.fleet.doors import DOORS_WORD, doors_folder
 from modelsmith.fleet.folder import COMPLETE, HEARTBEAT_FILE, PUT_AWAY
 from modelsmith.fleet.gpus import gpus
+from modelsmith.fleet.held import is_held
 from modelsmith.fleet.remote import files
 from modelsmith.fleet.remote.facts import HostFacts
 from modelsmith.fleet.remote.files import OddPlaceError
@@ -177,7 +178,7 @@ class Session:
             os.close(own)
             os.close(self._lock)
             self._lock = None
-        while not run.up.exists() and _is_held(run.lock):
+        while not run.up.exists() and is_held(run.lock):
             time.sleep(_LOOK)
         if not run.up.exists():
             self._say("refused", f"no worker could be started: {_ended(run).why}")
@@ -201,7 +202,7 @@ class Session:
 
     def _look(self, run: Run) -> None:
         """Say what is new of the run."""
-        over = not _is_held(run.lock)
+        over = not is_held(run.lock)
         beats = self._folder / HEARTBEAT_FILE
         with suppress(FileNotFoundError), beats.open("rb") as file:
             file.seek(self._since)
@@ -253,7 +254,7 @@ def facts(work: Path, home: Path) -> HostFacts:
         processors=os.cpu_count() or 1,
         free_bytes=shutil.disk_usage(there).free,
         writable=os.access(there, os.W_OK),
-        busy=lock.exists() and _is_held(lock),
+        busy=lock.exists() and is_held(lock),
         models=tuple(sorted(path.name for path in models.glob("[0-9a-f]" * 64) if path.is_dir())[:1000]),
     )
 
@@ -280,20 +281,6 @@ def _taken(path: Path) -> int | None:
         os.close(lock)
         return None
     return lock
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
 
 
 def _forget_old(work: Path, but: str) -> None:
