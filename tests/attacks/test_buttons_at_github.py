@@ -103,6 +103,15 @@ def moved_elsewhere(world: WorldAtGitHub, pull: Pull) -> None:
     world.server._reconcile(world.server.repos[NAME])
 
 
+def merged_by_a_twin(world: WorldAtGitHub, pull: Pull, commit: str) -> None:
+    """What was approved is opened in GitHub's pages from another branch, and merged by the button."""
+    forced(world, commit, "refs/heads/twin")
+    repo = world.server.repos[NAME]
+    repo.issues = max(repo.issues, pull.number)
+    world.server.merged(repo, world.server.opened(repo, "oli-gh", "twin", "A note"))
+    world.server._reconcile(repo)
+
+
 @pytest.mark.parametrize(
     "way",
     [closed_by_its_opener, closed_in_the_pages, closed_and_opened_again_in_the_pages, made_a_draft, moved_elsewhere],
@@ -114,15 +123,22 @@ def test_what_was_withdrawn_gets_no_receipts_by_a_merged_twin(
     _, pull = approved(fresh)
     commit = pull.sha
     way(fresh, pull)
-    forced(fresh, commit, "refs/heads/twin")
-    repo = fresh.server.repos[NAME]
-    repo.issues = max(repo.issues, pull.number)
-    twin = fresh.server.opened(repo, "oli-gh", "twin", "A note")
-    fresh.server.merged(repo, twin)
-    fresh.server._reconcile(repo)
+    merged_by_a_twin(fresh, pull, commit)
     with refused("merged-past-gate"):
         receipts(fresh)
     fresh.detected(saying="without receipts")
+
+
+def test_a_closing_in_the_second_of_the_merge_counts_as_before_it(fresh: WorldAtGitHub) -> None:
+    """GitHub and the log tell whole seconds: which came first cannot be told, and doubt gives no receipts."""
+    number, pull = approved(fresh)
+    closed_and_opened_again_in_the_pages(fresh, pull)
+    merged_by_a_twin(fresh, pull, pull.sha)
+    closed = fresh.logs("maya").closed_at(number)
+    assert closed is not None
+    pull.merged_at = closed.strftime("%Y-%m-%dT%H:%M:%SZ")
+    with refused("merged-past-gate"):
+        receipts(fresh)
 
 
 @pytest.mark.parametrize("who", ["oli", "maya"])

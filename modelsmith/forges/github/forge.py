@@ -344,12 +344,13 @@ def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, he
     """A pull request whose commit main holds without receipts, with what GitHub shows of it.
 
     Its commit may have come onto main by another pull request of the same commit: GitHub marks an open one as merged
-    then, too, draft or not, and leaves a closed one closed ("About pull request merges", indirect merges).
+    then, too, draft or not, and leaves a closed one closed ("About pull request merges", indirect merges). Both clocks
+    tell whole seconds: a closing within the second of the merge counts as before it, so that doubt gives no receipts.
     """
     if face is None:
         return pull.model_copy(update={"withdrawn": True, "heard": heard})
     left = face.state == "closed" and face.merged_at is None
-    before = closed is not None and (face.merged_at is None or closed < face.merged_at)
+    before = closed is not None and (face.merged_at is None or closed <= face.merged_at)
     moved = face.head.sha if face.state == "open" and face.head.sha != pull.head else None
     seen = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard}
     return pull.model_copy(update=seen | {"withdrawn": left or before})
