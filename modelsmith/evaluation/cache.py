@@ -3,19 +3,15 @@
 It lies in the folder that the toolkit keeps under the git directory: a commit cannot bring answers along.
 
 A completion is kept under the digest of weights, base model, engine, system prompt, sampling, conversation and repeat;
-a judge's verdict under that of point, scenario, answer and judge. Processes share the file. The cache is never the
-truth: an entry that does not carry the digest of itself under its own key is not there, a damaged file is begun anew,
-and what cannot be written is generated again next time.
+a judge's verdict under that of point, scenario, answer and judge. Processes share the file, and the cache is never the
+truth: see `substrates.kept_bytes`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -27,14 +23,11 @@ from modelsmith.schema.canonical import content_digest, sha256
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.governed_set import scenario_digest
 from modelsmith.schema.run import EngineFacts
+from modelsmith.substrates.kept_bytes import KeptBytes
 from modelsmith.substrates.port import Completion, Prompt
 
 DRAWN = "by-content"
 """How a sampled answer is drawn, in its key: those that earlier versions drew by the prompt's name stay out."""
-BUSY_SECONDS = 30.0
-"""How long one process waits for another's write."""
-_LOOKED_UP_AT_ONCE = 500
-_SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, seal BLOB NOT NULL)"
 
 T = TypeVar("T", bound=Frozen)
 
@@ -101,73 +94,23 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         """Address the cache, in the clone's private folder; it is made at the first write."""
         self.path = folder / "answers.db"
+        self._kept = KeptBytes(self.path, "answer")
 
     def find(self, kind: type[T], keys: Collection[str]) -> dict[str, T]:
         """What is kept under these keys; entries that are not whole, or of another kind, are passed over."""
         found: dict[str, T] = {}
-        wanted = [_raw(key) for key in keys]
-
-        def read(database: sqlite3.Connection) -> None:
-            for start in range(0, len(wanted), _LOOKED_UP_AT_ONCE):
-                some = wanted[start : start + _LOOKED_UP_AT_ONCE]
-                marks = ",".join("?" * len(some))
-                for key, value, seal in database.execute(
-                    f"SELECT key, value, seal FROM answers WHERE key IN ({marks})",  # noqa: S608
-                    some,
-                ):
-                    entry = _whole(kind, key, value, seal)
-                    if entry is not None:
-                        found["sha256:" + key.hex()] = entry
-
-        if self.path.exists():
-            self._use(read)
+        for key, value in self._kept.find([_raw(key) for key in keys]).items():
+            with suppress(ValidationError):
+                found["sha256:" + key.hex()] = kind.model_validate_json(value)
         return found
 
     def keep(self, entries: Mapping[str, Frozen]) -> None:
         """Keep entries, all in one transaction."""
-        rows = []
+        rows = {}
         for key, entry in entries.items():
-            try:
-                value = entry.model_dump_json().encode()
-            except ValueError:  # half a surrogate pair: no text that can be kept
-                continue
-            rows.append((_raw(key), value, _seal(_raw(key), value)))
-
-        def write(database: sqlite3.Connection) -> None:
-            database.execute("BEGIN IMMEDIATE")
-            database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
-            database.execute("COMMIT")
-
-        if rows:
-            self._use(write)
-
-    def _use(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode=WAL")
-                database.execute("PRAGMA synchronous=NORMAL")
-                database.execute(_SCHEMA)
-                work(database)
-        except (OSError, sqlite3.OperationalError):
-            return
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(OSError):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
-
-def _whole(kind: type[T], key: object, value: object, seal: object) -> T | None:
-    if not (isinstance(key, bytes) and isinstance(value, bytes) and seal == _seal(key, value)):
-        return None
-    try:
-        return kind.model_validate_json(value)
-    except ValidationError:
-        return None
-
-
-def _seal(key: bytes, value: bytes) -> bytes:
-    return hashlib.sha256(b"modelsmith answer\0" + key + value).digest()
+            with suppress(ValueError):  # half a surrogate pair: no text that can be kept
+                rows[_raw(key)] = entry.model_dump_json().encode()
+        self._kept.keep(rows)
 
 
 def _raw(key: str) -> bytes:
