@@ -39,6 +39,8 @@ RECOVERIES_FILE = "recoveries.json"
 """What was done for the job after failures; written by the one who submits."""
 GIVEN = frozenset({JOB_FILE, INPUTS, BESIDE_FILE, RECOVERIES_FILE})
 """What the one who submits writes and a worker only reads: nothing that another machine says of it is taken."""
+LONE = frozenset({HEARTBEAT_FILE, RESULT_FILE, ERROR_FILE, LOG})
+"""Files that everybody who looks at a job reads by their names; none of them is a folder."""
 STAYS = frozenset({"tracked.json", "tracker.log", "curve.svg"})
 """What is made beside the worker, on the machine of the one who submits; no other machine gets it."""
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from modelsmith.fleet.folder import COMPLETE, listing
+from modelsmith.fleet.folder import COMPLETE, clear, listing
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.signing.files import write_atomically
 
@@ -31,7 +31,7 @@ def last_intact(checkpoints: Path) -> Path | None:
     for folder in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
         if is_intact(folder):
             return folder
-        shutil.rmtree(folder)
+        clear(folder)
     return None
 
 

@@ -23,7 +23,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer
 
 from modelsmith.evaluation.reward import reward_digest
-from modelsmith.fleet.folder import BESIDE_FILE, HEARTBEAT_FILE, RESULT_FILE, lines_since, listing, write_json
+from modelsmith.fleet.folder import BESIDE_FILE, HEARTBEAT_FILE, RESULT_FILE, clear, lines_since, listing, write_json
 from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
@@ -245,7 +245,7 @@ def save_adapter(model: Any, target: Path) -> dict[str, str]:
     for other in scratch.iterdir():
         if other.name not in {"adapter_config.json", "adapter_model.safetensors"}:
             other.unlink()
-    shutil.rmtree(target, ignore_errors=True)
+    clear(target)
     scratch.rename(target)
     return {f"{target.name}/{name}": digest for name, digest in listing(target).items()}
 

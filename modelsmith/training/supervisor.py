@@ -54,6 +54,8 @@ BEAT_GRACE = 600.0
 JUDGED_GRACE = 3600.0
 """The same where a judge rewards answers, who may be slow, or be asked again and again."""
 _POLL = 0.25
+_LOG_TAIL = 16_384
+"""Bytes at a log's end of which the last lines are told."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,8 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
 def _tail(log: Path) -> str:
     """The last lines of the worker's log."""
     try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            return "\n".join(file.read(_LOG_TAIL).decode("utf-8", "replace").splitlines()[-15:])
     except FileNotFoundError:
         return ""

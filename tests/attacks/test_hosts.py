@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from sshd import Ways
 
+from modelsmith.fleet.executor import HostLostError
 from modelsmith.fleet.hosts import executor_on
+from modelsmith.fleet.remote import copying
 from modelsmith.fleet.remote.executor import SshExecutor
+from modelsmith.fleet.remote.following import RemoteJob
 from modelsmith.fleet.remote.settings import load_hosts
+from modelsmith.fleet.remote.wire import Frame
 from modelsmith.schema.cluster import ClusterDefaults
-from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 
 LIAR = Path(__file__).parents[1] / "fleet" / "hostile_host.py"
+UNRULY = Path(__file__).parents[1] / "fleet" / "unruly_host.py"
+MODEL = "sha256:" + "7" * 64
 LONG = 60.0
 
 
@@ -54,6 +61,12 @@ def liar(host, folder, files):
     return SshExecutor("gpu-1", host.host(python=program), "stub_worker")
 
 
+def unruly(host, folder, play, **more):
+    """The host, but that a program answers there which keeps to no measure."""
+    program = script(folder / play, f"exec {sys.executable} {UNRULY} {play}")
+    return SshExecutor("gpu-1", host.host(python=program, **more), "stub_worker", [(MODEL, Path("/models/here"))])
+
+
 def ended(executor, job):
     worker = executor.submit(job)
     assert worker.beats(0, LONG).status == 0
@@ -72,10 +85,12 @@ def test_a_host_writes_nothing_but_what_is_a_worker_s_to_write(host, job, tmp_pa
     (job / "way").symlink_to(tmp_path / "clone")
     outside = ("../evil", "/tmp/evil-of-a-host", "a/../../evil", ".hidden", "way/evil", "a//evil")
     ours = ("job.json", "inputs/rows.jsonl", "inputs/more", "recoveries.json", "beside.json", "tracked.json")
+    ours += ("JOB.json", "Inputs/rows.jsonl", "BESIDE.JSON")  # the same to some file systems
     lies = dict.fromkeys(("made/whole", *outside, *ours), "x")
     assert not ended(liar(host, tmp_path, lies), job)
     assert (job / "made" / "whole").read_text() == "x", "the control: that one is a worker's"
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or "kept" in path.name]
+    assert not [path for path in job.rglob("*") if path.name in ("JOB.json", "Inputs", "BESIDE.JSON")]
     assert not Path("/tmp/evil-of-a-host").exists()
     assert {path.name for path in job.iterdir()} == {
         ".remote.json", "job.json", "inputs", "tracked.json", "way", "made",
@@ -173,3 +188,96 @@ def test_a_key_that_is_tied_to_training_does_nothing_else(ways, host, job, tmp_p
     assert ended(SshExecutor("gpu-1", elsewhere, "antigravity"), job)
     assert not (tmp_path / "elsewhere").exists()
     assert not sprung.exists()
+
+
+def test_no_host_s_folder_stands_where_a_job_s_file_is_read(host, job, tmp_path):
+    """Else every later command would stumble over it, on whatever host."""
+    names = ("heartbeat.jsonl/x", "result.json/x", "error.json/x", "worker.log/x", "checkpoints", "made/whole")
+    assert not ended(liar(host, tmp_path, dict.fromkeys(names, "x")), job)
+    assert (job / "made" / "whole").is_file(), "the control: that one is a worker's"
+    assert {path.name for path in job.iterdir()} == {".remote.json", "job.json", "inputs", "made"}
+    assert ended(SshExecutor("gpu-1", host.host(), "stub_worker"), job), "an honest host goes on in the same folder"
+
+
+@pytest.mark.parametrize("play", ["names-too-long", "lacks-what-nobody-asked-for"])
+def test_a_host_that_names_what_no_job_has_is_lost(host, job, tmp_path, play):
+    """Not a crash of the command: the next host is taken."""
+    with pytest.raises(HostLostError):
+        unruly(host, tmp_path, play).submit(job)
+    assert ended(SshExecutor("gpu-1", host.host(), "stub_worker"), job), "the control"
+
+
+def test_what_a_host_says_stands_in_no_advice(host, job, tmp_path):
+    """Where to copy a model is said by this machine, which knows it; agents do what advice says."""
+    with pytest.raises(InfrastructureFailure) as caught:
+        unruly(host, tmp_path, "gives-orders").submit(job)
+    assert caught.value.code == "host-lacks-model"
+    assert "curl" not in caught.value.message + caught.value.mend
+    assert str(host.home / "models" / ("7" * 64)) in caught.value.mend
+
+
+class Flood:
+    """A connection on which there is always one more word, as fast as it is heard."""
+
+    def __init__(self, kind):
+        self.kind, self.said = kind, 0
+
+    def hear(self, seconds):
+        self.said += 1
+        if self.kind == "lines":
+            return Frame(kind="lines", number=0), b""
+        listed = {"COMPLETE.json": "sha256:" + "0" * 64, f"f{self.said}": "sha256:" + "0" * 64}
+        return Frame(kind="kept", name=f"checkpoint-{self.said}"), json.dumps({"files": listed}).encode()
+
+    def answer(self, *kinds):
+        return Frame(kind="started"), b""
+
+    def say(self, *words, **more):
+        pass
+
+    def lost(self, why):
+        return HostLostError("gpu-1", why)
+
+
+@pytest.mark.parametrize("kind", ["kept", "lines"])
+def test_a_host_that_never_stops_talking_is_listened_to_a_while(job, monkeypatch, kind):
+    """Whoever supervises gets its turn, and memory does not fill with what was said."""
+    monkeypatch.setattr(copying, "_PIECE_SECONDS", 0.2)
+    worker = RemoteJob(Flood(kind), lambda: Flood(kind), lambda: None, job, "run", 0, 3600.0)
+    heard = []
+    listener = threading.Thread(target=lambda: heard.append(worker.beats(0, 0.5)), daemon=True)
+    listener.start()
+    listener.join(LONG)
+    assert heard == [([], 0, None)]
+    assert len(worker._kept) <= 2
+
+
+@pytest.mark.parametrize("play", ["drips", "names-too-many", "logs-too-much"])
+def test_a_host_that_sends_for_ever_or_too_much_is_lost(host, job, tmp_path, monkeypatch, play):
+    """Each file has its time and its size, and a listing its length."""
+    monkeypatch.setattr(copying, "_PIECE_SECONDS", 1.0)
+    monkeypatch.setattr(copying, "MOST_READ", 1000)
+    worker = unruly(host, tmp_path, play, lost_seconds=5.0).submit(job)
+    assert worker.beats(0, LONG).status == 0
+    with pytest.raises(HostLostError):
+        worker.fetch()
+    assert {path.name for path in job.iterdir()} == {".remote.json", "job.json", "inputs"}
+
+
+def test_what_a_host_says_beside_its_answers_fills_no_disk(host, job, tmp_path):
+    """All of it is heard, so that the host is not held up, and the first few kilobytes are kept."""
+    worker = unruly(host, tmp_path, "words-for-ever").submit(job)
+    assert worker.beats(0, LONG).status == 0
+    assert 0 < len(worker._connection._words._kept) <= 4096
+    worker._drop()
+
+
+def test_a_work_folder_that_others_write_in_takes_no_job(host, job):
+    """Rows lie there; whoever may write there decides what is trained on them."""
+    host.work.mkdir(mode=0o700)
+    host.work.chmod(0o777)
+    with pytest.raises(InfrastructureFailure) as caught:
+        SshExecutor("gpu-1", host.host(), "stub_worker").submit(job)
+    assert (caught.value.code, "every user" in caught.value.details["reason"]) == ("host-refused", True)
+    host.work.chmod(0o750)
+    assert ended(SshExecutor("gpu-1", host.host(), "stub_worker"), job), "the control"

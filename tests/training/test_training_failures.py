@@ -81,6 +81,8 @@ def test_the_newest_intact_checkpoint_is_taken_and_torn_ones_are_removed(tmp_pat
     assert not hundred.exists()
     (twelve / "adapter_model.safetensors").write_bytes(b"torn")
     assert last_intact(tmp_path) == nine
+    (tmp_path / "checkpoint-99").write_text("a file, as only a hostile host leaves one")
+    assert last_intact(tmp_path) == nine
     assert sorted(tmp_path.iterdir()) == [nine]
 
 

@@ -7,15 +7,16 @@ serves a whole training, and its end means something.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
-import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from modelsmith import __version__
 from modelsmith.fleet.executor import HostLostError
@@ -82,12 +83,13 @@ class Connection:
             raise InfrastructureFailure(
                 "ssh-missing", "There is no `ssh` on this machine.", "Install OpenSSH's client."
             )
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         self._process = start_apart(
-            command(host, module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, cwd=Path("/")
+            command(host, module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path("/")
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._words = _Words(self._process.stderr)
         self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
         try:
             self._channel.find_greeting(_BEGIN_SECONDS)
@@ -189,16 +191,12 @@ class Connection:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._words.close()
 
     def _last_words(self) -> str:
         """What ssh, or the shell there, said last."""
-        if self._words.closed:
-            return ""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
-        self._words.seek(0)
-        lines = self._words.read(_MOST_WORDS).decode("utf-8", "replace").splitlines()
+        lines = self._words.said().decode("utf-8", "replace").splitlines()
         return " ".join(line.strip() for line in lines if line.strip("@ \r"))[:600]
 
     def _refusal(self, host: Host, why: str) -> Exception:
@@ -209,6 +207,25 @@ class Connection:
         said, status = self._last_words(), self._process.poll()
         self.close()
         return refusal(self.name, host, said, status) or HostLostError(self.name, said or why)
+
+
+class _Words:
+    """What ssh says beside the frames. The host's own words come that way too, so all of it is heard and few kept."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._kept = stream, b""
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def said(self) -> bytes:
+        """The first of it; the end is waited for, but not for long: somebody else may hold the pipe."""
+        self._thread.join(1)
+        return self._kept
+
+    def _listen(self) -> None:
+        with self._stream, suppress(OSError):
+            while data := os.read(self._stream.fileno(), 65_536):
+                self._kept = (self._kept + data)[:_MOST_WORDS]
 
 
 def refusal(name: str, host: Host, said: str, status: int | None) -> ModelsmithError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from modelsmith.fleet.folder import PUT_AWAY, RESULT_FILE
+from modelsmith.fleet.folder import LONE, PUT_AWAY, RESULT_FILE
 from modelsmith.fleet.remote import files
 from modelsmith.fleet.remote.connection import Connection
 from modelsmith.fleet.remote.files import OddPlaceError
@@ -21,9 +22,14 @@ from modelsmith.schema.canonical import file_digest
 
 MOST_BYTES: Final = 64 << 30
 """Of one file that a host sends."""
+MOST_READ: Final = 128 << 20
+"""Bytes of such a file where this machine reads it whole: heartbeats, log, result and error."""
+MOST_LISTED: Final = 1_000
+"""Files that a host names at once: what a worker leaves or puts away is some dozens."""
 _SPARE: Final = 256 << 20
 """Bytes of this machine's disk that a host does not get."""
 _PIECE_SECONDS: Final = 120.0
+"""For which each `PIECE` of a file may take, and its end."""
 _INCOMING: Final = ".incoming"
 Other = Callable[[Frame, bytes], None]
 """Takes what the host says in between."""
@@ -33,12 +39,15 @@ def listed_in(connection: Connection, body: bytes) -> Listed:
     """The host's listing of a job's folder.
 
     Raises:
-        HostLostError: it is none; the connection is closed.
+        HostLostError: it is none, or names more than a job makes; the connection is closed.
     """
     try:
-        return Listed.model_validate_json(body)
+        found = Listed.model_validate_json(body)
     except ValidationError:
         raise connection.lost("it says something else") from None
+    if len(found.files) > MOST_LISTED:
+        raise connection.lost("it names more files than a job makes")
+    return found
 
 
 def push(connection: Connection, folder: Path, theirs: Listed) -> None:
@@ -78,9 +87,10 @@ def bring(connection: Connection, folder: Path, theirs: Listed, other: Other | N
             whole &= files.stays(name) or same or get(connection, folder, name, name, wanted[name], other)
         except OddPlaceError:
             whole = False
-    for name in files.listed(folder).files.keys() - wanted.keys():
-        if not files.is_given(name):
-            files.remove(folder, name)
+    for name in {*files.names(folder)} - wanted.keys():
+        if not files.is_given(name) and not files.stays(name):
+            with suppress(OddPlaceError):
+                files.remove(folder, name)
     return whole
 
 
@@ -91,6 +101,8 @@ def bring_put_away(connection: Connection, folder: Path, name: str, theirs: List
         HostLostError, OSError: as `bring`.
     """
     incoming, target = folder / _INCOMING, files.place_of(folder, f"{PUT_AWAY}/{name}/x").parent
+    if "/" in name:
+        return False
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir()
     try:
@@ -116,16 +128,20 @@ def get(connection: Connection, folder: Path, name: str, asked: str, digest: str
         OSError: this machine's disk.
     """
     connection.say("get", asked)
-    ended, whole, sha, got = False, False, hashlib.sha256(), 0
+    ended, whole, sha, got, heard, begin = False, False, hashlib.sha256(), 0, 0, time.monotonic()
+    most = MOST_READ if asked in LONE else MOST_BYTES
     with suppress(_NotWholeError), files.writing(folder, name) as file:
         while not ended:
             said = connection.hear(_PIECE_SECONDS)
             if said is None:
                 raise connection.lost("a file does not come")
             frame, body = said
+            heard += len(body) if frame.kind in ("piece", "lines") else 0
+            if time.monotonic() - begin > _PIECE_SECONDS * (1 + heard // PIECE):
+                raise connection.lost("a file comes too slowly")
             if frame.kind == "piece":
                 got += len(body)
-                if got > MOST_BYTES or not _room(folder):
+                if got > most or not _room(folder):
                     raise connection.lost("it sends more than there is room for")
                 sha.update(body)
                 file.write(body)

@@ -81,7 +81,7 @@ class SshExecutor:
                 connection.close()
                 return None
             if answer.kind == "missing":
-                raise self._lacks(str(answer.digest), answer.name)
+                raise self._lacks(connection, answer.digest)
             theirs = listed_in(connection, body)
             if memory.behind == self.name:
                 bring(connection, folder, theirs)
@@ -105,13 +105,17 @@ class SshExecutor:
         run, since = f"{id}/{started.name}", started.number or 0
         return RemoteJob(connection, again, fetched, folder, run, since, self._host.lost_seconds)
 
-    def _lacks(self, digest: str, place: str) -> InfrastructureFailure:
-        here = next(folder for one, folder in self._models if one == digest)
+    def _lacks(self, connection: Connection, digest: str | None) -> Exception:
+        """The error that says so, in this machine's words: where to copy what is no host's to say."""
+        here = dict(self._models).get(digest or "")
+        if digest is None or here is None:
+            return connection.lost("it says something else")
+        place = f"models/{digest.removeprefix('sha256:')}"
+        place = f"{self._host.home}/{place}" if self._host.home else f"{place} of MODELSMITH_HOME"
         return InfrastructureFailure(
             "host-lacks-model",
             f"The host {self.name} does not have the base model {digest[:19]}...",
-            f"Copy the folder {here} to {place[:500]!a} there, such as by `scp -r`. Its digest is checked before it is "
-            "used.",
+            f"Copy the folder {here} to {place} there, such as by `scp -r`. Its digest is checked before it is used.",
             host=self.name,
             digest=digest,
         )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import BinaryIO, Final
 
-from modelsmith.fleet.folder import GIVEN, STAYS
+from modelsmith.fleet.folder import GIVEN, LONE, PUT_AWAY, STAYS
 from modelsmith.fleet.remote.wire import Listed
 from modelsmith.schema.canonical import file_digest
 
@@ -48,6 +48,11 @@ def listed(folder: Path) -> Listed:
     return Listed(files=files)
 
 
+def names(folder: Path) -> list[str]:
+    """Path of every plain file in it, hidden ones aside."""
+    return [path.relative_to(folder).as_posix() for path in _walk(folder) if S_ISREG(path.lstat().st_mode)]
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
@@ -64,9 +69,10 @@ def place_of(folder: Path, name: str) -> Path:
     """Where a file of this name lies.
 
     Raises:
-        OddPlaceError: it is no plain name, or a link or a file stands on the way.
+        OddPlaceError: it is no plain name, a folder in place of a file that is read by its name (or the other way
+            round), or a link or a file stands on the way.
     """
-    if not _PLAIN.fullmatch(name):
+    if not _PLAIN.fullmatch(name) or (_top(name) in LONE and "/" in name) or name.lower() == PUT_AWAY:
         raise OddPlaceError(f"{name[:100]!a} is no name of a job's file")
     place = folder
     for part in PurePosixPath(name).parts[:-1]:
@@ -115,4 +121,5 @@ def remove(folder: Path, name: str) -> None:
 
 
 def _top(name: str) -> str:
-    return name.partition("/")[0]
+    """The first part of a name; some file systems take ``JOB.JSON`` for ``job.json``."""
+    return name.partition("/")[0].lower()

@@ -12,14 +12,14 @@ from typing import Final
 from modelsmith.fleet.executor import Beats, HostLostError
 from modelsmith.fleet.folder import COMPLETE, HEARTBEAT_FILE, PUT_AWAY, is_whole, lines_since
 from modelsmith.fleet.remote.connection import Connection
-from modelsmith.fleet.remote.copying import bring, bring_put_away, listed_in
+from modelsmith.fleet.remote.copying import MOST_READ, bring, bring_put_away, listed_in
 from modelsmith.fleet.remote.files import OddPlaceError, place_of
 from modelsmith.fleet.remote.wire import Frame, Kind, Listed
 from modelsmith.schema.errors import ModelsmithError
 
 _PING: Final = 1.0
 """Seconds between two words by which the worker's keeper knows that somebody is there."""
-_MOST_BEATS: Final = 1 << 30
+_MOST_BEATS: Final = MOST_READ
 """Bytes of heartbeats that a host may send."""
 _KEPT: Final = 2
 """How many folders that a worker has put away lie here at most, as on the host."""
@@ -139,22 +139,25 @@ class RemoteJob:
                 connection.say("ping")
             self._hear(connection, min(seconds, _PING))
             self._lost, self._pause = None, _FIRST_PAUSE
-            while self._kept:
-                self._bring_kept(connection, *self._kept.pop(0))
+            kept, self._kept = self._kept, []
+            for one in kept:
+                self._bring_kept(connection, *one)
         except HostLostError as error:
             self._lose(error)
 
     def _hear(self, connection: Connection, seconds: float) -> None:
+        until = time.monotonic() + seconds
         said = connection.hear(seconds)
         while said is not None:
             self._take(connection, *said)
-            said = None if self._ended else connection.hear(0)
+            said = None if self._ended or time.monotonic() > until else connection.hear(0)
 
     def _ask(self, connection: Connection, kind: Kind) -> bytes:
         """The body of the answer to what was just asked; whatever else is said before it is taken, too."""
+        until = time.monotonic() + _ANSWER_SECONDS
         while True:
-            said = connection.hear(_ANSWER_SECONDS)
-            if said is None:
+            said = connection.hear(max(0.0, until - time.monotonic()))
+            if said is None or time.monotonic() > until:
                 raise connection.lost("it does not answer")
             if said[0].kind == kind:
                 return said[1]
@@ -172,7 +175,7 @@ class RemoteJob:
             except OddPlaceError as error:
                 raise connection.lost(str(error)) from None
         elif said.kind == "kept":
-            self._kept.append((said.name, listed_in(connection, body)))
+            self._kept = [*self._kept, (said.name, listed_in(connection, body))][-_KEPT:]
         elif said.kind == "ended":
             self._ended, self._status = True, -9 if said.number is None else said.number
         elif said.kind == "refused":

@@ -18,6 +18,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IWOTH
 from subprocess import DEVNULL
 from typing import Final
 
@@ -129,6 +130,7 @@ class Session:
                 self._say("missing", str(model_folder(self._home, digest)), digest=digest)
                 return
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(self._work)
         if self._lock is None:
             self._lock = _taken(self._work / "lock")
         if self._lock is None:
@@ -262,6 +264,13 @@ def facts(work: Path, home: Path) -> HostFacts:
 def model_folder(home: Path, digest: str) -> Path:
     """Where a host has the base model of this digest."""
     return home / "models" / digest.removeprefix("sha256:")
+
+
+def _require_own(work: Path) -> None:
+    """Raise OddPlaceError where somebody else made the work folder, or anybody may write in it: rows lie there."""
+    found = work.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & S_IWOTH:
+        raise OddPlaceError("the work folder belongs to another user, or every user may write in it")
 
 
 def _ended(run: Run) -> Ended:

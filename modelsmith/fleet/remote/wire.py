@@ -20,6 +20,8 @@ GREETING: Final = b"modelsmith-host\n"
 """Line with which the host begins. What a login shell prints before it is passed over."""
 PIECE: Final = 1 << 20
 """Most bytes of a file that one frame carries."""
+MOST_NAME: Final = 800
+"""Characters of a file's name; the longest that `remote.files` takes has fewer. A frame has room for some more."""
 _MOST_HEADER: Final = 16_384
 _MOST_BODY: Final = 8 << 20
 _MOST_NOISE: Final = 1 << 16
@@ -45,7 +47,7 @@ class Frame(Frozen):
 class Listed(Frozen):
     """The files of a job's folder, as the body of a frame says them."""
 
-    files: dict[str, Digest]
+    files: dict[Annotated[str, StringConstraints(max_length=MOST_NAME)], Digest]
 
 
 class Closed(Exception):
