@@ -11,6 +11,7 @@ from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.curve import Measure, StageCurve
 from modelsmith.schema.evidence import Evidence
 from modelsmith.schema.figures import format_apart
+from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.tries import best_of
 
 CURVE: Final = "training.svg"
@@ -74,14 +75,14 @@ def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
         ["method", f"{facts.method}, {facts.steps} steps, seed {facts.seed}, final loss {loss}"],
         *_try_rows(evidence),
         *_quantised_rows(evidence),
+        *([["devices", ", ".join(map(str, facts.devices))]] if facts.devices else []),
         ["rows", f"{facts.rows} generated, {short(facts.rows_digest)}"],
         ["generators", generators],
         *_firewall_rows(evidence),
         *_recovery_rows(evidence),
         ["aimed at failures of", f"run {short(facts.diagnosed_run)}"],
         ["reward and eval rubric", f"{short(facts.reward)} and {short(evidence.rubric)}"],
-        *([["judge of the reward", short(facts.trained_judge)]] if facts.trained_judge else []),
-        *([["judge of rows", short(facts.rows_judge)]] if facts.rows_judge else []),
+        *_judge_rows(facts),
         ["toolkit", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
         ["artifact", short(evidence.artifact)],
         ["eval run", f"{short(evidence.candidate.run_id)}, attempt {evidence.attempts}"],
@@ -133,6 +134,18 @@ def _quantised_rows(evidence: Evidence) -> list[list[str]]:
         return []
     which = f" in stage {', '.join(map(str, stages))}" if evidence.training.stages else ""
     return [["quantised in training", f"the base model, to 4 bits (NF4){which}; the eval's base model is whole"]]
+
+
+def _judge_rows(facts: TrainingFacts) -> Iterator[list[str]]:
+    """Who decided judged points of rewards and of rows: in all stages one, or each stage's own."""
+    for name, first, of_stage in (
+        ("judge of the reward", facts.trained_judge, [one.trained_judge for one in facts.stages]),
+        ("judge of rows", facts.rows_judge, [one.rows_judge for one in facts.stages]),
+    ):
+        if len({*of_stage} - {None}) < 2:
+            yield from [[name, short(first)]] if first else []
+            continue
+        yield from ([f"{name}, stage {at}", short(one)] for at, one in enumerate(of_stage, start=1) if one)
 
 
 def _recovery_rows(evidence: Evidence) -> list[list[str]]:

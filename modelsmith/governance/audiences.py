@@ -61,6 +61,7 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
                 "curves",
                 "tries",
                 "loaded_in_4bit",
+                "devices",
             ),
         ),
     },
@@ -70,7 +71,10 @@ AUDIENCE: Final[Mapping[str, Mapping[Audience, tuple[str, ...]]]] = {
     "CurveLine": {"reviewer": ("measure", "points")},
     "StageFacts": {
         "public": ("method", "rows", "steps", "skipped"),
-        "reviewer": ("settings", "seed", "parent", "rows_digest"),
+        "reviewer": (
+            *("settings", "seed", "parent", "rows_digest"),
+            *("trained_reward", "trained_judge", "rows_judge"),
+        ),
     },
     "RecoveryFacts": {"reviewer": ("stage", "failure", "action", "rows_at_once")},
     "ExportFacts": {"public": ("parent", "export"), "reviewer": ("toolkit",)},
@@ -213,11 +217,15 @@ def audience(kind: type[Frozen], field: str, narrowed: Mapping[str, Audience]) -
 
 
 def view(record: Frozen, reader: Audience, narrowed: Mapping[str, Audience]) -> dict[str, Any]:
-    """The record as JSON values with only the fields that the reader may see, all the way down."""
+    """The record as JSON values with only the fields that the reader may see, all the way down.
+
+    A field that is not written down where it says nothing (``exclude_if``) is not shown there, either.
+    """
     return {
         field: _view(getattr(record, field), reader, narrowed)
-        for field in type(record).model_fields
+        for field, info in type(record).model_fields.items()
         if _ORDER.index(audience(type(record), field, narrowed)) <= _ORDER.index(reader)
+        and not (info.exclude_if and info.exclude_if(getattr(record, field)))
     }
 
 

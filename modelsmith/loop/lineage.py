@@ -35,7 +35,8 @@ def training_facts(
     told = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
     manifests = {lineage.manifest for lineage in told}
     used = {row.generator for row in written if not (isinstance(row, TrainingRow) and _from_dataset(row))}
-    stages = tuple(stage_facts(one) for one in ran)
+    judges = _rows_judges((context.folder(iteration), training.folder), len(ran))
+    stages = tuple(stage_facts(one, judge) for one, judge in zip(ran, judges, strict=True))
     trained = last_trained(ran)
     assert trained
     return TrainingFacts(
@@ -61,14 +62,15 @@ def training_facts(
         stages=stages if len(context.cluster.stages) > 1 else (),
         sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
         datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
-        trained_reward=next((one.outcome.reward for one in ran if one.outcome and one.outcome.reward), None),
-        trained_judge=next((one.outcome.judge for one in ran if one.outcome and one.outcome.judge), None),
-        rows_judge=_rows_judge((context.folder(iteration), training.folder), len(ran)),
+        trained_reward=next((one.trained_reward for one in stages if one.trained_reward), None),
+        trained_judge=next((one.trained_judge for one in stages if one.trained_judge), None),
+        rows_judge=next((one.rows_judge for one in stages if one.rows_judge), None),
         curves=_curves(training.folder, ran),
         tries=training.tries,
         loaded_in_4bit=tuple(
             number for number, one in enumerate(ran, start=1) if one.outcome and one.stage.load_in_4bit
         ),
+        devices=_devices(ran),
     )
 
 
@@ -79,18 +81,26 @@ def _curves(folder: Path, ran: Sequence[StageRun]) -> tuple[StageCurve, ...]:
     return tuple(curve for curve in found if curve) if all(found) else ()
 
 
-def _rows_judge(folders: Sequence[Path], stages: int) -> str | None:
-    """Who decided judged points of rows: of other sources in the iteration's folder, of pairs in the try's."""
-    found = (judge_of(stage_folder(folder, number)) for folder in folders for number in range(1, stages + 1))
-    return next((one for one in found if one), None)
+def _devices(ran: Sequence[StageRun]) -> tuple[int, ...]:
+    """On how many devices each stage that was trained ran; none at all where one of them does not say."""
+    found = [one.outcome.devices for one in ran if one.outcome]
+    return tuple(devices for devices in found if devices) if all(found) else ()
+
+
+def _rows_judges(folders: Sequence[Path], stages: int) -> list[str | None]:
+    """Who decided judged points of each stage's rows: of pairs in the folder of the try, else of the iteration."""
+    return [
+        next((judge for folder in folders if (judge := judge_of(stage_folder(folder, number)))), None)
+        for number in range(1, stages + 1)
+    ]
 
 
 def _from_dataset(row: TrainingRow) -> bool:
     return row.lineage is not None and row.lineage.source == "dataset"
 
 
-def stage_facts(one: StageRun) -> StageFacts:
-    """What the candidate's record says of one stage."""
+def stage_facts(one: StageRun, rows_judge: str | None) -> StageFacts:
+    """What the candidate's record says of one stage; ``rows_judge`` decided judged points of its rows."""
     skipped = one.outcome is None
     settings = one.stage
     return StageFacts(
@@ -102,6 +112,9 @@ def stage_facts(one: StageRun) -> StageFacts:
         rows_digest=None if skipped else rows_digest(one.rows),
         steps=one.outcome.steps if one.outcome else 0,
         skipped="no-pairs" if skipped else None,
+        trained_reward=one.outcome.reward if one.outcome else None,
+        trained_judge=one.outcome.judge if one.outcome else None,
+        rows_judge=rows_judge,
     )
 
 

@@ -23,12 +23,13 @@ from modelsmith.promotion.freshness import outdated
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.histories import PROMOTIONS, parse_record
 from modelsmith.promotion.ids import known_ids
-from modelsmith.promotion.lineage_checks import check_export, check_reward, check_training
+from modelsmith.promotion.lineage_checks import check_export, check_training
 from modelsmith.promotion.live import check_live, needs_live, needs_shadow
 from modelsmith.promotion.observers import Required, backing, count_sentence, disagreements, required
 from modelsmith.promotion.packets import CHART_FILE, PACKET_FILE, packet_files
 from modelsmith.promotion.proposed import Promotion, read_promotion, refuse, require_seal
 from modelsmith.promotion.records import RecordDraft, next_record, routing_after
+from modelsmith.promotion.reward_checks import check_reward
 from modelsmith.promotion.rollbacks import check_order, read_clearance, read_order, who_decides
 from modelsmith.repository.document import Unreadable
 from modelsmith.repository.json_reader import read_json

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from modelsmith.evaluation.reward import reward_digest
-from modelsmith.evaluation.scoring import judged_points
 from modelsmith.governance.audiences import audience
 from modelsmith.governance.routing import BASE
-from modelsmith.points.check import READING
 from modelsmith.promotion.bases import training_of, wrong_parent
 from modelsmith.promotion.evidence_checks import refuse_kept_back
 from modelsmith.promotion.governed_state import GovernedState
@@ -56,6 +53,8 @@ def check_training(promotion: Promotion) -> str:
     refuse(not facts.generators, "no generator is named that made the rows")
     _refuse_sources(cluster, governed, facts)
     _refuse_curves(facts)
+    ran = sum(not stage.skipped for stage in facts.stages) or 1
+    refuse(len(facts.devices) not in (0, ran), "says of other stages on how many devices they ran than were trained")
     methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
     best = f", the best of {len(facts.tries.each)} seeds held in" if facts.tries else ""
     return f"{facts.rows} rows, {methods}{best}, rubric equals the eval's"
@@ -177,80 +176,6 @@ def _refuse_sources(cluster: Cluster, governed: GovernedSet, facts: TrainingFact
     strange = sorted(name for name, digest in facts.datasets.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from data sets that main does not have or name: {', '.join(strange)}")
     refuse(bool(facts.datasets) != ("dataset" in facts.sources), "rows of data sets, and no data set, or the reverse")
-
-
-def check_reward(promotion: Promotion, *, present: bool) -> str:
-    """What scored sampled answers in training is what scores answers in the eval: main's rubric, read as it does.
-
-    ``present``: somebody merges now, so it is read as this version does. A history may have been read as any before.
-    """
-    main, record = promotion.main, promotion.record
-    if record.event == "candidate":
-        facts = parse_canonical(TRAINING_FILE, promotion.file(TRAINING_FILE), TrainingFacts)
-    else:
-        facts = promotion.evidence.training
-    governed = load_eval_set(main.tree, load_cluster(main.tree, record.cluster).eval_set)
-    judged = bool(judged_points(governed.rubric))
-    measured = None if record.event == "candidate" else promotion.evidence.judge
-    _refuse_choosing_judge(facts, judged, measured.identity if measured else None)
-    _refuse_rows_judge(facts, judged, measured.identity if measured else None)
-    rewarded = "grpo" in ({stage.method for stage in facts.stages if not stage.skipped} or {facts.method})
-    if not rewarded:
-        named = facts.trained_reward is not None or facts.trained_judge is not None
-        refuse(named, "a reward is named, and no stage trained by one")
-        return "no stage trained by reward"
-    if facts.trained_reward is None and audience(TrainingFacts, "trained_reward", main.policy.audiences) == "operator":
-        return "trained by reward; policy keeps for operators which"
-    judge = facts.trained_judge
-    if judged and judge is None and audience(TrainingFacts, "trained_judge", main.policy.audiences) == "operator":
-        if measured is None:
-            return "trained by reward; policy keeps for operators by which judge"
-        judge = measured.identity
-    refuse(judged and judge is None, "a judge decides points of the rubric, and none is named that rewarded answers")
-    refuse(not judged and judge is not None, "a judge is named that rewarded answers, and the rubric has no use of one")
-    refuse(
-        measured is not None and judge not in (None, measured.identity),
-        "answers were rewarded by another judge than the eval's",
-    )
-    readings = (READING,) if present else range(1, READING + 1)
-    refuse(
-        facts.trained_reward not in {reward_digest(governed.rubric_digest, reading, judge) for reading in readings},
-        "answers were rewarded by another rubric than the eval's, or read in another way",
-    )
-    return "rewarded by the eval's own rubric" + (" and judge" if judged else "")
-
-
-def _refuse_choosing_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:
-    """Several seeds were chosen among by the eval's own judge, where one decides points."""
-    if facts.tries is None:
-        return
-    judge = facts.tries.judge
-    refuse(judge is not None and not judged, "seeds were chosen by a judge, and the rubric has no use of one")
-    refuse(
-        judge is None and judged, "a judge decides points of the rubric, and none is named that seeds were chosen by"
-    )
-    refuse(
-        judge is not None and measured is not None and judge != measured,
-        "seeds were chosen by another judge than the eval's",
-    )
-
-
-def _refuse_rows_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:
-    """Rows whose answers no declared check lets pass were let pass by the eval's own judge."""
-    judge, paired = facts.rows_judge, "dpo" in ({stage.method for stage in facts.stages} | {facts.method})
-    refuse(judge is not None and not judged, "a judge of rows is named, and the rubric has no use of one")
-    refuse(
-        judge is not None and not facts.sources and not paired,
-        "a judge of rows is named, and all rows come from generators",
-    )
-    refuse(
-        judge is None and judged and bool(facts.sources),
-        "a judge decides points of the rubric, and none is named that let rows of other sources pass",
-    )
-    refuse(
-        judge is not None and measured is not None and judge != measured,
-        "rows were judged by another judge than the eval's",
-    )
 
 
 def check_export(promotion: Promotion) -> str:

@@ -152,6 +152,11 @@ class StageFacts(Frozen):
     steps: Annotated[int, Field(ge=0)]
     skipped: Literal["no-pairs"] | None = None
     """Why it did not run: the model failed none of its prompts."""
+    trained_reward: Annotated[Digest | None, Field(exclude_if=lambda reward: reward is None)] = None
+    """As `TrainingFacts` has it, of this stage; so are the judges. None, too, in what was written before these were
+    recorded."""
+    trained_judge: Annotated[Digest | None, Field(exclude_if=lambda judge: judge is None)] = None
+    rows_judge: Annotated[Digest | None, Field(exclude_if=lambda judge: judge is None)] = None
 
 
 class RecoveryFacts(Frozen):
@@ -206,8 +211,8 @@ class TrainingFacts(Frozen):
     stages: tuple[StageFacts, ...] = ()
     """Each stage of a training of several, in order; none where there is one only, of which the above speaks."""
     trained_reward: Digest | None = None
-    """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. None
-    where no stage is GRPO."""
+    """Identity of the reward by which the trainer scored sampled answers: the rubric, and how answers are read. Of
+    several stages, that of the first that has one; so are the judges. None where no stage is GRPO."""
     trained_judge: Digest | None = None
     """Identity of the judge that decided points of that reward. None where declared checks decide all of them."""
     rows_judge: Digest | None = None
@@ -226,6 +231,9 @@ class TrainingFacts(Frozen):
     loaded_in_4bit: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of the stages, counted from 1, in which the base model was held in 4 bits while it was trained. What
     answers in evals is the base model as it is pinned."""
+    devices: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(exclude_if=lambda said: not said)] = ()
+    """On how many devices each stage that was trained ran together, in order; where it was continued on another
+    number, the last. Empty in what was written before this was recorded."""
 
 
 ExportKind = Literal["gguf", "merged"]

@@ -168,6 +168,8 @@ class TrainResult(Frozen):
     """Identity of the reward, where answers were rewarded: see `evaluation.reward.reward_digest`."""
     judge: Digest | None = None
     """Identity of the judge, where one decided points of the reward."""
+    devices: Annotated[int, Field(ge=1)] | None = None
+    """On how many devices that worker trained; None in what was written before this was recorded."""
     files: dict[str, Digest]
     """Digest of each file of the adapter's folder, by its path in the job's; see `fleet.folder.Made`."""
 

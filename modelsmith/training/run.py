@@ -156,6 +156,7 @@ def _train(bench: Bench, file: JobFile, trainer: Any) -> None:
         versions={name: version(name) for name in LIBRARIES} | bench.used,
         reward=_reward_of(job),
         judge=job.judge.identity if job.judge else None,
+        devices=ranks.count(),
         files=save_adapter(trainer.model, folder / ADAPTER_FOLDER),
     )
     write_json(folder / RESULT_FILE, result)

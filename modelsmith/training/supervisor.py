@@ -78,6 +78,8 @@ class TrainOutcome:
     """Identity of the reward, as the trainer states it; None where answers were not rewarded."""
     judge: str | None = None
     """Identity of the judge, where one decided points of it."""
+    devices: int | None = None
+    """On how many devices the worker that finished trained; None where it did not say."""
 
 
 def train(
@@ -96,8 +98,8 @@ def train(
     After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
     kept in the job's folder. With ``beside`` the worker waits for front doors of its machine, which ``waiting`` hears;
     the budget is no part of the job, and who waits does not stall. On Ctrl-C the worker saves a checkpoint and ends;
-    the next call goes on from there. ``devices`` is how many the
-    executor's workers train on together: each has as many rows of a step as any other.
+    the next call goes on from there. ``devices`` is how many the executor's workers train on together: each has
+    as many rows of a step as any other.
 
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
@@ -304,6 +306,7 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
         recoveries=read_recoveries(folder),
         reward=result.reward,
         judge=result.judge,
+        devices=result.devices,
     )
 
 

@@ -11,7 +11,7 @@ from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.schema.evidence import Firewall, PartOverlap
-from modelsmith.schema.promotion import Preparer, RecoveryFacts, RollbackContract
+from modelsmith.schema.promotion import Preparer, RecoveryFacts, RollbackContract, StageFacts
 
 GOLDEN = Path(__file__).parent / "golden" / "packet.md"
 
@@ -218,7 +218,9 @@ def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cl
     found = evidence.model_copy(
         update={
             "firewall": Firewall(rows=evidence.training.rows_digest, parts=parts),
-            "training": evidence.training.model_copy(update={"recoveries": (mended,), "loaded_in_4bit": (1,)}),
+            "training": evidence.training.model_copy(
+                update={"recoveries": (mended,), "loaded_in_4bit": (1,), "devices": (4,)}
+            ),
         }
     )
     text = packet(found, cluster)
@@ -227,6 +229,24 @@ def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cl
         "firewall, core | 12 texts; nearest pair 0.41 alike; at most 12.5% of a text's words stand in the rows",
         "firewall, held out | 30 texts; nearest pair 0.38 alike; at most 0.0% of a text's words stand in the rows",
         "mended in stage 1 | oom: smaller-batch, 4 rows at once",
+        "devices | 4 |",
         "quantised in training | the base model, to 4 bits (NF4); the eval's base model is whole",
     ):
         assert line in text
+
+
+def test_judges_of_several_stages_stand_one_by_one_where_they_differ(evidence, cluster):
+    facts = {"method": "sft", "settings": "sha256:" + "1" * 64, "seed": 1, "parent": None, "rows": 4,
+             "rows_digest": "sha256:" + "2" * 64, "steps": 2}  # fmt: skip
+    one, two = ("sha256:" + digit * 64 for digit in "ab")
+    for judges, rows in (
+        ((one, one), ["judge of rows | `aaaaaaaaaaaa`"]),
+        ((one, two), ["judge of rows, stage 1 | `aaaaaaaaaaaa`", "judge of rows, stage 2 | `bbbbbbbbbbbb`"]),
+    ):
+        stages = tuple(StageFacts(**facts, rows_judge=judge) for judge in judges)
+        training = evidence.training.model_copy(update={"stages": stages, "rows_judge": one})
+        text = packet(evidence.model_copy(update={"training": training}), cluster)
+        assert [
+            line for line in text.splitlines() if "judge of rows" in line and not any(r in line for r in rows)
+        ] == []
+        assert all(row in text for row in rows), text[text.index("judge of rows") :][:200]

@@ -17,8 +17,8 @@ from modelsmith.governance.states import record_folder
 from modelsmith.points.check import READING
 from modelsmith.promotion.checks import is_promotion, promotion_checks
 from modelsmith.promotion.histories import parse_record, read_histories
-from modelsmith.promotion.lineage_checks import check_reward
 from modelsmith.promotion.records import next_record
+from modelsmith.promotion.reward_checks import check_reward
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, content_digest, digest
@@ -215,6 +215,51 @@ def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
         )
         with nullcontext() if wrong is None else pytest.raises(IntegrityFailure, match=wrong):
             assert check_reward(accepted, present=True) == "rewarded by the eval's own rubric and judge"
+
+
+GRPO_STAGE = {"method": "grpo", "steps": 2, "batch_size": 8, "group_size": 4, "rows": 6, "judge_calls": 99}
+
+
+def test_each_stage_names_its_reward_and_judges_and_all_are_the_eval_s(repository):
+    """A second stage that another judge rewarded was seen by nobody, where only the first one's was written down."""
+    document = yaml.safe_load(repository.main.tree.read("clusters/rtb-pricing/cluster.yaml"))
+    document["training"] = [dict(GRPO_STAGE), dict(GRPO_STAGE)]
+    asks = with_judge(
+        repository.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
+    )
+    mine, other = digest("judge"), digest("another judge")
+    rubric = load_eval_set(asks.main.tree, "adtech/rtb-root-cause").rubric_digest
+    due, strange = reward_digest(rubric, judge=mine), reward_digest(rubric, judge=other)
+    right = {"trained_reward": due, "trained_judge": mine}
+    foreign = {"trained_reward": strange, "trained_judge": other}
+    for first, second, wrong in (
+        (right, right, None),
+        (right, right | {"rows_judge": mine}, "stage 2: a judge of rows is named"),
+        (right, right | {"trained_reward": DIGEST}, "stage 2: answers were rewarded by another rubric"),
+        (foreign, right, "trained_reward is another than that of its stages"),
+        (right, {"skipped": "no-pairs", "steps": 0, "rows": 0, "rows_digest": None} | right, "stage 2: a reward is"),
+    ):
+        said = failures(asks, candidate(asks, **staged(asks, first, second, **right))[1]).get("reward")
+        assert (said is None) if wrong is None else (wrong in said), (first, second, said)
+    lineage = trained(asks.main.tree, **staged(asks, right, foreign, **right))
+    accepted = SimpleNamespace(
+        main=asks.main,
+        record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
+        evidence=SimpleNamespace(training=lineage, judge=SimpleNamespace(identity=mine)),
+    )
+    with pytest.raises(IntegrityFailure, match="stage 2: answers were judged by another judge than the eval's"):
+        check_reward(accepted, present=True)
+    accepted.evidence.training = trained(asks.main.tree, **staged(asks, **right))
+    assert check_reward(accepted, present=False) == "rewarded by the eval's own rubric and judge"
+    with pytest.raises(IntegrityFailure, match="stage 1: trained by reward, and does not say by which"):
+        check_reward(accepted, present=True)
+
+
+def test_devices_are_said_of_each_stage_that_was_trained_or_of_none(recipe):
+    empty = {"rows": 0, "rows_digest": None, "steps": 0, "skipped": "no-pairs"}
+    for second, said, sound in (({}, (), True), ({}, (2, 1), True), ({}, (2,), False), (empty, (2,), True)):
+        _, files = candidate(recipe, **staged(recipe, {}, second, devices=said))
+        assert ("training" not in failures(recipe, files)) == sound, (second, said)
 
 
 def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):

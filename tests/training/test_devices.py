@@ -91,6 +91,7 @@ def test_two_devices_learn_what_one_learns_from_the_same_rows(
         assert (ours.accuracy is None) == (theirs.accuracy is None)
         assert ours.margin == (theirs.margin and pytest.approx(theirs.margin, rel=1e-2, abs=1e-3)), ours.step
     assert beats[-1].loss < beats[0].loss
+    assert (together.devices, outcome.devices) == (2, 1)
     near(together.adapter, outcome.adapter)
 
 

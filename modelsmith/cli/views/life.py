@@ -145,6 +145,8 @@ def lineage(result: LineageResult, page: Page) -> None:
         ]
         if facts := ancestor.training:
             rows.append(("training", f"{facts.method}, {facts.rows} rows, {facts.steps} steps, seed {facts.seed}"))
+            if facts.devices:
+                rows.append(("devices", ", ".join(map(str, facts.devices))))
             rows.append(("rows", facts.rows_digest))
         if made := ancestor.export:
             rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
