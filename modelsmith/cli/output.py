@@ -41,7 +41,10 @@ def print_error(error: ModelsmithError, as_json: bool) -> None:
         value = error.details.get(name)
         if isinstance(value, str) and value not in error.message:
             page.line(f"{name}: {value}")
-    for problem in error.details.get("problems", []):
+    problems = error.details.get("problems", [])
+    if len(problems) == 1 and problems[0]["message"] in error.message:
+        problems = []  # the error's own line and mend say it already
+    for problem in problems:
         where = ":".join(str(part) for part in (problem["file"], problem["line"]) if part)
         field = f" {problem['field']}:" if problem["field"] else ""
         page.line(f"{where}:{field} {problem['message']}  -> {problem['mend']}")

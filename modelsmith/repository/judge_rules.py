@@ -72,7 +72,8 @@ def _judge(files: SetFiles, evalset: Source[EvalSet]) -> Iterator[Problem]:
     elif path in files.labels:
         yield from _labels(files, files.labels[path])
     elif not any(problem.file == path for problem in files.problems):
-        yield evalset.problem(("judge", "labels"), f"there is no file {path}", "Add it, or correct the name.")
+        mend = "Write its first label with `modelsmith new label SCENARIO`, or correct the name."
+        yield evalset.problem(("judge", "labels"), f"there is no file {path}", mend)
 
 
 def _labels(files: SetFiles, source: Source[Labels]) -> Iterator[Problem]:

@@ -198,16 +198,17 @@ def _floors(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iter
 
 def _one_sided(files: SetFiles) -> Iterator[Problem]:
     """Kappa cannot rise above 0 where people say one and the same of everything."""
-    judge = files.evalset.value.judge if files.evalset else None
     labels = judge_rules.labels(files)
-    if judge is None or judge.min_kappa is None or judge.min_kappa <= 0 or labels is None:
+    if files.evalset is None or (judge := files.evalset.value.judge) is None or labels is None:
+        return
+    if judge.min_kappa is None or judge.min_kappa <= 0:
         return
     verdicts = {label.verdict for label in labels.value.root}
     if len(verdicts) == 1:
-        yield labels.problem(
-            (),
-            f"every answer is labelled {verdicts.pop()}, so the judge's agreement can never reach min_kappa",
-            "Label answers of the other kind too.",
+        yield files.evalset.problem(
+            ("judge", "min_kappa"),
+            f"every answer in {labels.path} is labelled {verdicts.pop()}, so the judge can never reach min_kappa",
+            "Label answers of the other kind too: `modelsmith new label`.",
         )
 
 

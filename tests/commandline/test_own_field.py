@@ -175,12 +175,14 @@ def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path)
         rubric.write("  - {id: polite, text: Polite., weight: 1, check: {type: judge, instruction: Is it polite?}}\n")
     with (folder / "evalset.yaml").open("a") as rule:
         rule.write(
-            "judge:\n  name: j\n  labels: labels/judge.yaml\n  max_new_tokens: 64\n  base_model: {name: j, "
-            f"uri: file:///j, digest: 'sha256:{'0' * 64}', license: MIT}}\n"
+            "judge:\n  name: j\n  labels: labels/judge.yaml\n  min_kappa: 0.6\n  max_new_tokens: 64\n"
+            f"  base_model: {{name: j, uri: file:///j, digest: 'sha256:{'0' * 64}', license: MIT}}\n"
         )
     for number, (answer, verdict) in enumerate((("Go: now # please", "pass"), ("Go.", "fail")), start=1):
         ran = world.modelsmith("new", "label", "chest-pain-core-01", "--answer", answer, "--verdict", verdict, "--json")
         assert ran.code == 0, ran.out
+        to_do = [one for one in ran.json["remaining"] if one["field"] == "judge.min_kappa"]
+        assert len(to_do) == 2 - number, "the first label alone is of one kind; it is written all the same"
         labels = yaml.safe_load((folder / "labels/judge.yaml").read_text())
         assert [one["answer"] for one in labels] == ["Go: now # please", "Go."][:number]
     twice = world.modelsmith("new", "label", "no-such", "--answer", "x", "--verdict", "pass", "--json")

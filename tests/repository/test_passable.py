@@ -84,7 +84,7 @@ def test_a_set_without_held_out_or_with_labels_of_one_kind_can_never_pass(repo: 
     put(EVALSET, (repo / EVALSET).read_text() + JUDGE_YAML)
     label = "- {scenario: floor-1, point: tone, answer: Calm., verdict: pass}\n"
     put(f"{SET}/labels/judge.yaml", label)
-    assert never(repo) == [(f"{SET}/labels/judge.yaml", 1, "")]
+    assert never(repo) == [(EVALSET, 16, "judge.min_kappa")]
     put(f"{SET}/labels/judge.yaml", label + "- {scenario: floor-1, point: tone, answer: PANIC!, verdict: fail}\n")
     put(HELD_OUT, None)
     assert never(repo) == [(EVALSET, 1, "")]

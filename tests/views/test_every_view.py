@@ -142,7 +142,9 @@ class TestOnStandardError:
     def test_errors(self, text, stream, monkeypatch):
         monkeypatch.setattr("sys.stderr", stream())
         problem = {"file": text, "line": 3, "field": text, "message": text, "mend": text}
-        print_error(GateNotCleared(text, text, text, commit=text, path=text, problems=[problem]), as_json=False)
+        print_error(
+            GateNotCleared(text, text, text, commit=text, path=text, problems=[problem, problem]), as_json=False
+        )
         assert_ours(sys.stderr.getvalue())
 
     def test_progress(self, text, stream, monkeypatch):
@@ -151,6 +153,13 @@ class TestOnStandardError:
             notify(Progress(text, text))
             notify(Progress(text, text, 1, 1))
         assert_ours(sys.stderr.getvalue())
+
+
+def test_one_problem_is_said_once(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    problem = {"file": "a.yaml", "line": 3, "field": "id", "message": "wrong", "mend": "Write another."}
+    print_error(GateNotCleared("x", "a.yaml:3: id: wrong", "Write another.", problems=[problem]), as_json=False)
+    assert sys.stderr.getvalue().count("wrong") == 1
 
 
 @pytest.mark.parametrize("text", HOSTILE)
