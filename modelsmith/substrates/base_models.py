@@ -217,8 +217,8 @@ def _require(source: BaseModelSource, found: str) -> None:
     if found != source.digest:
         raise IntegrityFailure(
             "base-model-digest",
-            f"The weights of {source.name} are not the pinned ones.",
-            "Restore the pinned weights, or have the owner pin the new digest in a pull request.",
+            f"The weights of {source.name} are not the pinned ones: their digest is {found}.",
+            "Restore the pinned weights. If these are the ones you want, pin their digest as base_model.digest.",
             expected=source.digest,
             found=found,
         )

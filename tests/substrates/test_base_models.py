@@ -48,6 +48,7 @@ def test_one_changed_byte_is_an_integrity_failure(tiny_model: Path, tmp_path: Pa
         resolve(source(f"file://{folder}", digest), tmp_path, tmp_path)
     assert caught.value.code == "base-model-digest"
     assert caught.value.details["expected"] == digest
+    assert listing_digest(folder) in caught.value.message, "so that an owner can pin what is there"
 
 
 def test_the_folder_digest_is_that_of_its_sha256sums_listing(tmp_path: Path) -> None:
