@@ -299,11 +299,18 @@ def _standing(
 def _rejected_elsewhere(
     verdicts: Mapping[str, Review], elsewhere: Sequence[Elsewhere], policy: Policy, people: People, now: datetime
 ) -> dict[str, int]:
-    """Whose rejection in another pull request stands here, and its number."""
-    last: dict[str, Elsewhere] = {}
+    """Whose rejection in another pull request stands here, and its number.
+
+    Times are whole seconds. Which of two pull requests heard somebody later within one cannot be told: the rejection
+    counts as later. Within one pull request the order of its log tells.
+    """
+    heard: dict[tuple[str, int], Elsewhere] = {}
     for said in sorted(elsewhere, key=lambda said: said.review.at):
         if review_doubt(said.review, policy, people, now) is None:
-            last[said.review.actor] = said
+            heard[said.review.actor, said.pull] = said
+    last: dict[str, Elsewhere] = {}
+    for said in sorted(heard.values(), key=lambda said: (said.review.at, said.review.verdict == "reject")):
+        last[said.review.actor] = said
     return {
         actor: said.pull
         for actor, said in last.items()

@@ -162,9 +162,10 @@ def verdicts(attested: Attested, main: GovernedState) -> tuple[tuple[Review, ...
 def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple[Review, ...]:
     """Both kinds of verdicts in one order, of which each person's last one stands.
 
-    What somebody signed at the same time or later stands in place of what they said at the forge. But a rejection there
-    is not taken back by a withdrawal: that leaves no receipt, so `verify` could not know of it. Where two clocks cannot
-    tell which came later, a signed rejection did.
+    What somebody signed later stands in place of what they said at the forge. But a rejection there is taken back by an
+    approval of the same alone, and one that stands: nothing else leaves a receipt, so `verify` could not know of it.
+    Where two clocks cannot tell which came later, a signed rejection did; and within one second, which is all that they
+    tell, an approval did not.
     """
 
     def stands(review: Review) -> bool:
@@ -175,7 +176,8 @@ def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple
                 for one in own
                 if one.at >= review.at - (CLOCK_TOLERANCE if one.verdict == "reject" else timedelta())
             ]
-        return not [one for one in own if one.at >= review.at and one.verdict != "withdraw"]
+        last = own[-1] if own else review
+        return not (last.verdict == "approve" and last.change == review.change and last.at > review.at)
 
     return (*signed, *(review for review in attested if stands(review)))
 
@@ -220,7 +222,7 @@ def said_no(people: People, pull: PullRequest, signed: Sequence[Review], change:
         if one.verdict == "reject"
         and (person.logins.get(FORGE, "").lower() == one.login.lower() or person.accounts.get(FORGE) == one.account)
         and not is_harness(person.id, people)
-        and not any(actor == person.id and at >= one.at for actor, at in taken_back)
+        and not any(actor == person.id and at > one.at for actor, at in taken_back)
     )
 
 

@@ -496,6 +496,22 @@ def test_a_rejection_elsewhere_of_the_same_stands_until_taken_back(gate):
     for verdict in ("approve", "withdraw"):
         assert decision(approved, review("maya", DEPLOYMENT, verdict, at=AT + MINUTE)).open
         assert not decision(approved, review("maya", DEPLOYMENT, verdict, at=AT - MINUTE)).open
+        assert not decision(approved, review("maya", DEPLOYMENT, verdict, at=AT)).open, "doubt keeps the rejection"
+
+
+def test_of_one_second_in_two_pull_requests_the_rejection_is_later(gate):
+    """Within one pull request its log tells the order; between two there are whole seconds alone."""
+
+    def said(verdict, pull):
+        return Elsewhere(pull=pull, review=review("maya", DEPLOYMENT, verdict))
+
+    def is_open(*elsewhere):
+        return gate(DEPLOYMENT, review("noor", DEPLOYMENT), elsewhere=elsewhere).open
+
+    assert not is_open(said("reject", 4), said("withdraw", 5))
+    assert not is_open(said("withdraw", 4), said("reject", 5))
+    assert is_open(said("reject", 4), said("withdraw", 4))
+    assert not is_open(said("withdraw", 4), said("reject", 4))
 
 
 def test_what_no_person_approves_is_opened_by_who_prepared_its_record(gate):

@@ -13,6 +13,7 @@ from modelsmith.repository.git import Ident
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure, WaitingForPerson
 from modelsmith.schema.promotion import ReviewsAttestation
+from modelsmith.schema.pull import Heard
 from modelsmith.signing.dsse import seal
 
 WHO = Ident("Somebody", "somebody@example.org", datetime(2026, 1, 1, tzinfo=UTC))
@@ -42,7 +43,7 @@ def proposal(hosted, files=None):
 
 def predicate_of(hosted, pull, /, *reviews, **other):
     """What an honest job says, unless told otherwise."""
-    at = now().isoformat().replace("+00:00", "Z")
+    at = text(now())
     given = [{"commit": pull.head, "at": at, "review": number} | one for number, one in enumerate(reviews, 1)]
     return {
         "repository": hosted.main().policy.repository, "forge": "github", "hosted": "acme/promotions",
@@ -94,7 +95,7 @@ NO_APPROVAL = {
     "an older commit": (given(commit="1" * 40), "approves another commit"),
     "no commit": (given(commit=None), "approves another commit"),
     "a dismissed review": (given(state="DISMISSED"), None),
-    "a date to come": (given(at="2027-01-01T00:00:00Z"), "dated after it was read"),
+    "a date to come": (given(at="9998-01-01T00:00:00Z"), "dated after it was read"),
 }
 
 
@@ -126,7 +127,7 @@ def test_the_author_of_a_change_approves_nothing_of_it(hosted, job):
 
 def test_what_was_read_later_supersedes_what_was_read_before(hosted, job):
     pull = proposal(hosted)
-    first = (now() - timedelta(minutes=5)).isoformat().replace("+00:00", "Z")
+    first = text(now() - timedelta(minutes=5))
     before = job.sign(predicate_of(hosted, pull, given(at=first), read_at=first))
     after = job.sign(predicate_of(hosted, pull, given(state="DISMISSED")))
     assert decided(hosted, attested(pull, before)).open
@@ -158,6 +159,31 @@ def test_what_somebody_signs_later_stands_in_place_of_the_button(hosted, job):
     no = job.sign(predicate_of(hosted, pull, given(state="CHANGES_REQUESTED"), given("piet-p", 1002)))
     withdrawn = hosted.approved(attested(pull, no), "petra", at=now() + timedelta(minutes=1), verdict="withdraw")
     assert not decided(hosted, withdrawn, now() + timedelta(minutes=2)).open, "a withdrawal leaves no receipt"
+    both = hosted.approved(attested(pull, no), "petra", at=now() + timedelta(minutes=1))
+    assert decided(hosted, both, now() + timedelta(minutes=2)).open
+    for taken_back in ("withdraw", "reject"):
+        again = hosted.approved(both, "petra", at=now() + timedelta(minutes=2), verdict=taken_back)
+        assert not decided(hosted, again, now() + timedelta(minutes=3)).open, "verify would see the rejection alone"
+
+
+def test_within_one_second_a_rejection_is_later_than_an_approval(hosted, job):
+    """Times are whole seconds. Which of the two came first cannot be told, wherever either was said."""
+    pull, at = proposal(hosted), now()
+    no, yes = given(state="CHANGES_REQUESTED", at=text(at)), given("piet-p", 1002, at=text(at))
+    asked = attested(pull, job.sign(predicate_of(hosted, pull, no, yes)))
+    heard = Heard(login="petra-p", account=1001, verdict="reject", head=pull.head, at=at)
+    shown = hosted.approved(pull, "piet", at=at).model_copy(update={"heard": (heard,)})
+    for after, there in ((0, asked), (1, asked), (0, shown), (1, shown)):
+        signed = hosted.approved(there, "petra", at=at + timedelta(seconds=after))
+        assert decided(hosted, signed, at + timedelta(minutes=1)).open == (after == 1)
+    bundle = job.sign(predicate_of(hosted, pull, given(at=text(at))))
+    for verdict in ("reject", "withdraw"):
+        signed = hosted.approved(attested(pull, bundle), "petra", at=at, verdict=verdict)
+        assert not decided(hosted, signed, at + timedelta(minutes=1)).open
+
+
+def text(moment):
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 FORGERIES = {
