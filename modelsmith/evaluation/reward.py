@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -12,7 +12,7 @@ from modelsmith.evaluation.scoring import decide, judged_points, point_weights, 
 from modelsmith.points.check import READING, passes, require_comparable, require_usable
 from modelsmith.points.format_points import content_points
 from modelsmith.schema.canonical import digest
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.scenario import Message, Scenario
 
@@ -77,15 +77,40 @@ def earned(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = Non
         InfrastructureFailure: ``judge-unavailable``: a judged point is never a zero.
         ModelsmithError: what kept the judge from a verdict on one of them.
     """
+    return list(map(_worth(rubric), _decided(rubric, sampled, judge)))
+
+
+def earned_or_unclear(
+    rubric: Rubric, sampled: Sequence[Sampled], judge: Judge, unclear: Collection[str]
+) -> list[Earned | ModelsmithError]:
+    """What each answer is worth, in order; or why the judge came to no verdict on it, by an error of these codes.
+
+    Raises:
+        InvalidInput: rubric and expectation do not fit.
+        ModelsmithError: what else kept the judge from a verdict on one of them.
+    """
+    worth, found = _worth(rubric), list[Earned | ModelsmithError]()
+    for one, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True):
+        errors = [verdict.error for verdict in verdicts.values() if verdict.error]
+        if errors and all(error.code in unclear for error in errors):
+            found.append(errors[0])
+        else:
+            found.append(worth(decide(rubric, one.expected, one.text, verdicts, cut_off=one.cut_off)[0]))
+    return found
+
+
+def _worth(rubric: Rubric) -> Callable[[Mapping[str, bool]], Earned]:
+    """From the points that an answer passes to what it is worth."""
     weights = point_weights(rubric)
     content = {point.id for point in content_points(rubric.points)}
     of_content = tuple(one for one in weights if one.id in content)
     told_apart = 0 < len(of_content) < len(weights)
-    found = []
-    for passed in _decided(rubric, sampled, judge):
+
+    def worth(passed: Mapping[str, bool]) -> Earned:
         inside = {name: right for name, right in passed.items() if name in content}
-        found.append(Earned(row_score(passed, weights), row_score(inside, of_content) if told_apart else None))
-    return found
+        return Earned(row_score(passed, weights), row_score(inside, of_content) if told_apart else None)
+
+    return worth
 
 
 def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[float]:

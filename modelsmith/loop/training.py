@@ -111,6 +111,8 @@ def train_in(
     def progress(beat: Heartbeat) -> None:
         tracker.tell(beat)
         gained = f"reward {beat.measures.reward:.2f}, " if beat.measures else ""
+        if beat.measures and beat.measures.unclear:
+            gained += f"no verdict on {beat.measures.unclear:.0%}, "
         if beat.judge_calls is not None and isinstance(training, Grpo):
             gained += f"judge {beat.judge_calls} of {training.judge_calls} calls, "
         text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"

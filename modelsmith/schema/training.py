@@ -142,6 +142,9 @@ class Dpo(Settings):
     """Of those samples."""
 
 
+_UNCLEAR = 0.1
+
+
 class Tripwires(Frozen):
     """When a training by reward ends with a reason and a checkpoint, because the model is not becoming better."""
 
@@ -161,6 +164,8 @@ class Tripwires(Frozen):
     """How much the score by points of content must rise, as a share of what the reward rises."""
     form_steps: Annotated[int, Field(ge=4)] = 12
     """Steps over whose mean that counts: form may be learned before content."""
+    most_unclear: Annotated[float, Field(ge=0, le=0.5, exclude_if=lambda share: share == _UNCLEAR)] = _UNCLEAR
+    """Share of sampled answers on which the judge may come to no verdict, over four steps."""
 
 
 class Grpo(Settings):

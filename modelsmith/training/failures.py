@@ -53,7 +53,7 @@ class JudgeFailedError(Exception):
 
 
 class JudgeUnclearError(Exception):
-    """The judge's reply is no verdict, and asked again it would say the same; the message says what is wrong."""
+    """The judge came to no verdict on too many answers; the message says on how many, and why on one of them."""
 
 
 class CorruptCheckpointError(Exception):
@@ -196,7 +196,7 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
         f"See that the judge can be asked. {_AGAIN}",
     ),
     "judge-unclear": (
-        "A reply of the judge is no verdict, so an answer could not be rewarded; no reward was made up.",
+        "The judge came to no verdict on too many answers; no reward was made up.",
         "Choose a more able judge model, give it more tokens, or write the instruction more plainly.",
     ),
     "host-unfit": (

@@ -24,7 +24,7 @@ from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import prompt_ids
 from modelsmith.training.judged import Reward
 from modelsmith.training.judging import set_aside
-from modelsmith.training.measures import Measures
+from modelsmith.training.measures import Measures, without_verdicts
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.sampler import Sampler
@@ -112,6 +112,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         }
         self._log_probs: torch.Tensor | None = None
         self._content: float | None = None
+        self._unclear = 0.0
         self.rollout_func = self._answers  # set here: TRL's constructor warns of its argument as of something new
 
     def _answers(self, prompts: list[str], _trainer: Any) -> dict[str, Any]:
@@ -128,13 +129,14 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             for one in written
         ]
         earned = self._score.of(sampled)
-        contents = [one.content for one in earned if one.content is not None]
+        contents = [one.content for one in earned if one and one.content is not None]
         self._content = fmean(contents) if contents else None
+        self._unclear = sum(one is None for one in earned) / len(earned)
         return {
             "prompt_ids": [asked[one.number // size] for one in written],
             "completion_ids": [one.tokens for one in written],
             "logprobs": None,
-            "earned": [one.score for one in earned],
+            "earned": without_verdicts([one.score if one else None for one in earned], size),
         }
 
     def _get_per_token_logps_and_entropies(
@@ -193,6 +195,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
                 entropy=max(0.0, said["entropy"]),
                 equal_groups=said["frac_reward_zero_std"],
                 kl=self._moved(inputs) if self._watch.due(step, self.state.max_steps) else None,
+                unclear=self._unclear,
             )
         )
         return loss

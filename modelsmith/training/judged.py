@@ -17,7 +17,7 @@ from modelsmith.evaluation.judges.metered import Account, AccountDamagedError, B
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.evaluation.judges.port import Judge
 from modelsmith.evaluation.judges.remembering import RememberingJudge
-from modelsmith.evaluation.reward import Earned, Sampled, earned
+from modelsmith.evaluation.reward import Earned, Sampled, earned, earned_or_unclear
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.rubric import Rubric
@@ -32,8 +32,11 @@ from modelsmith.training.job import DamagedInputError, TrainJob
 
 JUDGE_FOLDER: Final = "judge"
 """Of a job's folder: what the judge was asked, and what it said."""
-_LASTING: Final = frozenset({"judge-unclear", "judge-prompt-too-long"})
-"""Errors that come again however often the judge is asked."""
+_UNCLEAR: Final = frozenset({"judge-unclear", "judge-prompt-too-long"})
+"""Errors by which the judge came to no verdict on one answer, though it can be asked."""
+_AGAIN: Final = 2
+"""How often more a judge whose weights nobody can pin is asked about such an answer. A pinned one decodes greedily, so
+it would say the same."""
 
 
 class Reward:
@@ -42,6 +45,8 @@ class Reward:
     def __init__(self, rubric: Rubric, judge: Judge | None = None, account: Account | None = None) -> None:
         self._rubric, self._judge, self._account = rubric, judge, account
         self._points = len(judged_points(rubric))
+        self.last_unclear = ""
+        """Why the judge last came to no verdict on an answer; empty while it came to one on each."""
 
     @property
     def calls(self) -> int | None:
@@ -60,29 +65,48 @@ class Reward:
                 f"{self._account.calls} of {self._account.most} calls are spent, and the next step may need {needed}."
             )
 
-    def of(self, sampled: Sequence[Sampled]) -> list[Earned]:
-        """What each is worth, in order: what an eval would score.
+    def of(self, sampled: Sequence[Sampled]) -> list[Earned | None]:
+        """What each is worth, in order: what an eval would score. None where the judge came to no verdict.
 
         Raises:
             JudgeSpentError: the judge may be asked no more.
             JudgeFailedError: it could not be asked, or did not reply.
-            JudgeUnclearError: a reply of it is no verdict.
+            JudgeUnclearError: it came to no verdict on more than half of them.
         """
         if self._judge is None:
-            return earned(self._rubric, sampled)
+            return [*earned(self._rubric, sampled)]
         try:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                return earned(self._rubric, sampled, self._judge)
+                found = self._ask(sampled, self._judge)
         except BudgetSpentError as error:
             raise JudgeSpentError(f"{error}.") from None
         except ModelsmithError as error:
-            kind = JudgeUnclearError if error.code in _LASTING else JudgeFailedError
-            raise kind(f"{error.message.rstrip('.')} ({error.code}).") from None
+            raise JudgeFailedError(_in_words(error)) from None
+        unclear = [one for one in found if isinstance(one, ModelsmithError)]
+        if 2 * len(unclear) > len(found):
+            raise JudgeUnclearError(f"On {len(unclear)} of {len(found)} answers at once. {_in_words(unclear[0])}")
+        self.last_unclear = _in_words(unclear[0]) if unclear else self.last_unclear
+        return [None if isinstance(one, ModelsmithError) else one for one in found]
+
+    def _ask(self, sampled: Sequence[Sampled], judge: Judge) -> list[Earned | ModelsmithError]:
+        found = earned_or_unclear(self._rubric, sampled, judge, _UNCLEAR)
+        for _ in range(0 if judge.lasting else _AGAIN):
+            places = [place for place, one in enumerate(found) if isinstance(one, ModelsmithError)]
+            if not places or not (self._account and self._account.allows(len(places) * self._points)):
+                break
+            again = earned_or_unclear(self._rubric, [sampled[place] for place in places], judge, _UNCLEAR)
+            for place, one in zip(places, again, strict=True):
+                found[place] = one
+        return found
 
     def close(self) -> None:
         """Give back what the judge holds."""
         if self._judge is not None:
             self._judge.close()
+
+
+def _in_words(error: ModelsmithError) -> str:
+    return f"{error.message.rstrip('.')} ({error.code})."
 
 
 def open_reward(folder: Path, job: TrainJob, weights: Path | None) -> Reward:

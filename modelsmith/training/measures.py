@@ -44,6 +44,36 @@ class Measures(Frozen):
     """Mean score of greedy answers to the prompts set aside, after the step."""
     held_in_before: Share | None = None
     """The same when the stage began; of its first step."""
+    unclear: Share = 0.0
+    """Share of the sampled answers on which the judge came to no verdict; they take no part in the step."""
+
+
+def without_verdicts(scores: Sequence[float | None], group: int) -> list[float]:
+    """Rewards in which an answer without a score (None) takes no part: it gets the mean of its group's others.
+
+    Its advantage is then zero, and that of the others is what it were without it. A group without any score gets the
+    mean of all others, so that it moves no mean.
+
+    Args:
+        scores: Of whole groups, one after the other; one of them at least is known.
+        group: Answers of a group.
+    """
+    overall = fmean(score for score in scores if score is not None)
+    found: list[float] = []
+    for start in range(0, len(scores), group):
+        some = scores[start : start + group]
+        known = [score for score in some if score is not None]
+        mean = fmean(known) if known else overall
+        found += [mean if score is None else score for score in some]
+    return found
+
+
+def too_unclear(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
+    """Why the judge cannot reward this training, by the last `WINDOW` steps, in one sentence; None where it can."""
+    last = [history[step].unclear for step in sorted(history)[-WINDOW:]]
+    if len(last) < WINDOW or fmean(last) <= wires.most_unclear:
+        return None
+    return f"On {fmean(last):.0%} of the answers of {WINDOW} steps; the limit is {wires.most_unclear:.0%}."
 
 
 def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:

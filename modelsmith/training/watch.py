@@ -15,9 +15,9 @@ from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import answer_in
 from modelsmith.substrates.decoding import Written
-from modelsmith.training.failures import OUTSIDE_ERRORS, TrippedError, WeightsDifferError
+from modelsmith.training.failures import OUTSIDE_ERRORS, JudgeUnclearError, TrippedError, WeightsDifferError
 from modelsmith.training.judged import Reward
-from modelsmith.training.measures import Measures, tripped
+from modelsmith.training.measures import Measures, too_unclear, tripped
 from modelsmith.training.sampler import PROBES, Sampler, disagreement
 from modelsmith.training.served import ServedSampler
 from modelsmith.training.signs import Signs
@@ -65,6 +65,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             WeightsDifferError: what samples is not what is trained.
             JudgeSpentError: the judge may not be asked as often as the next step may need; it and other errors of the
                 judge also by the look at the prompts set aside.
+            JudgeUnclearError: the judge came to no verdict too often.
         """
         step = state.global_step
         self._history = self._signs.measures_until(step)
@@ -75,6 +76,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if step in self._history and self.due(step, state.max_steps) and self._history[step].held_in is None:
                 self._history[step] = self._history[step].model_copy(update={"held_in": self._held_in(model)})
             self._require_judge(step, state.max_steps)
+        self._require_verdicts()
         reason = tripped(self._history, self._settings.tripwires)
         if reason:
             raise TrippedError(reason)
@@ -99,9 +101,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         measures = self._now.model_copy(update=found)
         self._history[state.global_step] = measures
         self._signs.measured(measures)
+        try:
+            self._require_verdicts()
+        except JudgeUnclearError as error:
+            self._signs.end(error)
         reason = tripped(self._history, self._settings.tripwires)
         if reason:
             self._signs.end(TrippedError(reason))
+
+    def _require_verdicts(self) -> None:
+        reason = too_unclear(self._history, self._settings.tripwires)
+        if reason:
+            raise JudgeUnclearError(f"{reason} {self._reward.last_unclear}".strip())
 
     def _require_judge(self, step: int, steps: int) -> None:
         """End between two steps, where a checkpoint is whole, rather than in the midst of one."""
@@ -120,7 +131,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if wrong:
                 raise WeightsDifferError(wrong)
         sampled = [self.sampled(ids, one, row) for (row, ids), one in zip(self._aside, written, strict=True)]
-        return fmean(one.score for one in self._reward.of(sampled))
+        return fmean(one.score for one in self._reward.of(sampled) if one)
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

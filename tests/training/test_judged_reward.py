@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from substrates.stub_server import Reply, Seen, StubServer, chat, refusal
 from tiny_judge import REPLIES, write_tiny_judge
 from trainings import Thread
@@ -32,6 +35,7 @@ from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, RewardJudge, TrainJob
 from modelsmith.training.judged import Reward
 from modelsmith.training.judging import all_steps, first_step
+from modelsmith.training.measures import Measures, too_unclear, without_verdicts
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import TrainOutcome
 
@@ -116,9 +120,9 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     scored: list[tuple[Sampled, Earned]] = []
     before = Reward.of
 
-    def of(self: Reward, sampled: Sequence[Sampled]) -> list[Earned]:
+    def of(self: Reward, sampled: Sequence[Sampled]) -> list[Earned | None]:
         found = before(self, sampled)
-        scored.extend(zip(sampled, found, strict=True))
+        scored.extend((one, given) for one, given in zip(sampled, found, strict=True) if given)
         return found
 
     beats: list[Heartbeat] = []
@@ -185,7 +189,7 @@ def test_an_account_that_cannot_be_read_is_not_begun_anew(world: World, tmp_path
     assert "How often it was asked is lost" in ended.message
 
 
-def test_a_judge_that_answers_nonsense_ends_the_training(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_judge_that_answers_much_nonsense_ends_the_training(tiny_model: Path, tmp_path: Path) -> None:
     babbling = local(tmp_path, tiny_model, (REPLIES[0], "I like it."))
     ended = babbling.refused(tmp_path / "job")
     assert (ended.code, int(ended.exit)) == ("training-judge-unclear", 2)
@@ -208,6 +212,9 @@ def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
     far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
     answered: list[str] = []
 
+    def charged() -> int:
+        return int(json.loads((tmp_path / "job" / "judge" / "account.json").read_text())["calls"])
+
     def verdicts(seen: Seen, most: float = float("inf")) -> Reply:
         if len(answered) >= most:
             return refusal(503)
@@ -221,9 +228,37 @@ def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
     ended = far.refused(tmp_path / "job")
     assert (ended.code, int(ended.exit)) == ("training-judge-failed", 6)
     assert last_step(tmp_path / "job") > 0
+    before = charged()
+    for tried in (1, 2):
+        server.script = lambda seen: refusal(503)
+        assert far.refused(tmp_path / "job").code == "training-judge-failed"
+        assert charged() == before + tried, "one question each time, not a batch of them"
     server.script = verdicts
     assert listing_digest(far.train(tmp_path / "job").adapter) == listing_digest(calm.adapter)
     assert sorted(answered) == sorted(asked)
+
+
+def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
+    tiny_model: Path, world: World, server: StubServer, tmp_path: Path
+) -> None:
+    """Two answers of the first step, on which a server says nonsense however often it is asked."""
+    model = JudgeModel(name="far", endpoint=Endpoint(url=server.url, model="stub", max_attempts=1, max_connections=1))
+    assert model.endpoint
+    identity = judge_identity(endpoint_facts(model.endpoint), model, unknown_weights(model.endpoint))
+    seen: list[str] = []
+
+    def verdict(one: Seen) -> Reply:
+        seen.append(one.text)
+        mute = list(dict.fromkeys(seen)).index(one.text) in (5, 6)
+        return chat("I like it." if mute else REPLIES[int(sha256(one.text.encode())[-1], 16) % 2])
+
+    server.script = verdict
+    beats: list[Heartbeat] = []
+    far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
+    assert far.train(tmp_path / "job", 200, beats).adapter
+    assert [beat.measures.unclear > 0 for beat in beats if beat.measures] == [True, False, False, False]
+    asked = [seen.count(text) for text in dict.fromkeys(seen)]
+    assert asked == [3 if place in (5, 6) else 1 for place in range(len(asked))]
 
 
 @pytest.mark.parametrize(("code", "change"), [
@@ -241,3 +276,32 @@ def test_a_judge_without_a_budget_or_that_is_trained_is_refused(
     with pytest.raises(ModelsmithError) as refused:
         supervisor.train(tmp_path / "job", job, Inputs(world.rows), Thread()(world.policy), lambda beat: None)
     assert refused.value.code == code
+
+
+@given(st.lists(st.lists(st.none() | st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=6))
+def test_who_has_no_verdict_moves_no_advantage(groups: list[list[float | None]]) -> None:
+    scores = [score for group in groups for score in group]
+    known = [score for score in scores if score is not None]
+    if not known:
+        return
+    found = without_verdicts(scores, 4)
+    for start, group in zip(range(0, len(scores), 4), groups, strict=True):
+        clear = [score for score in group if score is not None]
+        mean = sum(clear) / len(clear) if clear else sum(known) / len(known)
+        assert sum(found[start : start + 4]) / 4 == pytest.approx(mean), "the mean that the others are held against"
+        for score, due in zip(found[start : start + 4], group, strict=True):
+            assert score == (pytest.approx(mean) if due is None else due)
+
+
+def test_too_many_answers_without_a_verdict_end_the_training_with_a_share() -> None:
+    def steps(*shares: float) -> dict[int, Measures]:
+        usual = {"reward": 0.5, "length": 4.0, "cut_off": 0.0, "entropy": 1.0, "equal_groups": 0.0}
+        return {number: Measures(**usual, unclear=share) for number, share in enumerate(shares, start=1)}
+
+    wires = Tripwires()
+    assert too_unclear(steps(0.5, 0.5, 0.5), wires) is None, "three steps say little"
+    assert too_unclear(steps(0.4, 0.0, 0.0, 0.0), wires) is None
+    assert too_unclear(steps(0.1, 0.1, 0.1, 0.2), wires) == "On 12% of the answers of 4 steps; the limit is 10%."
+    assert too_unclear(steps(0.5, 0.0, 0.0, 0.0, 0.1), wires) is None
+    assert too_unclear(steps(0.5, 0.5, 0.5, 0.5), Tripwires(most_unclear=0.5)) is None
+    assert "most_unclear" not in Grpo(method="grpo").model_dump(mode="json")["tripwires"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,14 +57,14 @@ class Account:
         """Whether so many more may be put."""
         return self.calls + calls <= self.most
 
-    def charge(self, calls: int) -> None:
-        """Note questions that are about to be put: whoever is killed now has paid for them.
-
-        Raises:
-            BudgetSpentError: they are more than are left; none may be put.
-        """
+    def require(self, calls: int) -> None:
+        """Raise BudgetSpentError where so many questions are more than are left; none may be put."""
         if not self.allows(calls):
             raise BudgetSpentError(f"{calls} questions, and {self.most - self.calls} of {self.most} are left")
+
+    def charge(self, calls: int) -> None:
+        """Note questions that are about to be put: whoever is killed now has paid for them. Raises as `require`."""
+        self.require(calls)
         self._write(self._spent.model_copy(update={"calls": self.calls + calls}))
 
     def hold_served(self, name: str) -> None:
@@ -89,11 +90,17 @@ class Account:
 
 
 class MeteredSubstrate:
-    """Another substrate, whose every prompt is charged to the account first."""
+    """Another substrate, whose every prompt is charged to the account first.
+
+    Until it has answered once, and after it failed, one prompt is put alone before the others: a judge that is away
+    costs one question each time that it is tried, and not a batch of them.
+    """
 
     def __init__(self, substrate: Substrate, account: Account) -> None:
         self.facts = substrate.facts
         self._substrate, self._account = substrate, account
+        self._answers = False
+        """Whether it was there when it was last asked."""
 
     def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
         """See `Substrate`.
@@ -101,10 +108,25 @@ class MeteredSubstrate:
         Raises:
             BudgetSpentError: there are more prompts than are left.
         """
+        self._account.require(len(prompts))
+        rest = list(prompts)
+        while rest and not self._answers:
+            (first, *rest) = rest
+            for completion in self._ask([first], system, sampling):
+                yield completion
+                if isinstance(completion.error, InfrastructureFailure):
+                    yield from (replace(completion, key=prompt.key) for prompt in rest)
+                    return
+        if rest:
+            yield from self._ask(rest, system, sampling)
+
+    def _ask(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
         self._account.charge(len(prompts))
+        self._answers = False
         for completion in self._substrate.complete(prompts, system, sampling):
             if completion.served is not None and self.facts.weights == "unknown":
                 self._account.hold_served(completion.served)
+            self._answers = not isinstance(completion.error, InfrastructureFailure)
             yield completion
 
     def close(self) -> None:
