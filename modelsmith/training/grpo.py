@@ -112,7 +112,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         }
         self._log_probs: torch.Tensor | None = None
         self._content: float | None = None
-        self._unclear = 0.0
+        self._unclear: float | None = None
         self.rollout_func = self._answers  # set here: TRL's constructor warns of its argument as of something new
 
     def _answers(self, prompts: list[str], _trainer: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         earned = self._score.of(sampled)
         contents = [one.content for one in earned if one and one.content is not None]
         self._content = fmean(contents) if contents else None
-        self._unclear = sum(one is None for one in earned) / len(earned)
+        self._unclear = None if self._score.calls is None else sum(one is None for one in earned) / len(earned)
         return {
             "prompt_ids": [asked[one.number // size] for one in written],
             "completion_ids": [one.tokens for one in written],

@@ -44,8 +44,9 @@ class Measures(Frozen):
     """Mean score of greedy answers to the prompts set aside, after the step."""
     held_in_before: Share | None = None
     """The same when the stage began; of its first step."""
-    unclear: Share = 0.0
-    """Share of the sampled answers on which the judge came to no verdict; they take no part in the step."""
+    unclear: Share | None = None
+    """Share of the sampled answers on which the judge came to no verdict; they take no part in the step. None where no
+    judge rewards answers."""
 
 
 def without_verdicts(scores: Sequence[float | None], group: int) -> list[float]:
@@ -70,7 +71,7 @@ def without_verdicts(scores: Sequence[float | None], group: int) -> list[float]:
 
 def too_unclear(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
     """Why the judge cannot reward this training, by the last `WINDOW` steps, in one sentence; None where it can."""
-    last = [history[step].unclear for step in sorted(history)[-WINDOW:]]
+    last = [history[step].unclear or 0.0 for step in sorted(history)[-WINDOW:]]
     if len(last) < WINDOW or fmean(last) <= wires.most_unclear:
         return None
     return f"On {fmean(last):.0%} of the answers of {WINDOW} steps; the limit is {wires.most_unclear:.0%}."

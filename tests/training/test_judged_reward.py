@@ -256,7 +256,7 @@ def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
     beats: list[Heartbeat] = []
     far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
     assert far.train(tmp_path / "job", 200, beats).adapter
-    assert [beat.measures.unclear > 0 for beat in beats if beat.measures] == [True, False, False, False]
+    assert [beat.measures.unclear for beat in beats if beat.measures] == [2 / 8, 0, 0, 0]
     asked = [seen.count(text) for text in dict.fromkeys(seen)]
     assert asked == [3 if place in (5, 6) else 1 for place in range(len(asked))]
 
