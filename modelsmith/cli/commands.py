@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelsmith.cli.asking import agreed, answers, asked_fields, cli_of, click_type
+from modelsmith.cli.examples import epilog
 from modelsmith.cli.output import print_result, reporter
 from modelsmith.cli.streams import OutputLost
 from modelsmith.operations.contract import Request, Result
@@ -42,6 +43,7 @@ def command_for(operation: Operation) -> click.Command:
         callback=_callback(operation),
         short_help=operation.summary,
         help=_help(operation, verb.request.__doc__ or ""),
+        epilog=epilog(operation.name),
     )
 
 

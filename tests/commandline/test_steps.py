@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import modelsmith
 from modelsmith.cli.commands import command_for
+from modelsmith.cli.examples import EXAMPLES
 from modelsmith.operations.contract import Cli
 from modelsmith.operations.table import find
 from modelsmith.schema.errors import InvalidInput
@@ -86,6 +87,14 @@ def test_its_line_read_by_a_shell_and_the_command_is_the_step(shown):
 def test_whatever_an_argument_says_the_line_says_the_same(reason):
     shown = step("rollback", {"cluster": "rtb-pricing"}, reason=reason)
     assert shlex.split(shell_line(shown)) == ["modelsmith", "rollback", "rtb-pricing", "--reason", reason]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_of_help_is_a_line_that_its_command_takes(name):
+    for line in EXAMPLES[name]:
+        whole = line.replace("\\\n", " ")
+        assert shlex.split(whole)[: 1 + len(name.split())] == ["modelsmith", *name.split()]
+        read_back(whole, name)  # click refuses what the command does not take
 
 
 def read_back(line: str, operation: str) -> dict[str, object]:
