@@ -103,8 +103,9 @@ def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
 def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tuple[str, ...]]:
     """The attestation of a pull request that was read last among those that hold, and why others do not.
 
-    What GitHub said before is superseded: a review may have been dismissed since. Anybody who may push can put one of
-    another pull request into this one's log; it supersedes nothing here.
+    What GitHub said before is superseded: a review may have been dismissed since. Of two that were read within one
+    second, the one that approves less and objects more counts as later. Anybody who may push can put one of another
+    pull request into this one's log; it supersedes nothing here.
     """
     doubts: list[str] = []
     readable = []
@@ -115,7 +116,9 @@ def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tup
             doubts.append(error.message)
             continue
         if said.pull == pull.number:
-            readable.append((said.read_at, bundle))
+            states = [one.state for one in said.reviews]
+            approvals = states.count("APPROVED")
+            readable.append(((said.read_at, -approvals, len(states) - approvals), bundle))
         else:
             doubts.append(_bad(f"is of pull request {said.pull}").message)
     for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):

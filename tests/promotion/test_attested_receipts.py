@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,6 +134,16 @@ def test_what_was_read_later_supersedes_what_was_read_before(hosted, job):
     assert decided(hosted, attested(pull, before)).open
     for order in ((before, after), (after, before)):
         assert not decided(hosted, attested(pull, *order)).open
+
+
+@pytest.mark.parametrize("no", ["CHANGES_REQUESTED", "DISMISSED"])
+def test_of_two_readings_in_one_second_the_one_that_objects_counts(hosted, job, no):
+    """As when two reviews start two jobs at once: which of them read later cannot be told."""
+    pull, at = proposal(hosted), text(now())
+    yes, less = given(at=at), given(state=no, at=at)
+    readings = [job.sign(predicate_of(hosted, pull, *said, read_at=at)) for said in ((yes,), (less,), (yes, less))]
+    for one, other in itertools.permutations(readings, 2):
+        assert not decided(hosted, attested(pull, one, other)).open
 
 
 def test_what_was_read_long_ago_is_read_again(hosted, job):
