@@ -5,13 +5,19 @@ The same for weights that stand alone: transformers fills in at random what is m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MOST_RANK = 512
+"""As many as a cluster file may ask for."""
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,7}", re.ASCII)
 _SHOWN = 3
 
 
@@ -80,12 +86,76 @@ def _prepared(model: Any, adapter: Path, trainable: bool) -> Any:
     """The model with empty adapter modules, as the adapter's configuration asks for."""
     from peft import PeftConfig, PeftModel
 
+    require_plain(_said(adapter / CONFIG))
     config = PeftConfig.from_pretrained(str(adapter))
     config.inference_mode = not trainable
     try:
         return PeftModel(model, config)
     except ValueError as error:
         raise _misfit(f"its configuration names modules that the base model does not have ({error})"[:300]) from error
+
+
+def _said(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def require_plain(config: Any) -> None:
+    """Refuse an adapter's configuration that says more than which layers get two matrices of which rank.
+
+    It comes with the weights, perhaps from another host, and PEFT does what it says: compute the base's weights anew
+    (``init_lora_weights: pissa``), search by any regular expression, allocate any rank, repeat layers, import modules.
+
+    Raises:
+        IntegrityFailure: ``adapter-misfit``.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(config, dict):
+        raise _misfit(f"{CONFIG} cannot be read")
+    plain = LoraConfig().to_dict()
+    odd = [name for name, value in config.items() if name not in _FREE and not _is_plain(value, plain.get(name))]
+    odd += [name for name, is_sound in _FREE.items() if name in config and not is_sound(config[name])]
+    odd += [name for name in ("r", "target_modules") if name not in config]
+    if odd:
+        raise _misfit(f"its configuration asks for something else than plain LoRA: {', '.join(sorted(odd)[:_SHOWN])}")
+
+
+def _is_plain(value: Any, plain: Any) -> bool:
+    return type(value) is type(plain) and bool(value == plain)
+
+
+def _is_number(value: Any, most: float) -> bool:
+    return type(value) in (int, float) and 0 <= value <= most
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and _NAME.fullmatch(one) for one in value)
+
+
+def _are_layers(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(type(one) is int and one >= 0 for one in value))
+
+
+def _is_word(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_FREE: Mapping[str, Callable[[Any], bool]] = {
+    "r": lambda value: type(value) is int and 1 <= value <= MOST_RANK,
+    "lora_alpha": lambda value: _is_number(value, 1e9),
+    "lora_dropout": lambda value: _is_number(value, 1),
+    "target_modules": _are_names,
+    "layers_to_transform": _are_layers,
+    "inference_mode": lambda value: isinstance(value, bool),
+    "peft_type": lambda value: value == "LORA",
+    "task_type": lambda value: value in (None, "CAUSAL_LM"),
+    "base_model_name_or_path": _is_word,
+    "peft_version": _is_word,
+}
+"""What a training sets, each with the test that it is of a training's kind; everything else is as PEFT has it."""
 
 
 def _shapes(adapted: Any) -> dict[str, tuple[int, ...]]:

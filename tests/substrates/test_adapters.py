@@ -71,6 +71,46 @@ def test_an_adapter_that_fits_in_part_is_refused_by_every_engine(
         assert refused.value.code == "adapter-misfit"
 
 
+ODD: dict[str, dict[str, object]] = {
+    "a rank that takes all memory": {"r": 10**9},
+    "a rank that is none": {"r": True},
+    "an expression that is searched by for ever": {"target_modules": "(.*)*(.*)*(.*)*x"},
+    "a name that is an expression": {"target_modules": ["q_proj", "(.*)*(.*)*x"]},
+    "another one for ranks": {"rank_pattern": {"(.*)*x": 4}},
+    "another one for what is left out": {"exclude_modules": "(.*)*x"},
+    "the base's own weights computed anew": {"init_lora_weights": "pissa"},
+    "the same by the spectrum": {"init_lora_weights": "olora"},
+    "layers many times over": {"layer_replication": [[0, 2]] * 1000},
+    "a module to import": {"megatron_config": {}, "megatron_core": "antigravity"},
+    "a class to import": {"auto_mapping": {"base_model_class": "x", "parent_library": "antigravity"}},
+    "whole layers of its own": {"modules_to_save": ["lm_head"]},
+    "embeddings of its own": {"trainable_token_indices": [1, 2]},
+    "biases": {"bias": "all"},
+    "another computation": {"use_dora": True},
+    "another scale": {"use_rslora": True},
+    "another scale by names": {"alpha_pattern": {"q_proj": 1}},
+    "another kind of adapter": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 10**9},
+    "a field that nobody knows": {"kept_for_later": 1},
+}
+
+
+@pytest.mark.parametrize("said", ODD.values(), ids=ODD)
+def test_an_adapter_that_asks_for_more_than_plain_lora_is_refused(
+    tiny_model: Path, adapter: Path, tmp_path: Path, said: dict[str, object]
+) -> None:
+    """Weights of a host are data: nothing beside them says what is searched, computed, allocated or imported."""
+    bad = variant(adapter, tmp_path / "bad", lambda key: key)
+    config = json.loads((bad / "adapter_config.json").read_text()) | said
+    (bad / "adapter_config.json").write_text(json.dumps(config))
+    for load in (
+        lambda: load_adapter(AutoModelForCausalLM.from_pretrained(tiny_model), bad),
+        lambda: require_fit(tiny_model, bad),
+    ):
+        with pytest.raises(IntegrityFailure, match="plain LoRA") as refused:
+            load()
+        assert refused.value.code == "adapter-misfit"
+
+
 def test_an_adapter_that_fits_changes_what_the_model_is(tiny_model: Path, adapter: Path) -> None:
     require_fit(tiny_model, adapter)
     trained = load_adapter(AutoModelForCausalLM.from_pretrained(tiny_model), adapter, trainable=True)
