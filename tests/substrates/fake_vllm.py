@@ -35,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        (NOTES / "asked").touch()
         self._answer(200, {})
 
     def do_POST(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +21,7 @@ from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.port import Prompt
+from modelsmith.substrates.vllm import port_owner
 from modelsmith.substrates.vllm import server as vllm_server
 from modelsmith.substrates.vllm.environment import find_python
 from modelsmith.substrates.vllm.log import telling_lines
@@ -154,6 +157,45 @@ def test_a_port_that_somebody_took_is_left_for_another(
 def test_ports_that_are_taken_again_and_again_are_named(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "taken 99")
     assert failure(server).code == "vllm-port"
+
+
+def test_another_user_s_server_on_the_port_is_told_nothing(
+    server: VllmServer, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port_owner.os, "geteuid", lambda: 4_000_000)  # so the stand-in is somebody else's
+    assert failure(server).code == "vllm-port"
+    assert len((fake / "starts").read_text().splitlines()) == vllm_server.PORT_ATTEMPTS
+    assert not (fake / "asked").exists(), "neither a question nor the key"
+    assert gone(fake)
+
+
+def test_who_listens_on_a_port_is_known(tmp_path: Path) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        assert port_owner.is_ours(port) is not False, "nobody listens yet"
+        one.listen()
+        assert port_owner.is_ours(port) is True
+
+
+def test_what_comes_once_the_server_has_died_is_no_answer_of_it(
+    server: VllmServer, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server:
+        process = server._process
+        assert process is not None
+        answered = server._request
+
+        def asked(*words: Any) -> tuple[int, bytes]:
+            reply = answered(*words)
+            os.kill(int((fake / "processes").read_text().split()[0]), signal.SIGKILL)
+            process.wait()
+            return reply
+
+        monkeypatch.setattr(server, "_request", asked)
+        with pytest.raises(InfrastructureFailure) as caught:
+            server.ask("/v1/chat/completions", {"model": "base", "messages": [{"content": "x"}]})
+    assert caught.value.code == "vllm-died"
 
 
 def test_a_server_that_never_gets_ready_is_ended(

@@ -20,6 +20,7 @@ from modelsmith.schema.source import Chat
 from modelsmith.substrates.vllm import lifeline
 from modelsmith.substrates.vllm.environment import find_python, vllm_environment, vllm_facts
 from modelsmith.substrates.vllm.log import telling_lines
+from modelsmith.substrates.vllm.port_owner import is_ours
 
 KEY_ENV = "VLLM_API_KEY"
 BASE = "base"
@@ -100,17 +101,13 @@ class VllmServer:
                 return
             except InfrastructureFailure as error:
                 self.stop()
-                if error.code != "vllm-died" or "address already in use" not in self._tail().lower():
+                died_of_it = error.code == "vllm-died" and "address already in use" in self._tail().lower()
+                if error.code != "vllm-port" and not died_of_it:
                     raise
             except BaseException:
                 self.stop()
                 raise
-        raise InfrastructureFailure(
-            "vllm-port",
-            f"Other programs took the port of the vLLM server {PORT_ATTEMPTS} times.",
-            "Run the same command again.",
-            log=str(self._log),
-        )
+        raise self._port_taken(f"{PORT_ATTEMPTS} times")
 
     def stop(self) -> None:
         """End the server and every process that it started; calling it again does nothing."""
@@ -185,7 +182,9 @@ class VllmServer:
             InfrastructureFailure: ``vllm-died``, or ``vllm-reply`` when none came.
         """
         try:
-            return self._request("POST", path, body, seconds, _MOST_REPLY)
+            reply = self._request("POST", path, body, seconds, _MOST_REPLY)
+            self.require_alive()  # else it may be of somebody who took the port then
+            return reply
         except (OSError, http.client.HTTPException) as error:
             self.require_alive()
             raise InfrastructureFailure(
@@ -194,6 +193,14 @@ class VllmServer:
                 "Read the server's log, and run the same command again.",
                 log=str(self._log),
             ) from error
+
+    def _port_taken(self, how: str) -> InfrastructureFailure:
+        return InfrastructureFailure(
+            "vllm-port",
+            f"Other programs took the port of the vLLM server {how}.",
+            "Run the same command again.",
+            log=str(self._log),
+        )
 
     def _launch(self) -> None:
         command = [str(self._python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.model)]
@@ -222,8 +229,11 @@ class VllmServer:
         begin = time.monotonic()
         while (waited := time.monotonic() - begin) < START_SECONDS:
             self.require_alive()
+            ours = is_ours(self._port)
+            if ours is False:
+                raise self._port_taken("before it did")
             try:
-                if self._request("GET", "/health")[0] == 200:
+                if ours and self._request("GET", "/health")[0] == 200:
                     return
             except (OSError, http.client.HTTPException):
                 pass

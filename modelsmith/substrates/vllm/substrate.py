@@ -61,8 +61,7 @@ class ServedModel:
                 sent.append(prompt)
         try:
             for completion in self._endpoint.complete(sent, system, sampling):
-                if completion.error is not None:
-                    self._server.require_alive()
+                self._server.require_alive()  # else it may be of somebody who took the port then
                 yield completion
         except ModelsmithError:
             self._server.require_alive()
