@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from modelsmith.diagnosis.firewall import ScoredText, Separation, dropped_for, own_words, separate
 from modelsmith.schema.base import ScoredPart
 from modelsmith.schema.embedding import Cosine
+from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.evidence import Nearness, PartNearness
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.embedder import Embedder
@@ -33,6 +34,8 @@ DIGITS: Final = 4
 TOLERANCE: Final = 0.001
 """By how much two machines may differ about a cosine: libraries add up in an order of their own."""
 _AT_ONCE: Final = 4_096
+_LENGTH_OFF: Final = 0.001
+"""By how much a vector's length may differ from 1."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _by_part(
     """For each row its nearest text of each part that has a limit, the parts in order."""
     parts = sorted(meaning.most)
     scored = [text for text in texts if text.part in meaning.most and text.text.strip()]
-    of_texts = meaning.embedder.vectors([text.text for text in scored])
+    of_texts = _vectors(meaning.embedder, [text.text for text in scored])
     nothing = Nearest(ScoredText("", ""), 0.0)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
@@ -134,7 +137,7 @@ def _nearest(
     import numpy as np
 
     places = {text: place for place, text in enumerate(dict.fromkeys(text for some in said for text in some))}
-    cosines = embedder.vectors([*places]) @ texts.T
+    cosines = _vectors(embedder, [*places]) @ texts.T
     best_of_text, which_of_text = cosines.max(axis=1), cosines.argmax(axis=1)
     best, which = np.zeros(len(said)), np.zeros(len(said), np.int64)
     for row, some in enumerate(said):
@@ -143,6 +146,27 @@ def _nearest(
             if cosine > best[row]:
                 best[row], which[row] = cosine, which_of_text[places[text]]
     return best, which
+
+
+def _vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The texts' vectors, each of length 1: by another one every row would count as far from everything.
+
+    Raises:
+        InfrastructureFailure: ``embedding-failed``.
+    """
+    import numpy as np
+
+    found = embedder.vectors(texts)
+    lengths = np.linalg.norm(found, axis=1)
+    for text, length in zip(texts, lengths, strict=True):
+        if not abs(length - 1) <= _LENGTH_OFF and (length != 0 or any(map(str.isalnum, text))):
+            raise InfrastructureFailure(
+                "embedding-failed",
+                f"The embedding model {embedder.model.name} gives a text a vector of length {length:g}, not 1.",
+                "Name another model in policy.yaml; if it was right before, remove .git/modelsmith/cache/vectors.db.",
+                length=str(length),
+            )
+    return found
 
 
 def _asked(row: TrainingRow) -> tuple[str, ...]:

@@ -91,20 +91,42 @@ def is_base_model(folder: Path, digest: str) -> bool:
     """
     if folder.name == digest.removeprefix("sha256:") and (folder / gguf.MARKER).is_file():
         return gguf.is_converted(folder)
-    return folder.is_dir() and listing_digest(folder) == digest
+    try:
+        return folder.is_dir() and listing_digest(folder) == digest
+    except InvalidInput:
+        return False
 
 
 def listing_digest(folder: Path) -> str:
     """SHA-256 of the folder's ``SHA256SUMS`` listing: one ``<hex>  <path>`` line a file, sorted by path.
 
     Hidden files and an existing listing are left out, so the digest speaks of the content alone.
+
+    Raises:
+        InvalidInput: ``base-model-format`` for a link to a folder, whose files no digest would speak of.
     """
+    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    linked = sorted(name for name, path in names.items() if path.is_symlink() and path.is_dir())
+    linked = [name for name in linked if not _is_hidden(Path(name))]
+    if linked:
+        raise InvalidInput(
+            "base-model-format",
+            f"The model folder holds a link to a folder: {linked[0][:200]!a}.",
+            "Put the files themselves there.",
+            files=linked[:10],
+        )
     lines = [
-        f"{file_digest(path).removeprefix('sha256:')}  {path.relative_to(folder).as_posix()}\n"
-        for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix())
+        _line(file_digest(path).removeprefix("sha256:"), name)
+        for name, path in sorted(names.items())
         if path.is_file() and not _is_hidden(path.relative_to(folder)) and path.name != LISTING
     ]
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _line(digest: str, name: str) -> str:
+    """As ``sha256sum`` of GNU coreutils writes it, so that a line break within a name is none of the listing's."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
 
 
 def _found(source: BaseModelSource, scheme: str, rest: str, root: Path) -> Path:

@@ -74,8 +74,8 @@ def _pooling(folder: Path) -> Pooling:
 
 
 def _inside(folder: Path, path: str) -> Path:
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise _refused(folder, "modules.json", "a module's path leaves the folder")
+    if Path(path).is_absolute() or any(part.startswith(".") for part in Path(path).parts):
+        raise _refused(folder, "modules.json", "a module's path leaves the folder, or is hidden from its digest")
     return folder / path
 
 

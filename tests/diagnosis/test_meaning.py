@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from modelsmith.diagnosis.certificate import certificate
@@ -12,6 +13,7 @@ from modelsmith.diagnosis.generate import prompts_for_all
 from modelsmith.diagnosis.meaning import TOLERANCE, Meaning, agree, kept_apart
 from modelsmith.diagnosis.topics import topics
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.scenario import Message
 from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.embedding import LocalEmbedder
@@ -165,3 +167,26 @@ def test_a_real_model_sees_a_paraphrase_that_words_do_not_show(governed, smollm2
     assert far < near
     found = kept_apart([*others, row], texts, LIMIT, Meaning(embedder, {"held_out": (far + near) / 2}))
     assert [one.row for one in found.dropped] == [len(others)]
+
+
+class Broken(Bag):
+    """A model, or vectors that were kept, of which one row in two is no direction."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self._factor = factor
+
+    def vectors(self, texts):
+        found = super().vectors(texts)
+        with np.errstate(invalid="ignore"):
+            found[::2] *= self._factor
+        return found
+
+
+@pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf"), 0.5, 100.0, -0.9])
+def test_vectors_that_are_none_let_no_row_pass(governed, rows, factor):
+    """By zeros, or by what is no number, every row would count as far from everything that is scored."""
+    assert kept_apart(rows, scored_texts(governed), LIMIT, Meaning(Broken(1.0), {"core": 0.99})).rows, "the control"
+    with pytest.raises(InfrastructureFailure) as caught:
+        kept_apart(rows, scored_texts(governed), LIMIT, Meaning(Broken(factor), {"core": 0.99}))
+    assert caught.value.code == "embedding-failed"

@@ -70,6 +70,36 @@ def test_pickles_and_code_beside_the_weights_are_refused(tiny_model: Path, tmp_p
     assert (error.code, error.details["files"]) == ("base-model-format", [name])
 
 
+def test_a_file_s_name_never_stands_for_another_file(tmp_path: Path) -> None:
+    """A line break in a name would let one file pass for two, so that one which matters could be left out."""
+    whole, less = tmp_path / "whole", tmp_path / "less"
+    for folder in (whole, less):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+    (whole / "chat_template.jinja").write_text("a")
+    (whole / "config.json").write_text("b")
+    of_config = file_digest(whole / "config.json").removeprefix("sha256:")
+    (less / f"chat_template.jinja\n{of_config}  config.json").write_text("a")
+    assert listing_digest(whole) != listing_digest(less)
+    plain = listing_digest(whole)
+    (whole / os.fsdecode(b"no text \xff")).write_text("x")
+    assert listing_digest(whole) != plain, "and a name that is no text is one, too"
+
+
+def test_a_folder_that_is_a_link_is_no_part_of_a_model(tiny_model: Path, tmp_path: Path) -> None:
+    """Nothing would say what lies in it."""
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, folder)
+    digest = listing_digest(folder)
+    elsewhere.mkdir()
+    (elsewhere / "default.jinja").write_text("another template")
+    (folder / "additional_chat_templates").symlink_to(elsewhere)
+    with pytest.raises(InvalidInput) as caught:
+        resolve(source(f"file://{folder}", digest), tmp_path, tmp_path)
+    assert caught.value.code == "base-model-format"
+    assert not is_base_model(folder, digest)
+
+
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     assert refusal("file://weights", tmp_path).code == "base-model-format"

@@ -86,6 +86,7 @@ def test_the_folder_says_how_it_is_used_and_policy_says_it_over(encoder, tmp_pat
     [
         ("modules.json", [{"type": "x.Transformer", "path": ""}, {"type": "x.Dense", "path": "2"}], "Dense"),
         ("modules.json", [{"type": "x.Transformer", "path": "../elsewhere"}], "leaves the folder"),
+        ("modules.json", [{"type": "x.Transformer", "path": ".weights"}], "hidden from its digest"),
         ("modules.json", {"no": "list"}, "cannot be read"),
         ("modules.json", [{"type": "evil.module.Custom", "path": ""}], "Custom"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "pools by"),
