@@ -89,6 +89,18 @@ def nearness(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], meaning: 
     )
 
 
+def nearest_in_meaning(
+    rows: Sequence[TrainingRow], texts: Sequence[ScoredText], embedder: Embedder, most: int
+) -> tuple[tuple[int, Nearest], ...]:
+    """Places of the rows that come nearest in meaning to a scored text of any part, and to which, nearest first.
+
+    At most ``most`` of them; none that is near to nothing.
+    """
+    every = Meaning(embedder, {text.part: 1.0 for text in texts})
+    found = [(place, max(near, key=_cosine)) for place, near in enumerate(_by_part(rows, texts, every)) if near]
+    return tuple(sorted((one for one in found if one[1].cosine), key=lambda one: -one[1].cosine)[:most])
+
+
 def agree(one: Nearness, other: Nearness) -> bool:
     """Whether two machines say the same of a batch, within `TOLERANCE`."""
     flat = Nearness.model_copy
@@ -99,12 +111,16 @@ def agree(one: Nearness, other: Nearness) -> bool:
     return all(abs(a.cosine - b.cosine) <= TOLERANCE + 1e-9 for a, b in zip(one.parts, other.parts, strict=True))
 
 
+def _cosine(near: Nearest) -> float:
+    return near.cosine
+
+
 def _over(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], meaning: Meaning) -> Iterator[Nearest | None]:
     """For each row the nearest text of those parts in which it reaches the limit."""
     limits = [most for _, most in sorted(meaning.most.items())]
     for row in _by_part(rows, texts, meaning):
         over = [near for near, most in zip(row, limits, strict=True) if near.cosine >= most]
-        yield max(over, key=lambda near: near.cosine, default=None)
+        yield max(over, key=_cosine, default=None)
 
 
 def _by_part(

@@ -17,6 +17,7 @@ from modelsmith.evidence.bundle import Run, asked_of, require_recomputed
 from modelsmith.evidence.markdown import safe
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.observed import Agreement, Retrained, Retraining, SecondLook, Turned
+from modelsmith.schema.promotion import TrainingFacts
 from modelsmith.schema.run import EngineFacts, GateRule
 from modelsmith.schema.source import Chat
 
@@ -156,7 +157,8 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
         limit=limit,
         turned=every,
         retrained=retrained,
-        sentence=_sentence(look, agrees, within, same, compared, limit, every) + _of_training(retrained),
+        sentence=_sentence(look, agrees, within, same, compared, limit, every)
+        + _of_training(retrained, tries_again(evidence.training)),
     )
 
 
@@ -171,15 +173,19 @@ def _retrained(look: SecondLook, evidence: Evidence, most: float) -> Retrained |
     return Retrained(identical=False, agrees=len(turned) <= most and not fails, turned=turned)
 
 
-def _of_training(found: Retrained | None) -> str:
+def tries_again(training: TrainingFacts) -> str:
+    """From what a training was repeated, and how much of it: of several seeds, the chosen one alone."""
+    tries = training.tries
+    return "from the same rows" + (f", of {len(tries.each)} seeds tried the chosen one alone" if tries else "")
+
+
+def _of_training(found: Retrained | None, how: str) -> str:
     if found is None:
         return ""
     if found.identical:
-        return "; trained again from the same rows, it is the very same artifact"
+        return f"; trained again {how}, it is the very same artifact"
     verb = "agrees" if found.agrees else "disagrees"
-    said = (
-        f"; trained again from the same rows, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
-    )
+    said = f"; trained again {how}, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
     return f"{said}{_named(found.turned)}"
 
 

@@ -38,6 +38,8 @@ class Trial:
     """Id of the sealed adapter in the store; None when there was nothing to learn."""
     folder: Path
     """Where rows and job lie."""
+    seeds: int
+    """How many an iteration tries."""
 
 
 def train_stage(workspace: Workspace, run: RunResult, number: int | None, method: Method | None, aim: Aim) -> Trial:
@@ -68,11 +70,11 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
     prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
     (ran,) = run_stages(recipe, folder, [stage], parent)
     if ran.outcome is None:
-        return Trial(place, ran, parent.name, None, folder)
+        return Trial(place, ran, parent.name, None, folder, cluster.loop.seeds)
     sealed = folder / "artifact"
     artifact = seal_adapter(ran.outcome.adapter, sealed, cluster.base_model)
     Store(workspace.store(cluster.store)).put(sealed, artifact)
-    return Trial(place, ran, parent.name, artifact, folder)
+    return Trial(place, ran, parent.name, artifact, folder, cluster.loop.seeds)
 
 
 def _stage(cluster: Cluster, number: int | None, method: Method | None) -> tuple[int, Stage]:

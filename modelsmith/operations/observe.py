@@ -34,7 +34,12 @@ class ObserveRequest(Request):
     artifact: Annotated[
         Path | None, Field(description="Folder with a copy of the sealed artifact, if the store has none.")
     ] = None
-    retrain: Annotated[bool, Field(description="Repeat the training, too, from the rows that it names.")] = False
+    retrain: Annotated[
+        bool,
+        Field(
+            description="Repeat the training, too, from the rows that it names; of several seeds the chosen one alone."
+        ),
+    ] = False
     rows: Annotated[
         Path | None, Field(description="File with a copy of these rows, if this clone has none; goes with --retrain.")
     ] = None

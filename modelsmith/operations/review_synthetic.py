@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.diagnosis.firewall import HELD_OUT, nearest_rows, scored_texts
+from modelsmith.diagnosis.firewall import ScoredText, nearest_rows, scored_texts
+from modelsmith.diagnosis.meaning import nearest_in_meaning
 from modelsmith.loop.diagnoses import read_diagnoses
+from modelsmith.loop.embedding import MISSING, embedder_of, policy_in
 from modelsmith.loop.iterate import last_number
 from modelsmith.loop.striking import read_strikes
 from modelsmith.loop.training import ROWS_FILE, training_begun
@@ -19,7 +21,7 @@ from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.diagnosis import Diagnosis, Offered, Struck
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.steps import step
 from modelsmith.schema.training_row import Lineage, TrainingRow
@@ -75,6 +77,19 @@ class NearView(Frozen):
     """Its id, or ``held-out``."""
 
 
+class MeaningView(Frozen):
+    """A row and the scored text that it comes nearest to in meaning."""
+
+    row: str
+    generator: str
+    template: str
+    cosine: float
+    most_cosine: float | None
+    """Cosine from which on the firewall drops a row of that text's part; None where policy sets none."""
+    scenario: str
+    """Its id, or ``held-out``."""
+
+
 class ReviewSyntheticResult(Result):
     """The batch of training rows, as a reviewer reads it."""
 
@@ -95,7 +110,11 @@ class ReviewSyntheticResult(Result):
     patterns: dict[str, int]
     """Rows aimed at each failure cluster, by its id."""
     nearest: tuple[NearView, ...]
-    """Nearest first."""
+    """Nearest first, by words."""
+    in_meaning: tuple[MeaningView, ...]
+    """Nearest first, by the embedding model that policy names; none where it names none."""
+    meaning_unknown: str | None
+    """Why nothing is said of meaning though policy names a model; None where it is, or policy names none."""
     samples: tuple[RowView, ...]
 
 
@@ -115,6 +134,7 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
     diagnosis = next((one for one in read_diagnoses(workspace, request.cluster) if one.iteration == number), None)
     capability = {generator.id: generator.capability for generator in governed.generators}
     near = nearest_rows(rows, scored_texts(governed), NEAREST)
+    in_meaning, meaning_unknown = _in_meaning(workspace, rows, scored_texts(governed))
     return ReviewSyntheticResult(
         cluster=request.cluster,
         iteration=number,
@@ -133,12 +153,42 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
                 generator=rows[one.row].generator,
                 template=rows[one.row].template,
                 similarity=round(one.similarity, 4),
-                scenario=HELD_OUT if one.scenario == HELD_OUT else one.scenario,
+                scenario=one.scenario,
             )
             for one in near
         ),
+        in_meaning=in_meaning,
+        meaning_unknown=meaning_unknown,
         samples=tuple(_samples(rows, request.samples)),
     )
+
+
+def _in_meaning(
+    workspace: Workspace, rows: Sequence[TrainingRow], texts: Sequence[ScoredText]
+) -> tuple[tuple[MeaningView, ...], str | None]:
+    """The rows nearest in meaning; or why that cannot be told here, where policy names a model."""
+    policy = policy_in(workspace.files)
+    embedder = embedder_of(workspace, policy)
+    if policy is None or embedder is None:
+        return (), None
+    most = policy.firewall.most_cosine if policy.firewall else {}
+    try:
+        found = nearest_in_meaning(rows, texts, embedder, NEAREST)
+    except InfrastructureFailure as error:
+        if error.code != MISSING:
+            raise
+        return (), error.message
+    return tuple(
+        MeaningView(
+            row=row_id(rows[place]),
+            generator=rows[place].generator,
+            template=rows[place].template,
+            cosine=near.cosine,
+            most_cosine=most.get(near.text.part),
+            scenario=near.text.scenario,
+        )
+        for place, near in found
+    ), None
 
 
 def _capability(row: TrainingRow, of_generator: Mapping[str, str]) -> str:

@@ -20,9 +20,10 @@ class TrainRequest(Request):
     """Trains one stage of a cluster on the failures of a run, from the model that the run is of.
 
     It is a trial: adapter and rows stay on this machine, and no candidate is made of them; iterate makes candidates,
-    and runs all stages. Before the first step it says how long the training will take, where one of the same kind has
-    run in this clone, and at each step how long is left. Interrupted, the same command goes on where it stopped; a
-    stage that was trained before is taken from where it lies.
+    runs all stages, and tries as many seeds as `loop.seeds` says, of which this trains the first alone. Before the
+    first step it says how long the training will take, where one of the same kind has run in this clone, and at each
+    step how long is left. Interrupted, the same command goes on where it stopped; a stage that was trained before is
+    taken from where it lies.
     """
 
     cluster: Annotated[str, Field(description="Cluster, a folder name under clusters/.")]
@@ -56,6 +57,10 @@ class TrainResult(Result):
     """What failed and was mended, by this command or an earlier one."""
     adopted: bool
     """It had been trained before."""
+    seed: int
+    """The stage's own, in the cluster file."""
+    seeds: int
+    """How many iterate tries (`loop.seeds`); a trial is of the first alone."""
     artifact: Digest | None
     """Id of the sealed adapter in the artifact store; null when the stage was skipped, as the model fails nothing."""
     folder: str
@@ -90,6 +95,8 @@ def run(workspace: Workspace, request: TrainRequest) -> TrainResult:
             for one in (outcome.recoveries if outcome else ())
         ),
         adopted=outcome.adopted if outcome else False,
+        seed=trial.run.stage.seed,
+        seeds=trial.seeds,
         artifact=trial.artifact,
         folder=str(trial.folder),
     )

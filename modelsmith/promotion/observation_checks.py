@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from modelsmith.evidence.sanitise import assert_clean
-from modelsmith.evidence.second_look import compare_look, recompute_look
+from modelsmith.evidence.second_look import compare_look, recompute_look, tries_again
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.observed import ObservedFolder, observed_in, observed_path
@@ -147,12 +147,13 @@ def _retraining(proposed: _Proposed) -> str:
     refuse(again.rows != evidence.training.rows_digest, "it trained on other rows than the specialist's")
     same = again.artifact == proposed.history.artifact
     refuse(same != (again.run is None), "verdicts are due of what it trained exactly where that is another artifact")
+    how = tries_again(evidence.training)
     if again.run is None:
-        return "trained again from the same rows, the same artifact came of it"
+        return f"trained again {how}, the same artifact came of it"
     facts = (again.run.model, again.run.weights, again.run.base)
     due = (evidence.candidate.model, again.artifact, evidence.candidate.base)
     refuse(facts != due, "its verdicts are not of what it trained")
-    return f"trained again from the same rows, another artifact came of it: {again.artifact}"
+    return f"trained again {how}, another artifact came of it: {again.artifact}"
 
 
 def _pinned(facts: EngineFacts) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.diagnosis.firewall import HELD_OUT, losses, scored_texts
 from modelsmith.diagnosis.generate import prompts_for_all
-from modelsmith.diagnosis.meaning import TOLERANCE, Meaning, agree, kept_apart
+from modelsmith.diagnosis.meaning import TOLERANCE, Meaning, agree, kept_apart, nearest_in_meaning
 from modelsmith.diagnosis.topics import topics
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure
@@ -56,6 +56,15 @@ def test_a_paraphrase_that_no_word_betrays_is_dropped(governed, planted):
     assert list(found.rows) == batch[:-1]
     (loss,) = losses(batch, found)
     assert loss.sentence.endswith("like what is asked in a held-out scenario, by meaning")
+
+
+def test_a_person_sees_the_rows_nearest_in_meaning_of_any_part(governed, planted):
+    batch, bag, _ = planted
+    found = nearest_in_meaning(batch, scored_texts(governed), bag, 3)
+    (place, near), *rest = found
+    assert (place, near.text.scenario, len(found)) == (len(batch) - 1, HELD_OUT, 3)
+    assert near.cosine >= 0.95 > rest[0][1].cosine >= rest[1][1].cosine > 0
+    assert nearest_in_meaning([], scored_texts(governed), bag, 3) == nearest_in_meaning(batch, [], bag, 3) == ()
 
 
 def test_only_named_parts_and_only_from_the_limit_on(governed, planted):

@@ -10,8 +10,10 @@ from modelsmith.evaluation.compare import detectable
 from modelsmith.evidence.packet import Asked, packet
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
+from modelsmith.evidence.second_look import tries_again
 from modelsmith.schema.evidence import Firewall, PartOverlap
 from modelsmith.schema.promotion import Preparer, RecoveryFacts, RollbackContract, StageFacts
+from modelsmith.schema.tries import SeedTries, SeedTry
 
 GOLDEN = Path(__file__).parent / "golden" / "packet.md"
 
@@ -250,3 +252,12 @@ def test_judges_of_several_stages_stand_one_by_one_where_they_differ(evidence, c
             line for line in text.splitlines() if "judge of rows" in line and not any(r in line for r in rows)
         ] == []
         assert all(row in text for row in rows), text[text.index("judge of rows") :][:200]
+
+
+def test_who_trains_again_says_that_of_several_seeds_one_was_repeated(evidence):
+    one, other = ("sha256:" + digit * 64 for digit in "ab")
+    each = (SeedTry(seed=1, held_in=0.5, artifact=one), SeedTry(seed=10_001, held_in=0.4, artifact=other))
+    tries = SeedTries(asked=8, asked_digest="sha256:" + "c" * 64, each=each)
+    assert tries_again(evidence.training) == "from the same rows"
+    several = evidence.training.model_copy(update={"tries": tries})
+    assert tries_again(several) == "from the same rows, of 2 seeds tried the chosen one alone"

@@ -46,12 +46,22 @@ def test_rows_too_near_in_meaning_are_dropped_and_verify_finds_it_again(fresh, t
     assert meaning["model"] == digest
     assert [(one["part"], one["most_cosine"]) for one in meaning["parts"]] == sorted(MOST.items())
     assert all(0 < one["cosine"] < 1 for one in meaning["parts"])
+    reviewed = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json
+    assert len(reviewed["in_meaning"]) == 5
+    assert reviewed["meaning_unknown"] is None
+    assert all(0 < one["cosine"] < 1 for one in reviewed["in_meaning"])
+    assert "nearest scored texts in meaning" in fresh.modelsmith("review-synthetic", CLUSTER).out
     assert "firewall by meaning, held out" in (fresh.folder_of("eval-accepted") / "packet.md").read_text()
     lies(fresh, specialist)
     assert fresh.modelsmith("verify", "--json").json["firewall"] == {specialist: "recomputed"}
 
     folder.rename(tmp_path / "away")
     assert fresh.modelsmith("verify", "--json").json["firewall"] == {specialist: "recomputed"}, "computed before"
+    assert fresh.modelsmith("review-synthetic", CLUSTER, "--json").json == reviewed, "from vectors that were kept"
+    (fresh.private / "cache" / "vectors.db").unlink()
+    unknown = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json
+    assert unknown["in_meaning"] == []
+    assert "tiny-bert of policy.yaml cannot be used" in unknown["meaning_unknown"]
     full = fresh.modelsmith("verify", "--full", "--json").json
     assert (full["verified"], full["firewall"]) == (True, {specialist: AWAY})
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Styled
+from modelsmith.schema.figures import format_apart
 
 if TYPE_CHECKING:
     from modelsmith.operations.accept_scenario import AcceptScenarioResult
     from modelsmith.operations.capture import CaptureResult
     from modelsmith.operations.diagnose import DiagnoseResult
-    from modelsmith.operations.review_synthetic import ReviewSyntheticResult
+    from modelsmith.operations.review_synthetic import MeaningView, ReviewSyntheticResult
     from modelsmith.operations.run_pending import RunPendingResult
     from modelsmith.operations.strike import StrikeResult
     from modelsmith.operations.train import TrainResult
@@ -84,6 +85,16 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
             ("row", "similarity>", "generator", "template", "scenario"),
             [(n.row, f"{n.similarity:.2f}", n.generator, n.template, n.scenario) for n in result.nearest],
         )
+    if result.in_meaning:
+        page.gap()
+        page.line("nearest scored texts in meaning; a row of its limit or more is dropped")
+        page.table(
+            ("row", "cosine>", "limit>", "generator", "template", "scenario"),
+            [(n.row, *_cosine(n), n.generator, n.template, n.scenario) for n in result.in_meaning],
+        )
+    if result.meaning_unknown:
+        page.gap()
+        page.line(f"nearness in meaning is not known here: {result.meaning_unknown}")
     for row in result.samples:
         page.gap()
         whose = _whose(row.lineage) if row.lineage else f"template {row.template}"
@@ -91,6 +102,13 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
         for message in row.messages:
             page.words(message.content, indent=2)
         page.words(row.answer, indent=3)
+
+
+def _cosine(near: MeaningView) -> tuple[str, str]:
+    """How near, and the limit: never as if it were reached where it is not."""
+    if near.most_cosine is None:
+        return f"{near.cosine:.2f}", "-"
+    return format_apart(near.cosine, near.most_cosine)
 
 
 def _whose(lineage: Lineage) -> str:
@@ -161,6 +179,7 @@ def train(result: TrainResult, page: Page) -> None:
             ("stage", name),
             ("from", result.parent),
             ("rows", str(result.rows)),
+            ("seed", str(result.seed) + (f", of {result.seeds} that iterate tries" if result.seeds > 1 else "")),
             ("training", f"{result.steps} steps in {result.seconds:.0f} s, final loss {loss}{restarts}{known}"),
             ("artifact", result.artifact),
             ("folder", result.folder),
