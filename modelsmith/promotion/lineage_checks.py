@@ -129,14 +129,9 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int, tri
             stage.rows > wanted.rows,
             f"{name}trained on {stage.rows} rows, and the cluster says {wanted.rows} at most",
         )
-    small = [
-        number
-        for number, (stage, wanted) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1)
-        if wanted.load_in_4bit and not stage.skipped
-    ]
-    refuse(
-        list(facts.loaded_in_4bit) != small, "the base model was held in 4 bits in other stages than the cluster says"
-    )
+    pairs = enumerate(zip(stated, due[: len(stated)], strict=True), start=1)
+    small = tuple(number for number, (stage, wanted) in pairs if wanted.load_in_4bit and not stage.skipped)
+    refuse(facts.loaded_in_4bit != small, "the base model was held in 4 bits in other stages than the cluster says")
     trained = [stage for stage in stated if not stage.skipped]
     refuse(not trained, "no stage was trained")
     sums = (sum(stage.rows for stage in stated), sum(stage.steps for stage in stated))

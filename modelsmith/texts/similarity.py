@@ -81,15 +81,6 @@ def similarity(a: str, b: str) -> float:
     return Index([b]).nearest(a)[0]
 
 
-def nearest_to(text: str, others: Sequence[str]) -> tuple[float, int]:
-    """Similarity and position of the text among ``others`` that is nearest; ``(0.0, -1)`` without others.
-
-    >>> nearest_to("The price floor was raised.", ["Bids time out.", "The floor price was raised."])
-    (1.0, 1)
-    """
-    return Index(others).nearest(text)
-
-
 def nearest(texts_a: Sequence[str], texts_b: Sequence[str]) -> tuple[float, int, int]:
     """The nearest pair of two groups: similarity and both positions; ``(0.0, -1, -1)`` when a group is empty.
 

@@ -78,6 +78,18 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
             for one in result.balance
         ],
     )
+    _nearest(result, page)
+    for row in result.samples:
+        page.gap()
+        whose = _whose(row.lineage) if row.lineage else f"template {row.template}"
+        page.line(Styled(row.row, "bold"), f"  {row.generator}, {whose}")
+        for message in row.messages:
+            page.words(message.content, indent=2)
+        page.words(row.answer, indent=3)
+
+
+def _nearest(result: ReviewSyntheticResult, page: Page) -> None:
+    """The rows nearest to scored texts, by words and in meaning."""
     if result.nearest:
         page.gap()
         page.line(f"nearest scored texts; a row of {result.limit:.2f} or more is dropped")
@@ -95,13 +107,6 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
     if result.meaning_unknown:
         page.gap()
         page.line(f"nearness in meaning is not known here: {result.meaning_unknown}")
-    for row in result.samples:
-        page.gap()
-        whose = _whose(row.lineage) if row.lineage else f"template {row.template}"
-        page.line(Styled(row.row, "bold"), f"  {row.generator}, {whose}")
-        for message in row.messages:
-            page.words(message.content, indent=2)
-        page.words(row.answer, indent=3)
 
 
 def _cosine(near: MeaningView) -> tuple[str, str]:
