@@ -91,7 +91,7 @@ def main() -> None:
     if mode == "taken" and len((NOTES / "starts").read_text().splitlines()) <= int(count):
         sys.exit("OSError: [Errno 98] Address already in use")
     engine = subprocess.Popen(["sleep", "3600"])
-    (NOTES / "processes").write_text(f"{os.getpid()} {engine.pid}")
+    (NOTES / "processes").write_text(f"{os.getpid()} {engine.pid}\n")
     print("listening", flush=True)
     if mode == "hang":
         time.sleep(3600)

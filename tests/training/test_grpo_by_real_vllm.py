@@ -16,11 +16,10 @@ from tiny import write_tiny_model
 from training.test_grpo import RUBRIC, SETTINGS, rows
 from training.test_grpo_by_vllm import job_of
 from trainings import Watched
+from vllms import need_vllm
 
 from modelsmith.fleet.folder import JOB_FILE, write_json
-from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.training import Lora
-from modelsmith.substrates.vllm.environment import find_python
 from modelsmith.substrates.vllm.server import VllmServer
 from modelsmith.training import run, supervisor
 from modelsmith.training.failures import WeightsDifferError
@@ -40,13 +39,7 @@ BY_VLLM = SETTINGS.model_copy(
 
 @pytest.fixture(scope="module", autouse=True)
 def vllm() -> None:
-    """Skips where vLLM is not at hand, unless it must be."""
-    try:
-        find_python()
-    except InfrastructureFailure as error:
-        if os.environ.get("MODELSMITH_REQUIRE_TOOLS"):
-            pytest.fail(f"{error.message} {error.mend}")
-        pytest.skip(f"{error.message} {error.mend}")
+    need_vllm()
 
 
 @pytest.fixture(scope="module")

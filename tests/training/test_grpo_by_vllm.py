@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from training import test_judged_reward as judged
 from training.brain import Brain
 from training.test_grpo import RUBRIC, SETTINGS, rows
 from trainings import Thread, Watched
+from vllms import gone, has_begun, put_fake
 
 from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE
 from modelsmith.fleet.worker import STOPPED
@@ -38,21 +37,12 @@ from modelsmith.training.served import by_vllm
 assert rows  # a fixture of the other module
 STEPS = 3
 BY_VLLM = SETTINGS.model_copy(update={"sampler": "vllm", "steps": STEPS, "watch_every": 1, "checkpoint_every": 10})
-FAKE = Path(__file__).parents[1] / "substrates" / "fake_vllm.py"
 
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts the stand-in where vLLM's Python is looked for."""
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
-    python.chmod(0o755)
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    monkeypatch.setenv("MODELSMITH_VLLM", str(python))
-    monkeypatch.setenv("FAKE_FOLDER", str(folder))
-    monkeypatch.setenv("FAKE_VLLM", "serve")
-    return folder
+    """The stand-in for vLLM is there; the folder of its notes."""
+    return put_fake(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -92,17 +82,6 @@ def refused(train: Train) -> ModelsmithError:
         train()
     print(caught.value.code, caught.value.message)
     return caught.value
-
-
-def gone(notes: Path) -> bool:
-    """Whether server and engine have ended."""
-    numbers = [int(one) for one in (notes / "processes").read_text().split()]
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_each_step_asks_the_adapter_as_it_is_then_and_no_other(brain: Brain, train: Train, notes: Path) -> None:
@@ -245,8 +224,8 @@ def test_the_server_ends_with_a_worker_that_is_killed(
     folder = prepared(tmp_path / "job", tiny_model, rows)
     running = Watched()
     submitted = running(tiny_model).submit(folder)
-    deadline = time.monotonic() + 60
-    while not (notes / "processes").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not has_begun(notes) and time.monotonic() < deadline:
         assert submitted.beats(0, 0.1).status is None, (folder / ERROR_FILE).read_text()
     os.kill(running.pids[0], signal.SIGKILL)
     assert gone(notes)
