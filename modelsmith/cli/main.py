@@ -294,9 +294,13 @@ def main() -> NoReturn:
         sys.exit(code if isinstance(code, int) else int(Exit.DONE))
     except ModelsmithError as error:
         fail(error, as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(int(Exit.INVALID))
     except click.UsageError as error:
+        shown = error.ctx.command_path if error.ctx else "modelsmith"
         usage = error.ctx.get_usage() if error.ctx else ""
-        fail(InvalidInput("usage", error.format_message(), usage or "See `modelsmith --help`."), as_json)
+        fail(InvalidInput("usage", error.format_message(), f"See `{shown} --help`. {usage}".strip()), as_json)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -68,7 +68,8 @@ def open_harness(workspace: Workspace) -> Harness:
         raise InvalidInput(
             "no-harness",
             "This clone has no harness identity",
-            "Run `git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
+            "You are a person? Give your key, where the command takes one: --key KEY. In a harness's clone run "
+            "`git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
         )
     identity, keys = found
     return Harness(workspace, identity, open_forge(workspace), keys / SSH_KEY, _signer(workspace, keys))

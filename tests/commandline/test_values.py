@@ -96,3 +96,20 @@ def test_whoever_loses_the_output_is_told_on_standard_error(words, code, tmp_pat
     assert ended.returncode == code
     assert "error (" in ended.stderr
     assert "mend: " in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rollbak",), "Did you mean 'rollback'?"),
+        (("pr", "shw"), "Did you mean 'show'?"),
+        (("approve", "4"), "See `"),
+        (("pr",), "\n  merge "),
+        ((), "\n  rollback "),
+    ],
+)
+def test_a_slip_of_the_command_line_is_told_what_was_meant(tmp_path, words, said):
+    ran = subprocess.run([sys.executable, "-m", "modelsmith", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "\\n" not in ran.stderr, "a page of help is shown as a page"
