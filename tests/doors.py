@@ -210,6 +210,8 @@ class Opened:
 
     points: tuple[RubricPoint, ...] = ()
     """Whose format the door checks."""
+    silence_seconds: float = 60.0
+    """For which a specialist that is served from here on may say nothing."""
     copied: float = 0.0
     """Share of the incumbent's requests that the shadow gets a copy of."""
     obey: Callable[[Arm, Arm | None, float], Awaitable[None]] | None = None
@@ -219,7 +221,13 @@ class Opened:
         """A cluster before the two."""
         backends = {"incumbent": self.incumbent, "specialist": self.specialist, "shadow": self.shadow}
         first, second, third = (
-            HttpModel(self.session, backend.url, model, silence_seconds=2.0) for model, backend in backends.items()
+            HttpModel(
+                self.session,
+                backend.url,
+                model,
+                silence_seconds=self.silence_seconds if model == "specialist" else 60.0,
+            )
+            for model, backend in backends.items()
         )
         asked = line(share, name, self.points, self.copied)
         return Ready(asked, first, second if share is not None else None, third if self.copied else None)

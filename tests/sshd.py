@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from ports import free_port
 
 from modelsmith.fleet.remote.settings import Host
 
@@ -50,9 +51,7 @@ class Sshd:
         if not (folder / "id").exists():
             self._keygen(folder / "id")
         (self.folder / "authorized_keys").write_text((folder / "id.pub").read_text())
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of a root shuts its unprivileged part in
         self._process: subprocess.Popen[bytes] | None = None

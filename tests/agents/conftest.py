@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from happenings import plain_clone
+from ports import free_port
 from worlds import CLUSTER, World, deployed_template, first_iterate, fresh_template
 
 from modelsmith.fleet import jobs as of_jobs
@@ -79,9 +79,7 @@ def one_before(world: World) -> Iterator[None]:
 def served(fresh: World) -> Iterator[tuple[str, Tokens]]:
     """The world's server, listening, and its tokens."""
     tokens = Tokens(fresh.home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     app = make_app(fresh.clone, tokens, Listening("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=Connection))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -90,4 +88,4 @@ def served(fresh: World) -> Iterator[tuple[str, Tokens]]:
         time.sleep(0.02)
     yield f"http://127.0.0.1:{port}/mcp", tokens
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)

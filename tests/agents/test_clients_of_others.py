@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ import pytest
 import uvicorn
 from agents.conftest import one_before
 from github_openapi import REQUIRED
+from ports import free_port
 from worlds import CLUSTER, COMMAND, World
 
 from modelsmith.mcp.http import Listening, make_app
@@ -65,9 +65,7 @@ def served(world, role, receiving=lambda scope, receive: (scope, receive)):
     """The server over HTTP; every request comes with a token of the role, which the suite cannot send itself."""
     tokens = Tokens(world.home)
     _, secret = tokens.issue(role, (), 1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     app = make_app(world.clone, tokens, Listening("127.0.0.1", port))
 
     async def with_token(scope, receive, send):
@@ -83,7 +81,7 @@ def served(world, role, receiving=lambda scope, receive: (scope, receive)):
         time.sleep(0.02)
     yield f"http://127.0.0.1:{port}/mcp"
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture(scope="module")

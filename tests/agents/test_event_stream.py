@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -19,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
+from ports import free_port
 
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.mcp import resources
@@ -49,16 +49,14 @@ class Served:
         asked = {"Authorization": f"Bearer {token or self.token}", **headers}
         if cursor is not None:
             asked["Last-Event-ID"] = cursor
-        with httpx2.stream("GET", f"{self.url}/events{query}", headers=asked, timeout=20) as answer:
+        with httpx2.stream("GET", f"{self.url}/events{query}", headers=asked, timeout=60) as answer:
             yield answer, answer.iter_lines()
 
 
 @pytest.fixture
 def served(plain_clone):
     """A clone's server, listening."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     made = Served(plain_clone, port)
     app = make_app(plain_clone, made.tokens, Listening("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
@@ -68,7 +66,7 @@ def served(plain_clone):
         time.sleep(0.02)
     yield made
     server.should_exit = server.force_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 def told(lines, count):
@@ -158,9 +156,11 @@ def test_more_readers_than_the_server_takes_are_told_so(served, monkeypatch):
         told(one, 1), told(two, 1)
         with served.follow() as (answer, _):
             assert (answer.status_code, json.loads(answer.read())["code"]) == (503, "too-many-readers")
-    time.sleep(0.5)
-    with served.follow() as (_, three):
-        assert told(three, 1), "the others have left"
+    end, left = time.monotonic() + 60, False
+    while not left:
+        assert time.monotonic() < end, "the others have left"
+        with served.follow() as (answer, three):
+            left = answer.status_code == 200 and bool(told(three, 1))
 
 
 def test_one_token_takes_no_other_s_place(served, monkeypatch):
@@ -361,7 +361,8 @@ def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monke
                 news = watch.news()
                 for number in range(5):
                     ledger.append(happening(number))
-                    await anyio.sleep(0.2)
+                    while watch._seen != ledger.end():
+                        await anyio.sleep(0.01)
                 await anext(news)
                 with anyio.move_on_after(0.3) as nothing:
                     await anext(news)

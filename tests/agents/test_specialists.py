@@ -17,6 +17,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
+from ports import free_port
 from worlds import COMMAND
 
 from modelsmith.mcp.calls import Session
@@ -68,9 +69,7 @@ def test_over_http_a_token_asks_as_far_as_its_scopes_hold_while_a_door_runs(tmp_
     tokens = Tokens(tmp_path / "home")
     _, mine = tokens.issue("reviewer", ("ask_*",), 1)
     _, other = tokens.issue("reviewer", ("modelsmith_*",), 1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
 
     async def visit(secret):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from unittest.mock import patch
+
+from ports import free_port
 
 from modelsmith.door import server
 from modelsmith.door.settings import Settings
@@ -24,9 +25,7 @@ class Speaker:
 @asynccontextmanager
 async def open_door(world, said):
     """Its keeper, whose words are added to ``said``, and the address of its API."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listening = Listening("127.0.0.1", probe.getsockname()[1])
+    listening = Listening("127.0.0.1", free_port())
     keeper = Keeper(world.workspace, said.append)
     try:
         with patch("modelsmith.door.models._load", lambda *of: Speaker()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ import attacker
 import pytest
 import yaml
 from attacker import CLUSTER, PEOPLE_FILE, refused
+from ports import free_port
 
 from modelsmith.artifacts.store import Store
 from modelsmith.door import server
@@ -99,12 +99,6 @@ def copies(world, number, broken, first=0, hours=0):
 
 def ask(world):
     return promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def counted(world):

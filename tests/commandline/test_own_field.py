@@ -319,12 +319,12 @@ def test_an_init_that_is_told_to_end_takes_its_private_keys_back(tmp_path, numbe
     process = world.start(
         sys.executable, "-P", "-m", "modelsmith", "init", "made", cwd=tmp_path, env=environment, preexec_fn=hears
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not list(tmp_path.glob("home/keys/*/harness.pem")) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert snapshot(tmp_path) == before
 

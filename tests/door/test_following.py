@@ -19,6 +19,7 @@ import httpx2
 import openai
 import pytest
 from doors import INCUMBENT, Backend, Listed, client, line, run, until
+from ports import free_port
 from worlds import CLUSTER, COMMAND
 
 from modelsmith.door import server
@@ -34,12 +35,6 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 6}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @asynccontextmanager

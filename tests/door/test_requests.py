@@ -83,7 +83,9 @@ def test_the_incumbent_answers_for_a_specialist_that_is_down(play):
             assert headers["x-modelsmith-specialist"] == INCUMBENT.specialist
             assert headers["x-modelsmith-record"] == INCUMBENT.record
             assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
-        door.specialist.status, door.specialist.pause = 200, 3.0
+        door.specialist.status, door.specialist.pause = 200, 600.0
+        door.silence_seconds = 1.0
+        door.serve(1.0)
         assert (await door.ask())[0] == 200
         ends = door.recorder.ends
         assert [decision.arm for decision, _ in ends] == ["specialist"] * 5

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 from doors import ASKED, CLUSTER, INCUMBENT, WATCHED, client, run
 from doors import opened as opened_door
+from ports import free_port
 from worlds import CLUSTER as DEPLOYED
 from worlds import COMMAND
 
@@ -311,9 +312,7 @@ def test_the_names_are_those_of_the_published_conventions():
 
 
 def test_the_command_exports_and_ends_when_it_is_told_to(world, collector):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
     served = world.start(COMMAND, "serve", "--no-keys", "--port", str(port), env=world.environment() | variables)
     try:

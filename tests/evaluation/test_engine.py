@@ -270,7 +270,7 @@ class TestCrashes:
         kept = b""
         for _ in range(2):
             worker = _start(tmp_path, "t1", 0.05)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline and (not path.exists() or path.stat().st_size <= len(kept)):
                 time.sleep(0.01)
             os.kill(worker.pid, signal.SIGKILL)

@@ -135,7 +135,7 @@ def test_a_job_that_is_killed_holds_up_no_queue_and_goes_on_first(queue, moment)
     first = "done" if moment == "after it says so" else "interrupted"
     queue.until(first, "queued", "queued")
     queue.jobs.go_on()
-    assert queue.states()[1] == "running", "the next look starts the next"
+    assert queue.states()[1] in ("running", "done"), "the next look starts the next"
     if first == "interrupted":
         assert queue.jobs.resume(queue.workspace, killed).state == "queued"
         until = time.monotonic() + 60

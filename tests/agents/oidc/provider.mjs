@@ -22,7 +22,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
         scope: 'operator reviewer promoter stranger',
         audience: resource === 'urn:other' ? 'other' : audience,
         accessTokenFormat: 'jwt',
-        accessTokenTTL: resource === 'urn:brief' ? 10 : 600,
+        accessTokenTTL: resource === 'urn:brief' ? 300 : 600,
       }),
     },
   },
