@@ -1,18 +1,23 @@
 """Folders whose files were hashed before: trusted again only while nothing about the files has moved.
 
 A file that was hashed is known again by inode, size, and the times of its last change of content and of status. That is
-written down in a place of the reader's own, not beside the files.
+written down in a place of the reader's own, not beside the files. Files that were changed just now are hashed again the
+next time: one that is changed once more within the same tick of the file system's clock has the same times.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelsmith.schema.canonical import file_digest
 from modelsmith.signing.files import write_atomically
+
+SETTLED_SECONDS = 2.0
+"""Age from which a file that is changed again has another time, however coarse the file system's clock is."""
 
 
 def holds(folder: Path, marker: str, memory: Path | None) -> bool:
@@ -29,7 +34,8 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
             return False
         if any((folder / name).stat().st_size != size for name, (size, _) in listing.items()):
             return False
-        seen = {"marker": file_digest(folder / marker), "files": {name: _traits(folder / name) for name in listing}}
+        traits = {name: _traits(folder / name) for name in listing}
+        seen = {"marker": file_digest(folder / marker), "files": traits}
         before = _recall(memory).get(folder.name)
         if before == seen:
             return True
@@ -39,7 +45,8 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
             return False
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
-    _remember(memory, folder.name, seen)
+    settled = all(_is_settled(one) for one in traits.values())
+    _remember(memory, folder.name, seen if settled else seen | {"files": {}})
     return True
 
 
@@ -53,6 +60,10 @@ def forget(memory: Path | None, folder: Path) -> None:
 def _traits(path: Path) -> list[int]:
     status = path.lstat()
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _is_settled(traits: Sequence[int]) -> bool:
+    return abs(time.time() - traits[3] / 1e9) > SETTLED_SECONDS
 
 
 def _recall(memory: Path | None) -> Mapping[str, object]:

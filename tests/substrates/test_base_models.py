@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,12 @@ CHANGES = {
 }
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was made here counts as made a while ago."""
+    monkeypatch.setattr(verified, "SETTLED_SECONDS", -1.0)
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_converted_model_that_changed_is_not_taken_for_the_converted(tmp_path: Path, change) -> None:
     memory = tmp_path / "git" / "models.json"
@@ -219,6 +226,29 @@ def test_a_converted_model_that_changed_is_not_taken_for_the_converted(tmp_path:
     assert not gguf.is_converted(folder, memory)
 
 
+def test_a_file_changed_within_one_tick_of_the_clock_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the file system keeps times in steps: a change in the step of the one before it shows in none."""
+    times = (1, 9, int(time.time() * 1e9), int(time.time() * 1e9))
+    monkeypatch.setattr(verified, "_traits", lambda path: [*times])
+    memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")
+    assert gguf.is_converted(folder, memory)
+    same_size(folder)
+    assert not gguf.is_converted(folder, memory)
+
+
+@pytest.mark.usefixtures("later")
+def test_a_converted_model_changed_after_it_was_known_is_noticed(tmp_path: Path) -> None:
+    memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")
+    assert gguf.is_converted(folder, memory)
+    made = (folder / "chat_template.jinja").stat().st_ctime_ns
+    while (folder / "chat_template.jinja").stat().st_ctime_ns == made:
+        same_size_and_time(folder)
+    assert not gguf.is_converted(folder, memory)
+
+
+@pytest.mark.usefixtures("later")
 def test_a_converted_model_that_was_hashed_here_is_not_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
