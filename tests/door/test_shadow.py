@@ -302,11 +302,11 @@ def test_a_sticky_key_is_copied_once_since_only_its_first_answer_counts(play):
 
 def test_a_door_that_closes_leaves_no_copy_behind(play):
     async def scene(door):
-        door.shadow.pause = 30.0
+        door.shadow.pause = 600.0
         shadowed(door)
         await door.ask()
         await until(lambda: door.shadow.asked)
 
     begin = time.monotonic()
     play(scene)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 300
