@@ -20,7 +20,8 @@ BEGIN = "2026-01-01"
 def now():
     """The next whole second, once it is over."""
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
-    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.01))
+    while datetime.now(UTC) <= end:
+        time.sleep(0.02)
     return end.isoformat()
 
 
