@@ -15,7 +15,8 @@ from doors import opened, run, until
 from trainings import Case, Thread, same_weights, train
 
 from modelsmith.door.server import tell_busy
-from modelsmith.fleet.doors import ALIVE, Busy, DoorSign, busy_doors, this_machine
+from modelsmith.fleet import doors as of_doors
+from modelsmith.fleet.doors import Busy, DoorSign, busy_doors, this_machine
 from modelsmith.fleet.folder import lines_since
 from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
@@ -112,18 +113,24 @@ def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_pa
     run(scene)
 
 
-def test_a_door_that_died_holds_no_training(job, tmp_path):
-    """Its last sign says that it was over the budget; it stops counting ten seconds after."""
+def test_a_door_that_died_holds_no_training(job, tmp_path, monkeypatch):
+    """Its last sign says that it was over the budget; once that is old, it does not count."""
     worker.load("sft")
-    door_says(tmp_path / "doors", requests=9, ago=ALIVE - 2)
-    few = job.settings(steps=2)
-    outcome = train(tmp_path / "job", few, Thread(tmp_path / "doors"), lambda beat: None, beside=AT_MOST_TWO)
+    monkeypatch.setattr(of_doors, "ALIVE", 300.0)
+    signs, few = tmp_path / "doors", job.settings(steps=2)
+    door_says(signs, requests=9)
+
+    def waiting(one):
+        door_says(signs, requests=9, ago=301.0)
+
+    outcome = train(tmp_path / "job", few, Thread(signs), lambda beat: None, beside=AT_MOST_TWO, waiting=waiting)
     assert (outcome.steps, outcome.restarts, len(Seen(tmp_path / "job").reasons)) == (2, 0, 1)
 
 
 def test_a_training_that_waits_is_not_stalled_and_can_be_stopped(job, tmp_path, monkeypatch):
     """The supervisor's patience ends long before the wait does; Ctrl-C ends both."""
     worker.load("sft")
+    monkeypatch.setattr(of_doors, "ALIVE", 300.0)
     monkeypatch.setattr(supervisor, "START_GRACE", 5.0)
     monkeypatch.setattr("modelsmith.fleet.yielding.TOLD_EVERY", 0.05)
     door_says(tmp_path / "doors", requests=9)
