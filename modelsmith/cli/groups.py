@@ -9,6 +9,7 @@ import click
 from typing_extensions import override
 
 from modelsmith.operations.table import OPERATIONS, Operation
+from modelsmith.schema.importing import importing
 from modelsmith.schema.system import known_failures
 
 SERVE = "Serve agents and programs"
@@ -49,9 +50,10 @@ class TableGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         row = self._rows().get(cmd_name)
         if isinstance(row, Operation):
-            from modelsmith.cli.commands import command_for
+            with importing():
+                from modelsmith.cli.commands import command_for
 
-            return command_for(row)
+                return command_for(row)
         if row is not None:
             return TableGroup(prefix=cmd_name, name=cmd_name, help=GROUP_HELP.get(cmd_name))
         return super().get_command(ctx, cmd_name)

@@ -50,7 +50,7 @@ _Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]
 class Made(BaseModel):
     """What every ``result.json`` says, whatever it says besides: the files that the job made, in folders of theirs."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     files: Annotated[dict[_Inside, Digest], Field(min_length=1)]
     """Digest of each, by its path in the job's folder; a job that made none has no result."""

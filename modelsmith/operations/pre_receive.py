@@ -17,6 +17,7 @@ from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import home
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
+from modelsmith.schema.importing import importing
 from modelsmith.schema.system import known_failures
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def _check(stdin: str) -> None:
     @cache
     def gate() -> PushToMain:
         """Imported when main is to move: most pushes only add a word to a pull request."""
-        from modelsmith.operations.push_to_main import PushToMain
+        with importing():
+            from modelsmith.operations.push_to_main import PushToMain
 
         return PushToMain(git, now, known)
 

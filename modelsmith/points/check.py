@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
 from modelsmith.points.answers import composed, composed_text, look_up, read_answer_once, same, shown, too_long
 from modelsmith.points.json_schemas import first_problem, prepare, satisfies
-from modelsmith.points.numbers import StatedNumber, number_in_text
 from modelsmith.points.patterns import found, size
 from modelsmith.points.schema_shape import pattern_steps
 from modelsmith.points.texts import alike, as_read, every_reading, holds
@@ -31,6 +30,9 @@ from modelsmith.schema.rubric import (
     RubricPoint,
     TextCheck,
 )
+
+if TYPE_CHECKING:
+    from modelsmith.points.numbers import StatedNumber
 
 _PLAIN_TO_SEE = Decimal("1e-6")
 """The share by which two numbers differ that look different at a glance."""
@@ -250,6 +252,8 @@ def _finite(number: float) -> bool:
 
 
 def _stated_number(path: str | None, completion: str, cut_off: bool) -> tuple[StatedNumber, str]:
+    from modelsmith.points.numbers import StatedNumber, number_in_text  # its patterns are slow to compile
+
     if path is None:
         problem = too_long(completion)
         return (StatedNumber(Decimal(0)), problem) if problem else number_in_text(completion, cut_off=cut_off)

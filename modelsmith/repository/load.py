@@ -19,7 +19,6 @@ from modelsmith.repository import judge_rules
 from modelsmith.repository.document import Document, Problem, Unreadable
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.set_files import PARTS, SetFiles
-from modelsmith.repository.sets import read_set
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import invalid, parse_yaml, sort_key, validate_document, with_model_problems
@@ -67,6 +66,8 @@ def _load_set_once(found: _SetInGit) -> GovernedSet:
 
 
 def _load_set(tree: Tree, folder: str) -> GovernedSet:
+    from modelsmith.repository.sets import read_set  # brings the code that decides points, and few commands read a set
+
     contents, refused = read_each(tree, [path for path in tree.paths(folder) if kind_of(path)])
     return governed_set(read_set(folder, contents, refused))
 

@@ -141,11 +141,11 @@ class ClusterDefaults(Frozen):
     processes."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
-    training: Training = Sft()
+    training: Training = Sft.defaults()
     tracking: Tracking | None = None
     """None: figures of trainings stay on the machine."""
-    prices: Prices = Prices()
-    loop: Loop = Loop()
+    prices: Prices = Prices.defaults()
+    loop: Loop = Loop.defaults()
 
 
 class Cluster(Frozen):
@@ -167,18 +167,18 @@ class Cluster(Frozen):
     gate: Thresholds
     """Thresholds of this cluster; the stricter of these and the eval set's holds."""
     rollback: Rollback
-    deployment: Deployment = Deployment()
+    deployment: Deployment = Deployment.defaults()
     store: StorePath | None = None
     hosts: tuple[Slug, ...] = (LOCAL,)
     devices: Devices = 1
     """GPUs of the host on which a stage is trained together, each by a process of its own; without a GPU, processes."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
-    training: Training = Sft()
+    training: Training = Sft.defaults()
     tracking: Tracking | None = None
     """None: figures of trainings stay on the machine."""
-    prices: Prices = Prices()
-    loop: Loop = Loop()
+    prices: Prices = Prices.defaults()
+    loop: Loop = Loop.defaults()
 
     @model_validator(mode="after")
     def _shadow_is_measured(self) -> Self:

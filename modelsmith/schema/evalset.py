@@ -110,9 +110,9 @@ class EvalSet(Frozen):
     """Asked wordings of each held-out scenario: its own, or its variants too; it passes when all that are asked do."""
     composite: CompositeWeights
     thresholds: Thresholds
-    decision: DecisionRule = DecisionRule()
-    separation: Separation = Separation()
-    quick: QuickMode = QuickMode()
+    decision: DecisionRule = DecisionRule.defaults()
+    separation: Separation = Separation.defaults()
+    quick: QuickMode = QuickMode.defaults()
     judge: JudgeModel | None = None
     """Decides the rubric points whose check is ``judge``."""
 

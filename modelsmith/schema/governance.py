@@ -115,7 +115,7 @@ class Policy(Frozen):
     transitions: Annotated[tuple[Transition, ...], Field(min_length=1)]
     harness_paths: Annotated[tuple[str, ...], Field(max_length=256)]
     """CODEOWNERS-style patterns of paths that no person owns because the harness's checks decide them."""
-    limits: Limits = Limits()
+    limits: Limits = Limits.defaults()
     keyless: Annotated[tuple[SigningWorkflow, ...], Field(max_length=32)] = ()
     """Workflows that may sign records, evidence and artifacts by their own identity, besides the keys of people.yaml.
     """
@@ -131,7 +131,7 @@ class Policy(Frozen):
     people_open: bool = False
     """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
     and cannot approve it, or another person vouches for it by their key."""
-    private: Private = Private()
+    private: Private = Private.defaults()
     """What `modelsmith capture` takes out of records before anything is written."""
     live_days: Annotated[int, Field(ge=1, le=3660)] = 90
     """How long a front door keeps what it counted of a deployment, from the last decision on."""

@@ -27,4 +27,4 @@ class Label(Frozen):
 class Labels(RootModel[Annotated[tuple[Label, ...], Field(min_length=1)]]):
     """``labels/*.yaml``: a list of labelled answers."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)

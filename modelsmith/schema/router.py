@@ -49,7 +49,7 @@ class Rule(Frozen):
 
     name: Slug
     """Shown by `modelsmith route` and in the door's log; unique."""
-    when: When = When()
+    when: When = When.defaults()
     """Left out, the rule takes every request that comes to it."""
     cluster: Slug
     """Who answers."""

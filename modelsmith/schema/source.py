@@ -48,7 +48,7 @@ class BaseModelSource(Frozen):
     """SHA-256 of the weights: of the GGUF file, or of the folder's ``SHA256SUMS`` listing."""
     license: str
     """SPDX id of the weights' licence."""
-    chat: Chat = Chat()
+    chat: Chat = Chat.defaults()
     """How it is spoken to."""
 
 
@@ -82,8 +82,8 @@ class Endpoint(Frozen):
     omit: tuple[SamplingSetting, ...] = ()
     """Settings of the sampling that this server refuses (OpenAI's reasoning models take only temperature 1): they are
     not sent, the server samples as it likes, and the evidence says so."""
-    prices: TokenPrices = TokenPrices()
-    chat: Chat = Chat()
+    prices: TokenPrices = TokenPrices.defaults()
+    chat: Chat = Chat.defaults()
     """How its model is spoken to; ``thinking: off`` is sent as ``chat_template_kwargs``, which vLLM and SGLang know."""
 
 

@@ -41,7 +41,7 @@ class Settings(Frozen):
     """Rows per optimizer step."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    lora: Lora = Lora()
+    lora: Lora = Lora.defaults()
     checkpoint_every: Annotated[int, Field(ge=1)] = 16
     """Steps between checkpoints; a killed run resumes from the last."""
     gradient_checkpointing: bool = False
@@ -190,7 +190,7 @@ class Grpo(Settings):
     """By whose standard deviation advantages are divided."""
     watch_every: Annotated[int, Field(ge=1)] = 4
     """Steps between greedy answers to the prompts set aside."""
-    tripwires: Tripwires = Tripwires()
+    tripwires: Tripwires = Tripwires.defaults()
     sampler: Annotated[Sampler, Field(exclude_if=lambda sampler: sampler == "auto")] = "auto"
     """What writes the sampled answers."""
     gpu_memory_share: Annotated[float, Field(ge=0.05, le=0.9, exclude_if=lambda share: share == _GPU_SHARE)] = (

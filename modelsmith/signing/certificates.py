@@ -6,9 +6,12 @@ UTF8Strings; the older ones say the same a second time, and no more.
 
 from __future__ import annotations
 
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from modelsmith.schema.workflows import SignedBy
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _FULCIO = "1.3.6.1.4.1.57264.1"
 _FIELDS = {
@@ -46,6 +49,8 @@ def signed_by(certificate: x509.Certificate) -> SignedBy:
 
 def _name(certificate: x509.Certificate) -> str | None:
     """The one URI that the certificate is for; None for any other number or kind of names."""
+    from cryptography import x509
+
     try:
         names = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
@@ -55,6 +60,8 @@ def _name(certificate: x509.Certificate) -> str | None:
 
 
 def _text(certificate: x509.Certificate, oid: str) -> str | None:
+    from cryptography import x509
+
     try:
         found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
     except x509.ExtensionNotFound:

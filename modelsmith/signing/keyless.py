@@ -21,8 +21,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cryptography import x509
-
 from modelsmith.governance.workflows import workflow_doubt
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput, ModelsmithError
@@ -31,6 +29,7 @@ from modelsmith.signing.certificates import signed_by
 from modelsmith.signing.refusals import not_a_bundle
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from sigstore.models import ClientTrustConfig
     from sigstore.verify import Verifier
 

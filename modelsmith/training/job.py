@@ -79,7 +79,7 @@ class TrainJob(Frozen):
     """Of ``inputs/rows.jsonl``."""
     system: str
     """The eval set's system prompt, before every row."""
-    chat: Chat = Chat()
+    chat: Chat = Chat.defaults()
     """How the base model is spoken to."""
     training: Stage
     rubric: Rubric | None = None
