@@ -30,7 +30,7 @@ class Spent(NamedTuple):
 
 
 def spend(
-    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
+    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, stdin: IO[bytes] | int | None = None
 ) -> Spent:
     """Run a process to its end, its output discarded.
 

@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 from chat_stub import RESPONSE, stub
 from common import RESULTS, ROOT, machine, save, table
 
-from modelsmith.cli.main import COLLECT_AFTER
 from modelsmith.evaluation.engine import run_eval, run_request
 from modelsmith.evaluation.prompts import plan
 from modelsmith.evaluation.results import RunFolder
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.importing import COLLECT_AFTER
 from modelsmith.schema.source import Endpoint
 from modelsmith.substrates.endpoint.api import request_body
 from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
