@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tour.market import CLUSTER, DOOR, METRIC, PEOPLE, propose_door, write_kit, write_person
+from tour.market import CLUSTER, DOOR, METRIC, PEOPLE, propose_door, propose_window, write_kit, write_person
 from tour.traffic import trade
 
 MARK = "made-by-make-tour"
-PATIENCE = 120.0
+PATIENCE = 900.0
 """Seconds for what takes a few on an idle machine."""
 
 
@@ -60,7 +61,7 @@ class Tour:
 
     def modelsmith(self, *words: str, show: str = ".", cwd: Path | None = None) -> None:
         """Run a command and print it with those of its lines that match ``show``."""
-        print(f"\n   $ modelsmith {' '.join(words)}", flush=True)
+        print(f"\n   $ {shlex.join(('modelsmith', *words))}", flush=True)
         done = self._run(words, cwd)
         for line in done.splitlines():
             if line.strip() and re.search(show, line):
@@ -90,7 +91,13 @@ class Tour:
     def require(self, true: bool, what: str) -> None:
         """End the tour when something is not as it was told."""
         if not true:
-            raise SystemExit(f"\nThe tour ends here, since this did not come true: {what}.")
+            log = self.folder / "door.log"
+            said = log.read_text().strip().splitlines()[-3:] if log.exists() else []
+            told = "".join(f"\n  {line}" for line in ("The door said last:", *said)) if said else ""
+            raise SystemExit(
+                f"\nThe tour ends here, since this did not come true: {what}.{told}\n"
+                "On a machine that is busy with other work it can take too long: run `make tour` again later."
+            )
 
     def wait(self, true: Callable[[], bool], what: str, every: float = 1.0) -> None:
         """Wait until something holds."""
@@ -190,7 +197,14 @@ def serve(tour: Tour, door: str) -> None:
     tour.modelsmith("promote", CLUSTER, show="Pull request|Waits")
     tour.approve("hana")
 
-    tour.chapter("Its successor is worse", "The loop trains another one, and a person lets it into the canary.")
+    tour.chapter(
+        "Its successor is worse",
+        "The next one is to be watched for an hour: the terms of a deployment are changed by pull request, too.",
+        "Then the loop trains another one, and a person lets it into the canary.",
+    )
+    propose_window(tour.clone, 60, "window")
+    tour.modelsmith("pr", "open", "window", "--title", "Watch for an hour", "--key", "../hana", show="status|waits")
+    tour.approve("pia")
     tour.modelsmith("iterate", CLUSTER, show="verdict|waits|Pull request|approve")
     tour.approve("hana")
     tour.wait(lambda: tour.obeys(door), "the door obeys main")

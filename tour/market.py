@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import tiny
@@ -26,7 +28,8 @@ RULE = {
     "manual_hours": 48,
     "rule": {"better": "higher", "least_decisions": 100, "errors": {"max_rise": 0.1}, "late_minutes": 1},
 }
-"""So lenient and short that a minute of traffic tells; docs/window.md has one that a team would write."""
+"""So lenient and short that a minute of traffic tells; docs/window.md has one that a team would write. The successor
+gets a longer window, so that a busy machine, too, finds the loss before it ends."""
 
 
 def write_kit(folder: Path) -> Path:
@@ -58,10 +61,34 @@ def propose_door(clone: Path, key: Path, branch: str) -> None:
     people = governance / "people.yaml"
     listed = yaml.safe_load(people.read_text())
     listed["harness"].append({"id": DOOR, "observer": True, "trust": [f"{DOOR}.pem"]})
+    trust = governance / f"trust/{DOOR}.pem"
+    _propose(
+        clone,
+        branch,
+        "The front door is an observer",
+        {trust: create_signing_key(key), people: yaml.safe_dump(listed, sort_keys=False).encode()},
+    )
+
+
+def propose_window(clone: Path, minutes: int, branch: str) -> None:
+    """Commit, on a branch, that the next deployment is watched for so long."""
+    file = clone / f"clusters/{CLUSTER}/cluster.yaml"
+    cluster = yaml.safe_load(file.read_text())
+    cluster["rollback"]["window_minutes"] = minutes
+    _propose(
+        clone,
+        branch,
+        f"Watch the next deployment for {minutes} minutes",
+        {file: yaml.safe_dump(cluster, sort_keys=False).encode()},
+    )
+
+
+def _propose(clone: Path, branch: str, message: str, files: Mapping[Path, bytes]) -> None:
     git = ["git", "-C", str(clone), "-c", "user.name=hana", "-c", "user.email=hana@example.org"]
     subprocess.run([*git, "checkout", "--quiet", "-b", branch], check=True)
-    (governance / f"trust/{DOOR}.pem").write_bytes(create_signing_key(key))
-    people.write_text(yaml.safe_dump(listed, sort_keys=False))
+    for path, data in files.items():
+        path.write_bytes(data)
+    subprocess.run([sys.executable, "-m", "modelsmith", "agents-md"], cwd=clone, check=True, capture_output=True)
     subprocess.run([*git, "add", "--all"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "The front door is an observer"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", message], check=True)
     subprocess.run([*git, "checkout", "--quiet", "main"], check=True)
