@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_serializer
+from pydantic import Field, StringConstraints, ValidationError, field_serializer
 
 from modelsmith.artifacts import seal
 from modelsmith.fleet.folder import INPUTS, JOB_FILE, PUT_AWAY, RESULT_FILE, clear, is_whole
@@ -145,8 +145,8 @@ class Waiting(Frozen):
 
     whom: Literal["the front door", "vLLM"] = "the front door"
     """A front door that is busy, or the server that writes its answers."""
-    waits: str
-    """Why, in words."""
+    waits: Annotated[str, StringConstraints(max_length=1000)]
+    """Why, in words; a host may be who says it."""
     waited: Annotated[float, Field(ge=0)]
     """Seconds so far."""
 
@@ -178,7 +178,7 @@ class WorkerError(Frozen):
     """``error.json``: why the worker gave up."""
 
     failure: FailureClass
-    message: str
+    message: Annotated[str, StringConstraints(max_length=1000)]
 
 
 class DamagedInputError(Exception):

@@ -87,9 +87,9 @@ def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: in
     try:
         choices = json.loads(body)["choices"]
         found = {choice["index"]: _said(choice) for choice in choices}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _unfit("it does not say which tokens it wrote") from None
-    if len(choices) != wanted.answers or sorted(found) != list(range(wanted.answers)):
+    if len(choices) != wanted.answers or found.keys() != set(range(wanted.answers)):
         raise _unfit(f"it holds {len(choices)} answers, and {wanted.answers} were asked for")
     for said in found.values():
         if why := _wrong(said, wanted, ends, vocabulary):
