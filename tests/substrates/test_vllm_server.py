@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ from doors import Opened, client, run
 from safetensors.torch import load_file, save_file
 from substrates.substrate_contract import SubstrateContract
 from substrates.vllm_door import DESK, asked, door_to
+from vllms import need_vllm
 
 import modelsmith
 from modelsmith.artifacts.store import Store
@@ -48,7 +49,6 @@ from modelsmith.substrates.base_models import resolve
 from modelsmith.substrates.local import TransformersSubstrate
 from modelsmith.substrates.merging import write_merged
 from modelsmith.substrates.port import Completion, Prompt, Substrate
-from modelsmith.substrates.vllm.environment import find_python
 from modelsmith.substrates.vllm.server import BASE, VllmServer
 from modelsmith.substrates.vllm.substrate import ServedModel, VllmSubstrate
 from modelsmith.training.job import Inputs, TrainJob
@@ -72,13 +72,7 @@ RANK = 1
 
 @pytest.fixture(scope="module", autouse=True)
 def vllm() -> None:
-    """Skips where vLLM is not at hand, unless it must be."""
-    try:
-        find_python()
-    except InfrastructureFailure as error:
-        if os.environ.get("MODELSMITH_REQUIRE_TOOLS"):
-            pytest.fail(f"{error.message} {error.mend}")
-        pytest.skip(f"{error.message} {error.mend}")
+    need_vllm()
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +124,18 @@ def other_adapter(adapter: tuple[Path, str], folder: Path) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def server(model: Path, folder: Path) -> Iterator[VllmServer]:
+    """One for all tests of an adapter, which the last test kills."""
     with VllmServer(model, folder / "vllm.log", rank=RANK) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def merged(model: Path, adapter: tuple[Path, str], folder: Path) -> Iterator[VllmSubstrate]:
+    """Base model and adapter as one, behind a server of its own, whose engine the last test to use it kills."""
+    write_merged(model, adapter[0], folder / "merged", "float32")
+    made = VllmSubstrate(folder / "merged", None, folder / "merged.log")
+    yield made
+    made.close()
 
 
 def all_wrong(governed: GovernedSet) -> list[Observation]:
@@ -172,16 +176,48 @@ def flips(one: Verdicts, other: Verdicts) -> float:
     return sum(one[key] != verdict for key, verdict in other.items()) / len(other)
 
 
+@pytest.fixture(scope="module")
+def expected(model: Path, adapter: tuple[Path, str], governed: GovernedSet) -> Verdicts:
+    """Of the adapter, by the engine in this process."""
+    local = TransformersSubstrate(model, adapter[0])
+    found = verdicts(local, governed)
+    local.close()
+    return found
+
+
+def family_of(server: VllmServer) -> list[psutil.Process]:
+    """The server and what it started, oldest first, without the process that minds it."""
+    assert server._process is not None
+    return psutil.Process(server._process.pid).children(recursive=True)
+
+
+async def cut_off(server: VllmServer, governed: GovernedSet, folder: Path, kill: Callable[[], None]) -> None:
+    """A caller streams by the door while ``kill``, in a thread, ends what answers; the caller must be told."""
+    async with door_to(server, folder, governed, None) as door:
+        body = asked(stream=True, max_tokens=1500, ignore_eos=True)
+        patient = aiohttp.ClientTimeout(total=None)
+        async with door.session.post(f"{door.url}/chat/completions", json=body, timeout=patient) as answer:
+            assert answer.status == 200
+            came = await answer.content.readany()
+            killing = asyncio.create_task(asyncio.to_thread(kill))
+            with contextlib.suppress(aiohttp.ClientError):
+                async for piece in answer.content.iter_any():
+                    came += piece
+            await killing
+        events = [json.loads(line[6:]) for line in came.split(b"\n\n") if line.startswith(b"data: {")]
+        print(events[-1], [end for _, end in door.recorder.ends])
+        assert events[-1]["error"]["code"] == "backend-down"
+        assert b"[DONE]" not in came
+        assert [end.status for _, end in door.recorder.ends] == [503]
+
+
 def test_verdicts_are_those_of_the_engine_here_and_of_no_other_adapter(
-    model: Path,
     adapter: tuple[Path, str],
     other_adapter: tuple[Path, str],
     governed: GovernedSet,
+    expected: Verdicts,
     server: VllmServer,
 ) -> None:
-    local = TransformersSubstrate(model, adapter[0])
-    expected = verdicts(local, governed)
-    local.close()
     right, wrong = (ServedModel(server, server.load_adapter(*one)) for one in (adapter, other_adapter))
     same, different = verdicts(right, governed), verdicts(wrong, governed, every=4)
     right.close()
@@ -207,18 +243,22 @@ class TestContract(SubstrateContract):
 
 
 def test_merged_weights_come_to_the_verdicts_of_their_adapter(
-    model: Path, adapter: tuple[Path, str], governed: GovernedSet, folder: Path
+    merged: VllmSubstrate, governed: GovernedSet, expected: Verdicts
 ) -> None:
     """An export is served as it is, with nothing beneath it; its verdicts are those of base model and adapter."""
-    local = TransformersSubstrate(model, adapter[0])
-    expected = verdicts(local, governed, every=4)
-    local.close()
-    write_merged(model, adapter[0], folder / "merged", "float32")
-    served = VllmSubstrate(folder / "merged", None, folder / "merged.log")
-    found = verdicts(served, governed, every=4)
-    served.close()
-    print(f"{len(expected)} scenarios; flips to merged weights in vLLM {flips(expected, found):.3f}")
+    found = verdicts(merged, governed, every=4)
+    print(f"{len(found)} scenarios; flips to merged weights in vLLM {flips(expected, found):.3f}")
     assert flips(expected, found) <= MOST_FLIPS
+
+
+def test_an_engine_killed_mid_stream_gives_the_error_and_no_done(
+    merged: VllmSubstrate, governed: GovernedSet, folder: Path
+) -> None:
+    """Where its engine alone is killed, vLLM says so in the stream, in its own shape. Nobody uses the server after."""
+    names = {one.pid: " ".join(one.cmdline()) for one in family_of(merged._server)}
+    engine = [pid for pid, name in names.items() if "EngineCore" in name]
+    assert engine, names
+    run(partial(cut_off, merged._server, governed, folder, partial(os.kill, engine[0], signal.SIGKILL)))
 
 
 def keep(adapter: Path, folder: Path, name: str) -> tuple[Workspace, Arm]:
@@ -375,38 +415,12 @@ def test_a_caller_who_hangs_up_at_the_front_door_stops_vllm(
     run(scene)
 
 
-@pytest.mark.parametrize("killed", ["the server", "its engine"])
 def test_a_server_killed_mid_stream_gives_the_error_and_no_done(
-    model: Path, governed: GovernedSet, folder: Path, killed: str
+    model: Path, governed: GovernedSet, folder: Path
 ) -> None:
-    """A server of its own. Where its engine alone is killed, vLLM says so in the stream, in its own shape."""
-
-    def kill(own: VllmServer) -> None:
-        assert own._process is not None
-        family = psutil.Process(own._process.pid).children(recursive=True)
-        names = {one.pid: " ".join(one.cmdline()) for one in family}
-        engine = [pid for pid, name in names.items() if "EngineCore" in name]
-        assert engine, names
-        os.kill(engine[0] if killed == "its engine" else family[0].pid, signal.SIGKILL)
-
-    async def scene(own: VllmServer) -> None:
-        async with door_to(own, folder, governed, None) as door:
-            body = asked(stream=True, max_tokens=1500, ignore_eos=True)
-            async with door.session.post(f"{door.url}/chat/completions", json=body) as answer:
-                assert answer.status == 200
-                came = await answer.content.readany()
-                kill(own)
-                with contextlib.suppress(aiohttp.ClientError):
-                    async for piece in answer.content.iter_any():
-                        came += piece
-            events = [json.loads(line[6:]) for line in came.split(b"\n\n") if line.startswith(b"data: {")]
-            print(killed, events[-1], [end for _, end in door.recorder.ends])
-            assert events[-1]["error"]["code"] == "backend-down"
-            assert b"[DONE]" not in came
-            assert [end.status for _, end in door.recorder.ends] == [503]
-
+    """A server of its own."""
     with VllmServer(model, folder / "killed.log") as own:
-        run(partial(scene, own))
+        run(partial(cut_off, own, governed, folder, partial(os.kill, family_of(own)[0].pid, signal.SIGKILL)))
 
 
 def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: Path, folder: Path) -> None:

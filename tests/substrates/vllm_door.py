@@ -17,7 +17,7 @@ from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.format_checks import Format
 from modelsmith.door.lines import Line
 from modelsmith.door.models import Models
-from modelsmith.door.settings import Server, Settings
+from modelsmith.door.settings import Limits, Server, Settings
 from modelsmith.governance.router import Rules
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.load import load_cluster
@@ -30,6 +30,8 @@ from modelsmith.substrates.vllm.server import BASE, VllmServer
 ROOT = Path(modelsmith.__file__).parents[1]
 KEY_VARIABLE = "DOOR_TEST_VLLM_KEY"
 DESK = "rtb-pricing"
+PATIENT = Limits(silence_seconds=1200.0, total_seconds=1800.0)
+"""A server on a CPU with much to do lets its callers wait."""
 NOTE = "Bid rate fell from 41 to 12 in a hundred at 02:00, and answers from Virginia arrive late. Why?"
 
 
@@ -45,7 +47,7 @@ async def door_to(
     backend = Server(engine="vllm", url=server.url, key_env=KEY_VARIABLE, models={"base": BASE})
     rules = Router(rules=(Rule(name="all", cluster=DESK, key=StickyKey(header="x-user")),))
     os.environ[KEY_VARIABLE] = server.key
-    async with opened(folder) as door:
+    async with opened(folder, PATIENT) as door:
         models = Models(workspace, Settings(backends={DESK: backend}), door.session)
         one = Follower(workspace, models.make, lambda commit: None, lambda *told: None)
 
