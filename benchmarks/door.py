@@ -38,6 +38,7 @@ from common import RESULTS, ROOT, machine, save, table
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower, Ready, Served
 from modelsmith.door.format_checks import Format, FormatChecks
@@ -72,8 +73,8 @@ QUESTION = "Bid rate fell from 41 to 12 in a hundred at 02:00, and answers from 
 
 
 @contextlib.asynccontextmanager
-async def listening(app: web.Application) -> AsyncIterator[int]:
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+async def listening(app: web.Application, kind: type[web.AppRunner] = web.AppRunner) -> AsyncIterator[int]:
+    runner = kind(app, handler_cancellation=True, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
@@ -227,8 +228,9 @@ async def serve(what: str, url: str, folder: Path) -> None:
     """Be one of the subjects until standard input closes."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-        app = bare(session, url) if what == "bare" else door(session, url, folder, callers(folder))
-        async with listening(app) as port:
+        is_bare = what == "bare"
+        app = bare(session, url) if is_bare else door(session, url, folder, callers(folder))
+        async with listening(app, web.AppRunner if is_bare else Runner) as port:
             print(port, flush=True)
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

@@ -13,12 +13,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from modelsmith.door.asking import as_governed, read_request
-from modelsmith.door.connection import signed
+from modelsmith.door.connection import CHAT, CHATTING, signed
 from modelsmith.door.exchange import Counting, Exchange
 from modelsmith.door.follow import Follower, Ready, Served
 from modelsmith.door.gate import ANYONE, Gate
 from modelsmith.door.refusal import Refused
 from modelsmith.door.upstream import JSON
+from modelsmith.door.written import NAME
 from modelsmith.governance.router import Asked, Route, readable
 from modelsmith.repository.tokens import Token, Tokens
 from modelsmith.schema.errors import ModelsmithError
@@ -55,7 +56,8 @@ class Door:
         """The web application that answers requests."""
         app = web.Application(middlewares=[self._outermost], client_max_size=self.counting.limits.body_bytes)
         app.on_response_prepare.append(signed)
-        app.router.add_post("/v1/chat/completions", self._chat, expect_handler=_not_yet)
+        app[CHATTING] = self._chatting
+        app.router.add_post(CHAT, self._chat, expect_handler=_not_yet)
         app.router.add_post("/v1/feedback", self._feedback, expect_handler=_not_yet)
         app.router.add_get("/v1/models", self._models, expect_handler=_not_yet)
         app.router.add_get("/healthz", self._health, expect_handler=_not_yet)
@@ -79,6 +81,9 @@ class Door:
         except Exception as error:  # one request's fault is nobody else's
             self.counting.journal.note("bug", kind=type(error).__name__)
             return self._no(Refused(500, "bug", "This is a fault of the door."))
+
+    async def _chatting(self, request: web.Request) -> web.StreamResponse:
+        return await self._outermost(request, self._chat)
 
     def _refuse_strangers(self, request: web.Request) -> None:
         if self.keys is None:
@@ -107,6 +112,7 @@ class Door:
         headers = {**refused.headers} | ({"Retry-After": str(refused.after)} if refused.after is not None else {})
         if refused.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        headers["Server"] = NAME
         self.counting.metrics.refused(refused.code)
         return web.Response(status=refused.status, body=refused.body(), content_type=JSON, headers=headers)
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from aiohttp import web
 
+from modelsmith.door.deadlines import Deadlines
 from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks
 from modelsmith.door.journal import Journal
@@ -23,6 +24,7 @@ from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
 from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
+from modelsmith.door.written import NAME, Written, write_whole
 from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
@@ -32,6 +34,7 @@ PREFIX: Final = "x-modelsmith-"
 HUNG_UP: Final = 499
 """Status noted where the caller left before the end; nginx's convention."""
 TOO_LONG: Final = 504
+_OF_STREAMS: Final = {"Server": NAME, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Counting:
     telemetry: Telemetry | None = None
     sign: DoorSign | None = None
     """What trainings on the same machine read."""
+
+    @cached_property
+    def deadlines(self) -> Deadlines:
+        """Of whole exchanges."""
+        return Deadlines(self.limits.total_seconds)
 
 
 def decide(recorder: Recorder, ready: Ready, key: str) -> tuple[Decision, Arm]:
@@ -120,8 +128,12 @@ class Exchange:
             Refused: nobody gave one.
         """
         try:
-            async with asyncio.timeout(self._counting.limits.total_seconds):
-                return await self._of_someone()
+            async with asyncio.timeout(None) as block:
+                deadline = self._counting.deadlines.begin(partial(block.reschedule, 0.0))
+                try:
+                    return await self._of_someone()
+                finally:
+                    self._counting.deadlines.end(deadline)
         except Refused as refused:
             self._status = refused.status
             refused.headers = self._headers(self._arm)
@@ -176,9 +188,18 @@ class Exchange:
                     raise Down(502, "too large", again=False)
             if reply.status == 200 and not is_answer(whole):
                 raise Down(502, "no answer", again=False)
-            self._saw(bytes(whole))
-            self._answering, self._status = arm, reply.status
-            return web.Response(status=reply.status, body=bytes(whole), content_type=JSON, headers=self._headers(arm))
+            return await self._whole(arm, reply.status, bytes(whole))
+
+    async def _whole(self, arm: Arm, status: int, whole: bytes) -> web.StreamResponse:
+        """The answer goes out before it is looked at any further."""
+        self._answering, self._status = arm, status
+        try:
+            return await write_whole(self._request, status, JSON, whole, self._headers(arm))
+        except ConnectionError:
+            self._status = HUNG_UP
+            return Written(self._request, status)
+        finally:
+            self._saw(whole)
 
     async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         try:
@@ -188,7 +209,7 @@ class Exchange:
         self._saw(piece)
         if self._usage.failed:
             raise Down(502, "no answer", again=False)
-        headers = {**self._headers(arm), "Content-Type": EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {**self._headers(arm), "Content-Type": EVENTS, **_OF_STREAMS}
         self._answering, self._begun = arm, web.StreamResponse(status=status, headers=headers)
         await self._begun.prepare(self._request)
         self._first = self._milliseconds()

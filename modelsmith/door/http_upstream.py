@@ -12,6 +12,8 @@ import aiohttp
 from yarl import URL
 
 from modelsmith.door.asking import encode
+from modelsmith.door.deadlines import Deadlines
+from modelsmith.door.posting import MOST, Pieces, Posted, Posting
 from modelsmith.door.refusal import Down
 from modelsmith.door.upstream import EVENTS, JSON, Reply
 
@@ -55,7 +57,7 @@ class HttpModel:
             response.close()
             await self.mend()
             response = await self._post(data)
-        async with response:
+        try:
             kind = response.content_type
             if response.status != 200 and response.status not in _TO_BLAME:
                 raise Down(502 if response.status < 500 else response.status, f"status {response.status}", again=False)
@@ -63,7 +65,9 @@ class HttpModel:
                 raise Down(502, "content type", again=False)
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise Down(502, "content encoding", again=False)
-            yield Reply(response.status, kind, _pieces(response))
+            yield Reply(response.status, kind, Pieces(response.content, self._silence))
+        finally:
+            response.close()
 
     @cached_property
     def _place(self) -> URL:
@@ -78,8 +82,18 @@ class HttpModel:
     def _timeout(self) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds)
 
-    async def _post(self, data: bytes) -> aiohttp.ClientResponse:
+    @cached_property
+    def _silence(self) -> Deadlines:
+        return Deadlines(self.silence_seconds)
+
+    @cached_property
+    def _posting(self) -> Posting:
+        return Posting(self.session, self._place, self._headers, self._timeout)
+
+    async def _post(self, data: bytes) -> Posted | aiohttp.ClientResponse:
         try:
+            if self.proxy is None and len(data) <= MOST:
+                return await self._posting.post(data, self._silence)
             return await self.session.post(
                 self._place,
                 data=data,
@@ -94,13 +108,3 @@ class HttpModel:
             raise Down(504, "timeout", again=False) from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise Down(503, "connect") from None
-
-
-async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    try:
-        async for piece in response.content.iter_any():
-            yield piece
-    except TimeoutError:
-        raise Down(504, "timeout", again=False) from None
-    except (aiohttp.ClientError, OSError):
-        raise Down(502, "broke off") from None

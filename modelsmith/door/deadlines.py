@@ -1,0 +1,47 @@
+"""Many waits of one length with one timer: a timer for each request costs more than all that it guards against."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+
+
+class Deadlines:
+    """Tells whoever has waited too long. Belongs to one event loop.
+
+    All waits are equally long, so the one that began first ends first: the timer is set for that one alone. It stays
+    set where that one has come to its end, and looks then who is first.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._numbers = count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, late: Callable[[], None]) -> int:
+        """Begin a wait; ``late`` is called once where it is not ended in time. Returns its number, for `end`."""
+        loop, number = asyncio.get_running_loop(), next(self._numbers)
+        end = loop.time() + self._seconds
+        self._waiting[number] = end, late
+        if self._timer is None:
+            self._timer = loop.call_at(end, self._look)
+        return number
+
+    def end(self, number: int) -> None:
+        """End a wait, whether or not it was too long."""
+        self._waiting.pop(number, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, self._timer = loop.time(), None
+        late = []
+        for number, (end, tell) in self._waiting.items():
+            if end > now:
+                self._timer = loop.call_at(end, self._look)
+                break
+            late.append((number, tell))
+        for number, tell in late:
+            del self._waiting[number]
+            tell()
