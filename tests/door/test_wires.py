@@ -1,0 +1,227 @@
+"""The bytes on both sides of the door: backends that speak odd HTTP, callers of an older one, and waits that end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from doors import ASKED, WATCHED, run, until
+
+from modelsmith.door.deadlines import Deadlines
+from modelsmith.door.http_upstream import HttpModel
+from modelsmith.door.posting import MOST
+from modelsmith.door.refusal import Down
+
+SAID = {"choices": [{"index": 0, "message": {"content": "from raw"}, "finish_reason": "stop"}]}
+BODY = json.dumps(SAID).encode()
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+def kept_at(door):
+    """Connections to the specialist's backend that the next request would go over."""
+    port = int(door.specialist.url.removesuffix("/v1").rpartition(":")[2])
+    kept = door.session.connector._conns.items()
+    return [one for key, some in kept if key.port == port for one, _ in some if one.is_connected()]
+
+
+@pytest.fixture
+def raw(play):
+    """Runs a scene in which the specialist's backend says these bytes to each request, and may then hang up."""
+
+    def played(scene, said, closes=False):
+        async def whole(door):
+            asked = []
+
+            async def serve(reader, writer):
+                try:
+                    while True:
+                        head = await reader.readuntil(b"\r\n\r\n")
+                        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                        asked.append((head, await reader.readexactly(length)))
+                        writer.write(said)
+                        if closes:
+                            return
+                except asyncio.IncompleteReadError:
+                    pass
+                finally:
+                    writer.close()
+
+            server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
+            door.specialist.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            door.serve(1.0)
+            try:
+                await scene(door, asked)
+            finally:
+                server.close()
+
+        play(whole)
+
+    return played
+
+
+@pytest.mark.parametrize(
+    ("said", "closes"),
+    [
+        *((WHOLE, False), (WHOLE, True), (CHUNKED, False), (HEAD + b"\r\n" + BODY, True)),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + WHOLE, False),
+        (WHOLE.replace(b"application/json", b"Application/JSON; charset=utf-8"), False),
+    ],
+)
+def test_every_way_of_http_to_end_an_answer_is_understood(raw, said, closes):
+    """Three times, as a connection that is kept, or that its server has closed, is met by the next request."""
+
+    async def scene(door, asked):
+        for turn in range(3):
+            status, headers, body = await door.ask()
+            assert (status, body) == (200, SAID)
+            assert "x-modelsmith-failed-over-from" not in headers
+            assert len(asked) == turn + 1
+            await until(lambda: not closes or not kept_at(door))
+
+    raw(scene, said, closes)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(b"", b"no HTTP at all\r\n\r\n", WHOLE[:-5], CHUNKED[:-7], CHUNKED.replace(b"\r\n\r\n", b"\r\n\r\nx", 1)),
+        *(WHOLE.replace(b"OK\r\n", b"OK\r\nContent-Length: 3\r\n"), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        HEAD + b"X: " + b"a" * 20_000 + b"\r\n\r\n" + BODY,
+    ],
+)
+def test_bytes_that_are_no_answer_are_the_incumbent_s_to_answer(raw, said):
+    async def scene(door, asked):
+        status, headers, body = await door.ask()
+        assert (status, body["choices"][0]["message"]["content"]) == (200, "from incumbent")
+        assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+        assert [len(door.recorder.ends), len(asked)] == [1, 1]
+
+    raw(scene, said, closes=True)
+
+
+def test_what_follows_an_answer_is_no_answer_to_the_next(raw):
+    """A backend that says two answers at once: else the second would go to another caller."""
+
+    async def scene(door, asked):
+        for _ in range(3):
+            status, _, body = await door.ask()
+            assert (status, body) == (200, SAID)
+        assert len(asked) == 3
+
+    raw(scene, WHOLE + WHOLE.replace(b"from raw", b"from odd"))
+
+
+@pytest.mark.parametrize("length", [1, MOST + 1])
+def test_a_backend_gets_the_whole_request_however_long_it_is(raw, length):
+    async def scene(door, asked):
+        text = "x" * length
+        status, _, _ = await door.ask({"messages": [{"role": "user", "content": text}]})
+        head, body = asked[0]
+        assert status == 200
+        assert json.loads(body)["messages"][-1]["content"] == text
+        assert head.lower().count(b"\r\nhost: 127.0.0.1:") == head.count(b"\r\n\r\n") == 1
+
+    raw(scene, WHOLE)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_backend_that_says_nothing_more_is_given_up(raw, stream):
+    head = HEAD.replace(b"application/json", b"text/event-stream") if stream else HEAD
+
+    async def scene(door, asked):
+        _, headers, _ = await door.ask({"stream": False})
+        assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+        await until(lambda: len(door.recorder.ends) == 1)
+        assert door.recorder.ends[0][1].status == (502 if stream else 504)
+
+    raw(scene, head + b"Content-Length: 999\r\n\r\n{")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "kept"),
+    [
+        *(("1.1", "", True), ("1.1", "Connection: close\r\n", False)),
+        *(("1.0", "", False), ("1.0", "Connection: keep-alive\r\n", True)),
+    ],
+)
+def test_a_caller_is_told_whether_its_connection_stays(play, request_line, more, kept):
+    async def scene(door):
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        body = json.dumps(ASKED).encode()
+        head = f"POST /v1/chat/completions HTTP/{request_line}\r\nHost: 127.0.0.1:{door.port}\r\n{more}"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        for _ in range(2 if kept else 1):
+            writer.write(head.encode() + body)
+            told = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert told.startswith(f"http/{request_line} 200 ok\r\n".encode())
+            assert told.count(b"\r\nserver: modelsmith\r\n") == told.count(b"\r\ndate: ") == 1
+            assert (b"\r\nconnection: close\r\n" in told) == (not kept)
+            length = int(told.split(b"content-length:")[1].split(b"\r\n")[0])
+            assert json.loads(await reader.readexactly(length))["model"]
+        if not kept:
+            assert await reader.read() == b""
+        writer.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, {"model": "unknown"}, {"messages": 3}])
+def test_every_answer_to_a_chat_names_the_door_as_its_server(play, asked):
+    async def scene(door):
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | asked) as answer:
+            assert answer.headers.getall("Server") == ["modelsmith"]
+
+    play(scene)
+
+
+def test_what_was_answered_is_noted_when_the_caller_has_it(play):
+    """Whoever has its answer finds it counted with the next thing that it asks."""
+
+    async def scene(door):
+        for turn in range(20):
+            await door.ask()
+            assert len(door.recorder.ends) == turn + 1
+
+    play(scene)
+
+
+def test_a_key_that_would_end_a_header_goes_nowhere(play):
+    async def scene(door):
+        model = HttpModel(door.session, door.incumbent.url, "m", key="a\r\nX-Other: b")
+        with pytest.raises(Down):
+            async with model.ask(ASKED):
+                pass
+        assert door.incumbent.asked == []
+
+    play(scene)
+
+
+def test_waits_that_are_too_long_are_told_once_in_their_order():
+    async def scene():
+        told = []
+        waits = Deadlines(0.05)
+        numbers = [waits.begin(lambda number=number: told.append(number)) for number in range(4)]
+        waits.end(numbers[0])
+        waits.end(numbers[2])
+        await until(lambda: len(told) == 2)
+        late = waits.begin(lambda: told.append("later"))
+        await until(lambda: len(told) == 3)
+        waits.end(late)
+        assert told == [1, 3, "later"]
+
+    run(scene)
+
+
+def test_a_session_that_is_closed_is_a_backend_that_is_down(play):
+    async def scene(door):
+        async with aiohttp.ClientSession() as session:
+            model = HttpModel(session, door.incumbent.url, "m")
+        with pytest.raises(Down):
+            async with model.ask(ASKED):
+                pass
+
+    play(scene)
