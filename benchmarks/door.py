@@ -132,7 +132,7 @@ def litellm(program: str, url: str, folder: Path, key: str) -> Iterator[tuple[st
     with (folder / "litellm.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
