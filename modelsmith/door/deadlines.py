@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import Final
+
+_GRACE: Final = 0.01
+"""Seconds, twice, before who is late is told: a process that had no processor for long finds timers and bytes due at
+once, and what has come by then is first given to whoever waits for it."""
 
 
 class Deadlines:
@@ -17,6 +22,8 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._late: dict[int, Callable[[], None]] = {}
+        """Whose time is over, and who are told in a moment."""
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -32,16 +39,26 @@ class Deadlines:
     def end(self, number: int) -> None:
         """End a wait, whether or not it was too long."""
         self._waiting.pop(number, None)
+        self._late.pop(number, None)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now, self._timer = loop.time(), None
         late = []
-        for number, (end, tell) in self._waiting.items():
+        for number, (end, _) in self._waiting.items():
             if end > now:
                 self._timer = loop.call_at(end, self._look)
                 break
-            late.append((number, tell))
-        for number, tell in late:
-            del self._waiting[number]
-            tell()
+            late.append(number)
+        for number in late:
+            self._late[number] = self._waiting.pop(number)[1]
+        if late:
+            loop.call_later(_GRACE, self._tell, late, 1)
+
+    def _tell(self, late: list[int], more: int) -> None:
+        if more:
+            asyncio.get_running_loop().call_later(_GRACE, self._tell, late, more - 1)
+            return
+        for number in late:
+            if tell := self._late.pop(number, None):
+                tell()
