@@ -133,6 +133,8 @@ def test_a_backend_that_says_nothing_more_is_given_up(raw, stream):
     head = HEAD.replace(b"application/json", b"text/event-stream") if stream else HEAD
 
     async def scene(door, asked):
+        door.silence_seconds = 0.5
+        door.serve(1.0)
         _, headers, _ = await door.ask({"stream": False})
         assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
         await until(lambda: len(door.recorder.ends) == 1)
