@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
 import shutil
+import struct
 import sys
 import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
 from modelsmith.artifacts.seal import seal
 from modelsmith.evaluation.headline import headline
@@ -105,6 +111,28 @@ class Place:
         return {**os.environ, "MODELSMITH_HOME": str(self.folder / "home")}
 
 
+@cache
+def _key(path: Path) -> Ed25519PrivateKey:
+    key = load_ssh_private_key(path.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key
+
+
+def sign(payload: bytes, key: Path, namespace: str) -> str:
+    """The bytes that ``ssh-keygen -Y sign`` writes, since Ed25519 signs one thing in one way; without its process."""
+
+    def joined(*parts: bytes) -> bytes:
+        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+    kind, said, hashed = b"ssh-ed25519", namespace.encode(), b"sha512"
+    point = _key(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    proof = _key(key).sign(b"SSHSIG" + joined(said, b"", hashed, hashlib.sha512(payload).digest()))
+    blob = b"SSHSIG\0\0\0\1" + joined(joined(kind, point), said, b"", hashed, joined(kind, proof))
+    body = base64.b64encode(blob).decode()
+    lines = [body[at : at + 70] for at in range(0, len(body), 70)]
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
+
+
 class ObjectWriter(ObjectReader):
     """Writes commits by itself, where `Git` starts a handful of processes for each."""
 
@@ -136,11 +164,14 @@ class ObjectWriter(ObjectReader):
             else:
                 assert data is not None
                 entries[name] = (REGULAR, self._write("blob", data))
+                self._remember({entries[name][1]: data})
         for name, below in inner.items():
             entries[name] = (FOLDER, self._edited(entries[name][1] if name in entries else None, below))
         in_order = sorted(entries.items(), key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
         lines = [f"{mode.lstrip('0')} {name}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in in_order]
-        return self._write("tree", b"".join(lines))
+        written = self._write("tree", b"".join(lines))
+        self._keep(written, dict(in_order), sum(map(len, lines)))
+        return written
 
     def _write(self, kind: str, data: bytes) -> str:
         content = f"{kind} {len(data)}\0".encode() + data
@@ -251,7 +282,7 @@ class Builder:
         )  # fmt: skip
         data = canonical_json(said)
         proof = SignedApproval(
-            statement=data.decode(), signature=ssh.sign(data, self.place.approver_key, APPROVAL_NAMESPACE)
+            statement=data.decode(), signature=sign(data, self.place.approver_key, APPROVAL_NAMESPACE)
         )
         reviewed = new_event(self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=said.change)
         self.last = self._log(reviewed, (self.last.commit,), proof)
@@ -262,7 +293,7 @@ class Builder:
 
     def _log(self, event: PullEvent, parents: tuple[str, ...], proof: SignedApproval | None = None) -> LoggedEvent:
         key = self.place.approver_key if event.actor == APPROVER else self.place.harness_keys / "harness-ssh"
-        files = event_files(event, ssh.sign(canonical_json(event), key, EVENT_NAMESPACE), proof)
+        files = event_files(event, sign(canonical_json(event), key, EVENT_NAMESPACE), proof)
         commit = self.git.commit_files(None, files, f"{event.kind} {event.pull}\n", self._who(), parents)
         self.refs[f"refs/modelsmith/pulls/{event.pull}"] = commit
         return parse_event(commit, parents, files)
@@ -378,10 +409,10 @@ def merge_commits(git: Git, pull: PullRequest, decided: MergeDecision, key: Path
     merge = git.commit_tree(decided.tree, [pull.base, pull.head], merge_message(pull, decided), who)
     merged = Merged(merge, HARNESS, at)
 
-    def sign(receipt: bytes) -> bytes:
-        return ssh.sign(receipt, key, MERGE_NAMESPACE).encode()
+    def signed(receipt: bytes) -> bytes:
+        return sign(receipt, key, MERGE_NAMESPACE).encode()
 
-    receipts = dict(receipt_files(pull, decided.change, decided.decision, merged, sign))
+    receipts = dict(receipt_files(pull, decided.change, decided.decision, merged, signed))
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 

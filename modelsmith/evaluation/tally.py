@@ -59,11 +59,8 @@ def tally(rows: Iterable[VerdictRow], rule: GateRule) -> Tallies:
         if (row.wording, row.repeat) in inside:
             _disagree(row, "is counted twice in one wording and repeat")
         inside[row.wording, row.repeat] = row
-        if facts.setdefault(row.id, (row.scenario, row.capability, row.critical)) != (
-            row.scenario,
-            row.capability,
-            row.critical,
-        ):
+        fact = row.scenario, row.capability, row.critical
+        if facts.setdefault(row.id, fact) != fact:
             _disagree(row, "has rows that contradict each other about its content")
     if not by_scenario:
         raise InvalidInput("no-rows", "There is not one verdict to judge by.", "Run the eval first.")
@@ -156,19 +153,20 @@ Score = Callable[[Mapping[str, bool]], tuple[float, bool]]
 
 def _remembering(rule: GateRule) -> Score:
     """`row_score` and `row_passed`, which reckon the same verdicts once: few combinations occur."""
-    known: dict[frozenset[tuple[str, bool]], tuple[float, bool]] = {}
+    known: dict[tuple[tuple[str, bool], ...], tuple[float, bool]] = {}
 
     def score(points: Mapping[str, bool]) -> tuple[float, bool]:
-        key = frozenset(points.items())
-        if key not in known:
-            known[key] = row_score(points, rule.points), row_passed(points, rule.points)
-        return known[key]
+        key = tuple(points.items())
+        found = known.get(key)
+        if found is None:
+            found = known[key] = row_score(points, rule.points), row_passed(points, rule.points)
+        return found
 
     return score
 
 
 def _gather(rows: Mapping[tuple[int, int], VerdictRow], score: Score) -> Tally:
-    points = {key: rows[key].points for key in sorted(rows)}
+    points = {key: rows[key].points for key in (sorted(rows) if len(rows) > 1 else rows)}
     first = rows[next(iter(points))]
     scores = [score(one) for one in points.values()]
     return Tally(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from modelsmith.normal_form import normalized
@@ -85,13 +85,25 @@ def find_twin(names: Callable[[str], Iterable[str]], added: Iterable[str]) -> tu
         for depth, name in enumerate(parts):
             new.setdefault("/".join(parts[:depth]), set()).add(name)
     for folder, ours in new.items():
+        inside = sorted(names(folder))
+        if _all_apart(inside):
+            continue
         spelled: dict[str, str] = {}
-        for name in sorted(names(folder)):
+        for name in inside:
             first = spelled.setdefault(fold_name(name), name)
             if first != name and ours & {first, name}:
                 above = f"{folder}/" if folder else ""
                 return f"{above}{first}", f"{above}{name}"
     return None
+
+
+def _all_apart(names: Sequence[str]) -> bool:
+    """Whether plain names all differ, seen at once; False also where only a look at each can tell.
+
+    A folder of promotions holds thousands, and each new specialist asks.
+    """
+    joined = "/".join(names)
+    return joined.isascii() and len(set(joined.lower().split("/"))) == len(names)
 
 
 def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ And some names cannot stand on every disk: with one such file on main, nobody ca
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from modelsmith.governance.names import fold_name
 
@@ -92,6 +93,7 @@ def _parts(path: str) -> list[str]:
     return [_name(part) for part in re.split(r"[/\\]", path)]
 
 
+@lru_cache(maxsize=4096)
 def _name(part: str) -> str:
     """The reserved name that a file system may take a name for, else the name, folded."""
     folded = fold_name(part.translate(_IGNORED_BY_HFS)).partition(":")[0].rstrip(" .")

@@ -74,9 +74,10 @@ class _Chain:
 
 
 _REMEMBERED = 8
-_folded: list[tuple[tuple[SpecialistHistory, ...], _Chain]] = []
-"""Chains that were folded before, the latest used last. Who replays a history asks for each chain and then for the same
-with a link more; folding that alone makes a step cost what it changes, however long the chain is."""
+_folded: list[tuple[tuple[SpecialistHistory, ...], frozenset[int], _Chain]] = []
+"""Chains that were folded before, with their histories and which objects those are, the latest used last. Who replays
+a history asks for each chain and then for the same with a link more; folding that alone makes a step cost what it
+changes, however long the chain is."""
 
 
 def changes_routing(record: PromotionRecord) -> bool:
@@ -173,32 +174,45 @@ def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
     """The folded chain of one cluster: what was folded before with what is new, else folded from the start."""
     asked = tuple(histories)
     for at in reversed(range(len(_folded))):
-        known, chain = _folded[at]
-        news = () if known is histories else _news(known, asked)
+        if _folded[at][0] is histories:
+            found = _folded.pop(at)
+            _folded.append(found)
+            return found[2]
+    which = frozenset(map(id, asked))
+    for at in reversed(range(len(_folded))):
+        known, before, chain = _folded[at]
+        news = _news(known, before, asked, which)
         longer = None if news is None else _followed(chain, news)
         if longer is not None:
             _folded.append(_folded.pop(at))
-            if news or known is not histories:
-                _remember(asked, longer)
+            _remember(asked, which, longer)
             return longer
     cluster = asked[0].cluster if asked else ""
     chain = _fold(cluster, [link for history in asked for link in _links(cluster, history)])
-    _remember(asked, chain)
+    _remember(asked, which, chain)
     return chain
 
 
-def _remember(histories: tuple[SpecialistHistory, ...], chain: _Chain) -> None:
-    _folded.append((histories, chain))
+def _remember(histories: tuple[SpecialistHistory, ...], which: frozenset[int], chain: _Chain) -> None:
+    _folded.append((histories, which, chain))
     del _folded[:-_REMEMBERED]
 
 
-def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHistory, ...]) -> Sequence[_Link] | None:
-    """Links of ``histories`` beyond those of ``known``, where one history came or went on; None where more differs."""
-    before, after = set(map(id, known)), set(map(id, histories))
-    if len(after) != len(histories) or len(after - before) != 1 or len(before - after) > 1:
+def _news(
+    known: tuple[SpecialistHistory, ...],
+    before: frozenset[int],
+    histories: tuple[SpecialistHistory, ...],
+    after: frozenset[int],
+) -> Sequence[_Link] | None:
+    """Links of ``histories`` beyond those of ``known``, where one history came or went on; None where more differs.
+
+    ``before`` and ``after`` say which objects they are.
+    """
+    came = after - before
+    if len(after) != len(histories) or len(came) != 1 or len(gone := before - after) > 1:
         return () if before == after and len(after) == len(histories) else None
-    grown = next(history for history in histories if id(history) not in before)
-    old = next((history for history in known if id(history) not in after), None)
+    grown = next(history for history in histories if id(history) in came)
+    old = next((history for history in known if id(history) in gone), None) if gone else None
     if grown.cluster != (known[0].cluster if known else None):
         return None
     if old is None:
