@@ -35,12 +35,21 @@ class Trees(Protocol):
     def entries(self, tree: str) -> Mapping[str, Entry]:
         """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
 
+    def differing(self, old: str, new: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Sequence[str]:
+        """As `names_that_differ`, of two trees of one folder and what they hold."""
+
     def commit(self, oid: str) -> Commit:
         """The tree of one commit."""
 
 
 Pair = tuple[str | None, str | None]
 """Trees of a folder before and after; None: there is none."""
+
+
+def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Names of which two listings do not say the same: those of the later one, then those that are gone."""
+    changed = [name for name, now in after.items() if before.get(name) != now]
+    return (*changed, *(name for name in before if name not in after))
 
 
 class _Folder(NamedTuple):
@@ -77,8 +86,7 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
         left -= 1 + len(before) + len(after)
         if left < 0:
             raise over_limits(TOO_MANY, SPLIT)
-        differing = [name for name, now in after.items() if before.get(name) != now]
-        differing += [name for name in before if name not in after]
+        differing = trees.differing(old, new, before, after) if old and new else (*before, *after)
         for name in differing:
             was, now = before.get(name, absent), after.get(name, absent)
             below = [oid if mode == FOLDER else None for mode, oid in (was, now)]
@@ -102,16 +110,16 @@ def below(trees: Trees, pair: Pair) -> tuple[int, set[Pair], set[str]]:
     before, after = (trees.entries(oid) if oid else {} for oid in pair)
     folders: set[Pair] = set()
     files: set[str] = set()
-    for name, now in after.items():
-        was = before.get(name)
-        if was == now:
-            continue
-        if now[0] == FOLDER:
-            folders.add((was[1] if was and was[0] == FOLDER else None, now[1]))
-        elif now[0] != SUBMODULE:
+    old, new = pair
+    for name in trees.differing(old, new, before, after) if old and new else (*before, *after):
+        was, now = before.get(name), after.get(name)
+        above = was[1] if was and was[0] == FOLDER else None
+        if now and now[0] == FOLDER:
+            folders.add((above, now[1]))
+        elif above:
+            folders.add((above, None))
+        if now and now[0] not in (FOLDER, SUBMODULE):
             files.add(now[1])
-    gone = {name: was for name, was in before.items() if was[0] == FOLDER and after.get(name, ("", ""))[0] != FOLDER}
-    folders |= {(was[1], None) for was in gone.values()}
     return 1 + len(before) + len(after), folders, files
 
 
@@ -141,8 +149,10 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
                     break
             if left < 0:
                 raise _too_much()
-            for name, entry in entries.items():
-                olds = [other.get(name) for other in others]
+            for name in trees.differing(before[0], tree, others[0], entries) if before else tuple(entries):
+                if name not in entries:
+                    continue
+                entry, olds = entries[name], [other.get(name) for other in others]
                 if entry in olds:
                     continue
                 mode, oid = entry

@@ -43,6 +43,8 @@ _SMALL, _KEPT = 1 << 19, 1 << 25
 evidence by each step of its specialist."""
 _CHANGES_KEPT, _FEW_PATHS = 512, 256
 """Comparisons that are remembered, and the most paths of one: a step of a history is compared several times."""
+_DIFFERING_KEPT = 1 << 12
+"""Pairs of folders of which the names that differ are remembered."""
 _FACTS_KEPT = 1 << 16
 """Objects of which kind and size are remembered: about 15 MB of memory."""
 _AT_ONCE = 128
@@ -85,6 +87,7 @@ class ObjectReader(Git):
         self._facts: dict[str, tuple[str, int]] = {}
         self._ahead: dict[tuple[str, str], bytes] = {}
         self._changes: OrderedDict[tuple[str, str], Change] = OrderedDict()
+        self._differing: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
 
     def __enter__(self) -> Self:
         self._lent = lent(self.path)
@@ -184,6 +187,18 @@ class ObjectReader(Git):
             if len(self._changes) > _CHANGES_KEPT:
                 self._changes.popitem(last=False)
         return found
+
+    def differing(self, old: str, new: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
+        """See `comparison.Trees`. A folder of many is walked through once, however often its two trees are compared."""
+        both = old, new
+        if both not in self._differing:
+            found = comparison.names_that_differ(before, after)
+            if len(found) > _FEW_PATHS:
+                return found
+            self._differing[both] = found
+            if len(self._differing) > _DIFFERING_KEPT:
+                self._differing.popitem(last=False)
+        return self._differing[both]
 
     @override
     def brought(self, commits: Sequence[str]) -> list[Brought]:

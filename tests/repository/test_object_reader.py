@@ -358,3 +358,16 @@ def test_looking_ahead_changes_no_answer(git: Git) -> None:
         for commit in (first, second, third):
             tree, anew = Revision(reader, commit), Revision(git, commit)
             assert {path: tree.read(path) for path in tree.paths()} == {path: anew.read(path) for path in anew.paths()}
+
+
+@SLOW
+@given(first=FILES, second=FILES)
+def test_paths_that_differ_are_those_of_git_diff_tree(
+    git: Git, first: dict[str, bytes], second: dict[str, bytes]
+) -> None:
+    one, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
+    with ObjectReader(git.path) as reader:
+        reader.look_ahead([(one, two)])
+        for old, new in ((one, two), (two, one), (one, two)):
+            said = git.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new).decode().split("\0")
+            assert [path.path for path in reader.change(old, new).paths] == sorted(filter(None, said))
