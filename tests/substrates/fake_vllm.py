@@ -1,9 +1,10 @@
 """Stands where the Python of a vLLM environment is expected, and acts as its server does in good and bad hours.
 
-What it is to do stands in ``FAKE_VLLM``: ``serve``, ``bad-model``, ``hang``, or ``taken N`` (the port is in use at the
-first N starts). ``FAKE_BRAIN`` is the address of another that answers what is posted; without it an answer is the
-model's name and the question. ``FAKE_VERSION`` is what the environment holds. ``FAKE_FOLDER`` is where it leaves its
-notes: how often it was started, and the processes it made.
+What it is to do stands in ``FAKE_VLLM``: ``serve``, ``bad-model``, ``hang``, ``taken N`` (the port is in use at the
+first N starts), or ``dies`` (at the first question: nobody listens any more, and a second later its process ends).
+``FAKE_BRAIN`` is the address of another that answers what is posted; without it an answer is the model's name and the
+question. ``FAKE_VERSION`` is what the environment holds. ``FAKE_FOLDER`` is where it leaves its notes: how often it was
+started, and the processes it made.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 
 NOTES = Path(os.environ["FAKE_FOLDER"])
@@ -39,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, {})
 
     def do_POST(self) -> None:
+        if os.environ["FAKE_VLLM"] == "dies":
+            self._die()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self._answer(401, {"error": "Unauthorized"})
@@ -52,6 +56,12 @@ class Handler(BaseHTTPRequestHandler):
             text = f"{body['model']} says {body['messages'][-1]['content']}"
             choice = {"message": {"content": text}, "finish_reason": "stop"}
             self._answer(200, {"model": body["model"], "choices": [choice], "usage": {}})
+
+    def _die(self) -> None:
+        self.server.socket.close()
+        self.connection.shutdown(SHUT_RDWR)
+        time.sleep(1)
+        os._exit(137)
 
     def _relay(self, body: dict[str, Any]) -> None:
         brain = HTTPConnection(os.environ["FAKE_BRAIN"], timeout=600)

@@ -215,6 +215,26 @@ def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_pa
     assert gone(fake)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda model: list(model.complete([say("1")], "s", SHORT)), id="prompts"),
+        pytest.param(lambda model: model._server.ask("/v1/completions", {}), id="tokens"),
+    ],
+)
+def test_a_server_that_is_still_dying_is_named_too(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[VllmSubstrate], object]
+) -> None:
+    """Its port is closed at once, and its processes end some time later: what is told is why no answer came."""
+    monkeypatch.setenv("FAKE_VLLM", "dies")
+    substrate = VllmSubstrate(tmp_path / "model", None, tmp_path / "log")
+    with pytest.raises(ModelsmithError) as caught:
+        ask(substrate)
+    assert caught.value.code == "vllm-died"
+    substrate.close()
+    assert gone(fake)
+
+
 def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"

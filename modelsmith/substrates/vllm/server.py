@@ -28,6 +28,8 @@ BASE = "base"
 START_SECONDS = 600.0
 """Longest time from start to health; a large model is read from disk in this."""
 PORT_ATTEMPTS = 3
+END_SEEN = 10.0
+"""Longest time in seconds from a request that fails since the server dies until its end is seen."""
 _STOP_GRACE = 10.0
 _LOG_TAIL = 256 * 1024
 _MOST_REPLY = 1 << 28
@@ -117,13 +119,21 @@ class VllmServer:
                 process.stdin.close()
             process.wait()
 
-    def require_alive(self) -> None:
+    def require_alive(self, patience: float = 0.0) -> None:
         """Say why the server is no longer there, if so.
+
+        Args:
+            patience: Seconds for its end to be seen: a request to a server that dies fails before its processes are
+                all gone.
 
         Raises:
             InfrastructureFailure: ``vllm-died``.
         """
-        if self._process is None or self._process.poll() is None:
+        if self._process is None:
+            return
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
             return
         lines = telling_lines(self._tail())
         why = f": {lines[-1]}" if lines else f", with exit status {self._process.returncode}."
@@ -186,7 +196,7 @@ class VllmServer:
             self.require_alive()  # else it may be of somebody who took the port then
             return reply
         except (OSError, http.client.HTTPException) as error:
-            self.require_alive()
+            self.require_alive(END_SEEN)
             raise InfrastructureFailure(
                 "vllm-reply",
                 f"No reply came from the vLLM server ({type(error).__name__}).",

@@ -12,7 +12,7 @@ from modelsmith.schema.source import Chat, Endpoint
 from modelsmith.substrates.endpoint.substrate import EndpointSubstrate
 from modelsmith.substrates.port import Completion, Prompt
 from modelsmith.substrates.vllm.guard import control_token_in, names_in_folder
-from modelsmith.substrates.vllm.server import BASE, KEY_ENV, VllmServer, adapter_rank
+from modelsmith.substrates.vllm.server import BASE, END_SEEN, KEY_ENV, VllmServer, adapter_rank
 
 CONNECTIONS = 256
 """Requests at once; the server makes batches of them and lets the rest wait."""
@@ -63,8 +63,8 @@ class ServedModel:
             for completion in self._endpoint.complete(sent, system, sampling):
                 self._server.require_alive()  # else it may be of somebody who took the port then
                 yield completion
-        except ModelsmithError:
-            self._server.require_alive()
+        except ModelsmithError as error:
+            self._server.require_alive(END_SEEN if error.code == "endpoint-down" else 0.0)
             raise
 
     def close(self) -> None:
