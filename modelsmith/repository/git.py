@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from modelsmith.repository import cat_file
 from modelsmith.repository.answers import key_of
-from modelsmith.repository.git_process import GitProcess, answers, missing_object, plain
-from modelsmith.repository.git_settings import read_settings
+from modelsmith.repository.git_process import answers, missing_object, plain
+from modelsmith.repository.git_refs import GitRefs
 from modelsmith.repository.git_trees import build_tree
 from modelsmith.repository.invocation import git_failed
 from modelsmith.repository.listing import Entry, FlatListing, Listing
 from modelsmith.repository.paths import folder
-from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
+from modelsmith.schema.errors import GateNotCleared, InvalidInput
 from modelsmith.schema.pull import Change
 
 MOST_FILES = 1_000_000
@@ -60,7 +60,7 @@ class Brought(NamedTuple):
     blob: str
 
 
-class Git(GitProcess):
+class Git(GitRefs):
     """Plumbing on one repository: what it holds, what two commits have in common, and new commits.
 
     Concurrency: it holds nothing but the path, so threads may share one. A call is a git process of its own, unless
@@ -72,10 +72,6 @@ class Git(GitProcess):
     branch. Resolve it once and go on with the id: what an id names never changes. Objects of a remote are there only
     after a fetch.
     """
-
-    def init(self, *options: str) -> None:
-        """Make the folder a repository whose branch is main; no template of the user's is copied into it."""
-        self.run("init", "--quiet", "--template=", "--initial-branch=main", *options)
 
     def rev(self, name: str) -> str | None:
         """Id of the commit that a ref or abbreviation names; None when there is none.
@@ -299,46 +295,6 @@ class Git(GitProcess):
         with ObjectReader(self.path) as reader:
             return reader.brought(commits)
 
-    def update_ref(self, ref: str, new: str, old: str | None) -> None:
-        """Move a ref from ``old`` to ``new`` in one step; ``old`` None: the ref must not exist yet.
-
-        Raises:
-            InfrastructureFailure: ``ref-moved`` when the ref is not at ``old``; it is left as it was.
-        """
-        expected = old or "0" * len(new)
-        args = ("update-ref", "--stdin", "-z")
-        done = self.attempt(args, f"update {ref}\0{new}\0{expected}\0".encode())
-        if not done.returncode:
-            return
-        now = self.attempt(("rev-parse", "--verify", "--quiet", plain(ref))).stdout.decode().strip() or None
-        if now != old:
-            raise InfrastructureFailure(
-                "ref-moved",
-                f"{ref} was moved by someone else: it is at {now}, not at {old}",
-                "Run the command again; it will start from the new state.",
-                ref=ref,
-                expected=old,
-                found=now,
-            )
-        raise git_failed(args, done)
-
-    def setting(self, name: str) -> str | None:
-        """A setting of this repository's own configuration, which may be empty; None when it has none of that name."""
-        found = self.settings(name)
-        return found[-1] if found else None
-
-    def settings(self, name: str) -> tuple[str, ...]:
-        """Every value of a setting that may be given several times, in the order of the file.
-
-        Raises:
-            InfrastructureFailure: ``git-failed``, or why git cannot read the configuration; not for one without it.
-        """
-        return tuple(value for key, value in read_settings(self) if key == name)
-
-    def branch(self) -> str | None:
-        """Full name of the branch that is checked out, born or not; None when HEAD is detached."""
-        return self.symbolic_ref("HEAD")
-
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""
         return self.lasting("merge-base", "--is-ancestor", ids=(old, new), unless={1}) is not None
@@ -361,14 +317,6 @@ class Git(GitProcess):
         out = self.lasting("rev-list", "--first-parent", "--parents", ids=(tip,))
         assert out is not None
         return {commit: tuple(parents) for commit, *parents in map(str.split, out.decode().splitlines())}
-
-    def symbolic_ref(self, name: str) -> str | None:
-        """The ref that a symbolic ref leads to; None when it is no symbolic ref."""
-        args = ("symbolic-ref", "--quiet", plain(name))
-        done = self.attempt(args)
-        if done.returncode > 1:
-            raise git_failed(args, done)
-        return done.stdout.decode("utf-8", "replace").strip() or None
 
     def _named(self, name: str, kind: str) -> str | None:
         if not name or name.startswith("-"):

@@ -12,7 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
-from operator import lt
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,10 +20,11 @@ from typing_extensions import override
 
 from modelsmith.repository import comparison
 from modelsmith.repository.cat_file import CatFile, Ended, lent
-from modelsmith.repository.git import Brought, Commit, Git, utf8
+from modelsmith.repository.git import Brought, Commit, Git
 from modelsmith.repository.git_process import missing_object, over_limits
-from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
-from modelsmith.repository.tree_listing import FOLDER, TreeListing
+from modelsmith.repository.listing import Entry
+from modelsmith.repository.tree_listing import TreeListing
+from modelsmith.repository.tree_objects import parse_tree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
@@ -50,12 +50,6 @@ _FACTS_KEPT = 1 << 16
 _AT_ONCE = 128
 """Objects asked for before the first is read; so many questions fit into a pipe, and nobody waits for anybody."""
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
-_ENTRIES = {width: re.compile(rb"([0-7]{5,6}) ([^\0]{1,255})\0([\s\S]{%d})" % width) for width in (20, 32)}
-"""An entry of a folder's object: mode, name, id."""
-_QUICKLY = 1 << 20
-"""Bytes of a folder that is read at once: no search in it for what is not there takes long."""
-_BARRED = frozenset({b"", b".", b"..", b".git"})
 _COMMIT = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)(?=author )")
 
 
@@ -288,20 +282,10 @@ class ObjectReader(Git):
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """What a folder holds, and what it counts among those that are remembered."""
-        data, width = self._read(oid, "tree"), len(oid) // 2
-        if len(data) < _QUICKLY and (plainly := _plain_entries(data, width)):
-            return plainly, len(data) + _TREE_COSTS
-        entries: dict[str, Entry] = {}
-        at, last = 0, b""
-        while at < len(data):
-            end = data.find(b"\0", at)
-            mode, _, name = data[at:end].partition(b" ")
-            place = name + b"/" if mode == b"40000" else name
-            sound = mode in _MODES and b"/" not in name and name.lower() not in (b"", b".", b"..", b".git")
-            if end < 0 or not sound or place <= last or (decoded := utf8(name)) in entries:
-                raise _damaged(oid, "is not a sound tree")
-            entries[decoded] = (_MODES[mode], data[end + 1 : end + 1 + width].hex())
-            at, last = end + 1 + width, place
+        data = self._read(oid, "tree")
+        entries = parse_tree(data, len(oid) // 2)
+        if entries is None:
+            raise _damaged(oid, "is not a sound tree")
         return entries, len(data) + _TREE_COSTS
 
     def ahead(self, oids: Collection[str], kind: str, most: int) -> Set[str]:
@@ -417,25 +401,6 @@ class ObjectReader(Git):
         return InfrastructureFailure(
             "git-failed", "git cat-file has ended", "Check that the folder is a git repository that you may read."
         )
-
-
-def _plain_entries(data: bytes, width: int) -> dict[str, Entry] | None:
-    """What a sound folder holds, all of it read at once; None for one that has to be looked at name by name."""
-    found: list[tuple[bytes, bytes, bytes]] = _ENTRIES[width].findall(data)
-    modes, names, ids = zip(*found, strict=True) if found else ((), (), ())
-    joined = b"\0".join(names)
-    if sum(map(len, modes)) + len(joined) + 1 + (width + 1) * len(found) != len(data):
-        return None
-    places = [name + b"/" if mode == b"40000" else name for mode, name, _ in found]
-    sound = set(modes) <= _MODES.keys() and b"/" not in joined and not _BARRED & set(joined.lower().split(b"\0"))
-    if not sound or not all(map(lt, places, places[1:])):
-        return None
-    try:
-        decoded = joined.decode("utf-8").split("\0")
-    except UnicodeDecodeError:
-        return None
-    entries = dict(zip(decoded, zip(map(_MODES.__getitem__, modes), map(bytes.hex, ids), strict=True), strict=True))
-    return entries if len(entries) == len(found) else None
 
 
 def _damaged(oid: str, what: str) -> IntegrityFailure:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelsmith.repository import comparison, objects
+from modelsmith.repository import comparison, objects, tree_objects
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.objects import ObjectReader
@@ -338,7 +338,7 @@ def test_a_folder_read_at_once_is_what_it_is_name_by_name(entries, in_order, cut
 
     def read(quickly):
         reader = ObjectReader(Path())
-        with patch.object(objects, "_QUICKLY", quickly), patch.object(reader, "_read", lambda oid, kind: data):
+        with patch.object(tree_objects, "_QUICKLY", quickly), patch.object(reader, "_read", lambda oid, kind: data):
             try:
                 return reader._read_tree("0" * 40)
             except ModelsmithError as error:

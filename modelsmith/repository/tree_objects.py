@@ -1,0 +1,69 @@
+"""A folder's object as git writes it: mode, name and id of each entry, in git's order. Pure.
+
+The format is that of git's ``tree.c`` and of what ``git fsck`` asks of it (``fsck_tree``).
+"""
+
+from __future__ import annotations
+
+import re
+from operator import lt
+
+from modelsmith.repository.git import utf8
+from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
+from modelsmith.repository.tree_listing import FOLDER
+
+_MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
+_ENTRIES = {width: re.compile(rb"([0-7]{5,6}) ([^\0]{1,255})\0([\s\S]{%d})" % width) for width in (20, 32)}
+"""An entry of a folder's object: mode, name, id."""
+_QUICKLY = 1 << 20
+"""Bytes of a folder that is read at once: no search in it for what is not there takes long."""
+_BARRED = frozenset({b"", b".", b"..", b".git"})
+
+
+def parse_tree(data: bytes, width: int) -> dict[str, Entry] | None:
+    """Name to entry of one folder, sub-folders included (mode `FOLDER`); None when ``git fsck`` would refuse it.
+
+    Args:
+        data: Content of the object.
+        width: Bytes of an id: 20, or 32 with SHA-256.
+
+    Raises:
+        InvalidInput: ``bad-path`` for a name that is not UTF-8.
+    """
+    if len(data) < _QUICKLY and (entries := _at_once(data, width)):
+        return entries
+    return _one_by_one(data, width)
+
+
+def _one_by_one(data: bytes, width: int) -> dict[str, Entry] | None:
+    entries: dict[str, Entry] = {}
+    at, last = 0, b""
+    while at < len(data):
+        end = data.find(b"\0", at)
+        mode, _, name = data[at:end].partition(b" ")
+        place = name + b"/" if mode == b"40000" else name
+        sound = mode in _MODES and b"/" not in name and name.lower() not in _BARRED
+        if end < 0 or not sound or place <= last or (decoded := utf8(name)) in entries:
+            return None
+        entries[decoded] = (_MODES[mode], data[end + 1 : end + 1 + width].hex())
+        at, last = end + 1 + width, place
+    return entries
+
+
+def _at_once(data: bytes, width: int) -> dict[str, Entry] | None:
+    """What a sound folder holds, all of it read at once; None for one that has to be looked at name by name."""
+    found: list[tuple[bytes, bytes, bytes]] = _ENTRIES[width].findall(data)
+    modes, names, ids = zip(*found, strict=True) if found else ((), (), ())
+    joined = b"\0".join(names)
+    if sum(map(len, modes)) + len(joined) + 1 + (width + 1) * len(found) != len(data):
+        return None
+    places = [name + b"/" if mode == b"40000" else name for mode, name, _ in found]
+    sound = set(modes) <= _MODES.keys() and b"/" not in joined and not _BARRED & set(joined.lower().split(b"\0"))
+    if not sound or not all(map(lt, places, places[1:])):
+        return None
+    try:
+        decoded = joined.decode("utf-8").split("\0")
+    except UnicodeDecodeError:
+        return None
+    entries = dict(zip(decoded, zip(map(_MODES.__getitem__, modes), map(bytes.hex, ids), strict=True), strict=True))
+    return entries if len(entries) == len(found) else None
