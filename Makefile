@@ -3,6 +3,7 @@
 # make test   set up and run the tests
 # make check  formatting, lint, types, layers and workflows
 # make fuzz   every parser that reads what others wrote, FUZZ_SECONDS each; FUZZ="record event" names some
+# make explore the tests that make up their own examples, with new ones; make test has the same ones each time
 # make vllm   an environment of its own for the vLLM server, in .vllm/ (some minutes; with an NVIDIA GPU the GPU's build)
 # make cosign fetch cosign, with which some tests verify our signatures (Debian only; nothing is installed)
 # make sshd   fetch OpenSSH's server, to which some tests log in, where the machine has none (Debian and its kin; nothing is installed)
@@ -25,7 +26,7 @@ export MODELSMITH_HOME = $(DEMO)/home
 FUZZ_SECONDS ?= 60
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo tour test check setup clean-demo cosign sshd oidc openapi agent-clients emulator vllm fuzz github-proof
+.PHONY: demo tour test check setup clean-demo cosign sshd oidc openapi agent-clients emulator vllm fuzz explore github-proof
 
 setup: $(INSTALLED)
 
@@ -98,6 +99,9 @@ tour: setup
 test: $(VENV)/.tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not alone' $(PYTEST)
 	@$(BIN)/python -m pytest -m alone $(PYTEST) || test $$? -eq 5
+
+explore: $(VENV)/.tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'hypothesis and not alone' --hypothesis-profile=explore $(PYTEST)
 
 check: setup
 	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz tour

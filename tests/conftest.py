@@ -23,9 +23,11 @@ prefer_ram_disk()
 keep_bytecode()
 wait_without_spinning()
 hurry_at_github()
-settings.register_profile("modelsmith", deadline=None)
+settings.register_profile("modelsmith", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("modelsmith")
-"""Examples have no time limit of their own: a busy machine is no failure."""
+"""Examples have no time limit of their own: a busy machine is no failure. They are the same in each run, so that a
+commit's tests say one thing; `make explore` and `make fuzz` look for others, each night."""
 
 
 @pytest.fixture(scope="session", name="warm_gate")

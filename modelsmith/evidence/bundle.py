@@ -176,9 +176,7 @@ def recompute(evidence: Evidence) -> None:
     asked = asked_of(candidate.rows)
     named = [("incumbent", incumbent), *((f"baselines.{i}", run) for i, run in enumerate(evidence.baselines))]
     for name, run in named:
-        other = asked_of(run.rows)
-        if other != asked:
-            _refuse(f"{name}.rows", len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
+        require_asked(f"{name}.rows", run.rows, asked)
     require_recomputed("candidate.weights", candidate.weights, evidence.artifact)
     require_recomputed("training.reward", evidence.training.reward, evidence.rubric)
     rule, judge = evidence.rule, evidence.judge
@@ -255,11 +253,26 @@ def _counts(scenarios: Sequence[Scenario], dimension: str) -> dict[str, int]:
     return dict(sorted(Counter(str(getattr(scenario, dimension)) for scenario in scenarios).items()))
 
 
-def asked_of(rows: Sequence[VerdictRow]) -> dict[tuple[str, str, int, int], tuple[str, str, bool]]:
+Asked = dict[tuple[str, str, int, int], tuple[str, str, bool]]
+"""Section, scenario, wording and repeat of each answer; its id, capability and whether it is critical."""
+
+
+def asked_of(rows: Sequence[VerdictRow]) -> Asked:
     """What was asked, and the labels it was asked under."""
     return {
         (row.section, row.scenario, row.wording, row.repeat): (row.id, row.capability, row.critical) for row in rows
     }
+
+
+def require_asked(field: str, rows: Sequence[VerdictRow], asked: Asked) -> None:
+    """Refuse verdicts about anything else than what was asked.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute``.
+    """
+    other = asked_of(rows)
+    if other != asked:
+        _refuse(field, len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
 
 
 def require_recomputed(field: str, stated: object, recomputed: object) -> None:

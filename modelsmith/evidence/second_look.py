@@ -13,7 +13,7 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.rows import sorted_rows
 from modelsmith.evaluation.tally import tally
-from modelsmith.evidence.bundle import Run, asked_of, require_recomputed
+from modelsmith.evidence.bundle import Run, asked_of, require_asked, require_recomputed
 from modelsmith.evidence.markdown import safe
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.observed import Agreement, Retrained, Retraining, SecondLook, Turned
@@ -126,7 +126,7 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
 
 
 def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreement:
-    """Hold an observation, already recomputed, against its evidence.
+    """Hold an observation against its evidence; whether its figures follow from its rows is for `recompute_look`.
 
     It disagrees when a model differs on more scenarios than may differ, and when the observer's own verdicts FAIL.
     Where the training was repeated and gave another artifact, that one's verdicts are asked the same, as those of
@@ -136,6 +136,10 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
         look: The observation.
         evidence: What it repeats.
         share: Largest share of a model's scenarios that may differ on another engine.
+
+    Raises:
+        IntegrityFailure: ``evidence-does-not-recompute`` for verdicts about other scenarios; ``rows-disagree`` or
+            ``points-differ``.
     """
     same = _same_engine(look, evidence)
     limit = 0.0 if same else share
@@ -262,7 +266,11 @@ def _with_chat(facts: EngineFacts) -> EngineFacts:
 
 
 def _turned(stated: RunEvidence, seen: RunEvidence, rule: GateRule, exact: bool) -> Iterator[Turned]:
-    """Scenarios that differ; where verdicts must be identical, also those that come to the same by other points."""
+    """Scenarios that differ; where verdicts must be identical, also those that come to the same by other points.
+
+    Whoever shows a proposal holds an observation against its evidence before anybody has checked it.
+    """
+    require_asked("rows", seen.rows, asked_of(stated.rows))
     theirs = tally(seen.rows, rule)
     for key, one in tally(stated.rows, rule).items():
         other = theirs[key]

@@ -221,6 +221,27 @@ def test_an_observation_of_something_else_is_refused(exported, name):
     with refused("gate-closed"):
         exported.merge(number)
     assert saying in exported.refusals(number), exported.refusals(number)
+    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert shown.pull.gate == "closed"
+
+
+@pytest.mark.parametrize("model", ["candidate", "incumbent"])
+@pytest.mark.parametrize("how", ["left out", "called otherwise"])
+def test_an_observation_about_other_scenarios_is_refused_and_shown(exported, model, how):
+    """One scenario's verdicts are left out, or stand under another id. Who shows the pull request meets them first."""
+    told = looked(exported).model_dump(mode="json")
+    rows = told[model]["rows"]
+    last = rows[-1]["id"]
+    told[model]["rows"] = [
+        row if row["id"] != last else row | {"id": "elsewhere-1"}
+        for row in rows
+        if how == "called otherwise" or row["id"] != last
+    ]
+    look = SecondLook.model_validate_json(canonical_json(told))
+    number = exported.open(exported.commit(sealed(exported, look)), HARNESS, branch="lie")
+    assert f"{model}.rows does not follow" in exported.refusals(number), exported.refusals(number)
+    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert (shown.pull.gate, shown.pull.observations) == ("closed", ())
 
 
 def test_an_observation_is_handed_in_once(exported):
