@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ REMOTE = "upstream"
 TIP = "refs/remotes/upstream/main"
 TRAILER = "Upstream: "
 """Line of a commit's message with the commit of upstream that it brought in."""
+_STEERING = ("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY")
+"""Variables by which GitPython, and the git that it starts, would fetch into another place than this clone."""
 _NOBODY = Ident("modelsmith", "modelsmith@modelsmith.invalid", datetime.fromtimestamp(1, UTC))
 
 
@@ -26,9 +29,16 @@ def fetch_upstream(workspace: Workspace) -> str:
     """Fetch upstream's main, with progress; its commit.
 
     Raises:
-        InvalidInput: ``no-upstream``.
+        InvalidInput: ``no-upstream``, ``git-steered``.
         InfrastructureFailure: ``unreachable``, ``extra-missing``.
     """
+    steered = [name for name in _STEERING if name in os.environ]
+    if steered:
+        raise InvalidInput(
+            "git-steered",
+            f"{' and '.join(steered)} would have git fetch into another place than this clone",
+            f"Run again without: env {' '.join(f'-u {name}' for name in steered)} modelsmith upstream ...",
+        )
     try:
         import git
     except ImportError:

@@ -100,6 +100,21 @@ def test_a_commit_that_only_says_that_it_pulled_withholds_nothing(pair):
     assert pair.pull().paths == ("modelsmith/a.py",)
 
 
+@pytest.mark.parametrize("name", ["GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"])
+def test_a_variable_that_has_git_fetch_elsewhere_is_named(pair, monkeypatch, tmp_path, name):
+    """One that a calling git left there; of another folder's objects the clone would have names and nothing else."""
+    mended = pair.there({"modelsmith/a.py": b"a = 2\n"})
+    for value in (str(tmp_path), "/nonexistent"):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(InvalidInput, match=f"{name} would have git fetch") as caught:
+            pair.status()
+        assert f"env -u {name} modelsmith upstream" in caught.value.mend
+    assert pair.git.rev("refs/remotes/upstream/main") is None
+    monkeypatch.delenv(name)
+    assert pair.status().incoming == ("modelsmith/a.py",)
+    assert pair.git.rev("refs/remotes/upstream/main") == mended
+
+
 def test_what_both_sides_changed_is_a_conflict_with_its_path(pair):
     pair.here({"modelsmith/a.py": b"a = 3\n"})
     pair.there({"modelsmith/a.py": b"a = 2\n"})
