@@ -202,14 +202,21 @@ def server() -> Iterator[StubServer]:
         yield running
 
 
+def judged_afar(world: World, server: StubServer) -> World:
+    """The same model and rows, their rewards decided by a judge behind a server, which is asked one by one."""
+    endpoint = Endpoint(url=server.url, model="stub", max_attempts=1, max_connections=1)
+    model = JudgeModel(name="far", endpoint=endpoint)
+    judge = RewardJudge(
+        model=model, identity=judge_identity(endpoint_facts(endpoint), model, unknown_weights(endpoint))
+    )
+    return world._replace(judge=judge, weights=None)
+
+
 def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
-    tiny_model: Path, world: World, server: StubServer, tmp_path: Path
+    world: World, server: StubServer, tmp_path: Path
 ) -> None:
     """It goes away in the midst of a step. What it said before is asked again of nobody."""
-    model = JudgeModel(name="far", endpoint=Endpoint(url=server.url, model="stub", max_attempts=1, max_connections=1))
-    assert model.endpoint
-    identity = judge_identity(endpoint_facts(model.endpoint), model, unknown_weights(model.endpoint))
-    far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
+    far = judged_afar(world, server)
     answered: list[str] = []
 
     def charged() -> int:
@@ -239,12 +246,9 @@ def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
 
 
 def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
-    tiny_model: Path, world: World, server: StubServer, tmp_path: Path
+    world: World, server: StubServer, tmp_path: Path
 ) -> None:
     """Two answers of the first step, on which a server says nonsense however often it is asked."""
-    model = JudgeModel(name="far", endpoint=Endpoint(url=server.url, model="stub", max_attempts=1, max_connections=1))
-    assert model.endpoint
-    identity = judge_identity(endpoint_facts(model.endpoint), model, unknown_weights(model.endpoint))
     seen: list[str] = []
 
     def verdict(one: Seen) -> Reply:
@@ -254,7 +258,7 @@ def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
 
     server.script = verdict
     beats: list[Heartbeat] = []
-    far = World(tiny_model, world.rows, RewardJudge(model=model, identity=identity), None)
+    far = judged_afar(world, server)
     assert far.train(tmp_path / "job", 200, beats).adapter
     assert [beat.measures.unclear for beat in beats if beat.measures] == [2 / 8, 0, 0, 0]
     asked = [seen.count(text) for text in dict.fromkeys(seen)]
