@@ -15,6 +15,7 @@ from modelsmith.governance.rollback import RollbackDecision, rates
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.governance.window import judge
 from modelsmith.schema.cluster import Routing
+from modelsmith.schema.figures import counted
 from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.promotion import Override, PromotionRecord, RollbackContract, RollbackOrder
 
@@ -160,8 +161,8 @@ def _details(deployment: PromotionRecord, order: RollbackOrder) -> list[str]:
         rows.append(
             (
                 "contract",
-                f"{terms.metric}, drop of {terms.max_drop:.1%} of the incumbent's, {terms.window_minutes} minutes; "
-                f"by hand for {terms.manual_hours} hours",
+                f"{terms.metric}, drop of {terms.max_drop:.1%} of the incumbent's, "
+                f"{counted(terms.window_minutes, 'minute')}; by hand for {counted(terms.manual_hours, 'hour')}",
             )
         )
         rows.append(("routing before", short(deployment.rollback.prior_routing)))

@@ -22,7 +22,7 @@ from modelsmith.governance.window import shown, watched
 from modelsmith.schema.base import Actor, Event, Section, Slug
 from modelsmith.schema.cluster import Cluster, OnDrift, Rollback, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
-from modelsmith.schema.figures import format_apart, format_beside
+from modelsmith.schema.figures import counted, format_apart, format_beside
 from modelsmith.schema.promotion import Preparer, RollbackContract
 from modelsmith.schema.run import Estimate, Headline, SectionScore
 
@@ -279,10 +279,10 @@ def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
     approves = "Approving this approves it" if contract else "Approving a deployment will approve this"
     text = (
         f"### Rollback\n\n{approves}: {terms.metric} must not drop by more than {terms.max_drop:.1%} of the "
-        f"incumbent's. For {terms.window_minutes} minutes after your approval `modelsmith rollback` sends traffic back "
-        f"{back}, to exactly the routing before this, without asking anyone again; later it asks. For "
-        f"{terms.manual_hours} hours that model is kept ready. After a rollback nothing is deployed until a person "
-        "clears the hold. So merge soon after you approve: the minutes count from the approval."
+        f"incumbent's. For {counted(terms.window_minutes, 'minute')} after your approval `modelsmith rollback` sends "
+        f"traffic back {back}, to exactly the routing before this, without asking anyone again; later it asks. For "
+        f"{counted(terms.manual_hours, 'hour')} that model is kept ready. After a rollback nothing is deployed until a "
+        "person clears the hold. So merge soon after you approve: the minutes count from the approval."
     )
     return f"{text}\n\n{_rule(terms)}" if terms.rule else text
 

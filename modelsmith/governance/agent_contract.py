@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from modelsmith.governance.codeowners import Codeowners
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.figures import counted
 from modelsmith.schema.governance import Policy, Transition
 
 BEGIN = "<!-- modelsmith: rendered from policy, owners and clusters; `modelsmith agents-md` writes it -->"
@@ -117,7 +118,7 @@ _ON_DRIFT = {"roll-back": "proposes the rollback to its owner", "iterate": "star
 def _rollbacks(clusters: Mapping[str, Cluster]) -> Iterable[str]:
     for name, cluster in sorted(clusters.items()):
         terms = cluster.rollback
-        yield f"- {name}: validation window {terms.window_minutes} minutes"
+        yield f"- {name}: validation window {counted(terms.window_minutes, 'minute')}"
         drop = f"{terms.metric} drop > {100 * terms.max_drop:g}%"
         yield f"- {name}: automatic rollback on {drop}, relative to the incumbent"
         if terms.on_drift != "tell":

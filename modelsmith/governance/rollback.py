@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.schema.base import State
+from modelsmith.schema.figures import counted
 from modelsmith.schema.live import LiveWindow
 from modelsmith.schema.promotion import RollbackContract, RollbackOrder
 
@@ -89,10 +90,11 @@ def window_ends(contract: RollbackContract, deployed_at: datetime) -> datetime:
 def readiness(contract: RollbackContract, deployed_at: datetime | None, at: datetime) -> tuple[bool, str]:
     """Whether the contract still has the previous specialist kept ready, and the same for people."""
     elapsed = _elapsed(deployed_at, at)
-    hours, prior = f"{contract.terms.manual_hours} hours", contract.prior_specialist
+    hours, prior = counted(contract.terms.manual_hours, "hour"), contract.prior_specialist
     if elapsed is not None and elapsed <= contract.terms.manual_hours * 3600:
         return True, f"{prior} is kept ready for {hours} after the deployment"
-    return False, f"the {hours} in which {prior} is kept ready are over, so make sure that it can serve"
+    over = "is" if contract.terms.manual_hours == 1 else "are"
+    return False, f"the {hours} in which {prior} is kept ready {over} over, so make sure that it can serve"
 
 
 def _elapsed(start: datetime | None, at: datetime) -> float | None:
@@ -113,7 +115,7 @@ def _outside(
     if elapsed < 0:
         return "it is dated before the deployment was approved"
     if elapsed > window * 60:
-        return f"its window of {window} minutes ended {_long(elapsed - window * 60)} ago"
+        return f"its window of {counted(window, 'minute')} ended {_long(elapsed - window * 60)} ago"
     if state != "customer-deployed":
         return f"the specialist is {state} since"
     if (order.prior_specialist, order.prior_artifact) != (contract.prior_specialist, contract.prior_artifact):
@@ -126,5 +128,5 @@ def _outside(
 def _long(seconds: float) -> str:
     minutes = max(1, round(seconds / 60))
     if minutes < 120:
-        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+        return counted(minutes, "minute")
     return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"

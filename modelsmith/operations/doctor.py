@@ -39,10 +39,18 @@ EXTRAS = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf", "huggingface_hub"),
     "sign": ("model_signing", "sigstore"),
     "endpoint": ("aiohttp",),
+    "serve": ("aiohttp", "prometheus_client", "uvloop"),
+    "events": ("anyio", "cloudevents", "httpcore", "standardwebhooks"),
     "inspect": ("inspect_ai",),
-    "github": ("github",),
-    "mcp": ("mcp",),
+    "github": ("git", "github"),
+    "mcp": ("cloudevents", "jwt", "mcp"),
+    "mlflow": ("mlflow",),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+    "otel": ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk"),
+    "qlora": ("bitsandbytes",),
 }
+"""Every extra that a user installs, and what it brings, by the names that are imported."""
 
 
 class DoctorRequest(Request):
@@ -113,7 +121,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
         else:
             yield Finding(subject=tool, level="ok", sentence="found")
     for extra, modules in EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in modules if not _is_here(name)]
         if missing:
             yield Finding(
                 subject=f"extra {extra}", level="note", sentence=f"without {', '.join(missing)}",
@@ -124,6 +132,12 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     free = shutil.disk_usage(workspace.root).free // 10**9
     level: Literal["ok", "note"] = "ok" if free >= FREE_GIGABYTES else "note"
     yield Finding(subject="disk", level=level, sentence=f"{free} GB free", mend="" if level == "ok" else "Free some.")
+
+
+def _is_here(module: str) -> bool:
+    """Whether a module could be imported; of one within others, whether each of them could."""
+    parent = module.rpartition(".")[0]
+    return (not parent or _is_here(parent)) and importlib.util.find_spec(module) is not None
 
 
 def _clone(workspace: Workspace) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from modelsmith.evaluation.reward import reward_digest
 from modelsmith.evaluation.scoring import judged_points
-from modelsmith.governance.audiences import audience
 from modelsmith.points.check import READING
 from modelsmith.promotion.proposed import Promotion, refuse
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -33,13 +32,7 @@ def check_reward(promotion: Promotion, *, present: bool) -> str:
         named = facts.trained_reward is not None or facts.trained_judge is not None
         refuse(named, "a reward is named, and no stage trained by one")
         return "no stage trained by reward"
-    if facts.trained_reward is None and audience(TrainingFacts, "trained_reward", main.policy.audiences) == "operator":
-        return "trained by reward; policy keeps for operators which"
     judge = facts.trained_judge
-    if judged and judge is None and audience(TrainingFacts, "trained_judge", main.policy.audiences) == "operator":
-        if measured is None:
-            return "trained by reward; policy keeps for operators by which judge"
-        judge = measured.identity
     refuse(judged and judge is None, "a judge decides points of the rubric, and none is named that rewarded answers")
     refuse(not judged and judge is not None, "a judge is named that rewarded answers, and the rubric has no use of one")
     refuse(

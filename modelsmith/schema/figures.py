@@ -23,6 +23,15 @@ def format_beside(value: float, limit: float | None, digits: int = 3) -> tuple[s
     return (f"{value:.{digits}f}", "") if limit is None else format_apart(value, limit, digits)
 
 
+def counted(number: int, unit: str) -> str:
+    """A number with its unit, which stands in the singular for one.
+
+    >>> counted(1, "minute"), counted(60, "minute")
+    ('1 minute', '60 minutes')
+    """
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
 def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign: what is more than nothing never looks like nothing.
 

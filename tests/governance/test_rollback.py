@@ -58,6 +58,7 @@ def test_the_window_includes_both_its_ends(after):
     [
         ({"order": order(timedelta(minutes=60, seconds=1))}, "its window of 60 minutes ended 1 minute ago"),
         ({"order": order(timedelta(hours=5))}, "ended 4 hours ago"),
+        ({"contract": contract(window=1)}, "its window of 1 minute ended 9 minutes ago"),
         ({"order": order(timedelta(days=9))}, "ended 8 days ago"),
         ({"order": order(-timedelta(seconds=1))}, "dated before the deployment was approved"),
         ({"deployed_at": None}, "no person's approval"),

@@ -7,7 +7,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.schema.figures import format_apart, format_beside, signed
+from modelsmith.schema.figures import counted, format_apart, format_beside, signed
 
 SHARES = st.floats(min_value=-1, max_value=1)
 
@@ -38,3 +38,7 @@ def test_digits_are_spent_only_where_they_tell_something() -> None:
     assert format_apart(0.812345, 0.7) == ("0.812", "0.700")
     assert format_apart(0.7, 0.7) == ("0.700", "0.700")
     assert format_beside(0.7, None) == ("0.700", "")
+
+
+def test_one_of_a_unit_is_said_in_the_singular() -> None:
+    assert [counted(number, "minute") for number in (0, 1, 2)] == ["0 minutes", "1 minute", "2 minutes"]
