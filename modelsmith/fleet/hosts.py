@@ -48,7 +48,7 @@ def executor_on(
         module: The worker's.
         models: Base models that the worker is told of after the folder.
         said: Hears what somebody who waits should know.
-        devices: As `LocalExecutor` takes them; more than one on this machine only.
+        devices: As `LocalExecutor` takes them; as many on each host.
 
     Raises:
         InvalidInput: ``host-not-available`` when this machine knows none of them; ``invalid-file``.
@@ -63,7 +63,7 @@ def executor_on(
                 module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home), devices=devices
             )
         elif name in known:
-            executors[name] = SshExecutor(name, known[name], module, models)
+            executors[name] = SshExecutor(name, known[name], module, models, devices)
     if not executors:
         raise InvalidInput(
             "host-not-available",

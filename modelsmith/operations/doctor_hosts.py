@@ -55,6 +55,14 @@ def looked_at(hosts: Mapping[str, Host], clusters: list[Cluster]) -> Iterator[Fi
                     sentence=f"it does not have the base model {model}",
                     mend="A training that needs it says which folder to copy, and where.",
                 )
+            for cluster in _short_of_gpus(name, found, clusters):
+                yield Finding(
+                    subject=f"host {name}",
+                    level="note",
+                    sentence=f"the cluster {cluster.cluster} trains on {cluster.devices} devices, and it has "
+                    f"{len(found.gpus)}",
+                    mend="Write fewer devices into the cluster file, or leave the host out of its hosts.",
+                )
 
 
 def sentence(found: HostFacts) -> str:
@@ -95,3 +103,8 @@ def _missing(name: str, found: HostFacts, clusters: list[Cluster]) -> list[str]:
     """Names of base models of clusters that name the host, which it does not have."""
     models = {one.base_model.digest: one.base_model.name for one in clusters if name in one.hosts}
     return sorted(model for digest, model in models.items() if digest.removeprefix("sha256:") not in found.models)
+
+
+def _short_of_gpus(name: str, found: HostFacts, clusters: list[Cluster]) -> list[Cluster]:
+    """Clusters that name the host and train on more GPUs than it has. One without any trains on its processors."""
+    return [one for one in clusters if name in one.hosts and 0 < len(found.gpus) < one.devices]

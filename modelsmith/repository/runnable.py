@@ -32,9 +32,6 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
             even = [str(number) for number in range(1, 9) if not unfit(stage, number)]
             mend = f"Write devices: {' or '.join(even)}" if len(even) > 1 else "Leave devices out"
             yield _problem(files, ("devices",), reason, f"{mend}, or change the stage.")
-    if cluster.devices > 1 and cluster.hosts and set(cluster.hosts) != {LOCAL}:
-        reason = "this version trains on several devices of the machine itself only, and hosts names others"
-        yield _problem(files, ("devices",), reason, f"Leave devices out, or write hosts: [{LOCAL}].")
     if not cluster.hosts:
         mend = f"Name some, such as hosts: [{LOCAL}]: each machine says for itself where others are."
         yield _problem(files, ("hosts",), "there is no host to train on", mend)

@@ -137,8 +137,7 @@ class ClusterDefaults(Frozen):
     """Hosts on which training may run, by names that each machine gives an address to: the first free one is taken, and
     where it is lost, the next. ``local`` is the machine itself."""
     devices: Devices = 1
-    """GPUs of the machine on which a stage is trained together, each by a process of its own; without a GPU,
-    processes."""
+    """GPUs of the host on which a stage is trained together, each by a process of its own; without a GPU, processes."""
     beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft.defaults()

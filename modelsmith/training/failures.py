@@ -200,7 +200,7 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
         "Choose a more able judge model, give it more tokens, or write the instruction more plainly.",
     ),
     "host-unfit": (
-        "This machine cannot train as the cluster file asks.",
+        "The machine that trains cannot do it as the cluster file asks.",
         f"Mend that, or change the setting that asks for it. {_AGAIN}",
     ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),

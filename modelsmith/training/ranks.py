@@ -51,7 +51,7 @@ def join() -> None:
     if cuda:
         found = torch.cuda.device_count()
         if found < count():
-            raise HostUnfitError(f"devices: {count()} needs as many GPUs, and this machine has {found}.")
+            raise HostUnfitError(f"devices: {count()} needs as many GPUs, and the machine that trains has {found}.")
         torch.cuda.set_device(number())
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from sshd import Ways
@@ -43,16 +44,22 @@ def test_a_host_s_gpus_are_told():
     )
 
 
-def test_doctor_names_what_a_host_lacks_and_which_this_machine_does_not_know(ways, fresh):
-    ways.host("gpu-1")
+def test_doctor_names_what_a_host_lacks_and_which_this_machine_does_not_know(ways, fresh, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho NVIDIA H100, 0, 3, 81559\n")
+    tool.chmod(0o755)
+    ways.host("gpu-1", PATH=f"{tmp_path}:{os.environ['PATH']}")
     ways.write(fresh.home)
     path = fresh.clone / "clusters" / "rtb-pricing" / "cluster.yaml"
-    path.write_text(path.read_text() + "hosts: [gpu-1, gpu-9, local]\n")
+    path.write_text(path.read_text() + "hosts: [gpu-1, gpu-9, local]\ndevices: 2\n")
     fresh.must("commit", "-qam", "Train elsewhere")
     found = fresh.modelsmith("doctor", "--json").json["findings"]
-    said = {one["level"]: (one["subject"], one["sentence"]) for one in found if one["subject"].startswith("host ")}
-    assert [one["subject"] for one in found if one["subject"].startswith("host ")] == [
-        "host gpu-9", "host gpu-1", "host gpu-1",
+    said = [(one["subject"], one["level"], one["sentence"]) for one in found if one["subject"].startswith("host ")]
+    assert [one[:2] for one in said] == [
+        ("host gpu-9", "note"), ("host gpu-1", "ok"), ("host gpu-1", "note"), ("host gpu-1", "note"),
     ], json.dumps(found)  # fmt: skip
-    assert said["ok"][1].startswith("answers")
-    assert said["note"] == ("host gpu-1", "it does not have the base model tiny")
+    assert said[1][2].startswith("answers")
+    assert [sentence for _, _, sentence in said[2:]] == [
+        "it does not have the base model tiny",
+        "the cluster rtb-pricing trains on 2 devices, and it has 1",
+    ]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from fleet.executor_contract import LONG, ExecutorContract, first_words, folder_of, steps
 from sshd import PATIENCE, Sshd, Ways
@@ -147,6 +148,46 @@ def test_a_keeper_that_is_killed_takes_its_worker_with_it(host: Sshd, tmp_path: 
     keeper.kill()
     assert job.beats(job.since, PATIENCE).status == -9
     until(lambda: not host.processes())
+
+
+def ranks_on(host: Sshd) -> dict[int, psutil.Process]:
+    """Processes that do one job there together, by their number; of a start under way those that are there already."""
+    found = [one for one in host.processes() if "stub_worker" in one.cmdline()]
+    told = [(one.environ().get("RANK"), one) for one in found]
+    return {int(rank): one for rank, one in told if rank is not None}
+
+
+def test_processes_that_do_one_job_on_a_host_end_together(host: Sshd, tmp_path: Path) -> None:
+    """One of them is killed; then they are asked to stop; then nobody hears of them any more."""
+    folder = folder_of(tmp_path / "job", steps=9, seconds_a_step=FOR_EVER)
+
+    def begun(step: int) -> Submitted:
+        job = SshExecutor(host.name, host.host(lost_seconds=5.0), "stub_worker", devices=2).submit(folder)
+        assert first_words(job) == [step], "each goes on from what the one before has done"
+        until(lambda: ranks_on(host).keys() == {0, 1})
+        return job
+
+    job = begun(1)
+    ranks_on(host)[1].kill()
+    assert (to_the_end(job)[1], job.fetch()) == (-9, False)
+    assert host.processes() == []
+    job = begun(2)
+    job.stop(LONG)
+    assert (job.beats(0, LONG).status, host.processes()) == (STOPPED, [])
+    job = begun(3)
+    host.stop()
+    with pytest.raises(HostLostError):
+        to_the_end(job)
+    until(lambda: not host.processes())
+    ends = [json.loads(one.read_bytes())["status"] for one in host.work.glob("control/*/*.json")]
+    assert sorted(ends) == [-9, STOPPED, STOPPED]
+
+
+@pytest.mark.parametrize("devices", [0, -1, 65, 1 << 40])
+def test_a_host_starts_no_more_processes_than_a_cluster_may_name(host: Sshd, tmp_path: Path, devices: int) -> None:
+    many = SshExecutor(host.name, host.host(), "stub_worker", devices=devices)
+    assert code_of(lambda: many.submit(folder_of(tmp_path / "job", steps=1))) == "host-refused"
+    assert host.processes() == []
 
 
 def test_what_only_a_person_can_mend_on_a_host_is_named(

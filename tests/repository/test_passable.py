@@ -57,10 +57,6 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
             (CLUSTER, 14, "training[1].lora"), "share one adapter",
         ),
         (CLUSTER, "seed: 3", "beta: 0.1", (CLUSTER, 13, "training.beta"), "there is no field"),
-        (
-            CLUSTER, "owner:", "hosts: [local, gpu-1]\ndevices: 2\nowner:",
-            (CLUSTER, 4, "devices"), "of the machine itself only",
-        ),
         (CLUSTER, "owner:", "devices: 3\nowner:", (CLUSTER, 3, "devices"), "cannot be shared evenly by 3 devices"),
         (
             CLUSTER, "training:\n  seed: 3", "devices: 2\ntraining:\n  method: grpo",

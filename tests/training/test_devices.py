@@ -17,11 +17,15 @@ from accelerate.data_loader import SeedableRandomSampler
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from sshd import Ways
 from trainings import Case, Thread, train, written
 
-from modelsmith.fleet.executor import LocalExecutor, Submitted
+from modelsmith.fleet.executor import Executor, LocalExecutor, Submitted
+from modelsmith.fleet.hosts import Model, executor_on
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.training import Grpo, Sft
+from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training.job import Heartbeat, TrainJob, WorkerError
 from modelsmith.training.order import shares, steps
 from modelsmith.training.recovery import Recovery, parts_of_step, recovery
@@ -59,6 +63,13 @@ def both(folder: Path, case: Case, progress: Callable[[Heartbeat], None], execut
     return train(folder, case, executor or Two(), progress, devices=2)
 
 
+@pytest.fixture
+def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
+    made = Ways(tmp_path / "ssh", monkeypatch)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module", params=["sft", "dpo"])
 def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Eight rows, of which a step takes six and the next one the two that are left: so many that one rank has none."""
@@ -93,6 +104,26 @@ def test_two_devices_learn_what_one_learns_from_the_same_rows(
     assert beats[-1].loss < beats[0].loss
     assert (together.devices, outcome.devices) == (2, 1)
     near(together.adapter, outcome.adapter)
+
+
+@pytest.mark.parametrize("case", ["sft"], indirect=True)
+def test_two_devices_of_a_host_make_the_adapter_of_two_devices_here(
+    case: Case, undisturbed: tuple[TrainOutcome, list[Heartbeat]], ways: Ways, tmp_path: Path
+) -> None:
+    host = ways.host()
+    shutil.copytree(case.model, host.home / "models" / listing_digest(case.model).removeprefix("sha256:"))
+    ways.write(tmp_path / "home")
+
+    def there(model: Path) -> Executor:
+        models = [Model(listing_digest(model), model)]
+        return executor_on(tmp_path / "home", [host.name], WORKER, models, lambda _: None, devices=2)
+
+    outcome = train(tmp_path / "job", case, there, lambda beat: None, devices=2)
+    assert (outcome.devices, outcome.recoveries, host.processes()) == (2, (), [])
+    here, _ = undisturbed
+    assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
+        path.name: file_digest(path) for path in here.adapter.iterdir()
+    }
 
 
 def gone(processes: list[psutil.Process]) -> None:

@@ -43,7 +43,9 @@ class Memory(Frozen):
 class SshExecutor:
     """Runs jobs on one host."""
 
-    def __init__(self, name: str, host: Host, module: str, models: Sequence[tuple[str, Path]] = ()) -> None:
+    def __init__(
+        self, name: str, host: Host, module: str, models: Sequence[tuple[str, Path]] = (), devices: int = 1
+    ) -> None:
         """Run this module of the toolkit there.
 
         Args:
@@ -52,9 +54,10 @@ class SshExecutor:
             module: The worker's.
             models: Base models that the job names, by digest, and where they lie here; the worker is told where they
                 lie there, after the folder.
+            devices: In how many processes there the worker runs, as `LocalExecutor` takes them.
         """
         self.name = name
-        self._host, self._module, self._models = host, module, models
+        self._host, self._module, self._models, self._devices = host, module, models, devices
 
     def submit(self, folder: Path) -> Submitted:
         """Start a worker there; while the host works on another job, wait.
@@ -93,7 +96,7 @@ class SshExecutor:
             raise
 
     def _start(self, connection: Connection, folder: Path, id: str) -> RemoteJob:
-        connection.say("start", seconds=self._host.lost_seconds)
+        connection.say("start", number=self._devices, seconds=self._host.lost_seconds)
         started = connection.answer("started")[0]
 
         def again() -> Connection:

@@ -37,6 +37,7 @@ from modelsmith.fleet.remote.keeper import Ended, Run
 from modelsmith.fleet.remote.wire import PIECE, PROTOCOL, Channel, Closed, Frame, Kind
 from modelsmith.schema.base import Digest
 from modelsmith.schema.children import start_apart
+from modelsmith.schema.cluster import Devices
 
 KEPT_DAYS: Final = 30
 """Days after which what nobody has fetched is removed."""
@@ -46,6 +47,7 @@ _LOOK = 0.05
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _KEEPER = "modelsmith.fleet.remote.keeper"
 _DIGESTS = TypeAdapter(list[Digest])
+_COUNT = TypeAdapter[int](Devices)
 
 
 class Session:
@@ -161,6 +163,7 @@ class Session:
         """Start a worker in the folder; the locks go over to its keeper."""
         if self._lock is None:
             raise OddPlaceError("the host was not taken")
+        devices = _COUNT.validate_python(said.number)
         run = Run(self._control, secrets.token_hex(8))
         beats = self._folder / HEARTBEAT_FILE
         self._since = beats.stat().st_size if beats.exists() else 0
@@ -173,7 +176,7 @@ class Session:
             with (self._control / "keeper.log").open("ab") as log:
                 start_apart(
                     [sys.executable, "-P", start.__file__, _KEEPER, str(self._control), run.name, str(self._folder),
-                     str(said.seconds), self._module, *words],
+                     str(said.seconds), str(devices), self._module, *words],
                     left=True, stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, pass_fds=(self._lock, own),
                 )  # fmt: skip
         finally:

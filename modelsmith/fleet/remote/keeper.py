@@ -109,9 +109,10 @@ def _note(run: Run, ended: Ended) -> None:
     write_atomically(run.ended, canonical_json(ended))
 
 
-def main(control: str, name: str, folder: str, patience: str, module: str, *places: str) -> None:
-    """Keep a worker that runs this module of the toolkit."""
-    keep(Run(Path(control), name), Path(folder), float(patience), LocalExecutor(module, *map(Path, places)))
+def main(control: str, name: str, folder: str, patience: str, devices: str, module: str, *places: str) -> None:
+    """Keep a worker that runs this module of the toolkit, in so many processes that work together."""
+    executor = LocalExecutor(module, *map(Path, places), devices=int(devices))
+    keep(Run(Path(control), name), Path(folder), float(patience), executor)
 
 
 if __name__ == "__main__":

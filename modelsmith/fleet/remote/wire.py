@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Rises when a frame comes to mean something else."""
 GREETING: Final = b"modelsmith-host\n"
 """Line with which the host begins. What a login shell prints before it is passed over."""
