@@ -9,6 +9,7 @@ real one.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -124,6 +126,35 @@ def import_everything() -> None:
         models += model.__subclasses__()
     gc.collect()
     gc.freeze()
+    leave_finalizers_behind()
+    use_huge_pages()
+
+
+def leave_finalizers_behind() -> None:
+    """What libraries want done when their process ends is for this process to do, and not for each fork.
+
+    Torch takes back each of its registrations, which were two thirds of a short command's processor time. What a fork
+    registers itself is done when it ends.
+    """
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+
+
+def use_huge_pages() -> None:
+    """Put this process's memory into pages of 2 MB where the system can: a fork copies the table of all pages.
+
+    A fork of 460 MB then takes a third of the processor time. It changes nothing that a program sees; systems that
+    know no such request refuse it (Linux does before 6.1).
+    """
+    size, collapse = 1 << 21, 25
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, access, *_, name = [*line.split(maxsplit=5), ""][:6]
+        first, end = (int(one, 16) for one in place.split("-"))
+        first, end = -(-first // size) * size, end // size * size
+        if access == "rw-p" and name in ("", "[heap]") and first < end:
+            advise(first, end - first, collapse)
 
 
 def forking_executor(
