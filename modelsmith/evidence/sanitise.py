@@ -11,6 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -72,6 +73,17 @@ LEAKS: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """What is searched for in every text, most telling first."""
 
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "private key": ("-----BEGIN ",),
+    "e-mail address": ("@",),
+    "absolute path": ("/", "\\"),
+    "address": ("://",),
+    "completion": ("<|", "INST]"),
+}
+"""Every match of these holds one of the strings, so a text without them need not be searched."""
+_SHORT = 512
+"""Characters up to which it is remembered what was found in a text; most texts are short, and come again."""
+
 
 _WORD: Final = re.compile(r"(?<![\w.@-])[\w-](?:[\w.-]*[\w-])?(?![\w-])")
 """A whole word as ids are: not the host of an address, nor a part of a longer name."""
@@ -112,10 +124,10 @@ def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
         places.setdefault(_WORD.sub(lambda word: "id" if word[0] in ids else word[0], value) if ids else value, place)
     known = [word for word in private if len(word) >= 4]
     for value, place in places.items():
-        for kind, pattern in LEAKS.items():
-            if any(not _allowed(kind, match) for match in pattern.finditer(value)):
-                _refuse(kind, place)
-        if any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in known):
+        kind = _kind_of_short(value) if len(value) <= _SHORT else _kind(value)
+        if kind:
+            _refuse(kind, place)
+        if any(word in value and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in known):
             _refuse("private string", place)
     secret = first_secret("\n".join(places))
     if secret:
@@ -149,6 +161,20 @@ def _strings(value: Any, place: str, ids: Collection[str]) -> Iterator[tuple[str
             yield from _strings(item, f"{place}[{index}]", ids)
     elif isinstance(value, str):
         yield place, value
+
+
+def _kind(text: str) -> str | None:
+    """The most telling kind of leak in a text; None when there is none."""
+    for kind, pattern in LEAKS.items():
+        needed = _NEEDED.get(kind)
+        if needed and not any(one in text for one in needed):
+            continue
+        if any(not _allowed(kind, match) for match in pattern.finditer(text)):
+            return kind
+    return None
+
+
+_kind_of_short = lru_cache(maxsize=4096)(_kind)
 
 
 def _allowed(kind: str, match: re.Match[str]) -> bool:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from modelsmith.evidence import sanitise
 from modelsmith.evidence.bundle import evidence_bytes
 from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.governance.audiences import AUDIENCE, audience, view
@@ -281,3 +282,24 @@ def test_an_id_may_be_called_like_a_field_that_holds_an_answer(name):
 def test_an_id_inside_a_host_an_address_or_a_path_hides_none(text):
     with pytest.raises(IntegrityFailure):
         assert_clean(f"see {text} there".encode(), ids=lambda: ["rtb.ai", "maya"])
+
+
+def test_what_is_not_searched_for_want_of_a_character_holds_no_leak() -> None:
+    """Texts made up of what leaks are made of: found is what the patterns alone would find."""
+    pieces = [
+        *"aA1@/\\:~.<|>[]-_ =\n",
+        "-----BEGIN ",
+        "PRIVATE KEY",
+        "://",
+        "http",
+        "INST]",
+        "<|im_end|>",
+        "home/",
+        "s3",
+    ]
+    chance = random.Random(1)
+    for _ in range(20_000):
+        text = "".join(chance.choices(pieces, k=chance.randint(1, 12)))
+        matches = ((kind, match) for kind, pattern in sanitise.LEAKS.items() for match in pattern.finditer(text))
+        found = next((kind for kind, match in matches if not sanitise._allowed(kind, match)), None)
+        assert sanitise._kind(text) == found, repr(text)
