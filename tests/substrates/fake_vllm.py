@@ -4,7 +4,7 @@ What it is to do stands in ``FAKE_VLLM``: ``serve``, ``bad-model``, ``hang``, ``
 first N starts), or ``dies`` (at the first question: nobody listens any more, and a second later its process ends).
 ``FAKE_BRAIN`` is the address of another that answers what is posted; without it an answer is the model's name and the
 question. ``FAKE_VERSION`` is what the environment holds. ``FAKE_FOLDER`` is where it leaves its notes: how often it was
-started, and the processes it made.
+started, the processes it made, and the folder of its temporary files, in which it leaves one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +103,8 @@ def main() -> None:
         sys.exit("OSError: [Errno 98] Address already in use")
     engine = subprocess.Popen(["sleep", "3600"])
     (NOTES / "processes").write_text(f"{os.getpid()} {engine.pid}\n")
+    (NOTES / "temporary").write_text(tempfile.gettempdir())
+    Path(tempfile.gettempdir(), "left").touch()
     print("listening", flush=True)
     if mode == "hang":
         time.sleep(3600)

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from vllms import gone, has_begun, put_fake
 
@@ -251,6 +253,37 @@ def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) 
     starter.kill()
     starter.wait()
     assert gone(fake)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_its_temporary_files_go_with_it(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """vLLM that is killed leaves the sockets of its processes; what torch compiles is kept for the next server."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("TMPDIR", short)
+        with VllmServer(tmp_path / "model", tmp_path / "log"):
+            own = Path((fake / "temporary").read_text())
+            pid = int((fake / "processes").read_text().split()[0])
+            said = psutil.Process(pid).environ()
+            assert (own / "left").exists()
+            assert own.parent == Path(short)
+            assert Path(said["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(short)
+            if killed:
+                os.kill(pid, signal.SIGKILL)
+        assert list(Path(short).iterdir()) == []
+
+
+def test_where_a_socket_had_too_long_a_name_there_is_no_folder_more(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = tmp_path / ("x" * 107)
+    longest.mkdir()
+    monkeypatch.setenv("TMPDIR", str(longest))
+    with VllmServer(tmp_path / "model", tmp_path / "log"):
+        assert (fake / "temporary").read_text() == str(longest)
+    assert [one.name for one in longest.iterdir()] == ["left"]
 
 
 def test_without_vllm_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,16 +10,35 @@ Standard library only: it must start in no time.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Mapping
+
+_LONGEST_SOCKET = 107
+"""Bytes of the path of a socket, by Linux's ``sun_path``."""
+_SOCKET = "/00000000-0000-4000-8000-000000000000"
+"""How vLLM names sockets."""
 
 
 def main(grace: float, command: list[str]) -> int:
     """Run the command to its end; see the module."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    folder = _folder()
+    try:
+        return _run(grace, command, os.environ | _told(folder))
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(grace: float, command: list[str], environment: Mapping[str, str]) -> int:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
     ended = threading.Event()
 
     def watch() -> None:
@@ -34,6 +53,33 @@ def main(grace: float, command: list[str]) -> int:
     ended.set()
     _signal(process.pid, signal.SIGKILL)
     return status if status >= 0 else 128 - status
+
+
+def _folder() -> str | None:
+    """A new folder for temporary files; None where there is no room, or a socket in it had too long a name."""
+    with contextlib.suppress(OSError):
+        folder = tempfile.mkdtemp(prefix="ms-")
+        if len(os.fsencode(folder + _SOCKET)) <= _LONGEST_SOCKET:
+            return folder
+        os.rmdir(folder)
+    return None
+
+
+def _told(folder: str | None) -> dict[str, str]:
+    """What the command's environment says beside our own."""
+    if folder is None:
+        return {}
+    kept = {} if "TORCHINDUCTOR_CACHE_DIR" in os.environ else {"TORCHINDUCTOR_CACHE_DIR": _compiled()}
+    return {"TMPDIR": folder} | kept
+
+
+def _compiled() -> str:
+    """Where torch keeps what it compiles, by its own rule for ``TORCHINDUCTOR_CACHE_DIR``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this process's number
+        user = f"uid_{os.getuid()}"
+    return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
 
 
 def _signal(group: int, number: int) -> None:
