@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from modelsmith.diagnosis.firewall import Loss, losses, scored_texts, separate
+from modelsmith.diagnosis.firewall import Loss, ScoredText, losses, scored_texts, separate
 from modelsmith.diagnosis.generate import possible_rows
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training import Settings
+from modelsmith.schema.training_row import TrainingRow
 
 SAMPLE: Final = 24
 """Rows of each generator that are held against the scored texts, if it has no more templates than that: rows of one
 template differ by their slots only."""
+
+
+class Clear(NamedTuple):
+    """That no row of a dry run was too near to a scored text: after it, the same rows are held against new texts only.
+
+    Texts are named by SHA-256: whoever keeps this keeps no text.
+    """
+
+    rows: str
+    """SHA-256 of the rows that were tried, in their order."""
+    texts: tuple[str, ...]
+    """SHA-256 of each scored text with its kind."""
+    nearest: float
+    """Similarity of the nearest pair."""
+    nearest_to: str
+    """Which scored text that was; empty where no row had anything in common with one."""
 
 
 class DryRun(NamedTuple):
@@ -24,10 +43,14 @@ class DryRun(NamedTuple):
     """Similarity of the nearest pair of a kept row and a scored text."""
     losses: tuple[Loss, ...]
     """Generators that lose rows, whoever loses the largest share first."""
+    clear: Clear | None = None
+    """For the next dry run; None where a row was too near."""
 
 
-def dry_run(governed: GovernedSet, training: Settings) -> DryRun:
+def dry_run(governed: GovernedSet, training: Settings, before: Clear | None = None) -> DryRun:
     """Make as many rows as the training can ask for, and let the firewall judge a sample of them.
+
+    ``before`` is of an earlier dry run, of whatever set; it spares time, and what is found is the same.
 
     Raises:
         InvalidInput: a generator cannot make its rows (see `generate_rows`).
@@ -39,5 +62,36 @@ def dry_run(governed: GovernedSet, training: Settings) -> DryRun:
         if taken[row.generator] < max(SAMPLE, templates[row.generator]):
             taken[row.generator] += 1
             tried.append(row)
-    kept = separate(tried, scored_texts(governed), governed.evalset.separation.training_to_scored)
-    return DryRun(len(tried), len(kept.dropped), kept.nearest, losses(tried, kept))
+    texts, limit = scored_texts(governed), governed.evalset.separation.training_to_scored
+    clear = _clear_again(tried, texts, limit, before) if before else None
+    if clear is not None:
+        return DryRun(len(tried), 0, clear.nearest, (), clear)
+    kept = separate(tried, texts, limit)
+    if not kept.dropped:
+        names = tuple(map(_name, texts))
+        nearest_to = names[kept.nearest_to] if kept.nearest_to >= 0 else ""
+        clear = Clear(_rows_name(tried), names, kept.nearest, nearest_to)
+    return DryRun(len(tried), len(kept.dropped), kept.nearest, losses(tried, kept), clear)
+
+
+def _clear_again(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], limit: float, before: Clear) -> Clear | None:
+    """What `separate` would find, from what it found before; None where that does not say it."""
+    names = tuple(map(_name, texts))
+    if before.rows != _rows_name(rows) or before.nearest_to not in names or before.nearest >= limit:
+        return None
+    known = {*before.texts}
+    new = [place for place, name in enumerate(names) if name not in known]
+    kept = separate(rows, [texts[place] for place in new], limit)
+    if kept.dropped:
+        return None
+    if kept.nearest <= before.nearest:
+        return Clear(before.rows, names, before.nearest, before.nearest_to)
+    return Clear(before.rows, names, kept.nearest, names[new[kept.nearest_to]])
+
+
+def _rows_name(rows: Sequence[TrainingRow]) -> str:
+    return hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()
+
+
+def _name(text: ScoredText) -> str:
+    return hashlib.sha256(f"{text.kind}\n{text.text}".encode("utf-8", "surrogatepass")).hexdigest()

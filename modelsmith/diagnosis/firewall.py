@@ -71,6 +71,8 @@ class Separation(Generic[Row]):
     dropped: tuple[Dropped, ...]
     nearest: float
     """Similarity of the nearest pair of a kept row and a scored text; 0 without rows or texts."""
+    nearest_to: int = -1
+    """Position of that scored text among those given; -1 where no kept row has anything in common with any."""
 
 
 def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
@@ -103,18 +105,20 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
 
 def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> Separation[Row]:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
-    scored = Scored(texts)
+    given = [*texts]
+    scored = Scored(given)
     kept: list[Row] = []
     dropped: list[Dropped] = []
-    nearest = 0.0
+    nearest, nearest_text = 0.0, None
     for position, (row, search) in enumerate(zip(rows, scored.searches(rows), strict=True)):
         near, similarity = search(min(limit, nearest))
         if near is not None and similarity >= limit:
             dropped.append(dropped_for(position, near, similarity))
         else:
             kept.append(row)
-            nearest = max(nearest, similarity)
-    return Separation(tuple(kept), tuple(dropped), nearest)
+            if similarity > nearest:
+                nearest, nearest_text = similarity, near
+    return Separation(tuple(kept), tuple(dropped), nearest, -1 if nearest_text is None else given.index(nearest_text))
 
 
 def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most: int) -> tuple[Dropped, ...]:

@@ -73,7 +73,8 @@ def kept_apart(
     gone |= {one.row for one in dropped}
     left = [row for place, row in enumerate(rows) if place not in gone]
     both = sorted([*kept.dropped, *dropped], key=lambda one: one.row)
-    return Separation(tuple(left), tuple(both), separate(left, texts, limit).nearest)
+    again = separate(left, texts, limit)
+    return Separation(tuple(left), tuple(both), again.nearest, again.nearest_to)
 
 
 def nearness(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], meaning: Meaning) -> Nearness:

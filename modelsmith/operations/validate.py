@@ -9,10 +9,9 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import override
 
-from modelsmith.diagnosis.dry_run import DryRun, dry_run
+from modelsmith.diagnosis.dry_run import Clear, DryRun, dry_run
 from modelsmith.diagnosis.generate import rows_within
 from modelsmith.loop.embedding import policy_in
-from modelsmith.loop.setting_apart import require_choosable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
@@ -24,6 +23,7 @@ from modelsmith.repository.kept_facts import KeptFacts, this_toolkit
 from modelsmith.repository.load import governed_set, load_cluster
 from modelsmith.repository.paths import inside
 from modelsmith.repository.secrets import name_problems, secret_problems
+from modelsmith.repository.set_files import Apart
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
@@ -106,11 +106,16 @@ class ValidateResult(Result):
 
 def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
-    report = validate(workspace.files, tuple(inside(workspace.root, path) for path in request.paths))
+    kept = KeptFacts(workspace.home, f"what validate found sound, 2, {this_toolkit()}", str(workspace.root))
+    paths = tuple(inside(workspace.root, path) for path in request.paths)
+    apart = _apart(workspace.files, kept)
+    report = validate(workspace.files, paths, apart)
+    for files in report.sets.values():
+        if files.apart and files.apart != apart.get(files.folder):
+            kept.add(f"apart {files.folder}", files.apart)
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    kept = KeptFacts(workspace.home, f"what validate found sound, 1, {this_toolkit()}", str(workspace.root))
     found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, kept)]
     firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found), kept)
     kept.save()
@@ -129,6 +134,13 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
         nearest={name: Nearest(**vars(pair)) for name, pair in report.nearest.items()},
         firewall=firewall,
     )
+
+
+def _apart(files: WorkTree, kept: KeptFacts) -> dict[str, Apart]:
+    """What is kept of eval sets whose held-out texts stood apart, by their folders."""
+    folders = {path.rpartition("/")[0] for path in files.paths("evals") if path.endswith("/evalset.yaml")}
+    known = ((folder, kept.get(f"apart {folder}")) for folder in folders)
+    return {folder: Apart(tuple(one[0]), tuple(one[1]), tuple(one[2])) for folder, one in known if one}
 
 
 def _runbooks(files: WorkTree, report: Report, kept: KeptFacts) -> Iterator[Problem]:
@@ -174,12 +186,18 @@ def _firewall(
 
 
 def _tried(governed: GovernedSet, stage: Settings, evals: str, kept: KeptFacts) -> DryRun:
-    """The dry run, which follows from the eval sets' files, rows and seed; one that lost nothing is kept."""
-    this = f"rows of {governed.folder} {evals} {stage.rows} {stage.seed}"
-    known = kept.get(this)
-    tried = DryRun(known[0], 0, known[1], ()) if known else dry_run(governed, stage)
-    if not tried.dropped and not known:
-        kept.add(this, [tried.rows, tried.nearest])
+    """The dry run, which follows from the eval sets' files, rows and seed.
+
+    One that lost nothing is kept: it is known again while the files are the same, and spares most comparisons after.
+    """
+    this = f"rows of {governed.folder} {stage.rows} {stage.seed}"
+    of, rows, clear = kept.get(this) or ("", 0, None)
+    before = Clear(*clear) if clear else None
+    if before and of == evals:
+        return DryRun(rows, 0, before.nearest, (), before)
+    tried = dry_run(governed, stage, before)
+    if tried.clear:
+        kept.add(this, (evals, tried.rows, tried.clear))
     return tried
 
 
@@ -198,6 +216,8 @@ def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[
     """Several seeds to try, where nothing can tell the tries apart."""
     if cluster.loop.seeds == 1:
         return
+    from modelsmith.loop.setting_apart import require_choosable  # brings all that trains; most ask for one seed
+
     try:
         require_choosable(governed, cluster, cluster.stages[0].rows)
     except InvalidInput as error:

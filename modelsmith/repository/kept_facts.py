@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import secrets
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,13 @@ class KeptFacts:
 
 
 def this_toolkit() -> str:
-    """The toolkit as it is installed: names, sizes and times of its modules. For facts that hang on all of its code."""
-    found = hashlib.sha256()
+    """The toolkit as it is installed: names, sizes and times of its modules, and what else is installed by version.
+
+    For facts that hang on all of its code, and on that of libraries.
+    """
+    found = hashlib.sha256(sys.version.encode())
+    for folder in filter(os.path.isdir, sys.path):
+        found.update("\n".join(sorted(name for name in os.listdir(folder) if name.endswith(".dist-info"))).encode())
     top = Path(modelsmith.__file__).parent
     for folder, _, names in sorted(os.walk(top)):
         for name in sorted(names):

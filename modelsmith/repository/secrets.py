@@ -213,11 +213,13 @@ def secret_problems(tree: Tree, paths: Iterable[str]) -> list[Problem]:
 def name_problems(names: Iterable[str]) -> list[Problem]:
     """Names of files and folders that hold what looks like a secret; the folder above is named instead."""
     problems = []
+    known: dict[PurePosixPath, Secret | None] = {}
     for name in sorted(names):
         path = PurePosixPath(name)
         for part in reversed((path, *path.parents)):
-            found = next(find_secrets(str(part), guess=False), None)
-            if found:
+            if part not in known:
+                known[part] = next(find_secrets(str(part), guess=False), None)
+            if found := known[part]:
                 words = f"the name of something in it holds what looks like a secret (rule {found.rule})"
                 problems.append(Problem(str(part.parent), None, "", words, "Give it another name."))
                 break

@@ -1,11 +1,16 @@
-"""Whether held-out texts stay apart from core and micro texts, within a budget. Pure."""
+"""Whether held-out texts stay apart from core and micro texts, within a budget. Pure.
+
+Who compared nearly the same texts before hands in what came of it (`Apart`): then only pairs with a new text are
+compared, and what is found is the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from modelsmith.repository.document import Location, Problem
-from modelsmith.repository.set_files import NearestPair, Part, SetFiles, Spent
+from modelsmith.repository.set_files import Apart, NearestPair, Part, SetFiles, Spent
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.scenario import Scenario
 from modelsmith.texts.similarity import Index
@@ -22,8 +27,10 @@ LEAST_COMPARED = 80
 def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
     """Held-out texts that are more alike to a core or micro text than ``limit``; ``files.nearest`` is the nearest pair.
 
-    Texts that are too many, or too long, are refused before they are compared.
+    Texts that are too many, or too long, are refused before they are compared. ``files.apart`` is what an earlier
+    comparison found, and afterwards what this one did.
     """
+    before, files.apart = files.apart, None
     held_out, core_cases, micro = (
         [source for source in files.scenarios[part] if is_comparable(source.value)] for part in _COMPARED
     )
@@ -42,15 +49,18 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
             "Make either fewer or shorter.",
         )
         return
-    index = Index(text for _, text in core)
+    held_texts, core_texts = [text for *_, text in held], [text for _, text in core]
+    best = _nearest_again(held_texts, core_texts, limit, before) if before else None
     found: list[tuple[float, int]] = []
-    least = 0.0
-    for search in index.searches([text for *_, text in held]):
-        found.append(search.nearest(least))
-        least = max(least, min(limit, found[-1][0]))
-    i = max(range(len(held)), key=lambda place: found[place][0])
-    score, j = found[i]
+    if best is None:
+        found = _nearest_of_each(held_texts, core_texts, limit)
+        first = max(range(len(held)), key=lambda place: found[place][0])
+        best = (found[first][0], first, found[first][1])
+    score, i, j = best
     files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
+    if score <= limit:
+        files.apart = Apart(_digests(held_texts), _digests(core_texts), best)
+        return
     for (source, wording, _), (score, j) in zip(held, found, strict=True):
         if score > limit:
             alike, allowed = format_apart(score, limit, 2)
@@ -60,6 +70,60 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
                 f"this held-out text is too near to {core[j][0].path} (similarity {alike}, allowed {allowed})",
                 "Tell another case, or move the scenario out of held_out/.",
             )
+
+
+def _nearest_of_each(held: Sequence[str], core: Sequence[str], limit: float) -> list[tuple[float, int]]:
+    """For each held-out text similarity and position of the nearest core text; ``(0.0, -1)`` where another is nearer.
+
+    So the nearest pair is among them, and each that is above ``limit``.
+    """
+    found: list[tuple[float, int]] = []
+    least = 0.0
+    for search in Index(core).searches(held):
+        found.append(search.nearest(least))
+        least = max(least, min(limit, found[-1][0]))
+    return found
+
+
+def _nearest_again(
+    held: Sequence[str], core: Sequence[str], limit: float, before: Apart
+) -> tuple[float, int, int] | None:
+    """The nearest pair: the one found before, or one with a new text. None where all have to be compared.
+
+    That is where the pair found before is gone, where texts changed their order (which decides between pairs that are
+    equally near), where most pairs are new, and where a pair is too near, so that each such pair has to be named.
+    """
+    still_held, still_core = _still(before.held, held), _still(before.core, core)
+    score, i, j = before.nearest
+    if still_held is None or still_core is None or i not in still_held or j not in still_core or score > limit:
+        return None
+    new_held = sorted({*range(len(held))} - {*still_held.values()})
+    new_core = sorted({*range(len(core))} - {*still_core.values()})
+    if 2 * (len(new_held) * len(core) + len(still_held) * len(new_core)) > len(held) * len(core):
+        return None
+    best = (score, -still_held[i], -still_core[j])
+    for some, others in ((sorted(still_held.values()), new_core), (new_held, range(len(core)))):
+        if some and others:
+            index = Index(core[place] for place in others)
+            for place, search in zip(some, index.searches([held[place] for place in some]), strict=True):
+                near, at = search.nearest(best[0])
+                best = max(best, (near, -place, -others[at])) if at >= 0 else best
+    return None if best[0] > limit else (best[0], -best[1], -best[2])
+
+
+def _still(before: Sequence[str], texts: Sequence[str]) -> dict[int, int] | None:
+    """Where each text that is still there stood, and where it stands; None unless they kept their order."""
+    now = _digests(texts)
+    were, are = {*before}, {*now}
+    old = [place for place, one in enumerate(before) if one in are]
+    new = [place for place, one in enumerate(now) if one in were]
+    if [before[place] for place in old] != [now[place] for place in new]:
+        return None
+    return dict(zip(old, new, strict=True))
+
+
+def _digests(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts)
 
 
 def compared(texts: Iterable[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -64,6 +64,17 @@ class NearestPair:
     """Core or micro scenario."""
 
 
+class Apart(NamedTuple):
+    """That no held-out text of a set is too near to a core or micro text, and which pair is nearest."""
+
+    held: tuple[str, ...]
+    """SHA-256 of each held-out text, in their order."""
+    core: tuple[str, ...]
+    """SHA-256 of each core and micro text, in their order."""
+    nearest: tuple[float, int, int]
+    """Similarity of the nearest pair, and the positions of its held-out and its core text."""
+
+
 @dataclass
 class SetFiles:
     """Everything read from one set's folder."""
@@ -79,6 +90,8 @@ class SetFiles:
     """By path."""
     problems: list[Problem] = field(default_factory=list)
     nearest: NearestPair | None = None
+    apart: Apart | None = None
+    """Of an earlier reading until texts are compared; then of this one, None where some are too near."""
 
     @property
     def rubric(self) -> Source[Rubric] | None:

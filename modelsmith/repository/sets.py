@@ -29,7 +29,7 @@ from modelsmith.repository.document import (
 from modelsmith.repository.json_reader import read_json
 from modelsmith.repository.rubric_slips import MANY, RubricSlips, rubric_slips
 from modelsmith.repository.separation import MAX_WORDINGS, is_comparable, too_near
-from modelsmith.repository.set_files import Part, SetFiles, Source, Spent
+from modelsmith.repository.set_files import Apart, Part, SetFiles, Source, Spent
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import validate_document, with_model_problems
 from modelsmith.schema.catalog import kind_of
@@ -52,13 +52,14 @@ def read_set(
     contents: Mapping[str, bytes],
     refused: Mapping[str, ModelsmithError],
     spent: Spent | None = None,
+    apart: Apart | None = None,
 ) -> SetFiles:
     """Read the governed files among ``contents`` that lie below ``folder``, and check each and all of them together.
 
     ``refused`` are the files that could not be read, and why; ``spent`` is what reading the sets before this one took,
-    where many are read at once.
+    where many are read at once; ``apart`` is what an earlier reading of this set found, and spares comparing its texts.
     """
-    files = SetFiles(folder)
+    files = SetFiles(folder, apart=apart)
     files.problems += unreadable(path for path in refused.items() if path[0].startswith(f"{folder}/"))
     for path in sorted(contents):
         kind = kind_of(path)

@@ -36,7 +36,7 @@ from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.router_problems import router_problems
 from modelsmith.repository.runnable import not_runnable, odd_window
-from modelsmith.repository.set_files import NearestPair, SetFiles, Source, Spent
+from modelsmith.repository.set_files import Apart, NearestPair, SetFiles, Source, Spent
 from modelsmith.repository.sets import misnamed, read_lines, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
@@ -89,10 +89,11 @@ class Report:
     """SHA-256 of all files of eval sets that were read, with their paths."""
 
 
-def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
+def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] | None = None) -> Report:
     """Check every governed file, or only those at or below ``paths``.
 
-    A file is judged together with what it refers to, so a path below an eval set reads the whole set.
+    A file is judged together with what it refers to, so a path below an eval set reads the whole set. ``apart`` is what
+    an earlier check found of eval sets, by their folders; it spares time only, and must come from whom we trust.
 
     Raises:
         InvalidInput: ``outside-repository``, or ``missing-file`` for a path at which nothing stands.
@@ -116,7 +117,7 @@ def validate(tree: Tree, paths: Sequence[str] = ()) -> Report:
     odd: list[Problem] = []
     spent = Spent()
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
-        files = read_set(set_folder, contents, refused, spent)
+        files = read_set(set_folder, contents, refused, spent, (apart or {}).get(set_folder))
         found = passable(files, spent)
         problems += [*files.problems, *first_of(set_folder, [*found.never, *copies(files)])]
         sets[set_folder.removeprefix("evals/")] = files

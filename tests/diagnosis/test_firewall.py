@@ -14,7 +14,7 @@ import pytest
 from modelsmith.diagnosis.dry_run import dry_run
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.firewall import HELD_OUT, ScoredText, losses, scored_texts, separate
-from modelsmith.diagnosis.generate import generate_rows
+from modelsmith.diagnosis.generate import generate_rows, possible_rows
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.labels import Label
 from modelsmith.schema.scenario import Message
@@ -276,3 +276,25 @@ class TestDryRun:
         with pytest.raises(InvalidInput) as refused:
             dry_run(replace(governed, generators=(poor, *others)), Sft())
         assert (refused.value.code, refused.value.details["possible"]) == ("generator-exhausted", 2)
+
+    def test_one_after_another_finds_what_it_finds_alone(self, governed):
+        """Of a text that is new, gone, or too near to a row, whether or not another dry run came before."""
+        before = dry_run(governed, Sft()).clear
+        assert before
+        rows = possible_rows(governed, Sft().rows, Sft().seed)
+        shown = rows[0].messages[0].content
+        new, copy = (
+            governed.core[3].model_copy(update={"variants": (text, *governed.core[3].variants[1:])})
+            for text in ("Nobody asked for the purple umbrella that stood beside the lighthouse.", shown)
+        )
+        for core, dropped in (
+            ((*governed.core[:3], new, *governed.core[4:]), False),
+            ((*governed.core[:3], copy, *governed.core[4:]), True),
+            (governed.core[:5], False),
+            (governed.core[::-1], False),
+        ):
+            edited = replace(governed, core=core)
+            after, alone = dry_run(edited, Sft(), before), dry_run(edited, Sft())
+            assert after == alone
+            assert (after.dropped > 0) == dropped
+            before = after.clear or before
