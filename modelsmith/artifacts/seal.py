@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from modelsmith.artifacts.kinds import require_kind
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.promotion import EXPORT_FILE, Export
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.signing import oms
@@ -85,7 +86,7 @@ def base_of(directory: Path) -> str:
         IntegrityFailure: ``no-base`` when the artifact does not say it.
     """
     try:
-        said = json.loads((directory / BASE_FILE).read_bytes())["digest"]
+        said = json.loads(read_plain(directory / BASE_FILE))["digest"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         said = None
     if not isinstance(said, str) or not _DIGEST.fullmatch(said):
@@ -185,7 +186,7 @@ def _measured(directory: Path, artifact: str) -> dict[str, str]:
         raise IntegrityFailure(
             "not-sealed", f"The artifact has no {SUMS_FILE}.", "Fetch it again with its listing.", file=SUMS_FILE
         )
-    listing = (directory / SUMS_FILE).read_bytes()
+    listing = read_plain(directory / SUMS_FILE)
     if sha256(listing) != artifact or f"sha256:{measured[SUMS_FILE]}" != artifact:
         raise IntegrityFailure(
             "wrong-artifact",
@@ -226,7 +227,7 @@ def _parse(listing: bytes) -> dict[str, str]:
 
 def _adapter_config(path: Path) -> dict[str, object]:
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_plain(path))
     except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

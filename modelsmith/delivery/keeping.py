@@ -10,6 +10,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 
@@ -47,7 +48,7 @@ class Kept:
     def place(self) -> Place:
         """Where it stands; at the beginning where nothing says it."""
         try:
-            return Place.model_validate_json(self._place.read_bytes())
+            return Place.model_validate_json(read_plain(self._place))
         except (FileNotFoundError, ValidationError):
             return Place()
 
@@ -58,7 +59,7 @@ class Kept:
     def dead(self) -> list[DeadLetter]:
         """What was given up, oldest first. A line that a kill has cut short is none: its event is tried again."""
         try:
-            lines = self._dead.read_bytes().splitlines()
+            lines = read_plain(self._dead).splitlines()
         except FileNotFoundError:
             return []
         return [one for line in lines if (one := _read(line)) is not None]

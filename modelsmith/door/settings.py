@@ -13,6 +13,7 @@ from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen, ServedName, Slug
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.key_named import key_named
+from modelsmith.schema.plain_file import read_own
 from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.allowed import is_loopback, origin
 
@@ -91,7 +92,8 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
 
     Raises:
         InvalidInput: ``invalid-file``, ``missing-file``; ``settings-in-clone`` for a file of the work tree, where a
-            commit could have put it; ``endpoint-not-encrypted``, ``key-missing``, ``key-unusable``.
+            commit could have put it; ``others-may-write`` for the home's own file; ``endpoint-not-encrypted``,
+            ``key-missing``, ``key-unusable``.
     """
     file = path or workspace.home / FILE
     private = workspace.private.resolve()
@@ -104,7 +106,7 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
             path=str(file),
         )
     try:
-        settings = parse_yaml(str(file), file.read_bytes(), Settings)
+        settings = parse_yaml(str(file), file.read_bytes() if path else read_own(file), Settings)
     except FileNotFoundError:
         if path is None:
             return Settings()

@@ -25,6 +25,7 @@ from modelsmith.evaluation.served import Served, Who, model_changed
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.plain_file import open_plain, read_plain
 from modelsmith.schema.run import Observation, RunRequest, RunResult, VerdictRow
 from modelsmith.signing.files import sync_folder, write_atomically
 
@@ -143,7 +144,7 @@ class RunFolder:
         index = self.answered()
         if not index:
             return
-        with (self.path / "observations.jsonl").open("rb") as file:
+        with open_plain(self.path / "observations.jsonl") as file:
             for key in index if keys is None else keys:
                 line = index[key]
                 file.seek(line.start)
@@ -237,7 +238,7 @@ class RunFolder:
 
     def _load(self, name: str, kind: type[_Record]) -> _Record | None:
         try:
-            data = (self.path / name).read_bytes()
+            data = read_plain(self.path / name)
         except FileNotFoundError:
             return None
         try:
@@ -255,7 +256,7 @@ class RunFolder:
         index: dict[str, Line] = {}
         start = 0
         try:
-            file = (self.path / "observations.jsonl").open("rb")
+            file = open_plain(self.path / "observations.jsonl")
         except FileNotFoundError:
             return index
         with file:

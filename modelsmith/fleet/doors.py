@@ -6,11 +6,9 @@ a second. A file that has not been written for a while is that of a door that en
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import secrets
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, ValidationError
 
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.plain_file import read_plain
 
 FOLDER: Final = "doors"
 """In ``MODELSMITH_HOME``."""
@@ -138,19 +137,7 @@ def busy_doors(folder: Path, clock: Callable[[], float] = time.monotonic) -> lis
     with suppress(OSError):
         for path in folder.glob("*.json"):
             with suppress(OSError, ValidationError):
-                one = Busy.model_validate_json(_read(path))
+                one = Busy.model_validate_json(read_plain(path, _MOST_BYTES))
                 if one.machine == this_machine() and 0 <= clock() - one.at <= ALIVE:
                     found.append(one)
     return found
-
-
-def _read(path: Path) -> bytes:
-    """What a sign says. A pipe or a device is none: to open or read one might take for ever, and no work would begin.
-
-    Raises:
-        OSError: it is no plain file, or cannot be read.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "no plain file", str(path))
-        return file.read(_MOST_BYTES)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, file_digest
+from modelsmith.schema.plain_file import open_plain, read_plain
 from modelsmith.signing.files import write_atomically
 
 JOB_FILE = "job.json"
@@ -62,7 +63,7 @@ def is_whole(folder: Path) -> bool:
     Inputs are no result; and a link, a pipe or anything but plain files and folders makes it none.
     """
     try:
-        made = Made.model_validate_json((folder / RESULT_FILE).read_bytes())
+        made = Made.model_validate_json(read_plain(folder / RESULT_FILE))
         tops = {name.partition("/")[0] for name in made.files}
         found = [path for top in tops for path in (folder / top, *(folder / top).rglob("*"))]
         modes = {path: path.lstat().st_mode for path in found}
@@ -105,7 +106,7 @@ def say(folder: Path, beat: Frozen) -> None:
 def lines_since(path: Path, offset: int) -> tuple[list[bytes], int]:
     """Lines after the byte offset, and the next offset; a torn last line waits for its rest."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:

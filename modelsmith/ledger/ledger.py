@@ -23,6 +23,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.evalset import Question
 from modelsmith.schema.events import Happened, Recorded
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.run import RunRequest, RunResult
 
 _Record = TypeVar("_Record", bound=Frozen)
@@ -305,7 +306,7 @@ def _unwritable(cause: str | None) -> InfrastructureFailure:
 
 def _read(path: Path, kind: type[_Record]) -> _Record | ValidationError | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_plain(path))
     except FileNotFoundError:
         return None
     except ValidationError as error:

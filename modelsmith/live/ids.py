@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from modelsmith.live.port import Arm, Decision, Stage
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import sync_folder
 
 LONGEST: Final = 1024
@@ -52,7 +53,7 @@ def key_of(home: Path) -> bytes:
             finally:
                 part.unlink()
             sync_folder(path.parent)
-        key = path.read_bytes()
+        key = read_plain(path)
     except OSError as error:
         raise InfrastructureFailure(
             "key-not-written", f"{path}: {error.strerror}", "Make the folder writable for this user.", path=str(path)

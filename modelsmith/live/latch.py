@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from modelsmith.schema.base import Digest, Frozen, Moment, Slug
 from modelsmith.schema.live import Counts
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import sync_folder
 
 _ROOM: Final = 65_536
@@ -98,7 +99,7 @@ class Latches:
     def read(self, record: str) -> Latched | None:
         """What a latch says; None for one that cannot be read, which holds all the same."""
         with suppress(OSError, ValidationError):
-            return Latched.model_validate_json(self.path(record).read_bytes())
+            return Latched.model_validate_json(read_plain(self.path(record)))
         return None
 
     def _room(self, record: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 
@@ -29,7 +30,7 @@ def note_unloaded(folder: Path, cluster: str, record: str, why: str | None) -> N
 def why_unloaded(folder: Path, cluster: str, record: str) -> str | None:
     """What a door noted last of a record's model; None where it is at hand, or no door has looked for it."""
     with suppress(OSError, ValidationError):
-        found = _Unloaded.model_validate_json(_path(folder, cluster).read_bytes())
+        found = _Unloaded.model_validate_json(read_plain(_path(folder, cluster)))
         return found.why if found.record == record else None
     return None
 

@@ -15,6 +15,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.training_row import Prompt
 from modelsmith.signing.files import write_atomically
@@ -77,6 +78,6 @@ def draw(
 
 def _kept(path: Path) -> Round | None:
     try:
-        return Round.model_validate_json(path.read_bytes())
+        return Round.model_validate_json(read_plain(path))
     except (OSError, ValidationError):
         return None

@@ -20,6 +20,7 @@ from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.evidence import Firewall
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 Recheck = Literal[
@@ -70,7 +71,7 @@ def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[st
 
 def _remembered(path: Path) -> set[str]:
     try:
-        return {*Memory.model_validate_json(path.read_bytes()).right}
+        return {*Memory.model_validate_json(read_plain(path)).right}
     except (OSError, ValueError):
         return set()
 

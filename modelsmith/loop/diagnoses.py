@@ -16,6 +16,7 @@ from modelsmith.schema.base import Slug
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Diagnosis
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 DIAGNOSIS_FILE: Final = "diagnosis.json"
@@ -35,7 +36,7 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
     found = []
     for path in workspace.cluster_folder(cluster).glob(f"iterations/*/{DIAGNOSIS_FILE}"):
         try:
-            found.append(Diagnosis.model_validate_json(path.read_bytes()))
+            found.append(Diagnosis.model_validate_json(read_plain(path)))
         except ValidationError:
             raise InfrastructureFailure(
                 "diagnosis-damaged",

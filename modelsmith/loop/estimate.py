@@ -9,6 +9,7 @@ from statistics import median
 from pydantic import ValidationError
 
 from modelsmith.fleet.folder import HEARTBEAT_FILE, JOB_FILE, lines_since
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.training.job import JobFile, TrainJob, heartbeats
 
 FOLDERS = (
@@ -27,7 +28,7 @@ def expected_seconds(cluster_folder: Path, job: TrainJob) -> float | None:
     found = [path for folder in FOLDERS for path in cluster_folder.glob(f"{folder}/{HEARTBEAT_FILE}")]
     for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
         try:
-            other = JobFile.model_validate_json(path.with_name(JOB_FILE).read_bytes()).job
+            other = JobFile.model_validate_json(read_plain(path.with_name(JOB_FILE))).job
         except (OSError, ValidationError):
             continue
         beats = heartbeats(lines_since(path, 0)[0])

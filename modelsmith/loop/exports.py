@@ -45,6 +45,7 @@ from modelsmith.schema.canonical import file_digest, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.evidence import Firewall
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.promotion import Export, ExportDtype, ExportFacts, ExportKind, TrainingFacts
 from modelsmith.signing.files import SUMS_FILE
@@ -248,7 +249,7 @@ class _Bench:
 def sealed_as(folder: Path) -> str | None:
     """Artifact id of a folder that is whole; None for any other."""
     try:
-        artifact = sha256((folder / SUMS_FILE).read_bytes())
+        artifact = sha256(read_plain(folder / SUMS_FILE))
         verify_artifact(folder, artifact)
     except (OSError, IntegrityFailure):
         return None

@@ -21,6 +21,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.run import Latency, Timing
 from modelsmith.signing.files import write_atomically
@@ -40,7 +41,7 @@ def measured(
     None where both cannot be loaded at once: on a vLLM server, which takes the whole device, or without memory enough.
     """
     try:
-        return Latency.model_validate_json(kept.read_bytes())
+        return Latency.model_validate_json(read_plain(kept))
     except (OSError, ValidationError):
         pass
     if cluster.engine == "vllm":

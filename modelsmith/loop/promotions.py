@@ -51,6 +51,7 @@ from modelsmith.schema.events import (
 )
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, Firewall
 from modelsmith.schema.figures import format_apart
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.promotion import (
     EXPORT_FILE,
     OVERRIDE_FILE,
@@ -196,7 +197,7 @@ def promote_accepted(
     kept = context.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": draft.cluster.cluster, "specialist": draft.specialist, "run": candidate.run_id}
     signed = adopt_or_seal(
-        kept.read_bytes() if kept.exists() else None,
+        read_plain(kept) if kept.exists() else None,
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
         context.harness.signer,
         main.signers(draft.cluster.cluster),
@@ -239,7 +240,7 @@ def promote_exported(context: IterationContext, iteration: WithCandidate, candid
         sign_directory(working, context.harness.signer)
         store.put_signature(draft.artifact, working / SIGNATURE_FILE)
         verify_signed(folder, draft.artifact, trusted)
-    files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
+    files = {name: read_plain(folder / name) for name in (SUMS_FILE, SIGNATURE_FILE)}
     body = f"Sealed and signed: artifact `{draft.artifact}`."
     advance(context.harness, main, "artifact-exported", draft, files, f"{draft.specialist}: artifact exported", body)
 

@@ -25,6 +25,7 @@ from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.signing.files import write_atomically
 
@@ -91,7 +92,7 @@ def rows_judge(workspace: Workspace, governed: GovernedSet, folder: Path, most: 
 def judge_of(folder: Path) -> Digest | None:
     """Identity of the judge that was asked about rows in a stage's folder; None where none was."""
     with suppress(OSError, ValidationError):
-        return Judged.model_validate_json((folder / FOLDER / "judge.json").read_bytes()).identity
+        return Judged.model_validate_json(read_plain(folder / FOLDER / "judge.json")).identity
     return None
 
 

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.signing.files import write_atomically
 
@@ -78,7 +79,7 @@ def running(workspace: Workspace, cluster: str) -> Running | None:
 def read_running(path: Path) -> Running | None:
     """What was noted in the file last; None where nothing was, or nothing that can be read."""
     try:
-        return Running.model_validate_json(path.read_bytes())
+        return Running.model_validate_json(read_plain(path))
     except (OSError, ValidationError):
         return None
 

@@ -33,6 +33,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen, GitHash, Slug
 from modelsmith.schema.diagnosis import Recommendation
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.run import Outcome
 from modelsmith.signing.files import write_atomically
@@ -129,7 +130,7 @@ class StateFile:
     def read(self) -> LoopState:
         """The state; an absent or unreadable file is an empty state, since everything in it can be found again."""
         try:
-            return LoopState.model_validate_json(self.path.read_bytes())
+            return LoopState.model_validate_json(read_plain(self.path))
         except (FileNotFoundError, ValueError):
             return LoopState()
 
@@ -163,7 +164,7 @@ class StateFile:
         with contextlib.suppress(OSError, InvalidInput):
             refuse_links(self._root, copy)
             copy.parent.mkdir(exist_ok=True)
-            write_atomically(copy, self.path.read_bytes())
+            write_atomically(copy, read_plain(self.path))
 
 
 def disk_failure(path: Path, error: OSError) -> InfrastructureFailure:

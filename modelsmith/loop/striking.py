@@ -15,6 +15,7 @@ from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, training_begun
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Strikes, Struck
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.training import Stage
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import write_atomically
@@ -30,7 +31,7 @@ def read_strikes(folder: Path) -> Strikes:
         InfrastructureFailure: ``diagnosis-damaged``.
     """
     try:
-        return Strikes.model_validate_json((folder / STRUCK_FILE).read_bytes())
+        return Strikes.model_validate_json(read_plain(folder / STRUCK_FILE))
     except FileNotFoundError:
         return Strikes()
     except ValidationError:

@@ -23,6 +23,7 @@ from modelsmith.loop.setting_apart import held_in_prompts
 from modelsmith.loop.training import ROWS_FILE, parent_of, seal_adapter, try_folder
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.training import Dpo, Stage
 from modelsmith.schema.training_row import Prompt
@@ -113,7 +114,7 @@ def _try(
         given = begins_with(stage_folder(folder, place), stage)[0]
         copied = begins_with(stage_folder(own, place), stage)[0]
         copied.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(copied, given.read_bytes())
+        write_atomically(copied, read_plain(given))
     try:
         ran = run_stages(recipe, own, stages, parent, name=f"try {number} of {count}")
     except InvalidInput as error:

@@ -39,6 +39,7 @@ from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.live import Counts
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.steps import step
 from modelsmith.signing.dsse import adopt_or_seal, statement
@@ -207,7 +208,7 @@ def sealed_evidence(
     data, due = canonical_json(live), seal_of(live)
     kept = live_folder(harness.workspace) / "evidence" / f"{sha256(data).removeprefix('sha256:')}.sigstore.json"
     made = statement(due.name, data, due.kind, due.predicate)
-    sealed = adopt_or_seal(kept.read_bytes() if kept.exists() else None, made, key, main.observers[observer])
+    sealed = adopt_or_seal(read_plain(kept) if kept.exists() else None, made, key, main.observers[observer])
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, sealed)
     return {LIVE_FILE: data, LIVE_SIGNATURE: sealed}

@@ -22,6 +22,7 @@ from modelsmith.mcp.jwks import Keys
 from modelsmith.operations.table import EVERYONE, Role
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.plain_file import read_plain
 
 FILE = "oidc.json"
 LEEWAY = 60
@@ -74,7 +75,7 @@ class Provider(Frozen):
         try:
             if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise _bad("others may write it", "Run chmod 600 on it.")
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_plain(path))
         except FileNotFoundError:
             return None
         except ValidationError as error:

@@ -18,6 +18,7 @@ from pydantic import JsonValue, ValidationError
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, is_canonical
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.runbook_run import AuditedRun, RunOf, Sealed, StepRecord, audited
 from modelsmith.signing.files import write_atomically
 
@@ -47,7 +48,7 @@ class Runs:
         """
         folder = self._of(run)
         found: list[StepRecord] = []
-        if (folder / _RUN).is_file() and (folder / _RUN).read_bytes() != canonical_json(run):
+        if (folder / _RUN).is_file() and read_plain(folder / _RUN) != canonical_json(run):
             raise _bad(folder / _RUN, "is of another run")
         for path in sorted(folder.glob("[0-9][0-9].json")):
             record = self._read(path)
@@ -77,7 +78,7 @@ class Runs:
 
     def _all(self) -> Iterator[RunOf]:
         for path in sorted(self._folder.glob(f"*/{_RUN}")):
-            data = path.read_bytes()
+            data = read_plain(path)
             try:
                 run = RunOf.model_validate_json(data)
             except ValidationError:
@@ -92,7 +93,7 @@ class Runs:
         return self._folder / run.id.removeprefix("sha256:")[:32]
 
     def _read(self, path: Path) -> StepRecord:
-        data = path.read_bytes()
+        data = read_plain(path)
         try:
             sealed = Sealed.model_validate_json(data)
         except ValidationError:
@@ -118,7 +119,7 @@ class Runs:
                     pass
                 finally:
                     part.unlink()
-            data = self._key.read_bytes()
+            data = read_plain(self._key)
         except OSError as error:
             raise InfrastructureFailure(
                 "not-writable", f"{self._key}: {error.strerror}", "Make it readable and writable for this user."

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelsmith.schema.base import Digest, Frozen, GitHash
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 MEMORY_FILE = "verified.json"
@@ -47,7 +48,7 @@ class Verified(Frozen):
 def recall(folder: Path) -> Verified | None:
     """What the memory in a folder says; None when there is none, or one that was torn or is not readable."""
     try:
-        return Verified.model_validate_json((folder / MEMORY_FILE).read_bytes())
+        return Verified.model_validate_json(read_plain(folder / MEMORY_FILE))
     except (OSError, ValueError):
         return None
 

@@ -12,6 +12,7 @@ from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster
 from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import SIGNATURE_FILE
 from modelsmith.substrates.gguf import is_converted
 
@@ -81,7 +82,7 @@ def check_copy(main: GovernedState, history: SpecialistHistory, folder: Path) ->
     exported = next((record for record in history.records if record.event == "artifact-exported"), None)
     if exported:
         signature, signed = folder / SIGNATURE_FILE, main.tree.read(f"{record_folder(exported)}/{SIGNATURE_FILE}")
-        if not signature.is_file() or signature.read_bytes() != signed:
+        if not signature.is_file() or read_plain(signature) != signed:
             raise IntegrityFailure(
                 "signature-differs",
                 f"{history.specialist} carries another signature than main",

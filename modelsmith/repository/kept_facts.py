@@ -21,6 +21,7 @@ from typing import Any
 
 import modelsmith
 from modelsmith import __version__
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 GOVERNED = "folders of main, 1"
@@ -78,7 +79,7 @@ class KeptFacts:
         try:
             if self._file.stat().st_size > _LARGEST:
                 return {}
-            code, _, data = self._file.read_bytes().partition(b"\n")
+            code, _, data = read_plain(self._file).partition(b"\n")
             if hmac.compare_digest(code, self._code(self._secret(), data).encode()):
                 found: dict[str, Any] = json.loads(data)
                 return found
@@ -103,7 +104,7 @@ class KeptFacts:
                 file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with open(file, "wb") as stream:
                     stream.write(secrets.token_bytes(_SECRET_BYTES))
-        secret = path.read_bytes()
+        secret = read_plain(path)
         if len(secret) != _SECRET_BYTES:
             raise ValueError(f"{path} is not a secret of {_SECRET_BYTES} bytes")
         return secret

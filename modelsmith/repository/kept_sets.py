@@ -17,6 +17,7 @@ from modelsmith import __version__
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.governed_set import GovernedSet
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 KEPT = 8
@@ -47,7 +48,7 @@ def _address(tree: WorkTree, name: str) -> str:
 
 def _read(path: Path) -> GovernedSet | None:
     try:
-        seal, _, body = path.read_bytes().partition(b"\n")
+        seal, _, body = read_plain(path).partition(b"\n")
         if seal != _seal(path, body):
             return None
         digests, _, values = body.partition(b"\n")

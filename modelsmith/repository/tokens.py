@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, StringConstraints, ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 _PREFIX = "ms"
@@ -118,7 +119,7 @@ class Tokens:
             told = os.stat(self._path)
             file = (told.st_ino, told.st_mtime_ns, told.st_size)
             if self._read is None or self._read[0] != file:
-                kept = _Kept.model_validate_json(self._path.read_bytes())
+                kept = _Kept.model_validate_json(read_plain(self._path))
                 self._read = file, {one.hash: one for one in kept.tokens}
             return self._read[1]
         except FileNotFoundError:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelsmith.schema.canonical import file_digest
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 SETTLED_SECONDS = 2.0
@@ -28,7 +29,7 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
     one every byte is read.
     """
     try:
-        listing = json.loads((folder / marker).read_bytes())
+        listing = json.loads(read_plain(folder / marker))
         present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {marker}
         if not listing or present != listing.keys():
             return False
@@ -68,7 +69,7 @@ def _is_settled(traits: Sequence[int]) -> bool:
 
 def _recall(memory: Path | None) -> Mapping[str, object]:
     try:
-        known = json.loads(memory.read_bytes()) if memory else {}
+        known = json.loads(read_plain(memory)) if memory else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}

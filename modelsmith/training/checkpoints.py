@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modelsmith.fleet.folder import COMPLETE, clear, listing
 from modelsmith.schema.canonical import canonical_json
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 
@@ -19,7 +20,7 @@ def seal_checkpoint(folder: Path) -> None:
 def is_intact(folder: Path) -> bool:
     """Whether every file is as it was when the checkpoint was sealed."""
     try:
-        sealed = json.loads((folder / COMPLETE).read_bytes())
+        sealed = json.loads(read_plain(folder / COMPLETE))
     except (OSError, ValueError, RecursionError):
         return False
     return bool(sealed) and sealed == _files(folder)

@@ -16,6 +16,7 @@ from modelsmith.fleet.folder import INPUTS, JOB_FILE, PUT_AWAY, RESULT_FILE, cle
 from modelsmith.schema.base import Digest, Frozen, Share
 from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.rubric import Rubric
 from modelsmith.schema.source import Chat, JudgeModel
 from modelsmith.schema.training import Stage
@@ -214,7 +215,7 @@ def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:
     if not (rows.is_file() and file_digest(rows) == job.rows):
         if rows.is_dir() and not rows.is_symlink():
             clear(rows)
-        write_atomically(rows, inputs.rows.read_bytes())
+        write_atomically(rows, read_plain(inputs.rows))
     if inputs.parent is not None and not _is_artifact(parent, job.parent):
         clear(parent)
         shutil.copytree(inputs.parent, parent, ignore=shutil.ignore_patterns(SIGNATURE_FILE))
@@ -227,7 +228,7 @@ def read_job(folder: Path, base: Path, judge: Path | None = None) -> JobFile:
         DamagedInputError: the job itself, its rows, its parent, the base model or the judge's weights are others.
     """
     try:
-        file = JobFile.model_validate_json((folder / JOB_FILE).read_bytes())
+        file = JobFile.model_validate_json(read_plain(folder / JOB_FILE))
     except (OSError, ValidationError) as error:
         raise DamagedInputError(f"{JOB_FILE} cannot be read") from error
     job = file.job
@@ -247,7 +248,7 @@ def read_job(folder: Path, base: Path, judge: Path | None = None) -> JobFile:
 def finished(folder: Path, identity: str) -> TrainResult | None:
     """The result in the folder, when it answers this job and its adapter is intact."""
     try:
-        result = TrainResult.model_validate_json((folder / RESULT_FILE).read_bytes())
+        result = TrainResult.model_validate_json(read_plain(folder / RESULT_FILE))
     except (FileNotFoundError, ValidationError):
         return None
     return result if result.identity == identity and is_whole(folder) else None

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from modelsmith.fleet.folder import RECOVERIES_FILE
 from modelsmith.schema.base import Frozen
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.training.job import FailureClass, TrainJob, WorkerError
 
 Action = Literal["resume", "earlier-checkpoint", "inputs-anew", "smaller-batch", "free-space", "next-host"]
@@ -71,7 +72,7 @@ class Recoveries(Frozen):
 def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
     """What was done for the job so far."""
     try:
-        return Recoveries.model_validate_json((folder / RECOVERIES_FILE).read_bytes()).made
+        return Recoveries.model_validate_json(read_plain(folder / RECOVERIES_FILE)).made
     except (OSError, ValidationError):
         return ()
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.training import Method
 from modelsmith.schema.training_row import PreferencePair, Prompt, TrainingRow
 from modelsmith.signing.files import write_atomically
@@ -37,7 +38,7 @@ def read_rows(path: Path, kind: type[Row]) -> tuple[Row, ...]:
         InvalidInput: ``missing-rows`` when there is no such file, ``invalid-rows`` when a line is not a training row.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_plain(path).splitlines()
     except FileNotFoundError:
         raise InvalidInput(
             "missing-rows",

@@ -27,6 +27,7 @@ from modelsmith.fleet.folder import BESIDE_FILE, HEARTBEAT_FILE, RESULT_FILE, cl
 from modelsmith.fleet.yielding import Yielding
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.training import Settings
 from modelsmith.training import ranks
 from modelsmith.training.checkpoints import is_intact, last_intact, seal_checkpoint
@@ -180,7 +181,7 @@ def _yielding(folder: Path, stop: threading.Event, doors: Path | None) -> Yieldi
     path = folder / BESIDE_FILE
     if doors is None or not path.exists():
         return None
-    return Yielding(BesideServing.model_validate_json(path.read_bytes()), doors, stop.wait)
+    return Yielding(BesideServing.model_validate_json(read_plain(path)), doors, stop.wait)
 
 
 def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward | None = None) -> Bench:

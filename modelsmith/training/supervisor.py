@@ -20,6 +20,7 @@ from modelsmith.fleet.worker import STOP_GRACE, STOPPED
 from modelsmith.schema.beside import BesideServing
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.plain_file import open_plain, read_plain
 from modelsmith.schema.training import Grpo, unfit
 from modelsmith.schema.training_row import Prompt
 from modelsmith.training.checkpoints import keep_only_last
@@ -214,7 +215,7 @@ def _claim(folder: Path, job: TrainJob) -> str:
     path = folder / JOB_FILE
     if path.exists():
         try:
-            owner = JobFile.model_validate_json(path.read_bytes()).identity
+            owner = JobFile.model_validate_json(read_plain(path)).identity
         except ValidationError:
             owner = "unreadable"
         if owner != identity:
@@ -283,7 +284,7 @@ def _failure(status: int, folder: Path) -> WorkerError | None:
     if status == 0:
         return None
     try:
-        return WorkerError.model_validate_json((folder / ERROR_FILE).read_bytes())
+        return WorkerError.model_validate_json(read_plain(folder / ERROR_FILE))
     except (FileNotFoundError, ValidationError):
         if not has_room(folder):
             return WorkerError(failure="disk-full", message="The worker found no room, not even to say so.")
@@ -313,7 +314,7 @@ def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) ->
 def _tail(log: Path) -> str:
     """The last lines of the worker's log."""
     try:
-        with log.open("rb") as file:
+        with open_plain(log) as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
             return "\n".join(file.read(_LOG_TAIL).decode("utf-8", "replace").splitlines()[-15:])
     except FileNotFoundError:

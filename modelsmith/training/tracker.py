@@ -31,6 +31,7 @@ from typing_extensions import override
 from modelsmith.fleet.folder import write_json
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.cluster import TrackerName
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.training.tracking import ABSENT, FAILED, NOWHERE, PLACE_OF_MLFLOW, Told, TrackedRun
 
 AT_ONCE: Final = 50
@@ -215,7 +216,7 @@ def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None])
 
 def _last_told() -> LastTold:
     try:
-        return LastTold.model_validate_json(LAST_TOLD.read_bytes())
+        return LastTold.model_validate_json(read_plain(LAST_TOLD))
     except (OSError, ValidationError):
         return LastTold()
 

@@ -13,6 +13,7 @@ from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.port import Completion, Prompt, Substrate
 
@@ -42,7 +43,7 @@ class Account:
         self.most = most
         self._path = path
         try:
-            self._spent = _Spent.model_validate_json(path.read_bytes())
+            self._spent = _Spent.model_validate_json(read_plain(path))
         except FileNotFoundError:
             self._spent = _Spent()
         except ValidationError:

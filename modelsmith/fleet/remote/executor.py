@@ -24,6 +24,7 @@ from modelsmith.fleet.remote.settings import Host
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
 MEMORY: Final = ".remote.json"
@@ -132,7 +133,7 @@ def nothing_behind(folder: Path) -> None:
 
 def _read(folder: Path) -> Memory:
     try:
-        return Memory.model_validate_json((folder / MEMORY).read_bytes())
+        return Memory.model_validate_json(read_plain(folder / MEMORY))
     except (OSError, ValidationError):
         return Memory(id=secrets.token_hex(16))
 

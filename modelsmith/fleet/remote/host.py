@@ -38,6 +38,7 @@ from modelsmith.fleet.remote.wire import PIECE, PROTOCOL, Channel, Closed, Frame
 from modelsmith.schema.base import Digest
 from modelsmith.schema.children import start_apart
 from modelsmith.schema.cluster import Devices
+from modelsmith.schema.plain_file import open_plain, read_plain
 
 KEPT_DAYS: Final = 30
 """Days after which what nobody has fetched is removed."""
@@ -209,7 +210,7 @@ class Session:
         """Say what is new of the run."""
         over = not is_held(run.lock)
         beats = self._folder / HEARTBEAT_FILE
-        with suppress(FileNotFoundError), beats.open("rb") as file:
+        with suppress(FileNotFoundError), open_plain(beats) as file:
             file.seek(self._since)
             while data := file.read(PIECE):
                 self._say("lines", body=data, number=self._since)
@@ -228,7 +229,7 @@ class Session:
 
     def _get(self, name: str) -> None:
         try:
-            with files.place_of(self._folder, name).open("rb") as file:
+            with open_plain(files.place_of(self._folder, name)) as file:
                 while data := file.read(PIECE):
                     self._say("piece", body=data)
                     if self._run is not None:
@@ -279,7 +280,7 @@ def _require_own(work: Path) -> None:
 def _ended(run: Run) -> Ended:
     """How it ended; a keeper that could not say so was killed, and so is its worker, by the lifeline."""
     try:
-        return Ended.model_validate_json(run.ended.read_bytes())
+        return Ended.model_validate_json(read_plain(run.ended))
     except (OSError, ValidationError):
         return Ended(status=-9)
 

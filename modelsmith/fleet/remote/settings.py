@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, field_validator
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen, Slug
 from modelsmith.schema.cluster import LOCAL
+from modelsmith.schema.plain_file import read_own
 
 FILE: Final = "hosts.yaml"
 
@@ -57,10 +58,10 @@ def load_hosts(home: Path) -> Hosts:
     """The hosts that this machine knows.
 
     Raises:
-        InvalidInput: ``invalid-file``.
+        InvalidInput: ``invalid-file``; ``others-may-write``.
     """
     file = home / FILE
     try:
-        return parse_yaml(str(file), file.read_bytes(), Hosts)
+        return parse_yaml(str(file), read_own(file), Hosts)
     except FileNotFoundError:
         return Hosts()
