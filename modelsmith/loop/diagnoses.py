@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
-
-from pydantic import ValidationError
+from typing import Final, NamedTuple
 
 from modelsmith.diagnosis.patterns import Past
 from modelsmith.evaluation.results import RunFolder
+from modelsmith.evaluation.summary import run_id
 from modelsmith.promotion import records
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Slug
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Diagnosis
-from modelsmith.schema.errors import InfrastructureFailure
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.run import Observation, RunResult
 from modelsmith.signing.files import write_atomically
 
 DIAGNOSIS_FILE: Final = "diagnosis.json"
@@ -36,8 +37,11 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
     found = []
     for path in workspace.cluster_folder(cluster).glob(f"iterations/*/{DIAGNOSIS_FILE}"):
         try:
-            found.append(Diagnosis.model_validate_json(read_plain(path)))
-        except ValidationError:
+            one = Diagnosis.model_validate_json(read_plain(path))
+            if path.parent.name != f"{one.iteration:03d}":
+                raise ValueError("it is another iteration's")
+            found.append(one)
+        except ValueError:
             raise InfrastructureFailure(
                 "diagnosis-damaged",
                 f"{path} is no diagnosis of this version.",
@@ -62,10 +66,54 @@ def iteration_of(cluster: str, tag: str) -> int | None:
     return int(found[1]) + (found[2] == "candidate") if found else None
 
 
-def failed_in(workspace: Workspace, cluster: str, tag: str) -> set[Slug] | None:
-    """Scenarios outside of held-out that a run fails in any wording; None where no whole run has that tag."""
+class Answered(NamedTuple):
+    """What a whole run of this machine asked outside of held-out, and what failed."""
+
+    run: RunResult
+    asked: frozenset[Slug]
+    """Scenarios whose every answer was scored."""
+    failed: frozenset[Slug]
+    """Those that fail in any wording."""
+
+
+def answered_in(workspace: Workspace, cluster: str, tag: str) -> Answered | None:
+    """What a run found; None where no whole run has that tag.
+
+    Raises:
+        IntegrityFailure: ``run-damaged``, ``observations-damaged`` when its answers are not those of its result.
+    """
     folder = RunFolder(workspace.private, cluster, tag)
-    if folder.result() is None:
+    run = folder.result()
+    if run is None:
         return None
-    rows = (observation.row for observation in folder.observations())
-    return {row.id for row in rows if row and row.section != "held_out" and not all(row.points.values())}
+    asked, failed, unscored = set[Slug](), set[Slug](), set[Slug]()
+
+    def noted() -> Iterator[Observation]:
+        for one in folder.observations():
+            if one.section != "held_out":
+                asked.add(one.id)
+                if one.row is None:
+                    unscored.add(one.id)
+                elif not all(one.row.points.values()):
+                    failed.add(one.id)
+            yield one
+
+    same = (run.cluster, run.tag) == (cluster, tag)
+    if run_id(run.question, run.weights, run.base, run.engine, noted()) != run.run_id or not same:
+        raise IntegrityFailure(
+            "run-damaged",
+            f"The observations of run {tag} are not those it was recorded with",
+            "Run the eval again.",
+            tag=tag,
+        )
+    return Answered(run, frozenset(asked - unscored), frozenset(failed))
+
+
+def failed_in(workspace: Workspace, cluster: str, tag: str) -> frozenset[Slug] | None:
+    """Scenarios outside of held-out that a run fails in any wording; None where no whole run has that tag.
+
+    Raises:
+        IntegrityFailure: as `answered_in`.
+    """
+    found = answered_in(workspace, cluster, tag)
+    return None if found is None else found.failed

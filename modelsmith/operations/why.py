@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelsmith.loop.diagnoses import failed_in, read_diagnoses
+from modelsmith.governance.states import SpecialistHistory
+from modelsmith.loop.diagnoses import Answered, answered_in, read_diagnoses
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion import records
+from modelsmith.promotion.bases import training_of
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.diagnosis import Diagnosis, FailureCluster
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 Outcome = Literal["fixed", "still failing", "regressed", "passes", "not evaluated"]
 
@@ -53,11 +55,13 @@ class Turn(Frozen):
     methods: tuple[str, ...]
     """Of the training, in order."""
     specialist: str | None
-    """What was trained; None where training did not end."""
+    """What main says was trained on this diagnosis; None where it names nothing."""
     state: str | None
     still: int | None
     """Of the failed cases, those that the candidate fails too; None where it was not evaluated."""
     outcome: Outcome
+    note: str = ""
+    """Why adapter or outcome are not told here although something of them lies here; mostly nothing."""
 
 
 class WhyResult(Result):
@@ -85,12 +89,15 @@ def run(workspace: Workspace, request: WhyRequest) -> WhyResult:
     if len(speaking) != 1:
         raise _unknown(request.id, known, speaking)
     cluster, diagnoses = speaking[0], known[speaking[0]]
-    turns = tuple(_turn(workspace, main, cluster, request.id, one) for one in diagnoses)
+    patterns = [one for each in diagnoses for one in each.clusters if one.id == request.id]
+    cases = frozenset(name for one in patterns for name in one.cases) or frozenset({request.id})
+    trained = _trained(main, cluster)
+    turns = tuple(_turn(workspace, cluster, request.id, cases, trained, one) for one in diagnoses)
     evaluated = [turn.outcome for turn in turns if turn.outcome != "not evaluated"]
     return WhyResult(
         cluster=cluster,
         id=request.id,
-        kind="pattern" if any(c.id == request.id for one in diagnoses for c in one.clusters) else "scenario",
+        kind="pattern" if patterns else "scenario",
         turns=turns,
         now=evaluated[-1] if evaluated else "not evaluated",
     )
@@ -100,19 +107,33 @@ def _ids(diagnoses: Sequence[Diagnosis]) -> set[str]:
     return {name for one in diagnoses for cluster in one.clusters for name in (cluster.id, *cluster.cases)}
 
 
-def _turn(workspace: Workspace, main: GovernedState, cluster: str, name: str, diagnosis: Diagnosis) -> Turn:
-    found = next((one for one in diagnosis.clusters if name == one.id or name in one.cases), None)
-    cases = set() if found is None else set(found.cases) if found.id == name else {name}
-    failed = failed_in(workspace, cluster, records.candidate_tag(cluster, diagnosis.iteration))
-    trained = next(
-        (
-            one
-            for one in main.histories.of_cluster(cluster)
-            if any(r.event == "candidate" and r.iteration == diagnosis.iteration for r in one.records)
-        ),
-        None,
-    )
-    still = None if failed is None else len(cases & failed)
+def _trained(main: GovernedState, cluster: str) -> dict[tuple[int, str], SpecialistHistory]:
+    """What was trained, by its iteration and the run whose failures it answers: two clones may count alike."""
+    found = {}
+    for history in main.histories.of_cluster(cluster):
+        facts = None if history.is_export else training_of(main, history)
+        if facts:
+            found[history.iteration, facts.diagnosed_run] = history
+    return found
+
+
+def _turn(
+    workspace: Workspace,
+    cluster: str,
+    name: str,
+    cases: frozenset[str],
+    trained: Mapping[tuple[int, str], SpecialistHistory],
+    diagnosis: Diagnosis,
+) -> Turn:
+    found = next((one for one in diagnosis.clusters if name == one.id), None)
+    found = found or next((one for one in diagnosis.clusters if name in one.cases), None)
+    if found and found.id == name:
+        cases = frozenset(found.cases)
+    history = trained.get((diagnosis.iteration, diagnosis.run_id))
+    answered, note = _answered(workspace, cluster, diagnosis, history)
+    if history is None and (other := next((h for (n, _), h in trained.items() if n == diagnosis.iteration), None)):
+        note = f"iteration {diagnosis.iteration} on main is {other.specialist}, of another diagnosis than this one"
+    still = None if answered is None else _still(answered, diagnosis, found, cases)
     return Turn(
         iteration=diagnosis.iteration,
         diagnosed=diagnosis.model,
@@ -122,19 +143,51 @@ def _turn(workspace: Workspace, main: GovernedState, cluster: str, name: str, di
         failed=found.failed_cases if found else 0,
         rows=diagnosis.rows.get(found.id, 0) if found else 0,
         methods=diagnosis.methods,
-        specialist=trained.specialist if trained else None,
-        state=trained.state if trained else None,
+        specialist=history.specialist if history else None,
+        state=history.state if history else None,
         still=still,
-        outcome=_outcome(name, found, still, failed),
+        outcome=_outcome(found is not None, still),
+        note=note,
     )
 
 
-def _outcome(name: str, found: FailureCluster | None, still: int | None, failed: set[str] | None) -> Outcome:
-    if failed is None or still is None:
+def _still(answered: Answered, diagnosis: Diagnosis, found: FailureCluster | None, cases: frozenset[str]) -> int | None:
+    """How many of the cases fail; None where they were not asked. Where they passed before, those that did count."""
+    if found:
+        return len(cases & answered.failed) if cases <= answered.asked else None
+    passed = (cases & answered.asked).difference(*(one.cases for one in diagnosis.clusters))
+    return len(passed & answered.failed) if passed else None
+
+
+def _answered(
+    workspace: Workspace, cluster: str, diagnosis: Diagnosis, history: SpecialistHistory | None
+) -> tuple[Answered | None, str]:
+    """What the candidate answered, where that is sure, and else why it is not.
+
+    A run counts with the answers that it was recorded with, of the specialist's weights, and where main's evidence
+    names one, as that one.
+    """
+    tag = records.candidate_tag(cluster, diagnosis.iteration)
+    if history is None:
+        return None, ""
+    try:
+        answered = answered_in(workspace, cluster, tag)
+    except IntegrityFailure:
+        return None, f"the answers of run {tag} are not those it was recorded with"
+    if answered is None:
+        return None, ""
+    named = {one.eval_run for one in history.records if one.eval_tag == tag} - {None}
+    if answered.run.weights != history.artifact or (named and named != {answered.run.run_id}):
+        return None, f"the run {tag} on this machine is another one than that of {history.specialist} on main"
+    return answered, ""
+
+
+def _outcome(failed_before: bool, still: int | None) -> Outcome:
+    if still is None:
         return "not evaluated"
-    if found is None:
-        return "regressed" if name in failed else "passes"
-    return "still failing" if still else "fixed"
+    if failed_before:
+        return "still failing" if still else "fixed"
+    return "regressed" if still else "passes"
 
 
 def _refuse_held_out(main: GovernedState, clusters: Sequence[str], name: str) -> None:

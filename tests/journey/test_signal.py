@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import yaml
@@ -39,6 +40,54 @@ def test_why_follows_a_failure_from_its_rows_to_what_the_adapter_fails(waiting):
     lies_about_its_rows(waiting, specialist)
     late = waiting.modelsmith("strike", CLUSTER, batch["samples"][0]["row"], "--reason", "Late.", "--json")
     assert late.json["code"] == "rows-in-use"
+
+
+@pytest.mark.parametrize("name", [PATTERN, "timeout-core-01"])
+def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, name):
+    """Folders of a clone can be changed, copied and mixed up: nothing of them is told as another's, or as unchanged."""
+    own = waiting.private / CLUSTER
+    diagnosis, run = own / "iterations/001/diagnosis.json", own / f"runs/{CLUSTER}-iter-001-candidate"
+    specialist = waiting.state()["specialist"]
+    honest = turn_of(waiting, name)
+    assert (honest["specialist"], honest["note"], honest["still"] is None) == (specialist, "", False)
+
+    def told(path, text):
+        kept = path.read_text()
+        path.write_text(text(kept))
+        turn = turn_of(waiting, name)
+        path.write_text(kept)
+        assert (turn["outcome"], turn["still"]) == ("not evaluated", None)
+        return turn
+
+    for lie in (
+        lambda text: text.replace(":false", ":true"),
+        lambda text: text.replace('"timeout-core-01"', '"timeout-core-99"'),
+        lambda text: "".join(text.splitlines(keepends=True)[1:]),
+    ):
+        changed = told(run / "observations.jsonl", lie)
+        assert (changed["specialist"], "not those it was recorded with" in changed["note"]) == (specialist, True)
+    kept = own / "kept"
+    run.rename(kept)
+    shutil.copytree(own / f"runs/{CLUSTER}-iter-001-base", run)
+    other = told(run / "result.json", lambda text: text.replace("iter-001-base", "iter-001-candidate"))
+    assert "another one than that of" in other["note"]
+    shutil.rmtree(run)
+    assert (turn_of(waiting, name)["outcome"], turn_of(waiting, name)["note"]) == ("not evaluated", "")
+    kept.rename(run)
+    asked = json.loads(diagnosis.read_text())["run_id"]
+    mixed = told(diagnosis, lambda text: text.replace(asked, f"sha256:{'0' * 64}"))
+    assert (mixed["specialist"], f"is {specialist}, of another diagnosis" in mixed["note"]) == (None, True)
+    diagnosis.write_text(diagnosis.read_text().replace('"timeout-core-01"', '"timeout-core-01","never-asked"'))
+    assert turn_of(waiting, "never-asked")["outcome"] == "not evaluated"
+    shutil.copytree(diagnosis.parent, diagnosis.parent.with_name("002"))
+    assert waiting.modelsmith("why", name, "--json").json["code"] == "diagnosis-damaged"
+
+
+def turn_of(world, name):
+    ran = world.modelsmith("why", name, "--json")
+    assert ran.code == 0, ran.out
+    (turn,) = ran.json["turns"]
+    return turn
 
 
 def lies_about_its_rows(world, specialist):

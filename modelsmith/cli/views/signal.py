@@ -27,7 +27,10 @@ def why(result: WhyResult, page: Page) -> None:
     page.line(f"{result.kind} {result.id} in {result.cluster}: ", Styled(result.now, _STYLES[result.now]))
     for turn in result.turns:
         page.gap()
-        rows: list[tuple[str, str | Styled]] = [("iteration", str(turn.iteration)), ("diagnosed", turn.diagnosed)]
+        rows: list[tuple[str, str | Styled | tuple[str | Styled, ...]]] = [
+            ("iteration", str(turn.iteration)),
+            ("diagnosed", turn.diagnosed),
+        ]
         if turn.pattern:
             rows += [("cluster", turn.pattern), ("pattern", turn.says or ""), ("failed cases", str(turn.failed))]
         else:
@@ -35,7 +38,8 @@ def why(result: WhyResult, page: Page) -> None:
         rows += [("rows", str(turn.rows)), ("training", ", then ".join(turn.methods))]
         rows += [("adapter", f"{turn.specialist} ({turn.state})" if turn.specialist else "none")]
         left = f" ({turn.still} of them)" if turn.still and result.kind == "pattern" else ""
-        page.rows([*rows, ("outcome", (Styled(turn.outcome, _STYLES[turn.outcome]), left))])
+        rows += [("outcome", (Styled(turn.outcome, _STYLES[turn.outcome]), left))]
+        page.rows([*rows, *([("note", turn.note)] if turn.note else [])])
 
 
 def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
