@@ -14,9 +14,9 @@ from modelsmith.governance.shape import concern
 from modelsmith.promotion.attestation import approved_at
 from modelsmith.promotion.histories import parse_record, record_paths
 from modelsmith.promotion.openings import OPENING
+from modelsmith.promotion.receipt_commits import Receipts, read_receipts
 from modelsmith.promotion.receipts import MERGE_RECEIPT, signed_name
 from modelsmith.promotion.root import GOVERNANCE
-from modelsmith.promotion.verify import Receipts, read_receipts
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.load import load_machine_file, load_people, load_policy
 from modelsmith.repository.tree import Revision

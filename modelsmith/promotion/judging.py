@@ -9,9 +9,9 @@ from typing import NamedTuple
 from modelsmith import __version__
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
+from modelsmith.promotion.replaying import replay_line
 from modelsmith.promotion.root import find_root
 from modelsmith.promotion.tips import KNOWN, Seen, compare
-from modelsmith.promotion.verify import replay
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace, refuse_local
@@ -61,7 +61,7 @@ def judge(
     Raises:
         IntegrityFailure: ``other-root``, ``rewound-main``, ``forked-main``, ``reserved-path``, as `find_root`, or as
             `replay`.
-        InfrastructureFailure: as `replay`.
+        InfrastructureFailure: as `replay_line`.
     """
     tip = log[-1].id
     begin, root = find_root(git, log, pinned)
@@ -75,7 +75,7 @@ def judge(
     before = Verified.nothing(__version__, root, log[begin].id)
     if memory and memory.continues(before) and not full:
         begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
-    found = replay(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
+    found = replay_line(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
     refuse_local(git, tip)
     now = before.model_copy(
         update={

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from modelsmith.promotion.judging import ROOT_SETTING
+from modelsmith.promotion.receipt_commits import read_receipts
 from modelsmith.promotion.root import find_root
-from modelsmith.promotion.verify import read_receipts
 from modelsmith.repository.git import Commit, Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, NoReturn
 
@@ -30,6 +30,7 @@ from modelsmith.promotion.merge_decision import decide_tree
 from modelsmith.promotion.merges import check_merge
 from modelsmith.promotion.openings import OPENING, OPENING_SIGNATURE, check_opening
 from modelsmith.promotion.passing import check_earlier_commits
+from modelsmith.promotion.receipt_commits import ReceiptCommits, Receipts, read_receipts
 from modelsmith.promotion.receipts import (
     MERGE_RECEIPT,
     MERGE_SIGNATURE,
@@ -39,7 +40,6 @@ from modelsmith.promotion.receipts import (
 )
 from modelsmith.repository.budgets import read_commits
 from modelsmith.repository.git import Commit, Git
-from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import parse_canonical
@@ -47,7 +47,7 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, Mo
 from modelsmith.schema.governance import People
 from modelsmith.schema.progress import Notify, Progress
 from modelsmith.schema.promotion import APPROVAL_NAMESPACE, Approval, Receipt
-from modelsmith.schema.pull import Change, ChangedPath, Review, SignedApproval
+from modelsmith.schema.pull import Change, Review, SignedApproval
 from modelsmith.signing import ssh
 
 _LOOK_AHEAD = 64
@@ -72,6 +72,18 @@ class Replay:
     approvals: int = 0
 
 
+class Part(NamedTuple):
+    """Steps of main that are judged one after the other, and where in main they stand."""
+
+    start: str
+    """Commit of main that is trusted: the governance root, or a tip that was replayed before."""
+    before: Sequence[str]
+    """Ids of the steps between it and these: main's first parents, oldest first."""
+    steps: Sequence[Commit]
+    tip: str
+    """Last of all steps, those after these included."""
+
+
 def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: datetime) -> Replay:
     """Judge steps of main again, by the rules and keys that main had before each.
 
@@ -87,19 +99,32 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
             and, where one file is to blame, its ``path`` in the details.
         InfrastructureFailure: git or ``ssh-keygen`` failed, so that nothing can be said.
     """
-    begin = read_governed_state(git, start)
-    result = Replay(begin, set(begin.line), set(begin.signed.pulls), begin.signed.latest)
-    commits = Commits(git, start, steps[-1].id if steps else start)
-    used: set[str] = set()
-    for at, step in enumerate(steps):
+    return replay_part(git, Part(start, (), steps, steps[-1].id if steps else start), notify, now)
+
+
+def replay_part(git: Git, part: Part, notify: Notify, now: datetime) -> Replay:
+    """Judge a part of the steps by main as its files are where the part begins; receipts count from within it alone.
+
+    What is found is what `replay` finds at the end of the part if that, where the part begins, has come to what is read
+    there: see `carried_as_read`. Args and errors are those of `replay`.
+    """
+    begins = part.before[-1] if part.before else part.start
+    main = read_governed_state(git, begins)
+    line = {*git.first_parents(part.start), *part.before}
+    result = Replay(main, line, set(main.signed.pulls), main.signed.latest)
+    commits = Commits(git, part.start, part.tip)
+    commits.pass_over(begins)
+    known, used = ReceiptCommits(git, part.steps), set[str]()
+    for at, step in enumerate(part.steps):
         if at % _LOOK_AHEAD == 0 and isinstance(git, ObjectReader):
-            _look_ahead(git, steps[at : at + _LOOK_AHEAD])
+            _look_ahead(git, part.steps[at : at + _LOOK_AHEAD])
         try:
             if step.id not in used:
-                receipts = _receipts_of(git, steps, at, used)
+                receipts = _receipts_of(git, part, at, known, used)
                 _step(git, step, receipts, commits, result, now)
                 used.add(receipts.commit.id)
-                notify(Progress("verify", step.subject, at + 2, len(steps)))
+                done, total = len(part.before) + at + 2, len(part.before) + len(part.steps)
+                notify(Progress("verify", step.subject, done, total))
             elif result.main.tree.commit != step.id:
                 result.main = governed_state_after(result.main, step.id)
         except InfrastructureFailure:
@@ -112,6 +137,17 @@ def replay(git: Git, start: str, steps: Sequence[Commit], notify: Notify, now: d
         commits.pass_over(step.id)
         result.line.add(step.id)
     return result
+
+
+def carried_as_read(result: Replay) -> bool:
+    """Whether what was carried to the last step is what its files say: what a replay of the next part would begin with.
+
+    The line is not compared: of it every part is told.
+    """
+    main = result.main
+    there = read_governed_state(main.tree.git, main.tree.commit)
+    same = replace(main, tree=there.tree) == there and main.tree.commit == there.tree.commit
+    return same and (result.latest, result.spent) == (there.signed.latest, {*there.signed.pulls})
 
 
 def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
@@ -137,44 +173,20 @@ def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = Non
     )
 
 
-class Receipts(NamedTuple):
-    """A commit that adds receipts, and where."""
-
-    commit: Commit
-    added: tuple[ChangedPath, ...]
-    folder: str
-    receipt: Receipt
-
-
-def _receipts_of(git: Git, steps: Sequence[Commit], at: int, used: Collection[str]) -> Receipts:
+def _receipts_of(git: Git, part: Part, at: int, known: ReceiptCommits, used: Collection[str]) -> Receipts:
     """The receipts that speak of a step: in the next commit, or later where others were merged before they came.
 
     Where none speaks of it, those of the next commit, for the reason why they do not count.
     """
-    step = steps[at]
-    for later in range(at + 1, len(steps)):
-        with suppress(IntegrityFailure):
-            found = read_receipts(git, steps[later])
-            if found and found.receipt.merge == step.id:
-                return found
-    beside = steps[at + 1] if at + 1 < len(steps) else None
+    if found := known.of(at):
+        return found
+    step = part.steps[at]
+    beside = part.steps[at + 1] if at + 1 < len(part.steps) else None
     if beside is None or beside.id in used or len(beside.parents) != 1:
         merge = len(step.parents) == 2
         wait = "; if the forge merged it by itself, `modelsmith pr receipts` adds them" if merge else ""
         _broken(f"changed main without receipts: no pull request stands behind it{wait}")
     return read_receipts(git, beside) or _broken("has no receipt of its merge", _subject(_change(git, step)))
-
-
-def read_receipts(git: Git, commit: Commit) -> Receipts | None:
-    """What a commit adds as receipts, None for one that adds none; whether they are in their place is not asked."""
-    if len(commit.parents) != 1:
-        return None
-    added = _change(git, commit).paths
-    folder = next((path.path.rpartition("/")[0] for path in added if path.path.endswith(f"/{MERGE_RECEIPT}")), None)
-    if folder is None:
-        return None
-    receipt = load_machine_file(Revision(git, commit.id), f"{folder}/{MERGE_RECEIPT}", Receipt)
-    return Receipts(commit, added, folder, receipt)
 
 
 def _change(git: Git, commit: Commit) -> Change:

@@ -203,7 +203,7 @@ class ObjectReader(Git):
         log: list[Commit] = []
         at: str | None = self.rev(tip)
         if at and at not in self._commits:
-            self.ahead(self.text("rev-list", "--first-parent", at, "--").split(), "commit", _SMALL)
+            self.commits(self.text("rev-list", "--first-parent", at, "--").split())
         while at:
             commit = self.commit(at)
             log.append(commit)
@@ -279,6 +279,11 @@ class ObjectReader(Git):
                 subject=subject.decode("utf-8", "replace").strip(),
             )
         return self._commits[oid]
+
+    def commits(self, oids: Sequence[str]) -> list[Commit]:
+        """Commits, read together."""
+        self.ahead(oids, "commit", _SMALL)
+        return [self.commit(oid) for oid in oids]
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """What a folder holds, and what it counts among those that are remembered."""

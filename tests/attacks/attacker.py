@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_parts import same_in_parts
 from openings import opened
 from trained import trained
 from worlds import CLUSTER, MAIN, Place
@@ -41,10 +42,12 @@ from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.pulls import merge_pull, open_promotion
 from modelsmith.promotion.receipts import MERGE_RECEIPT, Merged, receipt_files
 from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record, routing_after
+from modelsmith.promotion.root import find_root
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.load import load_cluster, load_eval_set
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import canonical_json, digest, sha256
 from modelsmith.schema.cluster import Cluster
@@ -417,15 +420,27 @@ class World(Place):
 
     def holds(self) -> verify.VerifyResult:
         """The control: a plain clone verifies."""
-        result = self.verify()
+        folder = self.plain_clone(f"reviewer-{os.urandom(4).hex()}")
+        result = self.verify(folder)
         assert result.tip == self.main()
+        self._in_parts(folder)
         return result
+
+    def _in_parts(self, folder: Path) -> object:
+        """What the replay of main in parts says, as `verify` makes it of a long main; it is what one replay says."""
+        with ObjectReader(folder) as git:
+            log = git.first_parent_log(MAIN)
+            begin, _ = find_root(git, log, self.root)
+        return same_in_parts(folder, log[begin].id, log[-1].id, thorough=False)
 
     def detected(self, at: str | None = None, saying: str = "", clone: Path | None = None) -> IntegrityFailure:
         """A plain clone does not verify; the commit named is the one that does not hold."""
+        folder = clone or self.plain_clone(f"reviewer-{os.urandom(4).hex()}")
         with pytest.raises(IntegrityFailure) as caught:
-            self.verify(clone)
+            self.verify(folder)
         error = caught.value
+        if error.code == "history-does-not-hold":
+            assert self._in_parts(folder) == (type(error), error.envelope())
         assert int(error.exit) == 5
         assert saying in error.message, error.message
         if at is not None:

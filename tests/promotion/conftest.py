@@ -131,15 +131,19 @@ class Repository:
             here = here.commit(files)
         return here
 
-    def merge(self, files, approvals=(), *, number=1, at=AT, smuggled=False) -> Repository:
+    def merge(
+        self, files, approvals=(), *, number=1, at=AT, smuggled=False, opened_on=None, approved_on=None
+    ) -> Repository:
         """A pull request of these files, opened by the harness, as main holds it: a merge, then its receipts.
 
         ``approvals`` are (person, key) pairs. A gate that stays shut fails, unless the merge is ``smuggled`` past it.
+        What is signed names this main, or those on which it was ``opened_on`` and ``approved_on``.
         """
         head = self.git.commit_files(self.tip, files, "Proposal\n", HARNESS)
         tree = self.git.merge_tree(self.tip, head)
         change = self.git.change(self.tip, tree)
-        reviews = tuple(self.review(change, number, *approval, at) for approval in approvals)
+        given_on = replace(self, tip=approved_on or self.tip)
+        reviews = tuple(given_on.review(change, number, *approval, at) for approval in approvals)
         written = Commits(self.git, self.tip, head).take(head, self.main.policy.limits)
         decided = decide_tree(
             self.git, self.main, tree, reviews=reviews, requester=HARNESS.name, preparer=HARNESS.name,
@@ -148,7 +152,7 @@ class Repository:
         assert smuggled or decided.decision.open, decided.decision
         pull = PullRequest(
             number=number, status="open", branch="b", title="t", body="", requester=HARNESS.name,
-            preparer=HARNESS.name, head=head, base=self.tip, reviews=reviews, opened_at=at,
+            preparer=HARNESS.name, head=head, base=opened_on or self.tip, reviews=reviews, opened_at=at,
         )  # fmt: skip
         pull = opened(pull, self.main.policy.repository, change.digest(), self.key.with_name("harness-ssh"))
         merge = self.git.commit_tree(tree, [self.tip, head], f"Merge pull request {number}\n", WHO)
