@@ -7,7 +7,10 @@ in ``fuzz/crashes/TARGET`` and ends the run with a failure. Run it again with th
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -46,12 +49,20 @@ def main(name: str, run: str) -> None:
     atheris.Fuzz()
 
 
+def apart(name: str, run: str) -> int:
+    """`main` in a process whose temporary files go with it: atheris ends its process at once, and nothing tidies up."""
+    program = "import sys; from fuzz.__main__ import main; main(*sys.argv[1:])"
+    with tempfile.TemporaryDirectory(prefix="modelsmith-fuzz-") as folder:
+        command = [sys.executable, "-c", program, name, run]
+        return subprocess.run(command, check=False, env=os.environ | {"TMPDIR": folder}).returncode
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--list"]:
         from fuzz.targets import TARGETS
 
         print("\n".join(TARGETS))
     elif len(sys.argv) == 3:
-        main(*sys.argv[1:])
+        sys.exit(apart(*sys.argv[1:]))
     else:
         sys.exit(__doc__)
