@@ -146,10 +146,12 @@ def use_huge_pages() -> None:
     A fork of 460 MB then takes a third of the processor time. It changes nothing that a program sees; systems that
     know no such request refuse it (Linux does before 6.1).
     """
-    size, collapse = 1 << 21, 25
+    maps, size, collapse = Path("/proc/self/maps"), 1 << 21, 25
+    if not maps.exists():
+        return
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in maps.read_text().splitlines():
         place, access, *_, name = [*line.split(maxsplit=5), ""][:6]
         first, end = (int(one, 16) for one in place.split("-"))
         first, end = -(-first // size) * size, end // size * size
