@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import shutil
 import socket
 import statistics
@@ -42,6 +41,7 @@ from common import RESULTS, ROOT, machine, save, table
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.backends import backends
 from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower, Ready, Served
@@ -50,6 +50,7 @@ from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.room import Room, raise_limit
 from modelsmith.door.server import SWITCH_SECONDS
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
@@ -76,6 +77,8 @@ DOOR = "door on uvloop"
 """As it comes."""
 GOAL_RATIO = 1.3
 GOAL_RULES_MICROSECONDS = 50
+FILES = 500
+"""Open files of the door beside two for each stream: those that warm it, and all that it keeps room for."""
 QUESTION = "Bid rate fell from 41 to 12 in a hundred at 02:00, and answers from Virginia arrive late. " * 12
 
 
@@ -101,6 +104,10 @@ def bare(session: aiohttp.ClientSession, url: str) -> web.Application:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
     return app
+
+
+def _no_room() -> None:
+    print("the door has no room for a connection", file=sys.stderr)
 
 
 async def _no_model(line: Line, arm: Arm) -> Model:
@@ -233,9 +240,10 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
 
 async def serve(what: str, url: str, folder: Path) -> None:
     """Be one of the subjects until standard input closes."""
+    is_bare = what == "bare"
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-        is_bare = what == "bare"
+    plain = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+    async with plain if is_bare else backends(Room(raise_limit(), 512, _no_room)) as session:
         app = bare(session, url) if is_bare else door(session, url, folder, callers(folder))
         async with listening(app, web.AppRunner if is_bare else Runner) as port:
             print(port, flush=True)
@@ -324,12 +332,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 32, 512])
     parser.add_argument("--litellm", metavar="PROGRAM")
-    parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument("--streams", type=int, default=9_000)
     parser.add_argument("--serve", nargs=3, metavar=("WHAT", "URL", "FOLDER"))
     parser.add_argument("--loop", choices=LOOPS, default="asyncio")
     given = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = raise_limit()
     if given.serve:
         what, url, place = given.serve
         sys.setswitchinterval(SWITCH_SECONDS if what == "door" else sys.getswitchinterval())
@@ -378,8 +385,6 @@ def main() -> None:
         for unit in ("p50_ms", "cpu_ms")
     )
     micro = rules_microseconds()
-    with tempfile.TemporaryDirectory() as name:
-        streams = stream_memory(Path(name), callers(Path(name)).issue("caller", (CLUSTER,), 1)[1], given.streams)
     goals = {
         "p50_ratio_at_most": GOAL_RATIO,
         "p50_met": max(max(some.values()) for some in ratios.values()) <= GOAL_RATIO,
@@ -396,14 +401,12 @@ def main() -> None:
         if f"litellm, {n}" in results
     }
     figures = {
-        "streams": streams,
         "times_litellm": beside,
         "milliseconds": results,
         "p50_ratio": ratios,
         "cpu_ratio": cpus,
         "rules_1000_microseconds": micro,
     }
-    save(RESULTS / "door.json", {"machine": facts, **figures, "goal": goals})
     print(table(("milliseconds", "p50", "p99", "a second", "cpu each"), rows))
     print(f"\nload of the machine: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after")
     for loop in LOOPS:
@@ -414,8 +417,16 @@ def main() -> None:
             f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second, "
             f"{one['cpu']:.1f} times the processor time"
         )
-    print(f"{streams['streams']:,} quiet streams: {streams['kib_each']:.0f} KiB each")
-    print(f"1,000 rules: {micro:.1f} us")
+    print(f"1,000 rules: {micro:.1f} us", flush=True)
+    streams = None
+    if limit < (needed := 2 * given.streams + FILES):
+        print(f"{given.streams:,} quiet streams need a limit of {needed:,} open files (`ulimit -Hn`); it is {limit:,}")
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            key = callers(Path(name)).issue("caller", (CLUSTER,), 1)[1]
+            streams = stream_memory(Path(name), key, given.streams)
+        print(f"{given.streams:,} quiet streams: {streams['kib_each']:.0f} KiB each")
+    save(RESULTS / "door.json", {"machine": facts, **figures, "streams": streams, "goal": goals})
 
 
 if __name__ == "__main__":

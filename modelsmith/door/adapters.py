@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from modelsmith.door.http_upstream import CONNECT_SECONDS
+from modelsmith.door.backends import CONNECT_SECONDS
 from modelsmith.schema.errors import InfrastructureFailure
 
 _SECONDS: Final = 120.0

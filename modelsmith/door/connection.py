@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from typing_extensions import override
 
 from modelsmith.door.refusal import Refused
+from modelsmith.door.room import Room
 from modelsmith.door.upstream import JSON
 from modelsmith.door.written import NAME
 
@@ -23,6 +25,14 @@ class _Connection(web.RequestHandler):
     """One connection. Whoever reaches the port can send anything, without a key: a key may be among it, too."""
 
     __slots__ = ()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        server = cast(_Server, self._manager)
+        if server.room and not server.room.takes(transport.get_extra_info("socket").fileno()):
+            cast(asyncio.Transport, transport).abort()
+            return
+        super().connection_made(transport)
 
     @override
     def handle_error(
@@ -48,6 +58,9 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
+    room: Room | None = None
+    """What callers' connections have room in; None: no end of it."""
+
     @override
     def __call__(self) -> _Connection:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -56,7 +69,11 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """Runs the door's application on such connections; aiohttp has no setting for it."""
 
-    __slots__ = ()
+    __slots__ = ("_room",)
+
+    def __init__(self, app: web.Application, room: Room | None = None, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._room = room
 
     @override
     async def _make_server(self) -> web.Server:
@@ -68,12 +85,14 @@ class Runner(web.AppRunner):
                 return await chatting(request)
             return await others(request)
 
-        return _Server(
+        server = _Server(
             answer,  # type: ignore[arg-type]
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
+        server.room = self._room
+        return server
 
 
 async def signed(request: web.Request, response: web.StreamResponse) -> None:

@@ -8,8 +8,8 @@ from itertools import count
 from typing import Final
 
 _GRACE: Final = 0.01
-"""Seconds, twice, before who is late is told: a process that had no processor for long finds timers and bytes due at
-once, and what has come by then is first given to whoever waits for it."""
+"""Seconds of one turn, before who is late is told: a process that had no processor for long finds timers and bytes due
+at once, and what has come by then is first given to whoever waits for it."""
 
 
 class Deadlines:
@@ -19,8 +19,9 @@ class Deadlines:
     set where that one has come to its end, and looks then who is first.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, turns: int = 2) -> None:
+        """Waits of so many seconds, and of so many turns of the event loop after them."""
+        self._seconds, self._turns = seconds, turns
         self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
         self._late: dict[int, Callable[[], None]] = {}
         """Whose time is over, and who are told in a moment."""
@@ -53,7 +54,7 @@ class Deadlines:
         for number in late:
             self._late[number] = self._waiting.pop(number)[1]
         if late:
-            loop.call_later(_GRACE, self._tell, late, 1)
+            loop.call_later(_GRACE, self._tell, late, self._turns - 1)
 
     def _tell(self, late: list[int], more: int) -> None:
         if more:

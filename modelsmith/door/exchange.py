@@ -120,6 +120,7 @@ class Exchange:
         self._failed: Down | None = None
         """Of the arm that was assigned."""
         self._status = HUNG_UP
+        self._not_asked = False
 
     async def answer(self) -> web.StreamResponse:
         """The answer of the assigned arm, or of the incumbent where that one's backend gives none.
@@ -135,7 +136,7 @@ class Exchange:
                 finally:
                     self._counting.deadlines.end(deadline)
         except Refused as refused:
-            self._status = refused.status
+            self._status, self._not_asked = refused.status, refused.ours
             refused.headers = self._headers(self._arm)
             raise
         except TimeoutError:
@@ -278,6 +279,7 @@ class Exchange:
             tokens_out=answered,
             failed_over=self._answering not in (None, self._arm),
             hung_up=self._status == HUNG_UP and failed is None,
+            not_asked=self._not_asked and failed is None,
         )
         self._count(outcome)
         if self._counting.sign and (self._status == HUNG_UP or not 400 <= self._status < 500):

@@ -12,14 +12,14 @@ import aiohttp
 from yarl import URL
 
 from modelsmith.door.asking import encode
+from modelsmith.door.backends import CONNECT_SECONDS
 from modelsmith.door.deadlines import Deadlines
-from modelsmith.door.posting import MOST, Pieces, Posted, Posting
+from modelsmith.door.posting import MOST, Pieces, Posted, Posting, no_connection
 from modelsmith.door.refusal import Down
 from modelsmith.door.upstream import EVENTS, JSON, Reply
 
 _TO_BLAME = frozenset({400, 413, 422})
 """Statuses by which a server says that the request is wrong, whoever answers it."""
-CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -106,5 +106,5 @@ class HttpModel:
             raise Down(503, "connect", again=False) from None
         except TimeoutError:
             raise Down(504, "timeout", again=False) from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise Down(503, "connect") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise no_connection(error) from None

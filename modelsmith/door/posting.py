@@ -17,7 +17,8 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from modelsmith.door.deadlines import Deadlines
-from modelsmith.door.refusal import Down
+from modelsmith.door.refusal import Down, Refused
+from modelsmith.door.room import is_ours, no_room
 
 MOST: Final = 1 << 16
 """Bytes of a request that go out at once; of a longer one aiohttp's session waits until the server takes it."""
@@ -69,6 +70,7 @@ class Posting:
 
         Raises:
             Down: none did.
+            Refused: the door has no room for a connection.
         """
         connector = self._session.connector
         if connector is None or connector.closed:
@@ -77,8 +79,8 @@ class Posting:
             connection = await connector.connect(self._request, [], self._timeout)
         except TimeoutError:
             raise Down(503, "connect", again=False) from None
-        except (aiohttp.ClientError, OSError):
-            raise Down(503, "connect") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise no_connection(error) from None
         try:
             return await self._sent(connection, data, silence)
         except TimeoutError:
@@ -134,6 +136,11 @@ class Pieces:
         if not piece:
             raise StopAsyncIteration
         return piece
+
+
+def no_connection(error: Exception) -> Down | Refused:
+    """What it means that a connection to a backend failed."""
+    return no_room() if isinstance(error, OSError) and is_ours(error) else Down(503, "connect")
 
 
 def _too_silent(source: Any) -> None:

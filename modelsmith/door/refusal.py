@@ -9,7 +9,14 @@ class Refused(Exception):
     """The request gets no answer, and asking anybody else would change nothing."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, after: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        after: int | None = None,
+        ours: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -18,6 +25,8 @@ class Refused(Exception):
         self.param = param
         self.after = after
         """Seconds after which it is worth asking again."""
+        self.ours = ours
+        """Whether the door could ask nobody: that counts against no model."""
         self.headers: dict[str, str] = {}
         """Of the answer that says so, where a decision had been made."""
 

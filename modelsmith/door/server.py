@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
 from modelsmith.door.app import Door
+from modelsmith.door.backends import backends
 from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Follower
@@ -22,6 +22,7 @@ from modelsmith.door.format_checks import FormatChecks
 from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.models import Models
+from modelsmith.door.room import CODE, MEND, Room, raise_limit
 from modelsmith.door.settings import Settings
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import open_telemetry
@@ -130,9 +131,15 @@ async def opened(
         words = error.message.rstrip(".")
         say(f"NOT OBEYED, {what} ({error.code}): {words}. What was served before goes on. {error.mend}")
 
-    connector = aiohttp.TCPConnector(limit=0)
-    jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=jar) as session:
+    limit = raise_limit()
+
+    def full() -> None:
+        words = f"connections are refused: of {limit} files that this process may open, most are taken"
+        journal.note("trouble", of="connections", code=CODE, message=words, mend=MEND)
+        say(f"NO ROOM: {words}. Those that are open are answered. {MEND}")
+
+    room = Room(limit, settings.limits.at_once, full)
+    async with backends(room) as session:
         models = Models(workspace, settings, session)
         follower = Follower(workspace, models.make, keeper.follow, told)
         formats = FormatChecks(settings.limits.checked_at_once)
@@ -143,6 +150,7 @@ async def opened(
         door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = Runner(
             door.app(),
+            room,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,

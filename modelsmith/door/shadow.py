@@ -148,7 +148,7 @@ class Shadows:
 
     async def _answer(self, copy: Copy, sample: Sample, said: _Said, begin: float) -> Answered:
         """How it ended; asked once more where the incumbent would be."""
-        status = 504
+        status, ours = 504, False
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 try:
@@ -163,7 +163,7 @@ class Shadows:
         except TimeoutError:
             pass
         except (Down, Refused) as error:
-            status = error.status
+            status, ours = error.status, isinstance(error, Refused) and error.ours
         except Exception as error:  # whatever asking it comes to is the specialist's failure, and never goes uncounted
             _log.error("a copy could not be asked: %s", type(error).__name__)  # its words may hold what was asked
             status = 500
@@ -174,6 +174,7 @@ class Shadows:
             total_ms=_milliseconds(begin) - said.turn.waited_ms,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
+            not_asked=ours,
         )
 
     async def _read(self, copy: Copy, sample: Sample, said: _Said) -> int:

@@ -145,6 +145,8 @@ class Metrics:
 
 
 def _outcome(answered: Answered) -> str:
+    if answered.not_asked:
+        return "not-asked"
     if answered.failed_over:
         return "failed-over"
     if answered.hung_up:

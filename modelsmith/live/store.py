@@ -76,6 +76,9 @@ class Store:
         try:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute(
+                "PRAGMA temp_store=MEMORY"
+            )  # else a large batch opens files, which may be none to have
             self._database.executescript(_SCHEMA)
         except sqlite3.Error:
             self._database.close()
@@ -213,8 +216,11 @@ def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | No
     """What an answer says of each guard; None where it says nothing.
 
     A client that hung up says nothing of errors, and of slowness only when it had waited longer than the budget. A
-    request that was refused as wrong says nothing of either: no answer was to be had, or one was owed.
+    request that was refused as wrong says nothing of either: no answer was to be had, or one was owed. Nor does one
+    for which the door could ask nobody.
     """
+    if answered.not_asked:
+        return {"errors": None, "slow": None, "format": None, DIFFERS: None}
     failed = answered.failed_over or answered.status >= 500 or answered.status == 429
     refused = not answered.hung_up and not failed and answered.status >= 400
     late = budget is not None and answered.total_ms > budget

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -164,6 +165,22 @@ def test_two_doors_that_set_room_aside_at_once_both_have_it(tmp_path, monkeypatc
     monkeypatch.setattr(os, "urandom", between)
     one.reserve(RECORD)
     assert [path.suffix for path in tmp_path.iterdir()] == [".room"]
+
+
+def test_counting_goes_on_where_no_file_can_be_opened(desk):
+    """Nor does a large batch of many keys need a file beside the store's own, in which SQLite could undo half of it."""
+    desk.traffic(6_000, 0.4, 0.4)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        made = [desk.decided() for _ in range(1_000)]
+        desk.recorder.flush()
+        trouble = desk.recorder.trouble
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (trouble, len(made)) == (None, 1_000)
+    counted = desk.recorder.counts(watching())
+    assert sum(one.specialist + one.incumbent for one in counted.stages) == 7_000
 
 
 def test_with_a_full_disk_it_serves_latches_and_says_so(desk, monkeypatch):
