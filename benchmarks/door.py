@@ -106,6 +106,10 @@ def bare(session: aiohttp.ClientSession, url: str) -> web.Application:
     return app
 
 
+def _plain() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+
+
 def _no_room() -> None:
     print("the door has no room for a connection", file=sys.stderr)
 
@@ -241,9 +245,7 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
 async def serve(what: str, url: str, folder: Path) -> None:
     """Be one of the subjects until standard input closes."""
     is_bare = what == "bare"
-    connector = aiohttp.TCPConnector(limit=0)
-    plain = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-    async with plain if is_bare else backends(Room(raise_limit(), 512, _no_room)) as session:
+    async with _plain() if is_bare else backends(Room(raise_limit(), 512, _no_room)) as session:
         app = bare(session, url) if is_bare else door(session, url, folder, callers(folder))
         async with listening(app, web.AppRunner if is_bare else Runner) as port:
             print(port, flush=True)
