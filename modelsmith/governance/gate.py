@@ -13,17 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from modelsmith.governance.codeowners import Codeowners, any_matches
+from modelsmith.governance.codeowners import Codeowners
 from modelsmith.governance.keys import merge_time, review_doubt
-from modelsmith.governance.names import fold_name
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.people import claimed_actors, is_harness, principals
-from modelsmith.governance.person_gates import PERSON_EVENTS, any_problem, override_role
-from modelsmith.governance.shape import Refusal, concern, promotion_folder, refusals
-from modelsmith.governance.states import parse_folder
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.governance.requirements import Requirement, left_to_nobody, promoted, requirements
+from modelsmith.governance.shape import Refusal, refusals
 from modelsmith.schema.governance import People, Policy
-from modelsmith.schema.promotion import OVERRIDE_FILE
 from modelsmith.schema.pull import Change, Elsewhere, Review
 
 
@@ -143,90 +139,46 @@ def decide(
     at = merge_time(now, reviews)
     verdicts, notes = _standing(change, reviews, policy, people, at)
     rejected = _rejected_elsewhere(verdicts, elsewhere, policy, people, at)
-    asker = (requester,) if is_harness(preparer, people) else ()
-    involved = {
-        **{actor.lower(): "is said to have asked for it" for actor in asker},
-        **{actor.lower(): "signed a commit of it" for actor in authors},
-        preparer.lower(): "opened it",
-    }
-    claimed = claimed_actors(claims, people)
-    asked = _required_by_codeowners(codeowners, change)
-    asked += [requirement for requirement in _required_by_policy(policy, change) if not _covered(requirement, asked)]
-    asked += _asked_by_override(policy, change)
-    found: list[Refusal] = [*refusals(change, policy.limits), *_unowned(policy, codeowners, change)]
-    if policy.people_open and is_harness(preparer, people) and not _promoted(change) and not observed_in(change):
-        words = (
-            f"{preparer} opened this, and the policy asks a person to open what is no promotion, with their own key."
-        )
-        found.append(Refusal("opened-by-harness", words))
-    found += [Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed]
+    involved = _involved(people, requester, preparer, authors)
+    asked = requirements(policy, codeowners, change)
     prepared = is_harness(preparer, people) or preparer in recorders
-    if _promoted(change) and not asked and not prepared:
-        words = f"{preparer} opened this, and what no person approves is opened by who prepared its record."
-        found.append(Refusal("opened-by-another", words))
-    if not asked and not checks:
-        found.append(Refusal("no-checks", "No person owns these paths and no check has run."))
+    found = [
+        *refusals(change, policy.limits),
+        *left_to_nobody(policy, codeowners, change),
+        *_opened_by_harness(policy, people, change, preparer),
+        *(Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed),
+    ]
+    if not asked:
+        found += _decided_by_checks(change, checks, preparer, prepared)
+    approving = {actor for actor, review in verdicts.items() if review.verdict == "approve"}
     needs: list[Need] = []
-    approvers: set[str] = set()
-    by_contract = False
-    able_claimed: set[str] = set()
     for requirement in asked:
-        able = frozenset[str]().union(*(principals(owner, people) for owner in requirement.owners))
-        free = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
-        able_claimed |= free & claimed
-        counted = sorted(actor for actor in free if actor in verdicts and verdicts[actor].verdict == "approve")
-        approvers.update(counted)
-        found += [
-            Refusal("rejected", f"{actor} owns {requirement.paths[0]} and rejects this change.")
-            for actor in sorted(able)
-            if actor in verdicts and verdicts[actor].verdict == "reject"
-        ]
-        found += [
-            Refusal(
-                "rejected",
-                f"{actor} owns {requirement.paths[0]} and rejected the same in pull request {rejected[actor]}; "
-                f"only another verdict of {actor} takes that back.",
-            )
-            for actor in sorted(able & rejected.keys())
-        ]
-        found += [
-            Refusal("rejected", f"{actor} owns {requirement.paths[0]} and asked for changes at the forge.")
-            for actor in sorted(able & said_no)
-        ]
-        satisfied_by = counted[0] if counted else None
-        if satisfied_by is None and prepared and contract and contract.covers(requirement.paths):
-            satisfied_by = f"contract of {contract.deployment}"
-            by_contract = True
+        able = _able(requirement, people)
+        eligible = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
+        satisfied_by = min(eligible & approving, default=None)
+        if satisfied_by is None and prepared:
+            satisfied_by = _spoken_for(requirement, contract)
         needs.append(
-            Need(requirement.pattern, requirement.owners, requirement.paths, satisfied_by, tuple(sorted(free)))
+            Need(requirement.pattern, requirement.owners, requirement.paths, satisfied_by, tuple(sorted(eligible)))
         )
+        found += _rejections(requirement.paths[0], able, verdicts, rejected, said_no)
+    could = {actor for need in needs for actor in need.eligible}
+    approvers = sorted(could & approving)
+    by_contract = any(need.satisfied_by not in (None, *approvers) for need in needs)
     waiting = sorted({owner for need in needs if need.satisfied_by is None for owner in need.owners})
+    if contract and not prepared:
+        notes.append(f"{preparer} opened this and did not prepare its record, so the contract does not speak for it.")
+    notes += _claimed(could, claimed_actors(claims, people), requester, preparer)
     return GateDecision(
         open=not found and not waiting,
         gate="contract" if by_contract else "people" if needs else "harness",
         needs=tuple(needs),
-        approvers=tuple(sorted(approvers)),
-        approvals=tuple(verdicts[actor] for actor in sorted(approvers)),
+        approvers=tuple(approvers),
+        approvals=tuple(verdicts[actor] for actor in approvers),
         refusals=tuple(dict.fromkeys(found)),
         waiting_for=tuple(waiting),
         checks=tuple(checks),
-        notes=(
-            *notes,
-            *(
-                [f"{preparer} opened this and did not prepare its record, so the contract does not speak for it."]
-                if contract and not prepared
-                else []
-            ),
-            *(
-                f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
-                for actor in sorted(able_claimed)
-            ),
-            *(
-                f"{preparer} names {need} as having asked for this; nobody but {preparer} signed that, and it takes no "
-                "approval away."
-                for need in sorted({actor for need in needs for actor in need.eligible if actor == requester})
-            ),
-        ),
+        notes=tuple(notes),
         involved=involved,
     )
 
@@ -260,19 +212,8 @@ def why_uncounted(
 
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
     """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
-    asked = [
-        *_required_by_codeowners(codeowners, change),
-        *_required_by_policy(policy, change),
-        *_asked_by_override(policy, change),
-    ]
-    return frozenset[str]().union(*(principals(owner, people) for requirement in asked for owner in requirement.owners))
-
-
-@dataclass(frozen=True)
-class _Requirement:
-    pattern: str
-    owners: tuple[str, ...]
-    paths: tuple[str, ...]
+    asked = requirements(policy, codeowners, change)
+    return frozenset[str]().union(*(_able(requirement, people) for requirement in asked))
 
 
 _NOUNS = {"approve": "approval", "reject": "rejection", "withdraw": "withdrawal"}
@@ -318,90 +259,73 @@ def _rejected_elsewhere(
     }
 
 
-def _required_by_codeowners(codeowners: Codeowners, change: Change) -> list[_Requirement]:
-    """One ask for each line that decides about a changed path and has owners, in the file's order."""
-    lines: dict[int, tuple[str, tuple[str, ...], list[str]]] = {}
-    for changed in change.paths:
-        rule = codeowners.rule(changed.path)
-        if rule and rule.owners:
-            lines.setdefault(rule.line, (rule.pattern, rule.owners, []))[2].append(changed.path)
-    return [
-        _Requirement(pattern, owners, tuple(sorted(paths))) for _, (pattern, owners, paths) in sorted(lines.items())
-    ]
+def _involved(people: People, requester: str, preparer: str, authors: Collection[str]) -> dict[str, str]:
+    """Who may approve nothing of the change, in lower case, and what they have to do with it.
 
-
-def _required_by_policy(policy: Policy, change: Change) -> Iterator[_Requirement]:
-    """A promotion's event asks for the roles that the policy gives it, whatever CODEOWNERS says about the folder."""
-    for event, paths in _promoted(change).items():
-        gates = {transition.gate for transition in policy.transitions if transition.event == event}
-        for role in sorted(gates - {"harness"}):
-            yield _Requirement(f"policy: {event}", (f"@{role}",), tuple(sorted(paths)))
-
-
-def _asked_by_override(policy: Policy, change: Change) -> Iterator[_Requirement]:
-    """An override asks for the role that policy names for it, whoever else is asked; it is a need of its own."""
-    role, paths = override_role(policy), _overrides(change)
-    if role and paths:
-        yield _Requirement("policy: override of INCONCLUSIVE", (f"@{role}",), tuple(sorted(paths)))
-
-
-def _overrides(change: Change) -> list[str]:
-    """Overrides of an eval that the change brings."""
-    accepted = _promoted(change).get("eval-accepted", [])
-    return [path for path in accepted if fold_name(path.rpartition("/")[2]) == OVERRIDE_FILE]
-
-
-def _promoted(change: Change) -> dict[str, list[str]]:
-    """Changed paths by the promotion event whose folder they lie in; malformed folders left out."""
-    events: dict[str, list[str]] = {}
-    for changed in change.paths:
-        folder = promotion_folder(changed.path)
-        try:
-            if folder:
-                events.setdefault(parse_folder(folder).event, []).append(changed.path)
-        except InvalidInput:
-            continue
-    return events
-
-
-def _covered(requirement: _Requirement, others: Sequence[_Requirement]) -> bool:
-    """Whether another ask for the same owners already speaks for all its paths."""
-    return any(other.owners == requirement.owners and set(requirement.paths) <= set(other.paths) for other in others)
-
-
-def _unowned(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
-    """Paths that nobody owns and that the policy does not leave to the checks, or that no check derives.
-
-    Of what is governed, checks stand in for a person only where they say byte by byte what must stand there: in a
-    promotion; and in an observation, whose words are an observer's and which grants nothing by itself.
+    Whom a harness names as having asked for it is among them; naming somebody takes nothing from them otherwise.
     """
-    promotion = bool(_promoted(change) or observed_in(change))
-    if not codeowners.loaded:
-        yield Refusal("codeowners-not-loaded", "CODEOWNERS is too large to be read, so nobody owns anything.")
-    for changed in change.paths:
-        if codeowners.owners(changed.path):
-            continue
-        if not any_matches(policy.harness_paths, changed.path):
-            sentence = f"Nobody owns {changed.path!r}, and the policy does not leave it to the checks."
-            yield Refusal("unowned-path", sentence)
-        elif not promotion and concern(changed.path) != "other":
-            sentence = f"Nobody owns {changed.path!r}, and only as part of a promotion is it left to the checks."
-            yield Refusal("unowned-path", sentence)
-    for event in _promoted(change).keys() - {transition.event for transition in policy.transitions}:
-        yield Refusal("unknown-event", f"The policy knows no transition for {event}.")
-    yield from _left_to_the_harness(policy, codeowners, change)
-    if _overrides(change) and override_role(policy) is None:
-        yield Refusal("override-forbidden", "The policy lets nobody override an INCONCLUSIVE.")
+    asker = {requester.lower(): "is said to have asked for it"} if is_harness(preparer, people) else {}
+    signers = {actor.lower(): "signed a commit of it" for actor in authors}
+    return {**asker, **signers, preparer.lower(): "opened it"}
 
 
-def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change) -> Iterator[Refusal]:
-    """Steps of people that policy or CODEOWNERS take from them."""
-    for event, paths in _promoted(change).items():
-        for transition in policy.transitions:
-            here = transition.event == event
-            problem = any_problem(transition) if here else None
-            if problem:
-                yield Refusal("harness-gate", f"The policy is not to be followed: {problem}.")
-        for path in paths:
-            if event in PERSON_EVENTS and not codeowners.owners(path):
-                yield Refusal("unowned-gate", f"People decide about {event}, but nobody owns {path!r}.")
+def _able(requirement: Requirement, people: People) -> frozenset[str]:
+    """Everybody whom one of its owners names."""
+    return frozenset[str]().union(*(principals(owner, people) for owner in requirement.owners))
+
+
+def _opened_by_harness(policy: Policy, people: People, change: Change, preparer: str) -> Iterator[Refusal]:
+    """A harness opens promotions and observations only, where the policy asks people to open everything else."""
+    if policy.people_open and is_harness(preparer, people) and not promoted(change) and not observed_in(change):
+        words = (
+            f"{preparer} opened this, and the policy asks a person to open what is no promotion, with their own key."
+        )
+        yield Refusal("opened-by-harness", words)
+
+
+def _decided_by_checks(
+    change: Change, checks: Sequence[CheckResult], preparer: str, prepared: bool
+) -> Iterator[Refusal]:
+    """Where no person is asked, checks must have run, and a promotion is opened by who prepared its record."""
+    if promoted(change) and not prepared:
+        words = f"{preparer} opened this, and what no person approves is opened by who prepared its record."
+        yield Refusal("opened-by-another", words)
+    if not checks:
+        yield Refusal("no-checks", "No person owns these paths and no check has run.")
+
+
+def _spoken_for(requirement: Requirement, contract: Contract | None) -> str | None:
+    """The contract, as the need names it, where it covers what is asked; else None."""
+    return f"contract of {contract.deployment}" if contract and contract.covers(requirement.paths) else None
+
+
+def _rejections(
+    path: str,
+    able: Set[str],
+    verdicts: Mapping[str, Review],
+    rejected: Mapping[str, int],
+    said_no: Set[str],
+) -> Iterator[Refusal]:
+    """An owner's no, wherever it was said: here, in another pull request about the same, or unsigned at the forge."""
+    for actor in sorted(able & verdicts.keys()):
+        if verdicts[actor].verdict == "reject":
+            yield Refusal("rejected", f"{actor} owns {path} and rejects this change.")
+    for actor in sorted(able & rejected.keys()):
+        yield Refusal(
+            "rejected",
+            f"{actor} owns {path} and rejected the same in pull request {rejected[actor]}; "
+            f"only another verdict of {actor} takes that back.",
+        )
+    for actor in sorted(able & said_no):
+        yield Refusal("rejected", f"{actor} owns {path} and asked for changes at the forge.")
+
+
+def _claimed(could: Set[str], claimed: Set[str], requester: str, preparer: str) -> Iterator[str]:
+    """What is said, and signed by nobody, of those who could approve."""
+    for actor in sorted(could & claimed):
+        yield f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
+    if requester in could:
+        yield (
+            f"{preparer} names {requester} as having asked for this; nobody but {preparer} signed that, and it takes "
+            "no approval away."
+        )
