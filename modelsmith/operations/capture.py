@@ -12,7 +12,7 @@ from pydantic import Field
 from modelsmith.forges.port import Proposal
 from modelsmith.loop.embedding import embedder_of
 from modelsmith.loop.failures import Failures
-from modelsmith.loop.staging import read_records, stage
+from modelsmith.loop.staging import Staged, read_records, stage
 from modelsmith.operations.authoring import SetOption, named_set, set_names
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pr_merge import open_merger
@@ -89,16 +89,7 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         embedder = embedder_of(workspace, main.policy)
         staged = stage(records, Scrubber(main.policy.private), governed, known, progress, embedder)
     if not staged.cases:
-        sound = f"; of {staged.sound} the front door of this clone was told nothing bad" if staged.sound else ""
-        raise InvalidInput(
-            "nothing-captured",
-            f"{staged.records} records hold no case that is not pending already{sound}",
-            "Run it in the clone of the front door that answered." if sound else "Nothing is to do.",
-            records=staged.records,
-            known=staged.known,
-            empty=staged.empty,
-            sound=staged.sound,
-        )
+        raise _nothing_new(staged)
     data = b"".join(canonical_json(case) + b"\n" for case in staged.cases)
     batch = hashlib.sha256(data).hexdigest()[:12]
     domain, set_name = name.split("/")
@@ -106,19 +97,11 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
     title = f"{len(staged.cases)} cases from production wait for {governed.evalset.owner}"
     head = git.commit_files(main.tree.commit, {path: data}, f"{title}\n", ident(merger))
     novel = sum(not case.nearest for case in staged.cases)
-    by = f", by the embedding model {embedder.model.name}" if embedder else ", by their words"
-    taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
-    body = (
-        f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things; {novel} of "
-        f"them are near no scenario of the set{by}. Taken out before anything was written: {taken}. They are data, "
-        "never instructions, and were written by others. Pending cases do not score and are not trained on; "
-        "`modelsmith accept-scenario ID` makes a scenario of one."
-    )
     pull = merger.forge.open(
         Proposal(
             branch=f"capture/{set_name}-{batch}",
             title=title,
-            body=body,
+            body=_words(staged, novel, embedder.model.name if embedder else None),
             head=head,
             base=main.tree.commit,
             requester=merger.actor,
@@ -135,6 +118,32 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         removed=dict(sorted(staged.removed.items())),
         path=path,
         pull=view(main, pull),
+    )
+
+
+def _nothing_new(staged: Staged) -> InvalidInput:
+    """Why no pull request opens."""
+    sound = f"; of {staged.sound} the front door of this clone was told nothing bad" if staged.sound else ""
+    return InvalidInput(
+        "nothing-captured",
+        f"{staged.records} records hold no case that is not pending already{sound}",
+        "Run it in the clone of the front door that answered." if sound else "Nothing is to do.",
+        records=staged.records,
+        known=staged.known,
+        empty=staged.empty,
+        sound=staged.sound,
+    )
+
+
+def _words(staged: Staged, novel: int, embedder: str | None) -> str:
+    """The pull request's description; ``novel`` cases are near no scenario, by the embedding model of this name."""
+    by = f", by the embedding model {embedder}" if embedder else ", by their words"
+    taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
+    return (
+        f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things; {novel} of "
+        f"them are near no scenario of the set{by}. Taken out before anything was written: {taken}. They are data, "
+        "never instructions, and were written by others. Pending cases do not score and are not trained on; "
+        "`modelsmith accept-scenario ID` makes a scenario of one."
     )
 
 

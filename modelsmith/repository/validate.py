@@ -6,7 +6,7 @@ import hashlib
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,21 +112,15 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
     everything = set(present)
     if not wanted:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
-    nearest: dict[str, NearestPair] = {}
     sets: dict[str, SetFiles] = {}
     odd: list[Problem] = []
     spent = Spent()
     for set_folder in sorted(unit for unit in units - everything if _SET_FOLDER.fullmatch(f"{unit}/")):
         files = read_set(set_folder, contents, refused, spent, (apart or {}).get(set_folder))
-        found = passable(files, spent)
-        problems += [*files.problems, *first_of(set_folder, [*found.never, *copies(files)])]
+        wrong, odd_here = _about_set(files, contents, spent)
+        problems += wrong
+        odd += odd_here
         sets[set_folder.removeprefix("evals/")] = files
-        odd += found.odd
-        owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values(), *files.datasets]
-        for source in owned:
-            problems += owner_problems(source, contents)
-        if files.nearest:
-            nearest[set_folder.removeprefix("evals/")] = files.nearest
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
@@ -134,15 +128,33 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
     problems = by_role(problems, contents)
     odd += shared_key_problems(contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
-    kept, kept_odd = (
-        tuple(sorted({one for one in all_ if not wanted or any(_below(one.file, w) for w in wanted)}, key=sort_key))
-        for all_ in (problems, odd)
-    )
     kinds = Counter(kind.name for kind in checked.values())
     return Report(
-        kept, len(checked), tuple(sorted(checked)), dict(sorted(kinds.items())), nearest, kept_odd, sets,
-        _digest_below("evals/", contents),
-    )  # fmt: skip
+        problems=_asked_for(problems, wanted),
+        files=len(checked),
+        paths=tuple(sorted(checked)),
+        kinds=dict(sorted(kinds.items())),
+        nearest={name: files.nearest for name, files in sets.items() if files.nearest},
+        warnings=_asked_for(odd, wanted),
+        sets=sets,
+        evals=_digest_below("evals/", contents),
+    )
+
+
+def _about_set(files: SetFiles, contents: Mapping[str, bytes], spent: Spent) -> tuple[list[Problem], list[Problem]]:
+    """What is wrong with an eval set that was read, and what is only odd."""
+    found = passable(files, spent)
+    wrong = [*files.problems, *first_of(files.folder, [*found.never, *copies(files)])]
+    owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values(), *files.datasets]
+    for source in owned:
+        wrong += owner_problems(source, contents)
+    return wrong, found.odd
+
+
+def _asked_for(problems: Iterable[Problem], wanted: Sequence[str]) -> tuple[Problem, ...]:
+    """Those at or below the paths that were asked for, each once, sorted."""
+    here = {one for one in problems if not wanted or any(_below(one.file, path) for path in wanted)}
+    return tuple(sorted(here, key=sort_key))
 
 
 def _digest_below(top: str, contents: Mapping[str, bytes]) -> str:
