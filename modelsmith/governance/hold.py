@@ -36,8 +36,9 @@ class Hold:
 def fold_hold(cluster: str, chain: Sequence[tuple[PromotionRecord | Link, str]]) -> Hold | None:
     """The hold after a cluster's routing chain, oldest record first, each with its digest.
 
-    Raises IntegrityFailure: ``moved-on-hold`` (a deployment follows a rollback without a clearance between),
-    ``cleared-without-hold`` (a clearance of nothing, or of another specialist's hold).
+    Raises:
+        IntegrityFailure: ``moved-on-hold`` (a deployment follows a rollback without a clearance between),
+            ``cleared-without-hold`` (a clearance of nothing, or of another specialist's hold).
     """
     hold: Hold | None = None
     for record, digest in chain:

@@ -93,9 +93,10 @@ def is_link(record: PromotionRecord) -> bool:
 def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[PromotionRecord | Link, str], ...]:
     """Records that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
 
-    Raises IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
-    ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record), and as
-    `fold_hold`.
+    Raises:
+        IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
+            ``broken-routing-chain`` (a record follows one that is not there, or its own specialist's later record),
+            and as `fold_hold`.
     """
     return tuple((link.record, link.digest) for link in _chain(histories).links)
 

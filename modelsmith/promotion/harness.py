@@ -24,8 +24,6 @@ SSH_KEY = "harness-ssh"
 """File of the harness's SSH key among its keys."""
 CONFIG_VARIABLE = "MODELSMITH_SIGSTORE"
 """Path of a private Sigstore's client trust config. The environment names it, as a token goes where it says."""
-READER = "reader"
-"""Who speaks to the forge from a clone without harness; it signs nothing."""
 
 
 @dataclass(frozen=True)
