@@ -243,11 +243,17 @@ Training = Annotated[
 
 def unfit(stage: Stage, devices: int) -> str | None:
     """Why the stage cannot be trained on so many devices together, in one sentence; None where it can."""
-    if devices > 1 and stage.method == "grpo":
-        return (
-            "a grpo stage trains on one device: what samples and rewards its answers, watches them and counts the "
-            "judge's calls does so for the whole step"
-        )
+    if devices > 1 and isinstance(stage, Grpo):
+        prompts = stage.batch_size // stage.group_size
+        if stage.sampler == "vllm":
+            return "a vLLM server writes the answers of one device only; sampler: embedded writes on each"
+        if stage.loss == "bnpo":
+            return "loss: bnpo weighs an answer by the tokens of its device, so each number of devices learns otherwise"
+        if prompts % devices:
+            return (
+                f"the {prompts} prompts of a step (batch_size by group_size) cannot be shared evenly by "
+                f"{devices} devices"
+            )
     if stage.batch_size % devices:
         return f"batch_size {stage.batch_size} cannot be shared evenly by {devices} devices"
     return None

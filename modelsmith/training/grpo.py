@@ -22,12 +22,13 @@ from modelsmith.schema.canonical import digest
 from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import prompt_ids
+from modelsmith.training import ranks
 from modelsmith.training.judged import Reward
 from modelsmith.training.judging import set_aside
 from modelsmith.training.measures import Measures, without_verdicts
 from modelsmith.training.packing import IGNORED, Tokens, pack_answers
 from modelsmith.training.run import Bench
-from modelsmith.training.sampler import Sampler
+from modelsmith.training.sampler import Sampler, seed_of
 from modelsmith.training.served import ServedSampler, by_vllm, serve
 from modelsmith.training.watch import Watch, k3
 
@@ -49,7 +50,7 @@ def trainer(bench: Bench) -> GRPOTrainer:
     tokens = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in rows]
     taught = len(rows) - set_aside(len(rows))
     longest = max(map(len, tokens)) + settings.max_completion_tokens
-    served = not settings.load_in_4bit and by_vllm(settings.sampler)
+    served = ranks.count() == 1 and not settings.load_in_4bit and by_vllm(settings.sampler)
     sampler = serve(bench, settings, longest) if served else Sampler(bench.model, tokenizer)
     aside = list(zip(rows[taught:], tokens[taught:], strict=True))
     watch = Watch(aside, sampler, bench.signs, settings, bench.reward, job.chat, tokenizer)
@@ -116,27 +117,35 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self.rollout_func = self._answers  # set here: TRL's constructor warns of its argument as of something new
 
     def _answers(self, prompts: list[str], _trainer: Any) -> dict[str, Any]:
-        """TRL's `RolloutFunc`: answers to a batch in which each prompt stands ``group_size`` times in a row."""
+        """TRL's `RolloutFunc`: answers to a batch in which each prompt stands ``group_size`` times in a row.
+
+        Of several processes each answers its share of the step's prompts, whole groups. A prompt's answers are those of
+        its place in the step, whoever draws them, and the first process rewards all.
+        """
         size = self._settings.group_size
         numbers = [int(prompt) for prompt in prompts[::size]]
         asked = [self._tokens[number] for number in numbers]
         seed = int(digest([self.args.seed, self.state.global_step]).removeprefix("sha256:")[:15], 16)
+        first = ranks.number() * len(asked)
+        seeds = [seed_of(seed, first + place) for place in range(len(asked))]
         written = self._sampler.draw(
-            self.model, asked, size, self._settings.max_completion_tokens, self._settings.temperature, seed
+            self.model, asked, size, self._settings.max_completion_tokens, self._settings.temperature, seeds
         )
         sampled = [
             self._watch.sampled(asked[one.number // size], one, self._rows[numbers[one.number // size]])
             for one in written
         ]
-        earned = self._score.of(sampled)
+        every = ranks.gathered(sampled)
+        earned = ranks.decided(lambda: self._score.of(every))
         contents = [one.content for one in earned if one and one.content is not None]
         self._content = fmean(contents) if contents else None
         self._unclear = None if self._score.calls is None else sum(one is None for one in earned) / len(earned)
+        scores = without_verdicts([one.score if one else None for one in earned], size)
         return {
             "prompt_ids": [asked[one.number // size] for one in written],
             "completion_ids": [one.tokens for one in written],
             "logprobs": None,
-            "earned": without_verdicts([one.score if one else None for one in earned], size),
+            "earned": scores[first * size :][: len(sampled)],
         }
 
     def _get_per_token_logps_and_entropies(
@@ -149,6 +158,20 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
         **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        asked = (input_ids, attention_mask, logits_to_keep, compute_entropy, compute_aux_loss)
+        if model is self.model:
+            return self._packed(model, *asked)
+        return ranks.through(model, self._packed, *asked)
+
+    def _packed(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        compute_entropy: bool,
+        compute_aux_loss: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         rows, log_probs, entropies = _tokens_of(input_ids, attention_mask, logits_to_keep), [], []
         places, aux = [], []
@@ -186,29 +209,31 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         if "reward" not in said:  # a later part of a step whose answers were all measured with the first
             return loss
         step = self.state.global_step + 1
-        self._watch.measured(
-            Measures(
-                reward=min(1.0, said["reward"]),
-                content=self._content,
-                length=said["completions/mean_length"],
-                cut_off=said["completions/clipped_ratio"],
-                entropy=max(0.0, said["entropy"]),
-                equal_groups=said["frac_reward_zero_std"],
-                kl=self._moved(inputs) if self._watch.due(step, self.state.max_steps) else None,
-                unclear=self._unclear,
-            )
+        measures = Measures(
+            reward=min(1.0, said["reward"]),
+            content=self._content,
+            length=said["completions/mean_length"],
+            cut_off=said["completions/clipped_ratio"],
+            entropy=max(0.0, said["entropy"]),
+            equal_groups=said["frac_reward_zero_std"],
+            kl=self._moved(inputs) if self._watch.due(step, self.state.max_steps) else None,
+            unclear=self._unclear,
         )
+        self._watch.measured(ranks.told(measures))
         return loss
 
     def _moved(self, inputs: dict[str, torch.Tensor]) -> float:
-        """How far the model is from what the stage began with, on this step's answers."""
+        """How far the model is from what the stage began with, on this step's answers, by all processes together."""
         assert self._log_probs is not None
         mask = inputs["completion_mask"]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         seen = torch.cat([inputs["prompt_mask"], mask], dim=1)
         with torch.no_grad(), self._as_at_start():
             start, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, seen, mask.shape[1])
-        return k3(start[mask.bool()], self._log_probs[mask.bool()])
+        tokens = float(mask.sum())
+        here = k3(start[mask.bool()], self._log_probs[mask.bool()])
+        of_all = ranks.mean({"kl": here * tokens, "tokens": tokens})
+        return of_all["kl"] / of_all["tokens"]
 
     @contextmanager
     def _as_at_start(self) -> Iterator[None]:

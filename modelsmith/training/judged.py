@@ -27,6 +27,7 @@ from modelsmith.substrates.endpoint.facts import unknown_weights
 from modelsmith.substrates.lazy import LazySubstrate
 from modelsmith.substrates.local_facts import local_facts
 from modelsmith.substrates.port import Substrate
+from modelsmith.training import ranks
 from modelsmith.training.failures import JudgeFailedError, JudgeSpentError, JudgeUnclearError
 from modelsmith.training.job import DamagedInputError, TrainJob
 
@@ -112,13 +113,15 @@ def _in_words(error: ModelsmithError) -> str:
 def open_reward(folder: Path, job: TrainJob, weights: Path | None) -> Reward:
     """The reward of the job in this folder; ``weights`` is where this host has those of the judge.
 
+    Of several processes that train together the first alone rewards, so there is one judge, one account and one cache.
+
     Raises:
         DamagedInputError: this host would ask another judge than the job names.
         JudgeFailedError: what the judge was asked before is not known any more.
         InvalidInput: ``key-missing``.
     """
     assert job.rubric
-    if job.judge is None:
+    if job.judge is None or not ranks.is_first():
         return Reward(job.rubric)
     assert isinstance(job.training, Grpo)
     assert job.training.judge_calls

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from modelsmith.fleet.ranks import MEETING
-from modelsmith.training.failures import HostUnfitError
+from modelsmith.training.failures import OUTSIDE_ERRORS, HostUnfitError
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=30)
@@ -86,6 +86,28 @@ def told(value: T) -> T:
     return said[0]
 
 
+def decided(work: Callable[[], T]) -> T:
+    """What came of ``work`` at rank 0, which alone does it, at every rank; its error likewise.
+
+    Raises:
+        JudgeSpentError, JudgeFailedError, JudgeUnclearError: as ``work``, at every rank. Of another error the other
+            ranks hear by losing rank 0.
+    """
+    if count() == 1:
+        return work()
+    outcome: tuple[Any, Exception | None] = None, None
+    if is_first():
+        try:
+            outcome = work(), None
+        except OUTSIDE_ERRORS as error:
+            outcome = None, error
+    value, failure = told(outcome)
+    if failure is not None:
+        raise failure
+    done: T = value
+    return done
+
+
 def mean(values: dict[str, float]) -> dict[str, float]:
     """Mean over all ranks of each value; all have the same names."""
     if count() == 1:
@@ -111,6 +133,17 @@ def shared_out(items: Sequence[Any], work: Callable[[Sequence[Any]], list[T]]) -
     parts: list[list[T]] = [[] for _ in range(count())]
     distributed.all_gather_object(parts, work(items[number() :: count()]))
     return [parts[index % count()][index // count()] for index in range(len(items))]
+
+
+def gathered(items: list[T]) -> list[T]:
+    """What all ranks have, one rank's after the other's, at every rank."""
+    if count() == 1:
+        return items
+    from torch import distributed
+
+    parts: list[list[T]] = [[] for _ in range(count())]
+    distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def through(model: Any, compute: Callable[..., T], *arguments: Any) -> T:

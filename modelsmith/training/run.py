@@ -170,11 +170,17 @@ def _reward_of(job: TrainJob) -> str | None:
 
 
 def _put_away(trainer: Any, checkpoints: Path, signs: Signs) -> None:
-    """A checkpoint in the midst of a step, of which nothing has been learned yet: the last step's end."""
+    """A checkpoint in the midst of a step, of which nothing has been learned yet: the last step's end.
+
+    Where several processes train together, what ended the step ended it in all of them: see `ranks.decided`.
+    """
     step = trainer.state.global_step
-    if signs.begun and step and not is_intact(checkpoints / f"checkpoint-{step}"):
+    if signs.begun and step and not ranks.told(is_intact(checkpoints / f"checkpoint-{step}")):
         trainer._save_checkpoint(trainer.model, trial=None)
-        seal_checkpoint(checkpoints / f"checkpoint-{step}")
+        ranks.meet()  # each has written what it alone knows
+        if ranks.is_first():
+            seal_checkpoint(checkpoints / f"checkpoint-{step}")
+        ranks.meet()  # the end of one ends the others, so none ends before it is sealed
 
 
 def _yielding(folder: Path, stop: threading.Event, doors: Path | None) -> Yielding | None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
-from modelsmith.substrates.decoding import Written, decode, end_tokens, for_small_batches, share
+from modelsmith.schema.canonical import digest
+from modelsmith.substrates.decoding import Choose, Written, decode, end_tokens, for_small_batches, share
 from modelsmith.substrates.local import BATCH
 from modelsmith.training.loading import computes_in, is_4bit
 
@@ -39,13 +40,30 @@ class Sampler:
         self._ends = torch.tensor(end_tokens(base, tokenizer))
 
     def draw(
-        self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int
+        self,
+        trained: Any,
+        prompts: Sequence[list[int]],
+        answers: int,
+        limit: int,
+        temperature: float,
+        seeds: Sequence[int],
     ) -> list[Written]:
-        """``answers`` to each prompt, in order. The same weights, prompts and seed give the same."""
-        generator = torch.Generator(trained.device).manual_seed(seed)
+        """``answers`` to each prompt, in order. The same weights, prompt and seed of it give the same.
+
+        That holds but for rounding whatever else is drawn beside it: each answer draws by numbers of its own, a race of
+        exponentially distributed times as in PyTorch's ``multinomial``.
+        """
+        own = [
+            torch.Generator(trained.device).manual_seed(seed_of(seed, number))
+            for seed in seeds
+            for number in range(answers)
+        ]
 
         def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-            return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)[:, 0]
+            times = torch.empty_like(logits)
+            for row, number in enumerate(rows):
+                times[row].exponential_(generator=own[number])
+            return (torch.softmax(logits / temperature, dim=-1) / times).argmax(dim=-1)
 
         return self._decode(trained, prompts, choose, answers, limit)
 
@@ -54,7 +72,7 @@ class Sampler:
         return self._decode(trained, prompts, lambda logits, _rows: logits.argmax(dim=-1), 1, limit)
 
     def _decode(
-        self, trained: Any, prompts: Sequence[list[int]], choose: Any, answers: int, limit: int
+        self, trained: Any, prompts: Sequence[list[int]], choose: Choose, answers: int, limit: int
     ) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         size = max(1, BATCH[trained.device.type] // answers)
@@ -64,12 +82,12 @@ class Sampler:
             shared = share(model, prompts)
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
+                numbers = [index * answers + answer for index in batch for answer in range(answers)]
                 for one in decode(
-                    model, [prompts[index] for index in batch], shared, choose,
+                    model, [prompts[index] for index in batch], shared, _numbered(choose, numbers),
                     limit=limit, ends=ends, pad=self._pad, answers=answers,
                 ):  # fmt: skip
-                    number = batch[one.number // answers] * answers + one.number % answers
-                    found[number] = one._replace(number=number)
+                    found[numbers[one.number]] = one._replace(number=numbers[one.number])
         return [found[number] for number in sorted(found)]
 
     @contextmanager
@@ -86,6 +104,16 @@ class Sampler:
             self._twin.to(trained.device)  # what a trainer moved are the weights, which are shared; buffers are not
             with _merged(self._twin, trained):
                 yield self._twin
+
+
+def _numbered(choose: Choose, numbers: Sequence[int]) -> Choose:
+    """The same of a batch whose sequences have these numbers in the whole."""
+    return lambda logits, rows: choose(logits, [numbers[row] for row in rows])
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A seed of its own for each of many: with one for all, all would draw by the same numbers."""
+    return int(digest([str(seed), number]).removeprefix("sha256:")[:15], 16)
 
 
 @contextmanager

@@ -115,7 +115,13 @@ class ServedSampler:
         bench.held.callback(shutil.rmtree, self._folder, ignore_errors=True)
 
     def draw(
-        self, trained: Any, prompts: Sequence[list[int]], answers: int, limit: int, temperature: float, seed: int
+        self,
+        trained: Any,
+        prompts: Sequence[list[int]],
+        answers: int,
+        limit: int,
+        temperature: float,
+        seeds: Sequence[int],
     ) -> list[Written]:
         """See `sampler.Sampler.draw`.
 
@@ -126,7 +132,7 @@ class ServedSampler:
             StoppedError: asked to stop meanwhile.
         """
         wanted = [
-            Wanted(prompt, answers, limit, temperature, _seed(seed, number)) for number, prompt in enumerate(prompts)
+            Wanted(prompt, answers, limit, temperature, seed) for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return self._written(trained, wanted)
 
@@ -198,11 +204,6 @@ def _apart(trained: Any, prompt: Sequence[int], said: Said) -> list[float]:
     own = logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].cpu()
     apart: list[float] = (own - torch.tensor(said.log_probs)).abs().tolist()
     return apart
-
-
-def _seed(seed: int, number: int) -> int:
-    """A seed of each prompt's own: with one for all, every prompt would draw by the same numbers."""
-    return int(digest([str(seed), number]).removeprefix("sha256:")[:15], 16)
 
 
 def _failed(error: InfrastructureFailure) -> SamplerFailedError:

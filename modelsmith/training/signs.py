@@ -151,3 +151,4 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         ranks.meet()  # each has written what it alone knows
         if ranks.is_first():
             seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        ranks.meet()  # the end of one ends the others, so none ends before it is sealed

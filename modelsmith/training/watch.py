@@ -15,6 +15,7 @@ from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import answer_in
 from modelsmith.substrates.decoding import Written
+from modelsmith.training import ranks
 from modelsmith.training.failures import OUTSIDE_ERRORS, JudgeUnclearError, TrippedError, WeightsDifferError
 from modelsmith.training.judged import Reward
 from modelsmith.training.measures import Measures, too_unclear, tripped
@@ -24,7 +25,10 @@ from modelsmith.training.signs import Signs
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """A trainer gets it as a callback before its signs, and tells it what each step measured."""
+    """A trainer gets it as a callback before its signs, and tells it what each step measured.
+
+    Where several processes train together each has the same history, so that all end at the same step.
+    """
 
     def __init__(
         self,
@@ -68,9 +72,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             JudgeUnclearError: the judge came to no verdict too often.
         """
         step = state.global_step
-        self._history = self._signs.measures_until(step)
+        self._history = ranks.told(self._signs.measures_until(step))
         if step == 0:
-            self._reward.require_left(len(self._aside) + self._settings.batch_size)
+            self._require_left(len(self._aside) + self._settings.batch_size)
             self._before = self._held_in(model)
         else:
             if step in self._history and self.due(step, state.max_steps) and self._history[step].held_in is None:
@@ -112,26 +116,33 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _require_verdicts(self) -> None:
         reason = too_unclear(self._history, self._settings.tripwires)
         if reason:
-            raise JudgeUnclearError(f"{reason} {self._reward.last_unclear}".strip())
+            raise JudgeUnclearError(f"{reason} {ranks.told(self._reward.last_unclear)}".strip())
+
+    def _require_left(self, answers: int) -> None:
+        ranks.decided(lambda: self._reward.require_left(answers))
 
     def _require_judge(self, step: int, steps: int) -> None:
         """End between two steps, where a checkpoint is whole, rather than in the midst of one."""
         if step < steps:
             look = len(self._aside) if self.due(step + 1, steps) else 0
-            self._reward.require_left(look + self._settings.batch_size)
+            self._require_left(look + self._settings.batch_size)
 
     def _held_in(self, model: Any) -> float | None:
         """Mean score of greedy answers to the prompts set aside; they also prove whose weights they are."""
         if not self._aside:
             return None
-        prompts = [ids for _, ids in self._aside]
-        written = self._sampler.greedy(model, prompts, self._settings.max_completion_tokens)
-        for ids, one in list(zip(prompts, written, strict=True))[:PROBES]:
+        sampled = ranks.shared_out(self._aside, lambda share: self._answered(model, share))
+        return ranks.decided(lambda: fmean(one.score for one in self._reward.of(sampled) if one))
+
+    def _answered(self, model: Any, share: Sequence[tuple[Prompt, list[int]]]) -> list[Sampled]:
+        """Greedy answers to some of the prompts set aside. Whoever has none answers one to prove its weights by."""
+        asked = [ids for _, ids in share or self._aside[:1]]
+        written = self._sampler.greedy(model, asked, self._settings.max_completion_tokens)
+        for ids, one in list(zip(asked, written, strict=True))[:PROBES]:
             wrong = disagreement(model, ids, one)
             if wrong:
                 raise WeightsDifferError(wrong)
-        sampled = [self.sampled(ids, one, row) for (row, ids), one in zip(self._aside, written, strict=True)]
-        return fmean(one.score for one in self._reward.of(sampled) if one)
+        return [self.sampled(ids, one, row) for (row, ids), one in zip(share, written, strict=False)]
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

@@ -59,8 +59,8 @@ def never(repo: Path) -> list[tuple[str, int | None, str]]:
         (CLUSTER, "seed: 3", "beta: 0.1", (CLUSTER, 13, "training.beta"), "there is no field"),
         (CLUSTER, "owner:", "devices: 3\nowner:", (CLUSTER, 3, "devices"), "cannot be shared evenly by 3 devices"),
         (
-            CLUSTER, "training:\n  seed: 3", "devices: 2\ntraining:\n  method: grpo",
-            (CLUSTER, 12, "devices"), "trains on one device",
+            CLUSTER, "training:\n  seed: 3", "devices: 2\ntraining:\n  method: grpo\n  sampler: vllm",
+            (CLUSTER, 12, "devices"), "one device only",
         ),
         ("clusters/defaults.yaml", "[local]", "[]", ("clusters/defaults.yaml", 1, "hosts"), "no host to train on"),
     ],

@@ -24,7 +24,7 @@ from modelsmith.fleet.executor import Executor, LocalExecutor, Submitted
 from modelsmith.fleet.hosts import Model, executor_on
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.training import Grpo, Sft
+from modelsmith.schema.training import Grpo, Sft, unfit
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training.job import Heartbeat, TrainJob, WorkerError
 from modelsmith.training.order import shares, steps
@@ -236,7 +236,13 @@ def test_devices_that_cannot_share_a_stage_are_refused_before_a_worker_starts(ti
     with pytest.raises(InvalidInput) as caught:
         both(tmp_path / "job", odd, lambda beat: None, executor)
     assert caught.value.code == "devices-unfit"
-    grpo = Case(tiny_model, odd.rows, Grpo(method="grpo"))
-    with pytest.raises(InvalidInput) as caught:
-        both(tmp_path / "job", grpo, lambda beat: None, executor)
-    assert (caught.value.code, executor.started) == ("devices-unfit", [])
+    rewarded = Grpo(method="grpo", batch_size=24, group_size=4)
+    for stage in (
+        rewarded.model_copy(update={"group_size": 8}),
+        rewarded.model_copy(update={"sampler": "vllm"}),
+        rewarded.model_copy(update={"loss": "bnpo"}),
+    ):
+        assert (unfit(rewarded, 2), unfit(stage, 1)) == (None, None)
+        with pytest.raises(InvalidInput) as caught:
+            both(tmp_path / "job", Case(tiny_model, odd.rows, stage), lambda beat: None, executor)
+        assert (caught.value.code, executor.started) == ("devices-unfit", [])

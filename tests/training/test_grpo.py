@@ -217,14 +217,14 @@ def test_sampling_follows_the_models_own_chances(bench: Any) -> None:
     """Of 4,000 first tokens the likeliest comes as often as the trained model says."""
     bench.model.eval()
     (prompt,) = bench._tokens[:1]
-    drawn = bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seed=1)
+    drawn = bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seeds=[1])
     with torch.no_grad():
         chances = torch.softmax(bench.model(input_ids=torch.tensor([prompt])).logits[0, -1] / 0.7, dim=-1)
     likeliest = int(chances.argmax())
     seen = sum(one.tokens == [likeliest] for one in drawn) / 4000
     assert seen == pytest.approx(float(chances[likeliest]), abs=0.03)
     assert drawn == [one._replace(seconds=two.seconds) for one, two in zip(
-        bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seed=1), drawn, strict=True)]  # fmt: skip
+        bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seeds=[1]), drawn, strict=True)]  # fmt: skip
 
 
 def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any) -> None:

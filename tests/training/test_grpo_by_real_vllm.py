@@ -113,11 +113,13 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     assert [one.tokens for one in greedy] == [one.tokens for one in Sampler(trained, bench.tokenizer).greedy(
         trained, prompts, 8)]  # fmt: skip
     assert [disagreement(trained, ids, one) for ids, one in zip(prompts, greedy, strict=True)] == [None, None]
-    drawn = by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=1)
+    drawn = by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[1, 11])
     assert len({tuple(one.tokens) for one in drawn}) > 4
-    assert [one.tokens for one in by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=1)] == [one.tokens for one in drawn]
+    assert [one.tokens for one in by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[1, 11])] == [
+        one.tokens for one in drawn
+    ]
     _move(trained, 0.01)
-    by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=2)
+    by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[2, 12])
     before = by_vllm._name(trained)
     print("as far apart as", seen)
     assert max(seen) < SAME[torch.float32] / 10
@@ -125,7 +127,7 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     monkeypatch.setattr(VllmServer, "load_adapter", lambda self, folder, digest: before)
     monkeypatch.setattr(VllmServer, "forget_adapter", lambda self, digest: None)
     with pytest.raises(WeightsDifferError) as caught:
-        by_vllm.draw(trained, prompts, 4, 8, 0.7, seed=3)
+        by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[3, 13])
     print(caught.value)
 
 
