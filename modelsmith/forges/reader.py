@@ -78,7 +78,8 @@ class Governance:
     def verify(self, logged: LoggedEvent) -> None:
         """Check that an event is by whom it says it is; not whether the keys still count.
 
-        Raises IntegrityFailure: ``forged-event``, or as `ssh.verify`.
+        Raises:
+            IntegrityFailure: ``forged-event``, or as `ssh.verify`.
         """
         event = logged.event
         self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE)

@@ -37,7 +37,8 @@ from modelsmith.repository.paths import folder
 from modelsmith.repository.router_problems import router_problems
 from modelsmith.repository.runnable import not_runnable, odd_window
 from modelsmith.repository.set_files import Apart, NearestPair, SetFiles, Source, Spent
-from modelsmith.repository.sets import misnamed, read_lines, read_set, read_source, unreadable
+from modelsmith.repository.set_rules import misnamed
+from modelsmith.repository.sets import read_lines, read_set, read_source, unreadable
 from modelsmith.repository.tree import Revision, Tree, WorkTree, read_each
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, sort_key
