@@ -1,4 +1,4 @@
-"""Reading the local forge: from refs and signed events to pull requests that can be relied on."""
+"""Reading the logs of a forge: from refs and signed events to pull requests that can be relied on."""
 
 from __future__ import annotations
 
