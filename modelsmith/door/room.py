@@ -13,6 +13,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from modelsmith.door.refusal import Refused
@@ -29,10 +30,11 @@ _OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 
 def raise_limit() -> int:
     """Let this process open as many files as the system allows it; how many that are."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems allow less than they say
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return (1 << 31) if hard == resource.RLIM_INFINITY else hard
+        limit = hard
+    return (1 << 31) if limit == resource.RLIM_INFINITY else limit
 
 
 class Room:
