@@ -234,6 +234,7 @@ class GitHubServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # an answer is written in two parts, and the second would wait 40 ms
 
             def handle_any(self) -> None:
                 outer._handle(self)

@@ -21,6 +21,7 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # an answer is written in two parts, and the second would wait 40 ms
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
