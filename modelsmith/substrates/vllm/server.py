@@ -236,7 +236,7 @@ class VllmServer:
             ) from error
 
     def _wait_for_health(self, progress: Callable[[float], None]) -> None:
-        begin = time.monotonic()
+        begin, told = time.monotonic(), -1.0
         while (waited := time.monotonic() - begin) < START_SECONDS:
             self.require_alive()
             ours = is_ours(self._port)
@@ -247,8 +247,10 @@ class VllmServer:
                     return
             except (OSError, http.client.HTTPException):
                 pass
-            progress(waited)
-            time.sleep(1.0)
+            if waited >= told + 1.0:
+                progress(waited)
+                told = waited
+            time.sleep(min(1.0, 0.05 + waited / 10))  # one with a small model is there at once
         raise InfrastructureFailure(
             "vllm-slow",
             f"The vLLM server was not ready within {START_SECONDS:g} s.",
