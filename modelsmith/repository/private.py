@@ -7,6 +7,7 @@ their own: a policy that expects them says how they look, or the records leave t
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,35 +24,103 @@ UNSEEN: Final = "unseen"
 """Characters that nobody sees, or that steer a terminal."""
 
 
-def _luhn(text: str) -> bool:
-    digits = [int(one) for one in reversed(text) if one.isdigit()]
+_ALIKE: Final = {
+    **dict.fromkeys(map(ord, "\u058a\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u30fb\u30fc\u00ad"), "-"),
+    **dict.fromkeys(map(ord, "\u3002\u00b7\u2022\u2219\u22c5\u06d4\u0589"), "."),
+}
+"""Signs that people and programs write for a hyphen or a full stop, each by one character: places stay the same."""
+
+
+class _Found(NamedTuple):
+    """What of a match is to be taken out, from its beginning, and where to look on."""
+
+    taken: int
+    on: int
+
+
+def _all(text: str) -> _Found:
+    return _Found(len(text), len(text))
+
+
+def _none(on: int = 1) -> _Found:
+    return _Found(0, on)
+
+
+def _card(text: str) -> _Found:
+    """The longest run of whole groups from the first on that is a card's number: a date or a count may stand beside."""
+    groups = [*_DIGITS.finditer(text)]
+    if len(groups[0].group()) < _CARD_GROUP:
+        return _none(groups[0].end())
+    whole = (j for j in range(len(groups), 0, -1) if _is_card("".join(one.group() for one in groups[:j])))
+    end = groups[last - 1].end() if (last := next(whole, 0)) else 0
+    return _Found(end, end) if end else _none(groups[0].end())
+
+
+def _is_card(number: str) -> bool:
+    if not 13 <= len(number) <= 19:
+        return False
+    digits = [int(one) for one in reversed(number)]
     doubled = (sum(divmod(2 * one, 10)) for one in digits[1::2])
-    return 13 <= len(digits) <= 19 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def _iban(text: str) -> bool:
-    plain = text.replace(" ", "").upper()
+def _iban(text: str) -> _Found:
+    """How far an IBAN goes from the beginning on: a word that follows may look like its last group."""
+    ends = [match.end() for match in _WORDS.finditer(text)]
+    end = next((end for end in reversed(ends) if _is_iban(text[:end])), 0)
+    return _Found(end, end) if end else _none()
+
+
+def _is_iban(text: str) -> bool:
+    plain = re.sub("[ -]", "", text.translate(_ALIKE)).upper()
     moved = plain[4:] + plain[:4]
     return 15 <= len(plain) <= 34 and int("".join(str(int(one, 36)) for one in moved)) % 97 == 1
 
 
-def _phone(text: str) -> bool:
-    return 9 <= sum(one.isdigit() for one in text) <= 15
+def _phone(text: str) -> _Found:
+    return _all(text) if 9 <= sum(one.isdigit() for one in text) <= 15 else _none()
 
 
-_KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], bool]]]] = {
-    "email": (r"[\pL\pN_.+%'-]+\s?@\s?[\pL\pN-]+(?:\.[\pL\pN-]+)+", lambda _: True),
-    "url": (r"(?i)\b(?:https?|ftp|ssh|file|s3)://[^\s\"'<>]+", lambda _: True),
-    "iban": (r"\b[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?\b", _iban),
-    "card": (r"\p{Nd}(?:[ -]?\p{Nd}){12,18}", _luhn),
-    "national-id": (r"\b\d{3}-\d{2}-\d{4}\b", lambda _: True),
-    "ip": (r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}\b", lambda _: True),
-    "phone": (r"\+?\(?\p{Nd}(?:[ ()./-]{0,2}\p{Nd}){8,14}", _phone),
+def _address(text: str) -> _Found:
+    """All of it, unless it is two colons as programs write them between names."""
+    if "::" not in text:
+        return _all(text)
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return _none()
+    return _all(text) if any(one.isdigit() for one in text) else _none()
+
+
+_CARD_GROUP: Final = 3
+"""Digits of a card's first group, at least: fewer begin a row of figures, and each of these would be tried."""
+_DIGITS: Final = re.compile(r"\d+")
+_WORDS: Final = re.compile(r"[A-Za-z0-9]+")
+_AT = r"(?:\s?@\s?|%40|&#64;|&#x40;|&commat;|\\u0040|\s?[(\[{]\s?at\s?[)\]}]\s?)"
+_DOT = r"(?:\.|%2e|\s?[(\[{]\s?dot\s?[)\]}]\s?)"
+_KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Found]]]] = {
+    "email": (
+        rf"(?i)(?:\"[^\"\n]{{1,64}}\"|[\pL\pM\pN_.+%'!#$&*/=?^`{{|}}~-]+){_AT}"
+        rf"(?:[\pL\pM\pN-]+(?:{_DOT}[\pL\pM\pN-]+)+|\[[0-9a-f.:]+\])",
+        _all,
+    ),
+    "url": (r"(?i)\b(?:[a-z][a-z0-9+.-]{1,20}(?:://|%3a%2f%2f)[^\s\"'<>]+|www\.[^\s\"'<>.]+\.[^\s\"'<>]+)", _all),
+    "iban": (r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?\b", _iban),
+    "card": (r"\p{Nd}(?:[ ._-]?\p{Nd}){12,18}", _card),
+    "national-id": (r"\b\d{3}-\d{2}-\d{4}\b", _all),
+    "ip": (
+        r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}\b"
+        r"|(?:\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6})?::(?:[0-9A-Fa-f]{1,4}:){0,6}"
+        r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?\b",
+        _address,
+    ),
+    "phone": (r"\+?\(?\p{Nd}(?:[ ()._/-]{0,2}\p{Nd}){8,14}", _phone),
 }
 """In this order: what a longer form holds is no shorter one."""
 
 
-_Rule = tuple[str, Any, Callable[[str], bool]]
+_Rule = tuple[str, Any, Callable[[str], _Found]]
+"""Its name, its pattern, and what of a match is such a thing."""
 
 
 class Scrubbed(NamedTuple):
@@ -72,7 +141,7 @@ class Scrubber:
             ValueError: a pattern of the policy is none of RE2's.
         """
         self._rules: list[_Rule] = [
-            (name, _compiled(pattern), lambda _: True) for name, pattern in sorted(private.patterns.items())
+            (name, _compiled(pattern), _all) for name, pattern in sorted(private.patterns.items())
         ]
         self._rules += [(name, _compiled(_KINDS[name][0]), _KINDS[name][1]) for name in _KINDS if name in private.kinds]
 
@@ -91,12 +160,17 @@ class Scrubber:
         return Scrubbed(shown, removed)
 
     @staticmethod
-    def _without(text: str, name: str, pattern: Any, holds: Callable[[str], bool], removed: Counter[str]) -> str:
-        parts, end = [], 0
-        for match in pattern.finditer(text):
-            if match.end() > match.start() >= end and holds(match.group()):
-                parts += [text[end : match.start()], f"[{name}]"]
-                end = match.end()
+    def _without(text: str, name: str, pattern: Any, part: Callable[[str], _Found], removed: Counter[str]) -> str:
+        seen, parts, end = text.translate(_ALIKE).encode(), [], 0
+        at = counted = place = 0  # of `counted` bytes it is known that they are `place` characters
+        while at <= len(seen) and (match := pattern.search(seen, at)):
+            place += len(seen[counted : match.start()].decode())
+            counted, word = match.start(), match.group().decode()
+            found = part(word) if word else _none()
+            at = counted + max(1, len(text[place : place + found.on].translate(_ALIKE).encode()))
+            if found.taken:
+                parts += [text[end:place], f"[{name}]"]
+                end = place + found.taken
                 removed[name] += 1
         return "".join((*parts, text[end:])) if parts else text
 

@@ -23,6 +23,25 @@ EVERYTHING = Scrubber(Private())
             "[email] und [phone]",
         ),
         ("\uff4a\uff41\uff4e\uff45@example.com", "[email]"),
+        # as programs escape it, and as people write it for people
+        ("jane%40example.com, jane&#64;example.com, jane\\u0040example.com", "[email], [email], [email]"),
+        ("jane [at] example [dot] com or jane(at)example.com", "[email] or [email]"),
+        ('"jane doe"@example.com jane!x@example.com jane@[10.1.2.3]', "[email] [email] [email]"),
+        # in scripts whose letters have marks, and with another full stop
+        ("\u0938\u0902\u092a\u0930\u094d\u0915@\u0921\u093e\u091f\u093e.\u092d\u093e\u0930\u0924", "[email]"),
+        ("jane@example\u3002com", "[email]"),
+        # with the hyphens and dots that word processors and phones put in
+        ("020\u20117946\u20110958, +44\u00b720\u00b77946\u00b70958", "[phone], [phone]"),
+        ("4111\u20131111\u20131111\u20131111 4111.1111.1111.1111", "[card] [card]"),
+        ("078\u201305\u20131120", "[national-id]"),
+        ("GB82-WEST-1234-5698-7654-32", "[iban]"),
+        # beside what looks like a part of it
+        ("BE68 5390 0754 7034 from BE71 0961 2345 6769 with it", "[iban] from [iban] with it"),
+        ("card 4111 1111 1111 1111 12", "card [card] 12"),
+        ("2026 4111 1111 1111 1111", "2026 [card]"),
+        # addresses of machines in their short form, and of pages by any scheme or none
+        ("fe80::1ff:fe23:4567:890a, 2001:db8::1 and ::ffff:10.1.2.3", "[ip], [ip] and [ip]"),
+        ("ldap://h/jane www.crm.example.com/?u=jane https%3A%2F%2Fcrm%2Fjane", "[url] [url] [url]"),
     ],
 )
 def test_each_form_is_taken_out_and_named(text, left):
@@ -35,10 +54,17 @@ def test_each_form_is_taken_out_and_named(text, left):
         "Floor rose from 1.60 to 2.10 on 2026-11-28 at 09:12, bids 1,234,567 of 12,000,000.",
         "Latency 180 ms against 120 ms; win rate 4.5%, auction 88213",
         "v1.2.3 of the bidder, ratio 3:2",
+        "std::cout << a::b; at 10 (at) noon, ::set-output name=x::y, 09:12:33",
+        "Bids fell: 120\n135\n140\n155\n160\n175 \u2013 then 4\u20135 % more.",
     ],
 )
 def test_figures_of_a_trade_are_not_taken_for_private_data(text):
     assert EVERYTHING.scrub(text).text == text
+
+
+def test_a_policy_s_form_that_matches_nothing_at_all_ends():
+    scrubber = Scrubber(Private(kinds=(), patterns={"end": "\u00e9|$", "x": "x*"}))
+    assert scrubber.scrub("\u00e9xx\u00e9\u2013a").text == "[end][x][end]\u2013a"
 
 
 def test_a_policy_adds_forms_of_its_own_and_may_leave_some_in():
