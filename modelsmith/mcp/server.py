@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from modelsmith import __version__
 from modelsmith.mcp import prompts, resources
 from modelsmith.mcp.calls import Reply, Session, call
+from modelsmith.mcp.last_words import LastWords, Reading, Writing
 from modelsmith.mcp.specialists import Specialists
 from modelsmith.mcp.subscriptions import Subscriptions
 from modelsmith.mcp.tasks import Tasks
@@ -165,7 +166,7 @@ def _tool(name: str, in_the_end: bool) -> types.Tool:
 
 
 def serve_stdio(session: Session, specialists: Specialists | None = None) -> None:
-    """Serve one client on standard input and output until it closes them.
+    """Serve one client on standard input and output until it closes them and has its answers.
 
     Its tools, which take a second, are read as soon as it has shaken hands: it asks for their list next.
     """
@@ -178,7 +179,9 @@ def serve_stdio(session: Session, specialists: Specialists | None = None) -> Non
     async def serve() -> None:
         async with stdio_server() as (reading, writing), anyio.create_task_group() as tasks:
             tasks.start_soon(read_tools)
-            await server.run(reading, writing, server.create_initialization_options())
+            words = LastWords()
+            streams = Reading(reading, words, writing.send), Writing(writing, words)
+            await server.run(*streams, server.create_initialization_options())
             tasks.cancel_scope.cancel()
 
     anyio.run(serve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -197,6 +198,31 @@ def test_the_server_on_standard_output_speaks_nothing_but_the_protocol(fresh):
             assert (await client.call_tool("modelsmith_status", {})).structured_content["exit"] == 0
 
     anyio.run(visit)
+
+
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "by hand", "version": "1"}}
+ASKED = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "modelsmith_status", "arguments": {}}}
+
+
+@pytest.mark.parametrize(("lines", "told"), [
+    ([{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO},
+      {"jsonrpc": "2.0", "method": "notifications/initialized"}, ASKED], {1: "serverInfo", 2: '"exit":0'}),
+    ([ASKED], {2: "say `initialize`"}),
+    (["hello"], {None: "no JSON-RPC message"}),
+    ([], {}),
+])  # fmt: skip
+def test_whoever_speaks_by_hand_and_hangs_up_sees_an_answer(fresh, lines, told):
+    """As ``printf ... | modelsmith mcp`` does: its side is closed before anything was answered."""
+    words = "".join(line + "\n" if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    ran = subprocess.run(
+        [COMMAND, "mcp"], input=words, cwd=fresh.clone, env=fresh.environment(), capture_output=True, text=True,
+        timeout=200,
+    )  # fmt: skip
+    answers = {
+        answer["id"]: json.dumps(answer, separators=(",", ":")) for answer in map(json.loads, ran.stdout.splitlines())
+    }
+    assert (ran.returncode, answers.keys()) == (0, told.keys()), ran.stderr
+    assert all(word in answers[asked] for asked, word in told.items()), answers
 
 
 def test_a_session_with_a_role_starts_no_server_of_another(fresh):

@@ -1,0 +1,135 @@
+"""The two streams of a client on standard input and output, so that whoever speaks by hand sees an answer.
+
+A client may close its side as soon as it has asked, as ``echo ... | modelsmith mcp`` does: what it asked is answered
+before the server goes. What is no JSON, and a request before the two have shaken hands, are answered with what to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+import mcp_types as types
+from mcp.shared.message import SessionMessage
+
+PATIENCE: Final = 60.0
+"""Seconds for which an answer is waited for that nobody may be there to read; long work is a job, and goes on."""
+ANSWERED_SOON: Final = frozenset(
+    {"initialize", "ping", "server/discover", "tools/list", "tools/call", "resources/list", "resources/read"}
+    | {"resources/templates/list", "prompts/list", "prompts/get", "tasks/get"}
+)
+"""Requests that are waited for; others go on until somebody ends them."""
+NO_JSON: Final = (
+    "This line is no JSON-RPC message. An agent's client speaks here: see docs/mcp.md. By hand, say `initialize`, then "
+    "`notifications/initialized`, then a request, each as one line of JSON."
+)
+HANDSHAKE_FIRST: Final = "The two have not shaken hands: say `initialize`, then `notifications/initialized`, then this."
+
+
+class LastWords:
+    """What a client has asked and got no answer to."""
+
+    def __init__(self) -> None:
+        self._open: set[Any] = set()
+        self._changed = anyio.Event()
+        self.greeted = False
+
+    def heard(self, message: Any) -> None:
+        """Note a message of the client."""
+        if isinstance(message, types.JSONRPCRequest):
+            self.greeted |= message.method == "initialize"
+            if message.method in ANSWERED_SOON:
+                self._open.add(message.id)
+        elif isinstance(message, types.JSONRPCNotification) and message.method == "notifications/cancelled":
+            self._done((message.params or {}).get("requestId"))
+
+    def said(self, message: Any) -> None:
+        """Note that a message went to the client."""
+        if isinstance(message, (types.JSONRPCResponse, types.JSONRPCError)):
+            self._done(message.id)
+
+    async def wait(self) -> None:
+        """Until all is answered, or nobody would wait any more."""
+        with anyio.move_on_after(PATIENCE):
+            while self._open:
+                await self._changed.wait()
+
+    def _done(self, id: Any) -> None:
+        self._open.discard(id)
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+
+class _Stream:
+    """One of the two, as the library made it."""
+
+    def __init__(self, inner: Any, words: LastWords) -> None:
+        self._inner, self._words = inner, words
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Reading(_Stream):
+    """What the client says; its end comes when what it asked is answered."""
+
+    def __init__(self, inner: Any, words: LastWords, answer: Callable[[SessionMessage], Any]) -> None:
+        super().__init__(inner, words)
+        self._answer = answer
+
+    @property
+    def last_context(self) -> Any:
+        """Context of whoever put in what was read last."""
+        return self._inner.last_context
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def receive(self) -> Any:
+        """The next message.
+
+        Raises:
+            anyio.EndOfStream: there is none.
+        """
+        while True:
+            try:
+                found = await self._inner.receive()
+            except anyio.EndOfStream:
+                await self._words.wait()
+                raise
+            if not isinstance(found, Exception):
+                self._words.heard(found.message)
+                return found
+            error = types.ErrorData(code=types.PARSE_ERROR, message=NO_JSON)
+            await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+
+
+class Writing(_Stream):
+    """What the client hears."""
+
+    async def send(self, item: SessionMessage) -> None:
+        """Send a message; a bare refusal of one who never shook hands says what to do."""
+        message = item.message
+        if isinstance(message, types.JSONRPCError) and not self._words.greeted:
+            error = message.error
+            if error.code == types.INVALID_PARAMS and not error.data:
+                error = types.ErrorData(code=error.code, message=HANDSHAKE_FIRST)
+                item = SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=message.id, error=error))
+        await self._inner.send(item)
+        self._words.said(message)
