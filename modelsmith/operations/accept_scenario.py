@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.forges.port import Proposal
+from modelsmith.loop.neighbours import Neighbours
+from modelsmith.loop.taught import taught
 from modelsmith.operations.authoring import OpenSet
 from modelsmith.operations.capture import pending_cases
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
@@ -18,6 +20,7 @@ from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import ident
 from modelsmith.repository.drafts import free_name, yaml_bytes
+from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.secrets import refuse_secret
 from modelsmith.repository.sets import read_lines
 from modelsmith.repository.tree import OverlaidTree
@@ -78,14 +81,16 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     target = case_path(found, request.part, request.capability, name)
     files: dict[str, bytes | None] = {target: yaml_bytes(draft), path: left or None}
     _refuse_mistakes(main, found.folder, {target: yaml_bytes(draft)})
+    known = _taught(workspace, main, case, request.part)
     title = f"{case.id} becomes {name}, a scenario of {request.part}"
     head = git.commit_files(main.tree.commit, files, f"{title}\n", ident(merger))
-    near = ", ".join(f"{one.scenario} {one.similarity:.2f}" for one in case.nearest) or "none"
+    like = Neighbours(load_eval_set(main.tree, case.set)).by_words(case.messages[-1].content)
+    near = ", ".join(f"{one.scenario} {one.similarity:.2f}" for one in like) or "none"
     pull = merger.forge.open(
         Proposal(
             branch=f"accept/{case.id}",
             title=title,
-            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.{_whose(case)}",
+            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.{known}{_whose(case)}",
             head=head,
             base=main.tree.commit,
             requester=merger.actor,
@@ -93,6 +98,28 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     )
     announce(merger.forge, main, pull)
     return AcceptScenarioResult(scenario=name, path=target, pull=view(main, pull))
+
+
+def _taught(workspace: Workspace, main: GovernedState, case: Pending, part: str) -> str:
+    """What is known of trainings on this case, in words.
+
+    Raises:
+        InvalidInput: ``trained-on`` for a case that is to be held out: whoever was trained on it knows the answer.
+    """
+    limit = float(load_eval_set(main.tree, case.set).evalset.separation.training_to_scored)
+    text = "\n".join(message.content for message in case.messages)
+    found = taught(workspace, main, case.set, text, limit)
+    names = ", ".join(f"{name} {similarity:.2f}" for name, similarity in found.near.items())
+    if names and part == "held-out":
+        raise InvalidInput(
+            "trained-on",
+            f"{case.id} comes too near to training rows of {names} (less than {limit:.2f} is allowed)",
+            "Hold out another case, or accept this one with --part core.",
+            id=case.id,
+            specialists=[*found.near],
+        )
+    said = f" Trained on a row that is as near: {names}." if names else ""
+    return said + (f" Rows of {len(found.unknown)} trainings do not lie here." if found.unknown else "")
 
 
 def _whose(case: Pending) -> str:

@@ -146,6 +146,33 @@ def test_pending_cases_are_asked_and_score_nothing(waiting):
     assert waiting.modelsmith("validate").code == 0
 
 
+def test_what_was_trained_on_is_never_held_out_afterwards(waiting):
+    """Whoever was trained on a case knows its answer: a figure over it would say nothing."""
+    rows = (waiting.private / CLUSTER / "iterations/001/rows.jsonl").read_text().splitlines()
+    text = json.loads(rows[0])["messages"][-1]["content"]
+    case = {"prompt": f"{text.upper()} ", "answer": "pacing", "outcome": "wrong"}
+    (waiting.folder / "records.jsonl").write_text(f"{json.dumps(case)}\n")
+    captured = waiting.modelsmith("capture", str(waiting.folder / "records.jsonl"), "--json").json
+    number = str(captured["pull"]["number"])
+    assert waiting.modelsmith("approve", number, "--key", waiting.key("dana")).code == 0
+    assert waiting.modelsmith("pr", "merge", number).code == 0
+    waiting.must("fetch", str(waiting.forge), "main")
+    waiting.must("merge", "--ff-only", "FETCH_HEAD")
+    (line,) = (waiting.clone / captured["path"]).read_text().splitlines()
+    specialist = waiting.state()["specialist"]
+    said = ("--capability", "auction-timeout", "--answer", "cause=timeout", "--answer", "action=cut_latency")
+    said += ("--pass", "a", "--fail", "b", "--risk", "low", "--lens", "sre", "--outcome", "delay", "--json")
+
+    def accepted(part):
+        return waiting.modelsmith("accept-scenario", json.loads(line)["id"], "--part", part, *said).json
+
+    refused = accepted("held-out")
+    assert (refused["code"], specialist in refused["message"]) == ("trained-on", True), refused
+    core = accepted("core")
+    shown = waiting.modelsmith("pr", "show", str(core["pull"]["number"]), "--json").out
+    assert f"Trained on a row that is as near: {specialist} 1.00" in shown
+
+
 def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
     data = fresh.folder / "ours"
     data.mkdir()
