@@ -13,7 +13,7 @@ import pytest
 from sshd import Sshd, Ways
 from trainings import Case, Thread, once_at, same_weights, train
 
-from modelsmith.fleet.doors import DoorSign, doors_folder
+from modelsmith.fleet.doors import DoorSign, Took, doors_folder
 from modelsmith.fleet.executor import Executor
 from modelsmith.fleet.hosts import Model, executor_on
 from modelsmith.fleet.worker import STOPPED
@@ -63,7 +63,7 @@ def busy_door(home: Path) -> Iterator[None]:
 
     def answer() -> None:
         while not over.wait(0.1):
-            sign.write(0, [1.0])
+            sign.write(0, [Took(1.0, True)])
 
     thread = threading.Thread(target=answer)
     thread.start()
