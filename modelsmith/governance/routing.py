@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import NamedTuple
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
@@ -72,6 +73,18 @@ class _Chain:
         """Digest of the last link."""
         return self.links[-1].digest if self.links else None
 
+    @cached_property
+    def validated(self) -> _Standing | None:
+        """The specialist that was validated last among those whose validation still stands."""
+        return max((s for s in self.standings.values() if s.validated >= 0), key=lambda s: s.validated, default=None)
+
+    @cached_property
+    def watched(self) -> _Standing | None:
+        """The specialist that was deployed last, if after the validated one was, and is not validated yet."""
+        since = self.validated.deployed if self.validated else -1
+        deployed = (s for s in self.standings.values() if s.state == "customer-deployed" and s.deployed > since)
+        return max(deployed, key=lambda s: s.deployed, default=None)
+
 
 _REMEMBERED = 8
 _folded: list[tuple[tuple[SpecialistHistory, ...], frozenset[int], _Chain]] = []
@@ -123,7 +136,7 @@ def incumbent(cluster: str, histories: Sequence[SpecialistHistory]) -> Incumbent
 
     A customer-deployed specialist is under watch, whatever its share: it is not yet what others are measured against.
     """
-    validated = _validated(_standings(cluster, histories))
+    validated = _chain_of(cluster, histories).validated
     if validated is None:
         return Incumbent(BASE, None, None)
     record = validated.link.record
@@ -137,14 +150,8 @@ def render_routing(cluster: str, histories: Sequence[SpecialistHistory], traffic
     ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a
     rollback or deprecation makes them the latest again.
     """
-    standings = _standings(cluster, histories)
-    validated = _validated(standings)
-    since = validated.deployed if validated else -1
-    watched = max(
-        (s for s in standings if s.state == "customer-deployed" and s.deployed > since),
-        key=lambda s: s.deployed,
-        default=None,
-    )
+    chain = _chain_of(cluster, histories)
+    validated, watched = chain.validated, chain.watched
     share = Decimal(repr(traffic_share)) if watched else Decimal(0)
     rest = float(1 - share)
     serving: list[Serving] = []
@@ -292,15 +299,11 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
     return _Chain(tuple(ordered), hold, standings, sequences)
 
 
-def _standings(cluster: str, histories: Sequence[SpecialistHistory]) -> list[_Standing]:
-    """Each specialist that is in a serving state, after replaying the chain."""
+def _chain_of(cluster: str, histories: Sequence[SpecialistHistory]) -> _Chain:
+    """The chain of histories that must be those of this cluster."""
     if histories and histories[0].cluster != cluster:
         raise _broken("mixed-clusters", cluster, f"Routing of {cluster} is asked for with lives of other clusters.")
-    return list(_chain(histories).standings.values())
-
-
-def _validated(standings: Sequence[_Standing]) -> _Standing | None:
-    return max((s for s in standings if s.validated >= 0), key=lambda s: s.validated, default=None)
+    return _chain(histories)
 
 
 def _serving(standing: _Standing | None, share: float) -> Serving:

@@ -48,6 +48,9 @@ Pair = tuple[str | None, str | None]
 
 def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
     """Names of which two listings do not say the same: those of the later one, then those that are gone."""
+    if len(before) == len(after) and list(before) == list(after):
+        pairs = zip(after, before.values(), after.values(), strict=True)
+        return tuple(name for name, was, now in pairs if was is not now and was != now)
     changed = [name for name, now in after.items() if before.get(name) != now]
     return (*changed, *(name for name in before if name not in after))
 

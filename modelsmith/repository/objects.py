@@ -24,7 +24,7 @@ from modelsmith.repository.git import Brought, Commit, Git
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.tree_listing import TreeListing
-from modelsmith.repository.tree_objects import parse_tree
+from modelsmith.repository.tree_objects import Known, known, parse_like, parse_tree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
@@ -38,6 +38,9 @@ LARGEST_FOLDER = 1 << 24
 _TREES_KEPT, _TREE_COSTS = 1 << 24, 512
 """Bytes of folders that are remembered, and what each counts beside its own: about 120 MB of memory when it is full. A
 thousand promotions have about 2,300 folders."""
+_LARGE_FOLDERS, _LARGE_KEPT = (1 << 11, 1 << 20), 4
+"""Bytes of folders that may be long and nearly the same as one that was read shortly before, and how many of those are
+kept: each step of a history changes one name of them. They share what is the same, so they take little memory."""
 _SMALL, _KEPT = 1 << 19, 1 << 25
 """Files of up to 512 KiB are remembered, 32 MiB of them: governed files are read at each step of a history, and
 evidence by each step of its specialist."""
@@ -75,6 +78,7 @@ class ObjectReader(Git):
         self._commits: dict[str, Commit] = {}
         self._trees: OrderedDict[str, tuple[Mapping[str, Entry], int]] = OrderedDict()
         self._trees_room = _TREES_KEPT
+        self._large: list[Known] = []
         self._digests: dict[str, str] = {}
         self._small: OrderedDict[str, bytes] = OrderedDict()
         self._room = _KEPT
@@ -287,10 +291,18 @@ class ObjectReader(Git):
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """What a folder holds, and what it counts among those that are remembered."""
-        data = self._read(oid, "tree")
-        entries = parse_tree(data, len(oid) // 2)
+        data, width = self._read(oid, "tree"), len(oid) // 2
+        large = _LARGE_FOLDERS[0] <= len(data) < _LARGE_FOLDERS[1]
+        for at in reversed(range(len(self._large) if large else 0)):
+            if found := parse_like(data, width, self._large[at]):
+                del self._large[at]
+                self._large.append(found)
+                return found.listed(), len(data) + _TREE_COSTS
+        entries = parse_tree(data, width)
         if entries is None:
             raise _damaged(oid, "is not a sound tree")
+        if large:
+            self._large = [*self._large[1 - _LARGE_KEPT :], known(data, width, entries)]
         return entries, len(data) + _TREE_COSTS
 
     def ahead(self, oids: Collection[str], kind: str, most: int) -> Set[str]:

@@ -6,7 +6,10 @@ The format is that of git's ``tree.c`` and of what ``git fsck`` asks of it (``fs
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from operator import lt
+from typing import NamedTuple
 
 from modelsmith.repository.git import utf8
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
@@ -67,3 +70,67 @@ def _at_once(data: bytes, width: int) -> dict[str, Entry] | None:
         return None
     entries = dict(zip(decoded, zip(map(_MODES.__getitem__, modes), map(bytes.hex, ids), strict=True), strict=True))
     return entries if len(entries) == len(found) else None
+
+
+class Known(NamedTuple):
+    """A sound folder as it was read, so that one that is nearly the same need not be read from its beginning."""
+
+    data: bytes
+    names: list[str]
+    entries: list[Entry]
+    ends: list[int]
+    """Where each entry ends in the data."""
+
+    def listed(self) -> dict[str, Entry]:
+        """Name to entry."""
+        return dict(zip(self.names, self.entries, strict=True))
+
+
+def known(data: bytes, width: int, entries: dict[str, Entry]) -> Known:
+    """A folder that `parse_tree` found sound."""
+    names = list(entries)
+    kinds = (len(entry[0].lstrip("0")) for entry in entries.values())
+    sizes = (kind + len(name.encode()) + 2 + width for kind, name in zip(kinds, names, strict=True))
+    return Known(data, names, list(entries.values()), list(accumulate(sizes)))
+
+
+def parse_like(data: bytes, width: int, like: Known) -> Known | None:
+    """`parse_tree` of a folder, of which only what differs from a known one is read; None where that is not sure.
+
+    An entry says by itself where it ends, so entries of equal bytes at the beginning and the end are the same entries.
+    What is asked of neighbours (the order) is asked anew where the three pieces meet.
+    """
+    old = like.data
+    first = bisect_right(like.ends, _common(old, data))
+    begin = like.ends[first - 1] if first else 0
+    same = _common(old[begin:][::-1], data[begin:][::-1])
+    last = first if len(old) - same <= begin else bisect_left(like.ends, len(old) - same) + 1
+    end = like.ends[last - 1] if last else 0
+    more = len(data) - len(old)
+    middle = _at_once(data[begin : end + more], width) if begin < end + more else {}
+    if middle is None or 2 * (end + more - begin) > len(data):
+        return None
+    between = known(b"", width, middle)
+    names = [*like.names[:first], *between.names, *like.names[last:]]
+    entries = [*like.entries[:first], *between.entries, *like.entries[last:]]
+    seams = {first, first + len(middle)} - {0, len(names)}
+    if not all(_place(names[at - 1], entries[at - 1]) < _place(names[at], entries[at]) for at in seams):
+        return None
+    ends = [*like.ends[:first], *(begin + at for at in between.ends), *(at + more for at in like.ends[last:])]
+    return Known(data, names, entries, ends) if len(set(names)) == len(names) else None
+
+
+def _place(name: str, entry: Entry) -> bytes:
+    return name.encode() + b"/" if entry[0] == FOLDER else name.encode()
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many bytes two texts have in common at their beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
