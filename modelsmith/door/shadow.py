@@ -81,8 +81,8 @@ class Shadows:
         return Copy(ready.shadow, body, (mine, theirs), Sample(line.format))
 
     def follow(self, copy: Copy, outcome: Answered) -> None:
-        """Ask the specialist, now that the caller has an answer; one who left leaves nothing to compare."""
-        if outcome.hung_up:
+        """Ask the specialist, now that the caller has an answer; who left, or got none, leaves nothing to compare."""
+        if outcome.hung_up or outcome.not_asked:
             self._end(copy)
             return
         task = asyncio.get_running_loop().create_task(self._ask(copy, outcome))
@@ -140,6 +140,8 @@ class Shadows:
             if not said.turn.waits and (waited := _milliseconds(begin) - said.turn.waited_ms) > outcome.total_ms:
                 self._tell(copy, Pair(None, None, False), outcome, replace(_FAILED, total_ms=waited, hung_up=True))
             raise
+        if theirs.not_asked:
+            return
         pair = Pair(
             copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, said.streamed
         )

@@ -8,6 +8,7 @@ import resource
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 
 import openai
@@ -84,6 +85,24 @@ def test_what_the_door_has_no_room_for_is_nobody_s_error(play):
         ends = [end for _, end in door.recorder.ends]
         assert [one.status for one in ends] == [503] * 3
         assert all(set(measured_of(one, 800).values()) == {None} for one in ends)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("lacking", ["caller", "copy"])
+def test_a_request_or_copy_without_room_leaves_nothing_to_compare(play, lacking):
+    async def scene(door):
+        async with backends.backends(Room(0, 512, list)) as session:
+            door.copied = 1.0
+            door.serve(None)
+            served = door.door.follower.served.clusters["pricing"]
+            other = replace(served.shadow if lacking == "copy" else served.incumbent, session=session)
+            changed = {"shadow": other} if lacking == "copy" else {"incumbent": other}
+            door.door.follower.served.clusters["pricing"] = replace(served, **changed)
+            status, _, _ = await door.ask()
+            await until(lambda: door.door.counting.shadows.under_way == 0)
+        assert status == (200 if lacking == "copy" else 503)
+        assert [one for one, _ in door.recorder.ends if one.stage == "shadow"] == door.shadow.asked == []
 
     play(scene)
 
