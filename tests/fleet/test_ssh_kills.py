@@ -1,0 +1,108 @@
+"""Whoever submitted a job is killed at each step of its way to a host and back; what goes on then is one whole job."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from fleet.executor_contract import first_words, folder_of, steps
+from sshd import PATIENCE, Sshd
+
+from modelsmith.fleet.executor import Submitted
+from modelsmith.fleet.folder import HEARTBEAT_FILE, lines_since
+from modelsmith.fleet.remote.executor import SshExecutor
+from modelsmith.fleet.remote.settings import Host
+
+FOR_EVER = 1000
+STEPS = 6
+JOURNEY = Path(__file__).parents[1] / "journey"
+SUBMITS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from stop_at import arm
+arm(sys.argv[2])
+from modelsmith.fleet.remote.executor import SshExecutor
+from modelsmith.fleet.remote.settings import Host
+job = SshExecutor("gpu-1", Host.model_validate_json(sys.argv[3]), "stub_worker").submit(Path(sys.argv[4]))
+since = job.since
+while True:
+    lines, since, status = job.beats(since, 0.2)
+    if status is not None:
+        break
+job.fetch()
+"""
+REMOTE = "modelsmith.fleet.remote"
+POINTS = {
+    "before it is submitted": f"{REMOTE}.executor:SshExecutor.submit_if_free 1 before",
+    "before the upload": f"{REMOTE}.executor:push 1 before",
+    "during the upload": f"{REMOTE}.connection:Connection.say 3 after",
+    "after the upload": f"{REMOTE}.executor:push 1 after",
+    "before it is started": f"{REMOTE}.executor:SshExecutor._start 1 before",
+    "before the first beat": f"{REMOTE}.executor:SshExecutor._start 1 after",
+    "while it works": f"{REMOTE}.following:RemoteJob._take 2 after",
+    "before it is fetched": f"{REMOTE}.following:RemoteJob.fetch 1 before",
+    "while it is fetched": f"{REMOTE}.copying:get 1 before",
+    "after a file was fetched": f"{REMOTE}.copying:get 1 after",
+    "when it was fetched": f"{REMOTE}.following:RemoteJob.fetch 1 after",
+}
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
+def test_a_job_goes_on_whole_wherever_its_submitter_is_killed(host: Sshd, tmp_path: Path, point: str) -> None:
+    folder = folder_of(tmp_path / "job", steps=STEPS, seconds_a_step=0.05)
+    said = host.host()
+    command = [sys.executable, "-c", SUBMITS, JOURNEY, f"{point} SIGKILL", said.model_dump_json(), folder]
+    killed = subprocess.run(command, capture_output=True, timeout=200)
+    assert killed.returncode == -9, killed.stderr.decode()
+    until(lambda: not host.processes())
+    goes_on_whole(host, said, folder)
+
+
+@pytest.mark.parametrize("who", ["fleet.remote.keeper", "stub_worker", "fleet"])
+def test_a_job_goes_on_whole_whatever_of_it_is_killed_there(host: Sshd, tmp_path: Path, who: str) -> None:
+    """The keeper, the worker, and both at once."""
+    folder = folder_of(tmp_path / "job", steps=STEPS, seconds_a_step=FOR_EVER)
+    said = host.host()
+    job = SshExecutor("gpu-1", said, "stub_worker").submit(folder)
+    first_words(job)
+    for one in [one for one in host.processes() if who in " ".join(one.cmdline())]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    assert to_the_end(job) != 0
+    until(lambda: not host.processes())
+    job.fetch()
+    folder_of(folder, steps=STEPS)
+    goes_on_whole(host, said, folder)
+
+
+def goes_on_whole(host: Sshd, said: Host, folder: Path) -> None:
+    """The next run ends well, with each step told once and nothing at work there."""
+    again = SshExecutor("gpu-1", said, "stub_worker").submit(folder)
+    assert to_the_end(again) == 0
+    again.fetch()
+    lines, _ = lines_since(folder / HEARTBEAT_FILE, 0)
+    assert steps(lines) == list(range(1, STEPS + 1)), "each step once"
+    assert (folder / "made" / "count.txt").read_text() == str(STEPS)
+    until(lambda: not host.processes())
+
+
+def to_the_end(job: Submitted) -> int:
+    since = job.since
+    while True:
+        _, since, status = job.beats(since, 0.2)
+        if status is not None:
+            return status
