@@ -143,7 +143,7 @@ def _case(main: GovernedState, name: str) -> tuple[Pending, str, bytes]:
     known = [case.id for domain in domains for case in pending_cases(main, domain)]
     raise InvalidInput(
         "unknown-pending",
-        f"Main has no pending case {name!a}",
+        f"Main has no pending case {name[:80]!a}",
         f"Name one of: {', '.join(known[:10])}." if known else "Stage some with `modelsmith capture FILE`, and merge.",
         known=known[:100],
     )

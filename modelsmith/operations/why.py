@@ -209,4 +209,4 @@ def _unknown(name: str, known: dict[str, list[Diagnosis]], speaking: Sequence[st
     names = sorted({each for found in known.values() for each in _ids(found)})
     near = get_close_matches(name, names, n=3)
     mend = f"Did you mean {' or '.join(near)}?" if near else "See `modelsmith diagnose --tag TAG` for what failed."
-    return InvalidInput("unknown-failure", f"No iteration on this machine diagnosed {name!a}", mend, id=name)
+    return InvalidInput("unknown-failure", f"No iteration on this machine diagnosed {name[:80]!a}", mend, id=name[:80])

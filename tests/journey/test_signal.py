@@ -30,9 +30,9 @@ def test_why_follows_a_failure_from_its_rows_to_what_the_adapter_fails(waiting):
     assert told["now"] == turn["outcome"] == ("still failing" if turn["still"] else "fixed")
     scenario = waiting.modelsmith("why", "timeout-core-01", "--json").json
     assert scenario["turns"][0]["pattern"] == PATTERN
-    for hidden in ("timeout-held-01", "never-heard-of"):
+    for hidden in ("timeout-held-01", "never-heard-of", "\x1b[2J\u202e" * 9000):
         refused = waiting.modelsmith("why", hidden, "--json")
-        assert (refused.code, refused.json["code"]) == (2, "unknown-failure")
+        assert (refused.code, refused.json["code"], len(refused.out) < 2000) == (2, "unknown-failure", True)
     batch = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
     assert (batch["rows"], batch["waits"]) == (12, False)
     assert "held" not in json.dumps(batch).replace("held-out", "")
