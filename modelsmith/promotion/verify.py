@@ -40,6 +40,7 @@ from modelsmith.promotion.receipts import (
 )
 from modelsmith.repository.budgets import read_commits
 from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.look_ahead import look_ahead
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import parse_canonical
@@ -158,7 +159,7 @@ def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
     for head in heads:
         with suppress(IntegrityFailure, InfrastructureFailure):
             pairs += [(parent, head) for parent in git.commit(head).parents]
-    git.look_ahead(pairs)
+    look_ahead(git, pairs)
 
 
 def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = None) -> IntegrityFailure:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -19,13 +18,14 @@ from typing import Self
 from typing_extensions import override
 
 from modelsmith.repository import comparison
+from modelsmith.repository.bounded import Bounded
 from modelsmith.repository.cat_file import CatFile, Ended, lent
 from modelsmith.repository.git import Brought, Commit, Git
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.tree_listing import TreeListing
 from modelsmith.repository.tree_objects import Known, known, parse_like, parse_tree
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, ModelsmithError
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
 
@@ -41,7 +41,7 @@ thousand promotions have about 2,300 folders."""
 _LARGE_FOLDERS, _LARGE_KEPT = (1 << 11, 1 << 20), 4
 """Bytes of folders that may be long and nearly the same as one that was read shortly before, and how many of those are
 kept: each step of a history changes one name of them. They share what is the same, so they take little memory."""
-_SMALL, _KEPT = 1 << 19, 1 << 25
+SMALL, _KEPT = 1 << 19, 1 << 25
 """Files of up to 512 KiB are remembered, 32 MiB of them: governed files are read at each step of a history, and
 evidence by each step of its specialist."""
 _CHANGES_KEPT, _FEW_PATHS = 512, 256
@@ -76,16 +76,14 @@ class ObjectReader(Git):
         self._lent: AbstractContextManager[CatFile] | None = None
         self._process: CatFile | None = None
         self._commits: dict[str, Commit] = {}
-        self._trees: OrderedDict[str, tuple[Mapping[str, Entry], int]] = OrderedDict()
-        self._trees_room = _TREES_KEPT
+        self._trees = Bounded[str, Mapping[str, Entry]](_TREES_KEPT)
         self._large: list[Known] = []
         self._digests: dict[str, str] = {}
-        self._small: OrderedDict[str, bytes] = OrderedDict()
-        self._room = _KEPT
+        self._small = Bounded[str, bytes](_KEPT)
         self._facts: dict[str, tuple[str, int]] = {}
         self._ahead: dict[tuple[str, str], bytes] = {}
-        self._changes: OrderedDict[tuple[str, str], Change] = OrderedDict()
-        self._differing: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
+        self._changes = Bounded[tuple[str, str], Change](_CHANGES_KEPT)
+        self._differing = Bounded[tuple[str, str], tuple[str, ...]](_DIFFERING_KEPT)
 
     def __enter__(self) -> Self:
         self._lent = lent(self.path)
@@ -101,11 +99,7 @@ class ObjectReader(Git):
 
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for oid in oids:
-            if oid in self._small:
-                self._small.move_to_end(oid)
-                found[oid] = self._small[oid]
+        found = {oid: data for oid in oids if (data := self._small.get(oid)) is not None}
         asked = [oid for oid in dict.fromkeys(oids) if oid not in found]
         if not all(map(_ID.fullmatch, asked)):
             return {oid: self._read(oid, "blob") for oid in oids}
@@ -135,11 +129,8 @@ class ObjectReader(Git):
 
     def _remember(self, files: Mapping[str, bytes]) -> None:
         for oid, data in files.items():
-            if len(data) <= _SMALL and oid not in self._small:
-                self._room -= len(data)
-                while self._room < 0:
-                    self._room += len(self._small.popitem(last=False)[1])
-                self._small[oid] = data
+            if len(data) <= SMALL:
+                self._small.keep(oid, data, len(data))
 
     @override
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
@@ -177,26 +168,19 @@ class ObjectReader(Git):
     @override
     def change(self, old: str, new: str) -> Change:
         roots = self._root(old), self._root(new)
-        if roots in self._changes:
-            return self._changes[roots]
+        kept = self._changes.get(roots)
+        if kept is not None:
+            return kept
         found = comparison.change(self, *roots)
-        if len(found.paths) <= _FEW_PATHS:
-            self._changes[roots] = found
-            if len(self._changes) > _CHANGES_KEPT:
-                self._changes.popitem(last=False)
-        return found
+        return self._changes.keep(roots, found) if len(found.paths) <= _FEW_PATHS else found
 
     def differing(self, old: str, new: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
         """See `comparison.Trees`. A folder of many is walked through once, however often its two trees are compared."""
-        both = old, new
-        if both not in self._differing:
-            found = comparison.names_that_differ(before, after)
-            if len(found) > _FEW_PATHS:
-                return found
-            self._differing[both] = found
-            if len(self._differing) > _DIFFERING_KEPT:
-                self._differing.popitem(last=False)
-        return self._differing[both]
+        kept = self._differing.get((old, new))
+        if kept is not None:
+            return kept
+        found = comparison.names_that_differ(before, after)
+        return self._differing.keep((old, new), found) if len(found) <= _FEW_PATHS else found
 
     @override
     def brought(self, commits: Sequence[str]) -> list[Brought]:
@@ -226,15 +210,7 @@ class ObjectReader(Git):
     def entries(self, tree: str) -> Mapping[str, Entry]:
         """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
         kept = self._trees.get(tree)
-        return kept[0] if kept else self._keep(tree, *self._read_tree(tree))
-
-    def _keep(self, tree: str, entries: Mapping[str, Entry], size: int) -> Mapping[str, Entry]:
-        """Remember a folder; those that were read first make room for it."""
-        self._trees_room -= size
-        while self._trees_room < 0 and self._trees:
-            self._trees_room += self._trees.popitem(last=False)[1][1]
-        self._trees[tree] = (entries, size)
-        return entries
+        return self._trees.keep(tree, *self._read_tree(tree)) if kept is None else kept
 
     @override
     def folder(self, commit: str, path: str) -> str | None:
@@ -286,7 +262,7 @@ class ObjectReader(Git):
 
     def commits(self, oids: Sequence[str]) -> list[Commit]:
         """Commits, read together."""
-        self.ahead(oids, "commit", _SMALL)
+        self.ahead(oids, "commit", SMALL)
         return [self.commit(oid) for oid in oids]
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
@@ -329,32 +305,14 @@ class ObjectReader(Git):
                         read.add(oid)
         return read
 
-    def look_ahead(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Read together what comparing these pairs of commits will ask for, and the small files that are new in them.
-
-        Folders are asked for level by level, those of all pairs at once. What cannot be read is left to whoever asks
-        for it, so nothing is refused or believed here.
-        """
-        self.ahead({oid for pair in pairs for oid in pair if oid not in self._commits}, "commit", _SMALL)
-        waiting: set[comparison.Pair] = set()
-        for pair in pairs:
-            with suppress(IntegrityFailure, InfrastructureFailure):
-                waiting.add((self.commit(pair[0]).tree, self.commit(pair[1]).tree))
-        files: set[str] = set()
-        left = comparison.MOST_COMPARED
-        while waiting and left > 0:
-            self.ahead({oid for both in waiting for oid in both if oid and oid not in self._trees}, "tree", _SMALL)
-            below: set[comparison.Pair] = set()
-            for folders_of in waiting:
-                with suppress(ModelsmithError):
-                    looked, folders, new = comparison.below(self, folders_of)
-                    left -= looked
-                    below |= folders
-                    files |= new
-            waiting = below
-        wanted = files - self._small.keys()
-        for oid in self.ahead(wanted, "blob", _SMALL) if len(wanted) <= _FACTS_KEPT else ():
+    def files_ahead(self, oids: Collection[str]) -> None:
+        """Read small files together that will be asked for soon; as `ahead`."""
+        for oid in self.ahead(oids, "blob", SMALL) if len(oids) <= _FACTS_KEPT else ():
             self._remember({oid: self._ahead.pop((oid, "blob"))})
+
+    def remembers(self, oid: str) -> bool:
+        """Whether a commit, a folder or a file need not be read again."""
+        return oid in self._commits or oid in self._trees or oid in self._small
 
     def _read(self, oid: str, kind: str) -> bytes:
         early = self._ahead.pop((oid, kind), None)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from modelsmith.repository import comparison, objects, tree_objects
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.listing import Entry
+from modelsmith.repository.look_ahead import look_ahead
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import (
@@ -169,8 +170,8 @@ def test_folders_are_remembered_by_bytes_and_read_again_when_dropped(git: Git, m
     with ObjectReader(git.path) as reader:
         for _ in range(2):
             assert reader.list_tree(commit).keys() == files.keys()
-        assert sum(size for _, size in reader._trees.values()) <= 3000
-        assert 0 < len(reader._trees) < 9
+        assert sum(size for _, size in reader._trees._held.values()) <= 3000
+        assert 0 < len(reader._trees._held) < 9
     monkeypatch.setattr(objects, "LARGEST_FOLDER", 200)
     with ObjectReader(git.path) as reader, pytest.raises(GateNotCleared, match="list of names"):
         reader.list_tree(commit)
@@ -352,7 +353,7 @@ def test_looking_ahead_changes_no_answer(git: Git) -> None:
     second = git.commit_files(first, {"a/b/c": b"3", "f": b"x" * (1 << 20), "e": None}, "two", AUTHOR)
     third = git.commit_files(second, {"a/b/c": None, "a/d": None, "a": b"now a file"}, "three", AUTHOR)
     with ObjectReader(git.path) as reader:
-        reader.look_ahead([(first, second), (second, third), (third, "0" * len(third))])
+        look_ahead(reader, [(first, second), (second, third), (third, "0" * len(third))])
         for old, new in ((first, second), (second, third), (first, third)):
             assert reader.change(old, new) == reader.change(old, new) == git.change(old, new)
         for commit in (first, second, third):
@@ -367,7 +368,7 @@ def test_paths_that_differ_are_those_of_git_diff_tree(
 ) -> None:
     one, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
     with ObjectReader(git.path) as reader:
-        reader.look_ahead([(one, two)])
+        look_ahead(reader, [(one, two)])
         for old, new in ((one, two), (two, one), (one, two)):
             said = git.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new).decode().split("\0")
             assert [path.path for path in reader.change(old, new).paths] == sorted(filter(None, said))

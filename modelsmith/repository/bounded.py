@@ -1,0 +1,47 @@
+"""A memory of what was read that never grows past a limit. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Bounded(Generic[K, V]):
+    """Values by key whose costs together stay below a limit: those that nobody asked for longest make room.
+
+    The latest is kept whatever it costs.
+
+    >>> kept = Bounded[str, int](2)
+    >>> for key, value in (("one", 1), ("two", 2), ("three", 3)):
+    ...     _ = kept.keep(key, value)
+    >>> "one" in kept, kept.get("three")
+    (False, 3)
+    """
+
+    def __init__(self, most: int) -> None:
+        """Remember nothing yet. ``most`` is the sum of the costs, in the caller's unit."""
+        self._left = most
+        self._held: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._held
+
+    def get(self, key: K) -> V | None:
+        """What is remembered of a key, if anything."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def keep(self, key: K, value: V, cost: int = 1) -> V:
+        """Remember a value, and return it."""
+        if key in self._held:
+            self._left += self._held.pop(key)[1]
+        self._left -= cost
+        while self._left < 0 and self._held:
+            self._left += self._held.popitem(last=False)[1][1]
+        self._held[key] = value, cost
+        return value
