@@ -102,7 +102,7 @@ test: $(VENV)/.tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-alone test-rest
 
 test-rest:
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not alone' $(PYTEST)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not alone' $(PYTEST)
 
 test-alone:
 	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
