@@ -59,6 +59,6 @@ def same_in_parts(path, start, tip, places=None, thorough=True):
         steps = log[[commit.id for commit in log].index(start) + 1 :]
         whole = outcome(lambda: replay(git, start, steps, silent, now))
         clean = after_receipts(git, steps)
-        for cuts in places or [clean, *([at] for at in clean if thorough)]:
+        for cuts in places or [*([clean] if clean else []), *([at] for at in clean if thorough)]:
             assert outcome(lambda cuts=cuts: replayed_in_parts(git, start, steps, cuts, now)) == whole, cuts
     return whole

@@ -423,11 +423,10 @@ class World(Place):
         folder = self.plain_clone(f"reviewer-{os.urandom(4).hex()}")
         result = self.verify(folder)
         assert result.tip == self.main()
-        self._in_parts(folder)
         return result
 
     def _in_parts(self, folder: Path) -> object:
-        """What the replay of main in parts says, as `verify` makes it of a long main; it is what one replay says."""
+        """What a replay of main in parts says, as `verify` makes it of a long main; it is what one replay says."""
         with ObjectReader(folder) as git:
             log = git.first_parent_log(MAIN)
             begin, _ = find_root(git, log, self.root)
