@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 
+from modelsmith.promotion import judging
 from modelsmith.promotion.parts import counted, cut, joined
 from modelsmith.promotion.receipt_commits import read_receipts
 from modelsmith.promotion.verify import replay, replay_part
@@ -53,7 +54,7 @@ def same_in_parts(path, start, tip, places=None, thorough=True):
     ``places``: where it is cut, each time; without, wherever receipts were added, once everywhere and once at each of
     these places alone, or only everywhere unless ``thorough``.
     """
-    now = datetime.now(UTC)
+    now = judging.datetime.now(UTC)  # the clock of `verify`, which a test may have set
     with ObjectReader(path) as git:
         log = git.first_parent_log(tip)
         steps = log[[commit.id for commit in log].index(start) + 1 :]
