@@ -112,10 +112,16 @@ test-alone:
 explore: $(VENV)/.tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'hypothesis and not alone' --hypothesis-profile=explore $(PYTEST)
 
+# Benchmarks are run by hand, so nothing else notices when what they call has gone or wants other arguments.
+CALLS_ONLY := --config-file= --cache-dir .mypy_cache/benchmarks --explicit-package-bases --follow-imports=silent \
+  --ignore-missing-imports --check-untyped-defs \
+  $(addprefix --disable-error-code=,arg-type union-attr operator list-item assignment index func-returns-value misc)
+
 check: setup
 	@$(BIN)/ruff format --check modelsmith tests benchmarks fuzz tour
 	@$(BIN)/ruff check modelsmith tests benchmarks fuzz tour
 	@$(BIN)/mypy
+	@MYPYPATH=benchmarks:tests $(BIN)/mypy $(CALLS_ONLY) benchmarks/*.py
 	@$(BIN)/lint-imports
 	@$(BIN)/actionlint
 	@$(BIN)/zizmor --offline --pedantic --strict-collection --quiet .github

@@ -182,12 +182,12 @@ def show(sizes: dict[int, dict[str, Any]], grown: dict[str, dict[str, list[float
     names = sorted(sizes)
     steps = [f"{more}/{less}" for less, more in pairwise(names)]
     for kind, title in (("seconds", "seconds (median)"), ("peak_mib", "peak memory (MiB)")):
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for subject in sizes[names[0]][kind]:
             values = [sizes[size][kind][subject] for size in names]
             plain = [value["median"] if isinstance(value, dict) else value for value in values]
             rows.append((subject, *plain, *grown[kind][subject]))
-        print(f"\n{table((title, *names, *(f'growth {step}' for step in steps)), rows)}")
+        print(f"\n{table((title, *map(str, names), *(f'growth {step}' for step in steps)), rows)}")
 
 
 def main() -> None:

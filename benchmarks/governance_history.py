@@ -26,8 +26,9 @@ from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.events import LoggedEvent, event_files, new_event, parse_event
 from modelsmith.governance.routing import changes_routing
 from modelsmith.governance.states import record_folder
-from modelsmith.operations.init import HARNESS, InitRequest
+from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init
+from modelsmith.operations.init_people import HARNESS
 from modelsmith.promotion.authors import Authorship
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
 from modelsmith.promotion.merge_decision import MergeDecision, decide_tree
@@ -170,7 +171,7 @@ class ObjectWriter(ObjectReader):
         in_order = sorted(entries.items(), key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
         lines = [f"{mode.lstrip('0')} {name}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in in_order]
         written = self._write("tree", b"".join(lines))
-        self._keep(written, dict(in_order), sum(map(len, lines)))
+        self._trees.keep(written, dict(in_order), sum(map(len, lines)))
         return written
 
     def _write(self, kind: str, data: bytes) -> str:

@@ -178,7 +178,7 @@ def main() -> None:
     rows_shown = [(name, f"{step[name]:.2f}", f"{cpu[name]:.2f}", f"{peak[name]:.0f}") for name in SUBJECTS]
     print(table(("a step", "clock s", "processor s", "peak MiB"), rows_shown))
     kinds = (("step", step), ("cpu", cpu), ("memory", peak))
-    ratios = {kind: round(of["ours"] / of["bare TRL"], 3) for kind, of in kinds}
+    ratios = {kind: round(by_side["ours"] / by_side["bare TRL"], 3) for kind, by_side in kinds}
     print(f"\nratio to bare TRL: step {ratios['step']}, processor {ratios['cpu']}, memory {ratios['memory']}")
     goal = {**GOALS, "met": all(ratios[kind] <= limit for kind, limit in GOALS.items())}
     threads = os.environ.get("OMP_NUM_THREADS", "all")

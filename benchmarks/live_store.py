@@ -21,7 +21,7 @@ from pathlib import Path
 from common import RESULTS, machine, save, table
 
 from modelsmith.live.ids import Ids
-from modelsmith.live.port import Answered, Decision
+from modelsmith.live.port import Answered, Arm, Decision
 from modelsmith.live.store import UNITS, Note, Store, measured_of
 from modelsmith.schema.canonical import digest
 
@@ -42,7 +42,7 @@ def decisions(ids: Ids, first: int, number: int) -> list[Note]:
 
 
 def _decided(ids: Ids, n: int, at: datetime) -> Decision:
-    arm = "specialist" if n % 2 else "incumbent"
+    arm: Arm = "specialist" if n % 2 else "incumbent"
     unit = ids.unit("c", "iter-002-0000000a", f"key-{n}")
     return ids.decision("c", "iter-002-0000000a", "base", RECORD, arm, unit, 0.5, "canary", at)
 

@@ -35,19 +35,20 @@ from modelsmith.evaluation.results import RunFolder
 from modelsmith.evaluation.rows import verdict_rows
 from modelsmith.evaluation.tally import SECTIONS
 from modelsmith.fleet.executor import LocalExecutor
+from modelsmith.fleet.folder import listing
 from modelsmith.promotion.rule import effective_rule
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.canonical import digest
+from modelsmith.schema.canonical import digest, file_digest
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.run import Headline, Observation
 from modelsmith.schema.training_row import TrainingRow
-from modelsmith.substrates.base_models import resolve
-from modelsmith.training.job import Heartbeat, TrainJob, folder_listing
+from modelsmith.substrates.base_models import ResolvedModel, resolve
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob
 from modelsmith.training.rows import write_rows
-from modelsmith.training.supervisor import TrainOutcome, train
+from modelsmith.training.supervisor import WORKER, TrainOutcome, train
 
 CLUSTER = "rtb-pricing"
 SEEDS = 5
@@ -61,7 +62,7 @@ class Bench:
 
     cluster: Cluster
     governed: GovernedSet
-    model: Path
+    model: ResolvedModel
     work: Path
     """Folder of these inputs."""
 
@@ -94,7 +95,7 @@ def open_bench(repository: Path, work: Path) -> Bench:
             "base": cluster.base_model.digest,
         }
     )
-    model = resolve(cluster.base_model, repository, Workspace(repository).models).folder
+    model = resolve(cluster.base_model, repository, Workspace(repository).models)
     return Bench(cluster, governed, model, work / identity.removeprefix("sha256:")[:12])
 
 
@@ -102,9 +103,9 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
     """The whole eval of one model, resumed where it stopped, and the seconds of generation."""
     from modelsmith.substrates.local import TransformersSubstrate
 
-    substrate = TransformersSubstrate(bench.model, adapter)
+    substrate = TransformersSubstrate(bench.model.folder, adapter)
     try:
-        weights = digest(folder_listing(adapter)) if adapter else bench.cluster.base_model.digest
+        weights = digest(listing(adapter)) if adapter else bench.cluster.base_model.digest
         request = run_request(
             bench.governed,
             substrate.facts,
@@ -157,9 +158,9 @@ def run(bench: Bench, name: str) -> dict[str, Any]:
     if name != SHUFFLED:
         training = training.model_copy(update={"seed": int(name)})
     job = TrainJob(
-        model=str(bench.model),
+        base=bench.model.digest,
         parent=None,
-        rows=str(path),
+        rows=file_digest(path),
         system=bench.governed.evalset.prompt.system,
         training=training,
     )
@@ -167,7 +168,7 @@ def run(bench: Bench, name: str) -> dict[str, Any]:
     def beat(step: Heartbeat) -> None:
         say(f"{name}: step {step.step} of {step.steps}, loss {step.loss:.3f}, about {round(step.eta)} s left")
 
-    outcome = train(path.parent / "job", job, LocalExecutor(), beat)
+    outcome = train(path.parent / "job", job, Inputs(path), LocalExecutor(WORKER, bench.model.folder), beat)
     observations, generated = answers(bench, name, outcome.adapter)
     verdict = headline(verdict_rows(observations), verdict_rows(base), effective_rule(bench.governed, bench.cluster))
     result = {**figures(name, rows, nearest, outcome, verdict), "eval_seconds": round(generated, 1)}
