@@ -76,9 +76,8 @@ class Store:
         try:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute(
-                "PRAGMA temp_store=MEMORY"
-            )  # else a large batch opens files, which may be none to have
+            # A large batch would else open a file of its own, which a door at its limit of open files cannot.
+            self._database.execute("PRAGMA temp_store=MEMORY")
             self._database.executescript(_SCHEMA)
         except sqlite3.Error:
             self._database.close()
