@@ -24,7 +24,7 @@ from modelsmith.schema.observed import SecondLook
 from modelsmith.schema.promotion import Approval, Override, PromotionRecord, Receipt, TrainingFacts
 from modelsmith.schema.pull import PullEvent, SignedApproval
 from modelsmith.schema.run import GateRule, VerdictRow
-from modelsmith.signing import dsse, keys, oms, ssh
+from modelsmith.signing import dsse, keys, oms, ssh, wire
 from modelsmith.signing.files import SUMS_FILE, sums
 
 
@@ -135,7 +135,7 @@ def read_public_key(data: bytes) -> object:
 
 def read_bundle(data: bytes) -> object:
     def read(spelling: bytes) -> object:
-        dsse.parse_statement(dsse.peek(spelling))
+        wire.parse_statement(dsse.peek(spelling))
         return dsse.unseal(spelling, trusted(), b"subject", "https://example.org/type")
 
     return each(data, read)
@@ -180,7 +180,7 @@ def model_signature_seeds() -> list[bytes]:
     root = hashlib.sha256(b"".join(bytes.fromhex(files[name]) for name in sorted(files))).hexdigest()
     serialization = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": ["model.sig"]}
     said = {
-        "_type": dsse.STATEMENT_TYPE,
+        "_type": wire.STATEMENT_TYPE,
         "subject": [{"name": "artifact", "digest": {"sha256": root}}],
         "predicateType": oms.PREDICATE_TYPE,
         "predicate": {"serialization": serialization, "resources": resources},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fuzz.target import Target, each
 from modelsmith.schema.workflows import Workflow
-from modelsmith.signing import dsse, keyless
+from modelsmith.signing import dsse, keyless, wire
 
 EXAMPLES = Path(__file__).parent / "keyless"
 SUBJECT, TYPE = b"subject", "https://example.org/type"
@@ -38,7 +38,7 @@ def believed() -> tuple[keyless.Believed, ...]:
 
 def read_bundle(data: bytes) -> object:
     def read(spelling: bytes) -> object:
-        dsse.parse_statement(dsse.peek(spelling))
+        wire.parse_statement(dsse.peek(spelling))
         return dsse.unseal(spelling, believed(), SUBJECT, TYPE)
 
     return each(data, read)

@@ -23,8 +23,9 @@ from modelsmith.schema.governance import People
 from modelsmith.schema.promotion import ATTESTATION_TYPE, Approval, AttestedReview, ReviewsAttestation
 from modelsmith.schema.pull import ForgeReview, PullRequest, Review
 from modelsmith.schema.workflows import SignedBy
-from modelsmith.signing.dsse import parse_statement, peek, statement, unseal_keyless
+from modelsmith.signing.dsse import peek, statement, unseal_keyless
 from modelsmith.signing.keyless import Believed
+from modelsmith.signing.wire import parse_statement
 
 SUBJECT = "change"
 FORGE = "github"

@@ -33,7 +33,8 @@ from modelsmith.schema.observed import (
     SecondLook,
 )
 from modelsmith.schema.pull import Change
-from modelsmith.signing.dsse import key_name, named_key, parse_statement, peek, unseal
+from modelsmith.signing.dsse import key_name, named_key, peek, unseal
+from modelsmith.signing.wire import parse_statement
 
 
 @dataclass(frozen=True)

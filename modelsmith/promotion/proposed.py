@@ -11,7 +11,8 @@ from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.evidence import EVIDENCE_FILE, Evidence
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
-from modelsmith.signing.dsse import parse_statement, peek, unseal
+from modelsmith.signing.dsse import peek, unseal
+from modelsmith.signing.wire import parse_statement
 
 
 @dataclass(frozen=True)

@@ -11,116 +11,40 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
-from modelsmith.schema.base import Frozen
-from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
+from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.workflows import SignedBy
 from modelsmith.signing.keyless import Ambient, Believed, open_keyless, sign
 from modelsmith.signing.keys import load_public_key, load_signing_key, public_pem, to_pem
 from modelsmith.signing.refusals import not_a_bundle
-
-PAYLOAD_TYPE: Literal["application/vnd.in-toto+json"] = "application/vnd.in-toto+json"
-STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
-BUNDLE_TYPE: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = "application/vnd.dev.sigstore.bundle.v0.3+json"
+from modelsmith.signing.wire import (
+    BUNDLE_TYPE,
+    PAYLOAD_TYPE,
+    STATEMENT_TYPE,
+    KeylessBundle,
+    canonical,
+    from_base64,
+    parse_bundle,
+    parse_statement,
+)
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of P-256's group."""
-
-Hex64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class SubjectDigest(Frozen):
-    """Digests of a subject: SHA-256 and no other."""
-
-    sha256: Hex64
-
-
-class Subject(Frozen):
-    """A file that a statement speaks of, by its digest."""
-
-    name: str
-    digest: SubjectDigest
-
-
-class Statement(Frozen):
-    """An in-toto Statement about exactly one subject."""
-
-    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: Annotated[tuple[Subject, ...], Field(min_length=1, max_length=1)]
-    predicate_type: str = Field(alias="predicateType")
-    predicate: dict[str, JsonValue]
-
 
 Trusted = bytes | Believed
 """Whose signatures count: an EC P-256 public key as PEM, or a workflow."""
 Signer = Path | Ambient
 """What signs: a private EC P-256 key's file, or the identity of this job."""
-
-
-class _Signature(Frozen):
-    sig: str
-    keyid: Literal[""]
-
-
-class _KeylessSignature(Frozen):
-    sig: str
-
-
-class _Envelope(Frozen):
-    payload: str
-    payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
-    signatures: Annotated[tuple[_Signature, ...], Field(min_length=1, max_length=1)]
-
-
-class _KeylessEnvelope(Frozen):
-    payload: str
-    payload_type: Literal["application/vnd.in-toto+json"] = Field(alias="payloadType")
-    signatures: Annotated[tuple[_KeylessSignature, ...], Field(min_length=1, max_length=1)]
-
-
-class _PublicKey(Frozen):
-    hint: Hex64
-
-
-class _Material(Frozen):
-    public_key: _PublicKey = Field(alias="publicKey")
-    tlog_entries: Annotated[tuple[JsonValue, ...], Field(alias="tlogEntries", max_length=0)]
-
-
-class _Bundle(Frozen):
-    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
-    verification_material: _Material = Field(alias="verificationMaterial")
-    envelope: _Envelope = Field(alias="dsseEnvelope")
-
-
-class _Certificate(Frozen):
-    raw_bytes: str = Field(alias="rawBytes")
-
-
-class _KeylessMaterial(Frozen):
-    certificate: _Certificate
-    tlog_entries: Annotated[tuple[JsonValue, ...], Field(alias="tlogEntries", min_length=1, max_length=1)]
-    timestamps: JsonValue = Field(alias="timestampVerificationData", default=None)
-
-
-class _KeylessBundle(Frozen):
-    """What can be said of a keyless bundle without Sigstore's library, which reads the rest."""
-
-    media_type: Literal["application/vnd.dev.sigstore.bundle.v0.3+json"] = Field(alias="mediaType")
-    verification_material: _KeylessMaterial = Field(alias="verificationMaterial")
-    envelope: _KeylessEnvelope = Field(alias="dsseEnvelope")
 
 
 def statement(name: str, subject: bytes | str, predicate_type: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +117,7 @@ def unseal_keyless(
 
 def _about(payload: bytes, subject: bytes | str, predicate_type: str) -> dict[str, JsonValue]:
     """The predicate of a statement that has this type and speaks of this subject."""
-    found = parse_statement(_canonical(payload))
+    found = parse_statement(canonical(payload))
     if found.predicate_type != predicate_type:
         raise IntegrityFailure(
             "wrong-type",
@@ -255,11 +179,11 @@ def open_envelope(bundle: bytes, trusted: Sequence[Trusted]) -> bytes:
         InfrastructureFailure: ``extra-missing`` for a keyless bundle, without sigstore.
     """
     keys = {_hint(key): key for key in map(load_public_key, (one for one in trusted if isinstance(one, bytes)))}
-    parsed = _parse(bundle)
-    if isinstance(parsed, _KeylessBundle):
+    parsed = parse_bundle(bundle)
+    if isinstance(parsed, KeylessBundle):
         return _open_keyless(bundle, [one for one in trusted if isinstance(one, Believed)])
-    payload = _base64(parsed.envelope.payload)
-    signature = _base64(parsed.envelope.signatures[0].sig)
+    payload = from_base64(parsed.envelope.payload)
+    signature = from_base64(parsed.envelope.signatures[0].sig)
     key = keys.get(parsed.verification_material.public_key.hint)
     if key is None:
         raise IntegrityFailure(
@@ -280,7 +204,7 @@ def peek(bundle: bytes) -> bytes:
     Raises:
         IntegrityFailure: ``not-a-bundle``.
     """
-    return _base64(_parse(bundle).envelope.payload)
+    return from_base64(parse_bundle(bundle).envelope.payload)
 
 
 def named_key(bundle: bytes) -> str:
@@ -291,9 +215,9 @@ def named_key(bundle: bytes) -> str:
     Raises:
         IntegrityFailure: ``not-a-bundle``.
     """
-    parsed = _parse(bundle)
-    if isinstance(parsed, _KeylessBundle):
-        return hashlib.sha256(_base64(parsed.verification_material.certificate.raw_bytes)).hexdigest()
+    parsed = parse_bundle(bundle)
+    if isinstance(parsed, KeylessBundle):
+        return hashlib.sha256(from_base64(parsed.verification_material.certificate.raw_bytes)).hexdigest()
     return parsed.verification_material.public_key.hint
 
 
@@ -304,18 +228,6 @@ def key_name(pem: bytes) -> str:
         InvalidInput: ``invalid-public-key``.
     """
     return _hint(load_public_key(pem))
-
-
-def parse_statement(payload: bytes) -> Statement:
-    """The statement in a payload.
-
-    Raises:
-        IntegrityFailure: ``not-a-bundle``.
-    """
-    try:
-        return Statement.model_validate_json(payload)
-    except ValidationError:
-        raise not_a_bundle() from None
 
 
 def _bad_signature() -> IntegrityFailure:
@@ -341,23 +253,6 @@ def _open_keyless(bundle: bytes, believed: Sequence[Believed]) -> bytes:
     raise refusal
 
 
-def _parse(bundle: bytes) -> _Bundle | _KeylessBundle:
-    for kind in (_Bundle, _KeylessBundle):
-        with suppress(ValidationError):
-            return kind.model_validate_json(bundle)
-    raise not_a_bundle()
-
-
-def _canonical(data: bytes) -> bytes:
-    """The bytes, when they are the RFC 8785 form of what they say; so no two readers can read them differently."""
-    try:
-        if is_canonical(data, json.loads(data)):
-            return data
-    except (ValueError, RecursionError):
-        pass
-    raise not_a_bundle()
-
-
 def _sign(payload: bytes, private: ec.EllipticCurvePrivateKey) -> bytes:
     """The one of the two signatures that prove the same whose second half is small."""
     r, s = decode_dss_signature(private.sign(_pae(payload), ec.ECDSA(hashes.SHA256())))
@@ -369,10 +264,10 @@ def _one_form(bundle: bytes) -> bytes:
 
     A keyless one has its certificate and signature in the log's entry.
     """
-    parsed = _parse(_canonical(bundle))
-    if isinstance(parsed, _KeylessBundle):
+    parsed = parse_bundle(canonical(bundle))
+    if isinstance(parsed, KeylessBundle):
         return bundle
-    signature = _base64(parsed.envelope.signatures[0].sig)
+    signature = from_base64(parsed.envelope.signatures[0].sig)
     try:
         small = decode_dss_signature(signature)[1] <= _ORDER // 2
     except ValueError:
@@ -391,16 +286,6 @@ def _payload(statement: Mapping[str, Any]) -> bytes:
             "The statement cannot be written as canonical JSON.",
             "Use text, booleans, finite numbers and integers below 2**53 only.",
         ) from None
-
-
-def _base64(text: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise not_a_bundle() from None
-    if base64.b64encode(data).decode("ascii") != text:
-        raise not_a_bundle()
-    return data
 
 
 def _pae(payload: bytes) -> bytes:

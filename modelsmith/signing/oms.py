@@ -18,7 +18,7 @@ from pydantic import Field
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
-from modelsmith.signing import dsse
+from modelsmith.signing import dsse, wire
 from modelsmith.signing.files import (
     PLAIN_NAME,
     SIGNATURE_FILE,
@@ -48,7 +48,7 @@ class _Serialization(Frozen):
 
 class _Resource(Frozen):
     algorithm: Literal["sha256"]
-    digest: dsse.Hex64
+    digest: wire.Hex64
     name: Annotated[str, Field(pattern=rf"^{PLAIN_NAME}(/{PLAIN_NAME})*$")]
 
 
@@ -199,7 +199,7 @@ def _artifact(signed: Mapping[str, str]) -> str:
 
 
 def _signed_files(payload: bytes) -> dict[str, str]:
-    statement = dsse.parse_statement(payload)
+    statement = wire.parse_statement(payload)
     if statement.predicate_type != PREDICATE_TYPE:
         raise IntegrityFailure(
             "wrong-type", "The signature is not one of an artifact.", "Put the artifact's own signature beside it."
