@@ -17,6 +17,7 @@ from modelsmith.door.connection import CHAT, CHATTING, signed
 from modelsmith.door.exchange import Counting, Exchange
 from modelsmith.door.follow import Follower, Ready, Served
 from modelsmith.door.gate import ANYONE, Gate
+from modelsmith.door.holding import part
 from modelsmith.door.refusal import Refused
 from modelsmith.door.upstream import JSON
 from modelsmith.door.written import NAME
@@ -152,8 +153,10 @@ class Door:
         served = self._served()
         ready, route = self._routed(served, request, body)
         asked, caller = as_governed(body, ready.line.governed), request[CALLER]
-        async with self._gate.turn(_name(caller)):
-            return await Exchange(self.counting, request, ready, route, asked, caller.id if caller else None).answer()
+        who, share = caller.id if caller else None, 1 / len(served.clusters)
+        turns = part(self.counting.limits.at_once, share)
+        async with self._gate.turn(_name(caller), route.cluster, share):
+            return await Exchange(self.counting, request, ready, route, asked, who, turns).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
         route = served.rules.route(Asked(body["model"], readable(request.headers.items()), body))

@@ -167,8 +167,11 @@ _GRAPHS: Final = (
     ),
     _Panel(
         "Refused by the door",
-        "Requests that got no answer, by code.",
-        (_Shown(_sum("code", "modelsmith_door_refused_total"), "{{code}}"),),
+        "Requests that got no answer, by code; connections that there was no descriptor for.",
+        (
+            _Shown(_sum("code", "modelsmith_door_refused_total"), "{{code}}"),
+            _Shown(_sum("side", "modelsmith_door_connections_refused_total"), "connections: {{side}}"),
+        ),
         "ops", 12,
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from modelsmith.door.deadlines import Deadlines
 from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks
+from modelsmith.door.holding import Holding, part
 from modelsmith.door.journal import Journal
 from modelsmith.door.metrics import DoorMetrics
 from modelsmith.door.reading import Ahead
@@ -50,6 +51,9 @@ class Counting:
     telemetry: Telemetry | None = None
     sign: DoorSign | None = None
     """What trainings on the same machine read."""
+    room: int = 1 << 31
+    """Connections to backends that there is room for, however many callers there are."""
+    holding: Holding = field(default_factory=Holding)
 
     @cached_property
     def deadlines(self) -> Deadlines:
@@ -90,6 +94,7 @@ class Exchange:
         route: Whose request it is.
         body: What the model is asked.
         caller: Id of the key that it came with; None where nobody needs one.
+        turns: Requests that the cluster may have under way.
     """
 
     def __init__(
@@ -100,9 +105,10 @@ class Exchange:
         route: Route,
         body: Mapping[str, Any],
         caller: str | None,
+        turns: int,
     ) -> None:
         self._counting, self._request, self._ready, self._route, self._body = counting, request, ready, route, body
-        self._caller = caller
+        self._caller, self._turns = caller, turns
         self._begin = time.perf_counter()
         key = route.key if route.key is not None else secrets.token_urlsafe(16)
         self._decision, self._arm = decide(counting.recorder, ready, key)
@@ -172,6 +178,14 @@ class Exchange:
         raise unavailable(failure)
 
     async def _of(self, arm: Arm) -> web.StreamResponse:
+        line = self._ready.line
+        if arm != line.watched:
+            return await self._asked(arm)
+        most = part(min(self._turns, self._counting.room), line.share)
+        with self._counting.holding.one(line.cluster.cluster, arm.specialist, most):
+            return await self._asked(arm)
+
+    async def _asked(self, arm: Arm) -> web.StreamResponse:
         self._usage, self._ahead = Usage(), None
         for sample in self._kept:
             sample.restart()

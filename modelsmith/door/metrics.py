@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from modelsmith.door.loading import is_of_a_shadow
+from modelsmith.door.room import Side
 
 if TYPE_CHECKING:
     from modelsmith.door.follow import Follower
@@ -27,6 +28,14 @@ class DoorMetrics:
             ["cluster", "specialist", "reason"],
             registry=self._registry,
         )
+        self._turned_away = Counter(
+            "modelsmith_door_connections_refused",
+            "Connections of callers, or to backends, that there was no descriptor for",
+            ["side"],
+            registry=self._registry,
+        )
+        for side in get_args(Side):
+            self._turned_away.labels(side)
         self._obeyed = Gauge(
             "modelsmith_door_main_obeyed", "1 while what is served is the newest main", registry=self._registry
         )
@@ -47,6 +56,10 @@ class DoorMetrics:
     def down(self, cluster: str, specialist: str, reason: str) -> None:
         """A backend gave no answer."""
         self._down.labels(cluster, specialist, reason).inc()
+
+    def turned_away(self, side: Side) -> None:
+        """A connection was refused for want of room."""
+        self._turned_away.labels(side).inc()
 
     def state(self, follower: Follower, gate: Gate) -> None:
         """Gauges of how things stand now."""

@@ -14,10 +14,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from modelsmith.door.refusal import Refused
 
+Side = Literal["callers", "backends"]
+"""Whose connection it is."""
 CODE: Final = "no-room"
 MEND: Final = "Raise the limit of open files (`ulimit -Hn`, systemd's LimitNOFILE), or let another door share the work."
 _KEPT: Final = 128
@@ -41,7 +43,12 @@ class Room:
     """Where descriptors end for callers, and for backends."""
 
     def __init__(
-        self, limit: int, at_once: int, full: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self,
+        limit: int,
+        at_once: int,
+        full: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        refused: Callable[[Side], None] = lambda side: None,
     ) -> None:
         """Divide what there is.
 
@@ -50,14 +57,17 @@ class Room:
             at_once: Requests under way at most, each of which may need a connection to a backend.
             full: Called when a connection is refused, once a minute at most.
             clock: A steady one, in seconds.
+            refused: Called for each connection that is refused.
         """
         self.backends = limit - min(_KEPT, limit // 2)
-        self.callers = self.backends - min(at_once, self.backends // 4)
-        self._full, self._clock, self._said = full, clock, -_SAID_EVERY
+        self.kept = min(at_once, self.backends // 4)
+        """Connections to backends that callers leave room for, however many they are."""
+        self.callers = self.backends - self.kept
+        self._full, self._clock, self._refused, self._said = full, clock, refused, -_SAID_EVERY
 
     def takes(self, number: int) -> bool:
         """Whether a caller's connection, by its number, may stay."""
-        return number < self.callers or self._refuse()
+        return number < self.callers or self._refuse("callers")
 
     def socket(self, address: Sequence[Any]) -> socket.socket:
         """A socket for a connection to a backend; ``address`` is as `socket.getaddrinfo` gives it.
@@ -69,15 +79,16 @@ class Room:
             made = socket.socket(*address[:3])
         except OSError as error:
             if is_ours(error):
-                self._refuse()
+                self._refuse("backends")
             raise
         if made.fileno() >= self.backends:
             made.close()
-            self._refuse()
+            self._refuse("backends")
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return made
 
-    def _refuse(self) -> bool:
+    def _refuse(self, side: Side) -> bool:
+        self._refused(side)
         if self._clock() - self._said >= _SAID_EVERY:
             self._said = self._clock()
             self._full()

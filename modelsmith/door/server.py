@@ -138,7 +138,8 @@ async def opened(
         journal.note("trouble", of="connections", code=CODE, message=words, mend=MEND)
         say(f"NO ROOM: {words}. Those that are open are answered. {MEND}")
 
-    room = Room(limit, settings.limits.at_once, full)
+    metrics = DoorMetrics()
+    room = Room(limit, settings.limits.at_once, full, refused=metrics.turned_away)
     async with backends(room) as session:
         models = Models(workspace, settings, session)
         follower = Follower(workspace, models.make, keeper.follow, told)
@@ -146,7 +147,9 @@ async def opened(
         telemetry = open_telemetry(os.environ, say)
         shadows = Shadows(settings.limits, keeper.recorder, formats)
         sign = DoorSign(doors_folder(workspace.home))
-        counting = Counting(settings.limits, keeper.recorder, journal, DoorMetrics(), formats, shadows, telemetry, sign)
+        counting = Counting(
+            settings.limits, keeper.recorder, journal, metrics, formats, shadows, telemetry, sign, room.kept
+        )
         door = Door(follower, counting, frozenset(listening.hosts), keys)
         runner = Runner(
             door.app(),

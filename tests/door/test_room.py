@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 import socket
 import subprocess
 import time
+import urllib.request
 from dataclasses import replace
 from functools import partial
 
@@ -108,13 +110,14 @@ def test_a_request_or_copy_without_room_leaves_nothing_to_compare(play, lacking)
 
 
 def test_callers_are_turned_away_before_backends_and_these_before_files():
-    now, told = [0.0], []
-    room = Room(1024, 512, lambda: told.append(now[0]), lambda: now[0])
+    now, told, refused = [0.0], [], []
+    room = Room(1024, 512, lambda: told.append(now[0]), lambda: now[0], refused.append)
     assert 3 < room.callers < room.backends < 1024
     assert room.takes(room.callers - 1)
     for now[0] in (0.0, 59.0, 60.0, 61.0):
         assert not room.takes(room.callers)
-    assert told == [0.0, 60.0]
+    assert (told, refused) == ([0.0, 60.0], ["callers"] * 4)
+    assert room.kept == room.backends - room.callers
     assert Room(64, 512, list).callers > 3
 
 
@@ -123,7 +126,7 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
     issued = world.modelsmith("serve-key", "issue", "--days", "2")
     key, port = issued.out.split("token")[1].split()[0], free_port()
     limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (320, 320))
-    doors = []
+    doors, figures = [], []
 
     def is_open(one):
         one.setblocking(False)
@@ -139,8 +142,13 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
             while True:
                 try:
                     return await ask()
-                except openai.APIError:  # it is not there yet, or has no room yet
+                except (openai.APIError, OSError):  # it is not there yet, or has no room yet
                     await asyncio.sleep(0.1)
+
+    def read_figures():
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
 
     async def scene():
         backend = Backend()
@@ -173,6 +181,7 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
             for one in held:
                 one.close()
             assert (await in_time(partial(caller.chat.completions.create, **asked))).choices
+            figures.append(await in_time(partial(asyncio.to_thread, read_figures)))
             doors[0].terminate()
             assert await asyncio.to_thread(doors[0].wait, 60) == 0
 
@@ -184,3 +193,6 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
     lines = [json.loads(line) for line in (world.private / "logs" / "door.jsonl").read_text().splitlines()]
     assert [one["status"] for one in lines if one["what"] == "answered"] == [200, 200]
     assert "NO ROOM" in said
+    refused = re.search(r'^modelsmith_door_connections_refused_total\{side="callers"\} (\S+)', figures[0], re.M)
+    assert refused
+    assert float(refused[1]) >= 1
