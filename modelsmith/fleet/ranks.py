@@ -2,7 +2,8 @@
 
 Each is a rank. It is told its number and how many there are by the variables that PyTorch and accelerate read, and
 where they meet by a file that nobody else may open: so no port is opened for that, as torchrun opens one to every
-network.
+network. The file lies in the job's folder, so it goes with that; what a launcher that was killed left there, the next
+one takes away.
 
 One ends, all end. What this process ends with is what the job's supervisor hears: rank 0's own end, or the signal that
 ended a rank. The lifeline is handed on: when this process's standard input closes, or it is killed, so do the ranks'.
@@ -10,22 +11,30 @@ ended a rank. The lifeline is handed on: when this process's standard input clos
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from modelsmith.fleet import start
 from modelsmith.fleet.folder import ERROR_FILE
+from modelsmith.fleet.held import is_held
 from modelsmith.fleet.worker import STOPPED
 
 MEETING = "MODELSMITH_RANKS_MEET"
 """Variable with the file by which the ranks of one worker find each other."""
+_PLACE = ".ranks-"
+"""Of a job's folder: how the folder of a launcher's meeting begins. Hidden, so it goes to no other machine."""
 _ENDING = 30.0
 """Seconds that the other ranks have to end when rank 0 has ended well."""
 _LOOK = 0.1
@@ -35,8 +44,8 @@ _SETTLE = 0.5
 
 def main(count: int, module: str, arguments: Sequence[str]) -> int:
     """Run the module as so many ranks; the exit status. ``arguments`` are the worker's, its job's folder first."""
-    with tempfile.TemporaryDirectory(prefix="modelsmith-ranks-") as folder:
-        ranks = [_start(rank, count, Path(folder) / "meeting", module, arguments) for rank in range(count)]
+    with _meeting(Path(arguments[0])) as meeting:
+        ranks = [_start(rank, count, meeting, module, arguments) for rank in range(count)]
         try:
             _hand_on_lifeline(ranks)
             status = _outcome(ranks)
@@ -49,6 +58,26 @@ def main(count: int, module: str, arguments: Sequence[str]) -> int:
         (Path(arguments[0]) / ERROR_FILE).unlink(missing_ok=True)  # what another rank says of the one that it has lost
         os.kill(os.getpid(), -status)
     return status
+
+
+@contextmanager
+def _meeting(job: Path) -> Iterator[Path]:
+    """A file for this launcher's ranks. Its folder is held as long as the launcher lives, and so tells who was killed.
+
+    Several launchers may be in one job's folder: the ranks of the second wait for those of the first.
+    """
+    with FileLock(job / f"{_PLACE}lock"):
+        for left in job.glob(f"{_PLACE}*/"):
+            if not is_held(left):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_PLACE, dir=job))
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        yield folder / "meeting"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
 
 
 def _start(rank: int, count: int, meeting: Path, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:

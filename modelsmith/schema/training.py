@@ -185,7 +185,8 @@ class Grpo(Settings):
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """How far one step may move the probability of a token."""
     loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed."""
+    """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed. ``bnpo`` divides by the tokens of the
+    whole step, which is what ``dapo`` does."""
     scale_rewards: Literal["group", "batch", "none"] = "none"
     """By whose standard deviation advantages are divided."""
     watch_every: Annotated[int, Field(ge=1)] = 4
@@ -247,8 +248,6 @@ def unfit(stage: Stage, devices: int) -> str | None:
         prompts = stage.batch_size // stage.group_size
         if stage.sampler == "vllm":
             return "a vLLM server writes the answers of one device only; sampler: embedded writes on each"
-        if stage.loss == "bnpo":
-            return "loss: bnpo weighs an answer by the tokens of its device, so each number of devices learns otherwise"
         if prompts % devices:
             return (
                 f"the {prompts} prompts of a step (batch_size by group_size) cannot be shared evenly by "

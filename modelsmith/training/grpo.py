@@ -88,9 +88,15 @@ def _options(settings: Grpo) -> dict[str, Any]:
         "temperature": settings.temperature,
         "beta": settings.beta,
         "epsilon": settings.epsilon,
-        "loss_type": settings.loss,
+        "loss_type": _LOSS_TYPES.get(settings.loss, settings.loss),
         "scale_rewards": settings.scale_rewards,
     }
+
+
+_LOSS_TYPES = {"bnpo": "dapo"}
+"""TRL's name of a loss where it is not ours. Its ``bnpo`` divides by the tokens of what goes through the model at once,
+so a step in several parts (after `oom`) would be another one; ``dapo`` by those of the whole step, which is the same
+where a step is one part."""
 
 
 def _reward(completions: list[str], earned: list[float], **_: Any) -> list[float]:
@@ -114,6 +120,8 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self._log_probs: torch.Tensor | None = None
         self._content: float | None = None
         self._unclear: float | None = None
+        self._parts: list[dict[str, float]] = []
+        self._drawn: dict[str, float] = {}
         self.rollout_func = self._answers  # set here: TRL's constructor warns of its argument as of something new
 
     def _answers(self, prompts: list[str], _trainer: Any) -> dict[str, Any]:
@@ -206,34 +214,38 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self._bench.signs.learned(float(loss.detach()) * self.args.gradient_accumulation_steps)
         said = {name: values[-1] for name, values in self._metrics["train"].items() if values}
         self._metrics["train"].clear()
-        if "reward" not in said:  # a later part of a step whose answers were all measured with the first
-            return loss
+        if "reward" in said:  # with the first part of a step; the answers of all parts were drawn and scored then
+            self._drawn, self._parts = said, []
         step = self.state.global_step + 1
+        looks = self._watch.due(step, self.state.max_steps)
+        tokens = float(inputs["completion_mask"].sum())
+        part = {"tokens": tokens, "kl": self._moved(inputs) * tokens if looks else 0.0}
+        self._parts.append(ranks.mean(part) | {"entropy": said["entropy"]})
+        if len(self._parts) < self.args.gradient_accumulation_steps:
+            return loss
+        of_all = sum(one["tokens"] for one in self._parts)
         measures = Measures(
-            reward=min(1.0, said["reward"]),
+            reward=min(1.0, self._drawn["reward"]),
             content=self._content,
-            length=said["completions/mean_length"],
-            cut_off=said["completions/clipped_ratio"],
-            entropy=max(0.0, said["entropy"]),
-            equal_groups=said["frac_reward_zero_std"],
-            kl=self._moved(inputs) if self._watch.due(step, self.state.max_steps) else None,
+            length=self._drawn["completions/mean_length"],
+            cut_off=self._drawn["completions/clipped_ratio"],
+            entropy=max(0.0, sum(one["entropy"] * one["tokens"] for one in self._parts) / of_all),
+            equal_groups=self._drawn["frac_reward_zero_std"],
+            kl=sum(one["kl"] for one in self._parts) / of_all if looks else None,
             unclear=self._unclear,
         )
         self._watch.measured(ranks.told(measures))
         return loss
 
     def _moved(self, inputs: dict[str, torch.Tensor]) -> float:
-        """How far the model is from what the stage began with, on this step's answers, by all processes together."""
+        """How far the model is from what the stage began with, on this part's answers of this process."""
         assert self._log_probs is not None
         mask = inputs["completion_mask"]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         seen = torch.cat([inputs["prompt_mask"], mask], dim=1)
         with torch.no_grad(), self._as_at_start():
             start, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, seen, mask.shape[1])
-        tokens = float(mask.sum())
-        here = k3(start[mask.bool()], self._log_probs[mask.bool()])
-        of_all = ranks.mean({"kl": here * tokens, "tokens": tokens})
-        return of_all["kl"] / of_all["tokens"]
+        return k3(start[mask.bool()], self._log_probs[mask.bool()])
 
     @contextmanager
     def _as_at_start(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from fleet.executor_contract import ExecutorContract, folder_of
 
+from modelsmith.fleet import ranks
 from modelsmith.fleet.executor import Executor, LocalExecutor
 from modelsmith.schema.errors import InfrastructureFailure
 
@@ -21,3 +22,13 @@ class TestThisMachine(ExecutorContract):
         with pytest.raises(InfrastructureFailure) as caught:
             executor.submit(folder)
         assert caught.value.code == "worker-start"
+
+
+def test_ranks_of_a_killed_launcher_leave_no_folder_and_others_keep_theirs(tmp_path: Path) -> None:
+    """Two launchers may be in one job's folder: the second waits there until the first has ended."""
+    (tmp_path / ".ranks-killed").mkdir()
+    (tmp_path / ".ranks-killed" / "meeting").touch()
+    with ranks._meeting(tmp_path) as first, ranks._meeting(tmp_path) as second:
+        assert {*tmp_path.glob(".ranks-*/")} == {first.parent, second.parent}
+        assert first.parent.stat().st_mode & 0o077 == 0
+    assert not [*tmp_path.glob(".ranks-*/")]

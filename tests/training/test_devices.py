@@ -168,6 +168,7 @@ def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, 
     gone(seen)
     assert [(one.failure, one.action) for one in outcome.recoveries] == [("killed", "resume")] * 2
     assert (outcome.steps, first == sorted(first), 1 in first) == (160, True, False), "each from a checkpoint"
+    assert not [*(tmp_path / "job").glob(".ranks-*/")], "nor does what was killed leave a place to meet"
     near(outcome.adapter, train(tmp_path / "calm", case, Thread(), lambda beat: None).adapter)
 
 
@@ -240,7 +241,6 @@ def test_devices_that_cannot_share_a_stage_are_refused_before_a_worker_starts(ti
     for stage in (
         rewarded.model_copy(update={"group_size": 8}),
         rewarded.model_copy(update={"sampler": "vllm"}),
-        rewarded.model_copy(update={"loss": "bnpo"}),
     ):
         assert (unfit(rewarded, 2), unfit(stage, 1)) == (None, None)
         with pytest.raises(InvalidInput) as caught:

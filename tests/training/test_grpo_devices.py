@@ -27,6 +27,7 @@ from modelsmith.training import supervisor
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, RewardJudge, TrainJob
 from modelsmith.training.judging import first_step
+from modelsmith.training.recovery import Recovery
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 
@@ -63,14 +64,19 @@ class World:
         self._server.script = verdict
 
     def train(
-        self, folder: Path, stage: Grpo, devices: int, told: Callable[[Heartbeat], None] = lambda beat: None
+        self,
+        folder: Path,
+        stage: Grpo,
+        devices: int,
+        told: Callable[[Heartbeat], None] = lambda beat: None,
+        module: str = WORKER,
     ) -> TrainOutcome:
         job = TrainJob(
             base=listing_digest(self.policy), parent=None, rows=file_digest(self.rows), system="Be kind.",
             training=stage, rubric=RUBRIC, judge=self._judge,
         )  # fmt: skip
         alone: Executor = Thread()(self.policy)
-        executor = LocalExecutor(WORKER, self.policy, devices=devices) if devices > 1 else alone
+        executor = LocalExecutor(module, self.policy, devices=devices) if devices > 1 else alone
         return supervisor.train(folder, job, Inputs(self.rows), executor, told, devices=devices)
 
     def refused(self, folder: Path, stage: Grpo) -> ModelsmithError:
@@ -109,12 +115,35 @@ def test_two_devices_learn_by_reward_what_one_learns(world: World, tmp_path: Pat
     assert (two.devices, two.judge, two.reward) == (2, one.judge, one.reward)
     assert sorted(world.asked) == sorted(asked), "the same answers, each judged once"
     assert [beat.step for beat in beats] == [beat.step for beat in alone] == [1, 2, 3, 4]
-    for ours, theirs in zip(beats, alone, strict=True):
+    same(two, one, beats, alone)
+
+
+def test_where_memory_of_one_of_two_devices_runs_out_both_go_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each learns from half of its group at once; a group is still drawn and rewarded on one device, and once."""
+    alone, beats = list[Heartbeat](), list[Heartbeat]()
+    stage = STAGE.model_copy(update={"steps": 3, "watch_every": 1, "checkpoint_every": 1})
+    calm = world.train(tmp_path / "calm", stage, 1, alone.append)
+    asked, world.asked = world.asked, []
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("DISTURBED", "oom")
+    outcome = world.train(tmp_path / "job", stage, 2, beats.append, "disturbed_worker")
+    assert outcome.recoveries == (Recovery(failure="oom", action="smaller-batch", step=1, rows_at_once=4),)
+    assert outcome.devices == 2
+    assert sorted(world.asked) == sorted(asked)
+    same(outcome, calm, beats, alone)
+
+
+def same(one: TrainOutcome, due: TrainOutcome, beats: list[Heartbeat], others: list[Heartbeat]) -> None:
+    """The same was measured at each step, and the adapter is the same, but for rounding."""
+    assert [beat.step for beat in beats] == [beat.step for beat in others]
+    for ours, theirs in zip(beats, others, strict=True):
         assert figures(ours) == pytest.approx(figures(theirs), rel=1e-2, abs=1e-3), ours.step
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-2, abs=1e-3), ours.step
-    weights, due = (load_file(made.adapter / "adapter_model.safetensors") for made in (two, one))
-    assert weights.keys() == due.keys()
-    for name, tensor in due.items():
+    weights, wanted = (load_file(made.adapter / "adapter_model.safetensors") for made in (one, due))
+    assert weights.keys() == wanted.keys()
+    for name, tensor in wanted.items():
         torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)
 
 
