@@ -11,7 +11,7 @@ from modelsmith.forges.port import Proposal
 from modelsmith.loop.neighbours import Neighbours
 from modelsmith.loop.taught import taught
 from modelsmith.operations.authoring import OpenSet
-from modelsmith.operations.capture import pending_cases
+from modelsmith.operations.capture import pending_cases, pending_files
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.operations.new_scenario import STEMS, case_draft, case_path
 from modelsmith.operations.pr_merge import open_merger
@@ -72,14 +72,14 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     merger = open_merger(workspace, request.key)
     git = workspace.git
     main = read_governed_state(git, merger.forge.fetch_into(git))
-    case, path, left = _case(main, request.id)
+    case, left = _case(main, request.id)
     found = OpenSet(workspace, case.set, main.tree)
     found.require_capability(request.capability)
     name = free_name(f"{request.capability}-{STEMS[request.part]}", found.scenario_ids())
     draft = case_draft(found, request, request.capability, name, case.messages[-1].content)
     draft["messages"] = [message.model_dump(mode="json") for message in case.messages]
     target = case_path(found, request.part, request.capability, name)
-    files: dict[str, bytes | None] = {target: yaml_bytes(draft), path: left or None}
+    files: dict[str, bytes | None] = {target: yaml_bytes(draft), **left}
     _refuse_mistakes(main, found.folder, {target: yaml_bytes(draft)})
     known = _taught(workspace, main, case, request.part)
     title = f"{case.id} becomes {name}, a scenario of {request.part}"
@@ -128,18 +128,19 @@ def _whose(case: Pending) -> str:
     return f" Answered by {said}." if said else ""
 
 
-def _case(main: GovernedState, name: str) -> tuple[Pending, str, bytes]:
-    """The pending case, its file, and what is left of that without it."""
+def _case(main: GovernedState, name: str) -> tuple[Pending, dict[str, bytes | None]]:
+    """The pending case, and what is left without it of each file that has it: two clones may have staged it."""
     domains = sorted({path.split("/")[1] for path in main.tree.paths("evals") if path.split("/")[2:3] == ["pending"]})
     for domain in domains:
-        for path in main.tree.paths(f"evals/{domain}/pending"):
-            if path.count("/") != 3 or not path.endswith(".jsonl"):
-                continue
+        found, left = list[Pending](), dict[str, bytes | None]()
+        for path in pending_files(main, domain):
             cases = [line.value for line in read_lines(path, main.tree.read(path), Pending, [])]
-            found = next((case for case in cases if case.id == name), None)
-            if found:
-                rest = (case for case in cases if case.id != name)
-                return found, path, b"".join(canonical_json(case) + b"\n" for case in rest)
+            rest = [case for case in cases if case.id != name]
+            if len(rest) < len(cases):
+                found += [case for case in cases if case.id == name]
+                left[path] = b"".join(canonical_json(case) + b"\n" for case in rest) or None
+        if found:
+            return found[0], left
     known = [case.id for domain in domains for case in pending_cases(main, domain)]
     raise InvalidInput(
         "unknown-pending",

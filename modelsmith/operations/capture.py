@@ -148,7 +148,15 @@ def _words(staged: Staged, novel: int, embedder: str | None) -> str:
 
 
 def pending_cases(main: GovernedState, domain: str) -> list[Pending]:
-    """Cases of a domain that are pending on main."""
+    """Cases of a domain that are pending on main, each once: two clones may have staged the same failure."""
+    found: dict[str, Pending] = {}
+    for path in pending_files(main, domain):
+        for line in read_lines(path, main.tree.read(path), Pending, []):
+            found.setdefault(line.value.id, line.value)
+    return [*found.values()]
+
+
+def pending_files(main: GovernedState, domain: str) -> list[str]:
+    """Files of a domain's pending cases on main."""
     folder = f"evals/{domain}/pending"
-    paths = [path for path in main.tree.paths(folder) if path.count("/") == 3 and path.endswith(".jsonl")]
-    return [line.value for path in paths for line in read_lines(path, main.tree.read(path), Pending, [])]
+    return [path for path in main.tree.paths(folder) if path.count("/") == 3 and path.endswith(".jsonl")]

@@ -185,8 +185,8 @@ class Grpo(Settings):
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """How far one step may move the probability of a token."""
     loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed. ``bnpo`` divides by the tokens of the
-    whole step, which is what ``dapo`` does."""
+    """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed. ``bnpo`` divides by the tokens of
+    the whole step, as ``dapo`` does."""
     scale_rewards: Literal["group", "batch", "none"] = "none"
     """By whose standard deviation advantages are divided."""
     watch_every: Annotated[int, Field(ge=1)] = 4

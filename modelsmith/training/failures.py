@@ -12,6 +12,9 @@ from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, In
 from modelsmith.training.job import DamagedInputError, FailureClass, WorkerError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_MEMORY = ("out of memory", "allocate memory", "alloc_failed", "allocation_failed", "failed to cuda calloc")
+"""How it is said that memory ran out: by CUDA and PyTorch, by the system, by cuBLAS and its like, by cuDNN, by NCCL.
+Libraries beside PyTorch take memory past its allocator (https://github.com/pytorch/pytorch/issues/128601)."""
 _PROBE = 1 << 20
 """Bytes that a folder with any room to speak of takes."""
 
@@ -101,7 +104,7 @@ def classify(error: BaseException) -> FailureClass:
             return "weights-differ"
         if type(cause) in _TOLD:
             return _TOLD[type(cause)]
-        if isinstance(cause, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        if isinstance(cause, MemoryError) or any(words in text for words in _NO_MEMORY):
             return "oom"
         if (isinstance(cause, OSError) and cause.errno in _FULL) or "no space left on device" in text:
             return "disk-full"

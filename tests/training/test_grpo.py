@@ -27,7 +27,7 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Grpo, Lora, Tripwires
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.base_models import listing_digest
-from modelsmith.training import grpo, run, sampler, supervisor, worker
+from modelsmith.training import grpo, loading, run, sampler, supervisor, worker
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
 from modelsmith.training.judged import Reward
@@ -373,6 +373,29 @@ def test_a_rubric_that_cannot_reward_the_prompts_is_refused_at_the_start(
     with pytest.raises(ModelsmithError) as refused:
         supervisor.train(tmp_path / "job", job, Inputs(tmp_path / "rows.jsonl"), NoExecutor(), lambda beat: None)
     assert refused.value.code == {"rubric": "reward-differs", "judge": "judged-reward"}[wrong]
+
+
+def test_an_adapter_over_a_base_in_bfloat16_learns_in_float32(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: small updates are not lost to rounding, and greedy answers are the trained model's within bounds."""
+    real = loading.AutoModelForCausalLM.from_pretrained
+
+    def in_half(path: str, **options: Any) -> Any:
+        return real(path, **options | {"dtype": torch.bfloat16})
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", in_half)
+    folder = prepared(tmp_path / "job", tiny_model, rows, steps=4)
+    assert work(folder, tiny_model) == 0, (folder / ERROR_FILE).read_text()
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert any(bool((tensor != tensor.bfloat16().float()).any()) for name, tensor in weights.items() if "_B" in name)
+    again, _ = loading.load(tiny_model, SETTINGS, folder / "adapter")
+    kept = {name: tensor for name, tensor in again.named_parameters() if tensor.requires_grad}
+    assert len(kept) == len(weights)
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, weights[name.replace(".default", "")])
+    assert {tensor.dtype for tensor in again.get_base_model().model.embed_tokens.parameters()} == {torch.bfloat16}
 
 
 def test_where_memory_runs_out_half_the_answers_are_learned_from_at_once(

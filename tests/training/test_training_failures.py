@@ -25,6 +25,24 @@ def test_a_real_allocation_failure_is_oom() -> None:
     assert classify(raised(lambda: torch.empty(10**15))) == "oom"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        torch.distributed.DistBackendError(
+            "NCCL error in: ProcessGroupNCCL.cpp:1296, unhandled cuda error\nLast error:\nFailed to CUDA calloc 6291456"
+        ),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_ran_out_on_a_gpu_is_oom_whoever_says_so(error: Exception) -> None:
+    """As the installed PyTorch and public reports on cuBLAS and NCCL spell it."""
+    assert classify(error) == "oom"
+
+
 def test_a_full_disk_is_named_whichever_library_writes() -> None:
     def plain() -> None:
         with Path("/dev/full").open("wb", buffering=0) as file:
