@@ -41,7 +41,7 @@ def prompts(world):
 
 
 def test_two_clones_stage_the_same_failure_at_once(fresh):
-    """Stage one failure from two clones at once and accept it twice: prevented, it counts once and is taken out once."""
+    """Stage one failure from two clones at once and accept it twice: prevented, it counts once."""
     shutil.copytree(fresh.clone, fresh.folder / "other", symlinks=True)
     both = (
         (fresh.workspace, records(fresh.folder, "one.jsonl", DEADLINE, BOTS)),
