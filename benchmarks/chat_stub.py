@@ -1,5 +1,8 @@
 """An OpenAI-compatible server that answers every request with one and the same completion, in a process of its own.
 
+Who asks for a stream gets as many tokens as ``max_tokens`` says, an event each; all streams get their next token in the
+same step, as those of one batch of a real engine do, and none gets one before its last was taken.
+
 ``python benchmarks/chat_stub.py SECONDS`` prints its port and serves until standard input closes. It speaks just enough
 HTTP to be fast: the smaller its share of the processor, the more of a benchmark is the client's.
 """
@@ -14,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+STEP = 0.002
+"""Seconds between two steps."""
 TEXT = '{"cause": "timeout", "action": "cut_latency"}'
 BODY = json.dumps(
     {
@@ -25,15 +30,39 @@ BODY = json.dumps(
         "usage": {"prompt_tokens": 150, "completion_tokens": 16, "total_tokens": 166},
     }
 ).encode()
+
+
+def _event(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub"}
+    return b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n"
+
+
+def _framed(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+_TOKENS = [_framed(_event(f" token {number}")) for number in range(10)]
+"""One after another: LiteLLM ends a stream that says the same a hundred times."""
+_END = _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
 class Connection(asyncio.Protocol):
     """Waits for whole requests and answers each after the delay."""
 
-    def __init__(self, delay: float) -> None:
-        self.delay = delay
+    def __init__(self, delay: float, streams: Streams) -> None:
+        self.delay, self.streams = delay, streams
         self.data = b""
+        self.full = False
+        """Whether the reader is behind."""
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -46,11 +75,39 @@ class Connection(asyncio.Protocol):
             length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]) if b"content-length:" in head else 0
             if len(self.data) < end + 4 + length:
                 return
-            self.data = self.data[end + 4 + length :]
-            if self.delay:
+            body, self.data = self.data[end + 4 : end + 4 + length], self.data[end + 4 + length :]
+            if b'"stream"' in body and (asked := json.loads(body)).get("stream"):
+                self.transport.write(_STREAM)
+                self.streams.begin(self, asked["max_tokens"])
+            elif self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, RESPONSE)
             else:
                 self.transport.write(RESPONSE)
+
+
+class Streams:
+    """All streams under way, and how many tokens each has still to come."""
+
+    def __init__(self) -> None:
+        self.left: dict[Connection, int] = {}
+
+    def begin(self, connection: Connection, tokens: int) -> None:
+        if not self.left:
+            asyncio.get_running_loop().call_soon(self._step)
+        self.left[connection] = tokens
+
+    def _step(self) -> None:
+        for one, left in list(self.left.items()):
+            if one.transport.is_closing():
+                del self.left[one]
+            elif not left:
+                one.transport.write(_END)
+                del self.left[one]
+            elif not one.full:
+                one.transport.write(_TOKENS[left % len(_TOKENS)])
+                self.left[one] = left - 1
+        if self.left:
+            asyncio.get_running_loop().call_later(STEP, self._step)
 
 
 @contextlib.contextmanager
@@ -70,7 +127,8 @@ def stub(delay: float) -> Iterator[str]:
 
 async def serve(delay: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(delay), "127.0.0.1", 0, backlog=1024)
+    streams = Streams()
+    server = await loop.create_server(lambda: Connection(delay, streams), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

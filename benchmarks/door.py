@@ -8,7 +8,9 @@ decision and answer goes to the store and is judged, and the format of answers i
 The bare one and the door are measured on Python's own event loop and on uvloop, which the door uses where it is
 installed; LiteLLM brings its own loop.
 
-Streams: so many that have begun and say nothing more, and what each costs the door in memory.
+Streams: so many at once, whose tokens come as events of their own, all in the same step: how many tokens come through
+in a second, and what processor time each takes. And so many that have begun and say nothing more, and what each costs
+the door in memory.
 
 Rules: 1,000 of them, each with a condition of its own; a request that only the last one takes.
 """
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,12 +96,19 @@ async def listening(app: web.Application, kind: type[web.AppRunner] = web.AppRun
 def bare(session: aiohttp.ClientSession, url: str) -> web.Application:
     """The least that a pass-through does."""
 
-    async def chat(request: web.Request) -> web.Response:
+    async def chat(request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         body["model"] = "other"
         headers = {"Content-Type": "application/json"}
         async with session.post(f"{url}/chat/completions", data=json.dumps(body), headers=headers) as answer:
-            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+            if not body.get("stream"):
+                return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+            out = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
+            await out.prepare(request)
+            async for piece in answer.content.iter_any():
+                await out.write(piece)
+            await out.write_eof()
+            return out
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
@@ -295,6 +304,51 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
     return found, len(found) / (time.perf_counter() - start)
 
 
+async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
+    """Tokens that came in a second, over so many streams at once, each read to its end."""
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    asked = {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": tokens, "stream": True}
+    body = json.dumps(asked).encode()
+
+    async def one(number: int) -> int:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer {key}\r\nX-User: {number}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        told = b""
+        while not told.endswith(b"\r\n0\r\n\r\n"):
+            piece = await reader.read(1 << 16)
+            if not piece:
+                raise RuntimeError("a stream broke off")
+            told += piece
+        writer.close()
+        return told.count(b" token")
+
+    begin = time.perf_counter()
+    came = sum(await asyncio.gather(*map(one, range(streams))))
+    if came != streams * tokens:
+        raise RuntimeError(f"{came} tokens of {streams * tokens} came")
+    return came / (time.perf_counter() - begin)
+
+
+def stream_tokens(
+    subjects: Mapping[str, tuple[str, psutil.Process | None]], key: str, streams: int, tokens: int, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Tokens a second through each subject, and its microseconds of processor time for each; medians."""
+    rates: dict[str, list[float]] = {what: [] for what in subjects}
+    spent: dict[str, list[float]] = {what: [] for what in subjects}
+    for _ in range(repeats):
+        for what, (url, process) in subjects.items():
+            before = process and sum(process.cpu_times()[:2])
+            rates[what].append(asyncio.run(ask_streams(url, key, streams, tokens)))
+            used = sum(process.cpu_times()[:2]) - before if process else 0.0
+            spent[what].append(used * 1e6 / (streams * tokens))
+    return {
+        what: {"tokens_per_second": statistics.median(rates[what]), "cpu_us": statistics.median(spent[what])}
+        for what in subjects
+    }
+
+
 def rules_microseconds() -> float:
     """One request against 1,000 rules, of which the last takes it."""
     rules = [
@@ -334,6 +388,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 32, 512])
     parser.add_argument("--litellm", metavar="PROGRAM")
+    parser.add_argument("--tokens", type=int, nargs=2, default=[64, 400], metavar=("STREAMS", "TOKENS"))
     parser.add_argument("--streams", type=int, default=9_000)
     parser.add_argument("--serve", nargs=3, metavar=("WHAT", "URL", "FOLDER"))
     parser.add_argument("--loop", choices=LOOPS, default="asyncio")
@@ -382,6 +437,8 @@ def main() -> None:
                 )
                 measured = {"p50_ms": p50, "p99_ms": p99, "per_second": rate, "cpu_ms": cpu}
                 results[f"{what}, {connections}"] = measured
+        streams_at_once, tokens_each = given.tokens
+        streamed = stream_tokens(subjects, key, streams_at_once, tokens_each, given.repeats)
     ratios, cpus = (
         {loop: {n: _beside_bare(results, loop, n, unit) for n in given.connections} for loop in LOOPS}
         for unit in ("p50_ms", "cpu_ms")
@@ -408,6 +465,7 @@ def main() -> None:
         "p50_ratio": ratios,
         "cpu_ratio": cpus,
         "rules_1000_microseconds": micro,
+        "stream_tokens": streamed,
     }
     print(table(("milliseconds", "p50", "p99", "a second", "cpu each"), rows))
     print(f"\nload of the machine: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after")
@@ -419,7 +477,10 @@ def main() -> None:
             f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second, "
             f"{one['cpu']:.1f} times the processor time"
         )
-    print(f"1,000 rules: {micro:.1f} us", flush=True)
+    print(f"1,000 rules: {micro:.1f} us\n")
+    stream_rows = [(what, round(one["tokens_per_second"]), round(one["cpu_us"], 1)) for what, one in streamed.items()]
+    named = f"{streams_at_once} streams of {tokens_each} tokens"
+    print(table((named, "tokens a second", "us each"), stream_rows), flush=True)
     streams = None
     if limit < (needed := 2 * given.streams + FILES):
         print(f"{given.streams:,} quiet streams need a limit of {needed:,} open files (`ulimit -Hn`); it is {limit:,}")
