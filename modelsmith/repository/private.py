@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from modelsmith.normal_form import normalized
+from modelsmith.repository.encoded import encoded
 from modelsmith.repository.secrets import find_secrets
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Private, PrivateKind
@@ -92,6 +93,8 @@ def _address(text: str) -> _Found:
     return _all(text) if any(one.isdigit() for one in text) else _none()
 
 
+_SPELLINGS: Final = 3
+"""How many spellings within one another are read."""
 _CARD_GROUP: Final = 3
 """Digits of a card's first group, at least: fewer begin a row of figures, and each of these would be tried."""
 _DIGITS: Final = re.compile(r"\d+")
@@ -146,7 +149,13 @@ class Scrubber:
         self._rules += [(name, _compiled(_KINDS[name][0]), _KINDS[name][1]) for name in _KINDS if name in private.kinds]
 
     def scrub(self, text: str) -> Scrubbed:
-        """The text with ``[kind]`` in the place of each thing that is private; secrets take their whole line along."""
+        """The text with ``[kind]`` in the place of each thing that is private; secrets take their whole line along.
+
+        What is spelled in base64, hexadecimal or by escapes is read, too, and spelled out where it holds such a thing.
+        """
+        return self._scrubbed(text, _SPELLINGS)
+
+    def _scrubbed(self, text: str, spellings: int) -> Scrubbed:
         removed: Counter[str] = Counter()
         plain = normalized("NFKC", text.replace("\r\n", "\n"))
         shown = "".join(one if one in "\n\t" or is_shown(one) else "" for one in plain)
@@ -155,9 +164,26 @@ class Scrubber:
         shown = re.sub(r"[^\S\n]+", " ", shown)
         shown = re.sub(r"\n{3,}", "\n\n", shown).strip()
         shown = _without_secrets(shown, removed)
+        if spellings:
+            shown = self._without_encoded(shown, spellings, removed)
         for name, pattern, holds in self._rules:
             shown = self._without(shown, name, pattern, holds, removed)
         return Scrubbed(shown, removed)
+
+    def _without_encoded(self, text: str, spellings: int, removed: Counter[str]) -> str:
+        """The text without runs that say something private in another spelling, within which may be a further one."""
+        parts, end = [], 0
+        for run in sorted(encoded(text), key=lambda run: (run.start, -run.end)):
+            if run.start < end:
+                continue
+            left, found = self._scrubbed(run.says, spellings - 1)
+            del found[UNSEEN]
+            if found:
+                kinds = "".join(f"[{kind}]" for kind in found)
+                parts += [text[end : run.start], kinds if run.whole else left]
+                end = run.end
+                removed.update(found)
+        return "".join((*parts, text[end:])) if parts else text
 
     @staticmethod
     def _without(text: str, name: str, pattern: Any, part: Callable[[str], _Found], removed: Counter[str]) -> str:

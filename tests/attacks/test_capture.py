@@ -20,10 +20,25 @@ PRIVATE = (
         "10.12.0.7",
         "https://crm.example.com/?u=jane",
     ),
+    *("id=amFuZS5kb2VAZXhhbXBsZS5jb20=", "%6A%61%6E%65%40%65%78%2E%63%6F%6D", "6a616e65406578616d706c652e636f6d"),
     "AKIA" + "IOSFODNN7EXAMPLQ",
     "-----BEGIN RSA PRIVATE " + "KEY-----\nMIIEowIBAAKCAQEAxsecretbody\nAAAAmore\n-----END RSA PRIVATE " + "KEY-----",
 )
-TELLING = ("jane", "7946", "1111 1", "5698", "078-05", "10.12", "crm", "akiaio", "secretbody", "aaaamore")
+TELLING = (
+    "amfuzs5kb2",
+    "%6a",
+    "6a616e",
+    "jane",
+    "7946",
+    "1111 1",
+    "5698",
+    "078-05",
+    "10.12",
+    "crm",
+    "akiaio",
+    "secretbody",
+    "aaaamore",
+)
 
 
 def captured(world, *records, name="records.jsonl"):
@@ -52,7 +67,7 @@ def test_the_harness_alone_merges_no_pending_case(fresh):
 
 
 def test_what_policy_calls_private_reaches_no_commit(fresh):
-    """Plant private data in every field, also behind look-alikes and joiners: prevented before it is written."""
+    """Plant private data in every field, behind look-alikes and joiners, or encoded: prevented before it is written."""
     record = {"prompt": f"{HONEST['prompt']} {{}}", "answer": "{}", "outcome": "{}", "customer": "Jane Doe"}
     records = [{key: text.format(secret) for key, text in record.items()} for secret in PRIVATE]
     found = captured(fresh, *records, HONEST | {"prompt": "\n".join(("Why?", *PRIVATE))})

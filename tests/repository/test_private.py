@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from modelsmith.repository.private import Scrubber
@@ -42,6 +44,21 @@ EVERYTHING = Scrubber(Private())
         # addresses of machines in their short form, and of pages by any scheme or none
         ("fe80::1ff:fe23:4567:890a, 2001:db8::1 and ::ffff:10.1.2.3", "[ip], [ip] and [ip]"),
         ("ldap://h/jane www.crm.example.com/?u=jane https%3A%2F%2Fcrm%2Fjane", "[url] [url] [url]"),
+        # in another spelling, and in one within another
+        ("id amFuZS5kb2VAZXhhbXBsZS5jb20= of the mail", "id [email] of the mail"),
+        ("id=amFuZS5kb2VAZXhhbXBsZS5jb20 x-amFuZS5kb2VAZXhhbXBsZS5jb20", "id=[email] x-[email]"),
+        ("q=WVcxaGFXUWdiV0ZwYkRwcVlXNWxRR1Y0WVcxd2JHVXVZMjl0", "q=[email]"),
+        ("eyJzdWIiOiJqYW5lQGV4YW1wbGUuY29tIiwiaXAiOiIxMC4xLjIuMyJ9", "[email][ip]"),
+        (
+            "6a616e65406578616d706c652e636f6d and 2B3434203230203739343620303935380A",
+            "[email] and [phone]",
+        ),
+        ("to %6A%61%6E%65%40%65%78%2E%63%6F%6D, tel%3A%2B44+20+7946+0958", "to [email], tel:[phone]"),
+        ("&#106;&#97;&#110;&#101;&#64;ex&#46;com \\u006aane\\u0040\\u0065x\\u002ecom", "[email] [email]"),
+        (
+            f"{base64.encodebytes(b'what she wrote on that day, and to whom: ' * 2 + b'jane@example.com').decode()}end",
+            "[email]\nend",
+        ),
     ],
 )
 def test_each_form_is_taken_out_and_named(text, left):
@@ -55,6 +72,9 @@ def test_each_form_is_taken_out_and_named(text, left):
         "Latency 180 ms against 120 ms; win rate 4.5%, auction 88213",
         "v1.2.3 of the bidder, ratio 3:2",
         "std::cout << a::b; at 10 (at) noon, ::set-output name=x::y, 09:12:33",
+        # what says nothing private in another spelling, and what says nothing at all
+        "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 iVBORw0KGgoAAAANSUhEUgAAAAUA",
+        "cGxhY2VtZW50cyBvZiBhdWN0aW9ucw== rate%20of%20bids 10%25 a &amp; b \\u00e9t\\u00e9 internationalization/of/x",
         "Bids fell: 120\n135\n140\n155\n160\n175 \u2013 then 4\u20135 % more.",
     ],
 )

@@ -1,0 +1,78 @@
+"""Runs of a text that say something in another spelling, and what they say. Pure.
+
+Mail, forms, tokens and logs write texts in base64 (RFC 4648), hexadecimal, percent signs (RFC 3986), references of HTML
+and escapes of JSON. What none of these spells as text that can be read is left alone, so digests and pictures are no
+texts. Not looked into: what is compressed or encrypted, quoted-printable (`=40` is a figure in most texts), base32.
+"""
+
+from __future__ import annotations
+
+import binascii
+import html
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+from urllib.parse import unquote_plus
+
+
+class Run(NamedTuple):
+    """A run of a text and what it says."""
+
+    start: int
+    end: int
+    says: str
+    whole: bool
+    """Whether nothing of it can be read without decoding, as in base64."""
+
+
+_LEAST: Final = 12
+"""Signs of a run of base64 or hexadecimal: the shortest addresses take as many."""
+_STANDARD, _FOR_ADDRESSES = "A-Za-z0-9+/", "A-Za-z0-9_-"
+_HEX: Final = re.compile(rf"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{{2}}){{{_LEAST // 2},}}(?![0-9A-Za-z])")
+_WORD: Final = re.compile(r"[^\s\"'<>]+")
+_REFERENCE: Final = re.compile(r"&(?:#\d|#[xX][0-9a-fA-F]|[a-zA-Z]{2})")
+_PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
+
+
+def _base64(signs: str) -> tuple[re.Pattern[str], ...]:
+    """Lines of mail that go on in the next, and runs of one line."""
+    lines = rf"[{signs}]{{60,76}}(?:\n[{signs}]{{60,76}})*\n[{signs}]+={{0,2}}"
+    return re.compile(rf"(?<![{signs}]){lines}"), re.compile(rf"(?<![{signs}])[{signs}]{{{_LEAST},}}={{0,2}}")
+
+
+def _of_base64(run: str) -> bytes:
+    plain = re.sub(r"[\n=]", "", run).replace("-", "+").replace("_", "/")
+    return binascii.a2b_base64(plain[: len(plain) - (len(plain) % 4 == 1)] + "==")
+
+
+_WHOLE: Final[tuple[tuple[re.Pattern[str], Callable[[str], bytes]], ...]] = (
+    *((pattern, _of_base64) for signs in (_STANDARD, _FOR_ADDRESSES) for pattern in _base64(signs)),
+    (_HEX, bytes.fromhex),
+)
+_WITHIN: Final[tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...]] = (
+    ("%", _PERCENT, unquote_plus),
+    ("&", _REFERENCE, html.unescape),
+    ("\\", _ESCAPE, lambda word: _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), word)),
+)
+
+
+def encoded(text: str) -> Iterator[Run]:
+    """Every run that says something in another spelling; they may lie on one another."""
+    for sign, pattern, read in _WITHIN:
+        if sign in text:
+            for match in _WORD.finditer(text):
+                if pattern.search(match.group()):
+                    yield Run(*match.span(), read(match.group()), whole=False)
+    for runs, decode in _WHOLE:
+        for match in runs.finditer(text):
+            if (says := _readable(decode(match.group()))) is not None:
+                yield Run(*match.span(), says, whole=True)
+
+
+def _readable(raw: bytes) -> str | None:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text and re.sub(r"[\r\n\t]", "", text).isprintable() else None
