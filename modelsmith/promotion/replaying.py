@@ -85,7 +85,13 @@ class _Process:
         self.refused = False
         """Whether it has said that the part does not hold."""
         self._counts: Counts | None = None
-        command = [sys.executable, "-P", starter.__file__, part_worker.__name__, str(clone)]
+        command = [
+            sys.executable,
+            "-I" if sys.flags.isolated else "-P",
+            starter.__file__,
+            part_worker.__name__,
+            str(clone),
+        ]
         self._process = start_apart(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
         self._listener = Thread(target=self._listen, args=(question(part, now),), daemon=True)
         self._listener.start()

@@ -159,6 +159,27 @@ def test_a_folder_of_files_named_like_modules_runs_nothing(repository, honest, j
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_isolated_python_asks_isolated_ones(repository, tmp_path):
+    """Who verifies by `python -I` wants nothing of the environment: a module on its path would answer for main."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nprint([9, 9, 9], flush=True)\nos._exit(0)\n")
+    script = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from modelsmith.promotion.replaying import _judging
+from modelsmith.promotion.verify import Part
+
+with _judging(Path(sys.argv[1]), Part("0" * 40, (), [], "0" * 40), datetime.now(UTC)) as process:
+    while not process.has_ended(1):
+        pass
+    print(process.refused, process.found())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-I", "-c", script, str(repository.git.path)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE * 2)
+    assert ran.stdout == "True None\n", ran.stderr
+
+
 def test_a_long_main_is_judged_by_several_and_a_short_one_by_one(repository, honest, monkeypatch, processes):
     monkeypatch.setattr(replaying, "_processors", lambda: 3)
 
