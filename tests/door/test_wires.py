@@ -91,6 +91,7 @@ def test_every_way_of_http_to_end_an_answer_is_understood(raw, said, closes):
         *(b"", b"no HTTP at all\r\n\r\n", WHOLE[:-5], CHUNKED[:-7], CHUNKED.replace(b"\r\n\r\n", b"\r\n\r\nx", 1)),
         *(WHOLE.replace(b"OK\r\n", b"OK\r\nContent-Length: 3\r\n"), b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
         HEAD + b"X: " + b"a" * 20_000 + b"\r\n\r\n" + BODY,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000 + WHOLE,
     ],
 )
 def test_bytes_that_are_no_answer_are_the_incumbent_s_to_answer(raw, said):
