@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import stat
 import sys
 import traceback
 import warnings
@@ -281,6 +282,7 @@ def fail(error: ModelsmithError, as_json: bool) -> NoReturn:
 def main() -> NoReturn:
     """Entry point: every ending becomes one of the contract's exit codes."""
     gc.set_threshold(COLLECT_AFTER)
+    os.umask(os.umask(stat.S_IWOTH) | stat.S_IWOTH)  # some containers have none: all might write there
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # nor are all packages that are installed searched for some
     if not sys.warnoptions:
         warnings.showwarning = _unseen

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +33,7 @@ from modelsmith.promotion.root import find_root
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, ModelsmithError
+from modelsmith.schema.plain_file import who_else_writes
 
 FREE_GIGABYTES = 5
 ENDING_SOON = timedelta(days=30)
@@ -129,9 +131,19 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(subject=f"extra {extra}", level="ok", sentence="installed")
+    yield from _home(workspace)
     free = shutil.disk_usage(workspace.root).free // 10**9
     level: Literal["ok", "note"] = "ok" if free >= FREE_GIGABYTES else "note"
     yield Finding(subject="disk", level=level, sentence=f"{free} GB free", mend="" if level == "ok" else "Free some.")
+
+
+def _home(workspace: Workspace) -> Iterator[Finding]:
+    with suppress(OSError):
+        if others := who_else_writes(workspace.home):
+            yield Finding(
+                subject="home", level="note", sentence=f"who can write in MODELSMITH_HOME holds its keys: {others}",
+                mend=f"If that is not meant: chmod go-w {workspace.home}, or name a folder of your own.",
+            )  # fmt: skip
 
 
 def _is_here(module: str) -> bool:

@@ -18,6 +18,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import Revision, WorkTree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.plain_file import is_open_to_all
 from modelsmith.schema.progress import Notify, silent
 from modelsmith.schema.steps import step
 
@@ -31,8 +32,22 @@ def home() -> Path:
     ``MODELSMITH_HOME`` names it, else ``$XDG_DATA_HOME/modelsmith``, else ``~/.local/share/modelsmith``.
 
     Raises:
-        InvalidInput: ``empty-variable``.
+        InvalidInput: ``empty-variable``; ``others-may-write`` where everybody may make files in it, and so tokens,
+            settings and keys that this machine would believe.
     """
+    found = _named_home()
+    if is_open_to_all(found):
+        raise InvalidInput(
+            "others-may-write",
+            f"Everybody on this machine may write in {found}, where keys, tokens and settings lie",
+            f"Look at what lies there, then, as its owner: chmod o-w {found}. If you may not, set MODELSMITH_HOME to a "
+            "new folder, which is made for its owner and group.",
+            path=str(found),
+        )
+    return found
+
+
+def _named_home() -> Path:
     explicit = os.environ.get("MODELSMITH_HOME")
     if explicit == "":
         raise InvalidInput("empty-variable", "MODELSMITH_HOME is set, and empty", "Give it a folder, or unset it.")

@@ -69,6 +69,30 @@ def read_own(path: Path) -> bytes:
         return file.read()
 
 
+def is_open_to_all(folder: Path) -> bool:
+    """Whether everybody on this machine may make files in a folder. A sticky bit keeps them from removing, no more."""
+    try:
+        return bool(folder.stat().st_mode & stat.S_IWOTH)
+    except OSError:  # whoever reads there says why not
+        return False
+
+
+def who_else_writes(folder: Path) -> str | None:
+    """In words, who beside its owner may change what lies in a folder, or put another in its place; None for nobody.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    found, above = folder.stat(), folder.resolve().parent.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        return "it is another user's"
+    if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_uid, found.st_gid):
+        return "its group may write in it, and others are in that group"
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        return "everybody may put another in its place, by the permissions of the folder above"
+    return None
+
+
 def _others_write(found: os.stat_result) -> bool:
     if found.st_mode & stat.S_IWOTH:
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 
@@ -22,6 +23,15 @@ def run(world, *words):
     return subprocess.run(
         command, cwd=world.clone, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
     )
+
+
+def called(clone, home, *words, umask=-1):
+    """A command of which text is wanted."""
+    command = [sys.executable, "-P", "-m", "modelsmith", *words]
+    return subprocess.run(
+        command, cwd=clone, env={**os.environ, "MODELSMITH_HOME": str(home)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=PATIENCE, umask=umask,
+    )  # fmt: skip
 
 
 def pipes_for(paths):
@@ -69,3 +79,27 @@ def test_hosts_that_others_may_write_get_no_job(tmp_path):
     os.mkfifo(path)
     with pytest.raises(OSError, match="pipe"):
         load_hosts(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
+def test_a_home_in_which_anybody_writes_is_not_believed(deployed, mode):
+    """A file of tokens, a provider of identities or settings that somebody else made there would be this machine's."""
+    deployed.home.chmod(mode)
+    for words in (["status"], ["serve-key", "list"], ["serve", "--no-keys"], ["mcp", "--http"]):
+        ran = called(deployed.clone, deployed.home, *words)
+        assert ran.returncode == 2, ran.stderr
+        assert f"chmod o-w {deployed.home}" in ran.stderr
+    for fine in (0o775, 0o755, 0o700):
+        deployed.home.chmod(fine)
+        assert called(deployed.clone, deployed.home, "status").returncode == 0
+
+
+def test_without_a_umask_nothing_is_made_for_all_to_write_in(deployed, tmp_path):
+    """Some containers run everything without one; then what a command makes would be anybody's."""
+    home = tmp_path / "new" / "home"
+    for words in (["status"], ["serve-key", "issue"], ["mcp-token", "issue", "--role", "reviewer"]):
+        ran = called(deployed.clone, home, *words, umask=0)
+        assert ran.returncode == 0, ran.stderr
+    made = [home, *home.rglob("*"), *deployed.workspace.private.rglob("*")]
+    assert {path.name for path in made} >= {"tokens.json", "callers.json", "home"}
+    assert [path for path in made if path.lstat().st_mode & stat.S_IWOTH and not path.is_symlink()] == []

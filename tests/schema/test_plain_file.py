@@ -9,7 +9,7 @@ import pytest
 
 from modelsmith.schema import plain_file
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.plain_file import read_own, read_plain
+from modelsmith.schema.plain_file import read_own, read_plain, who_else_writes
 from modelsmith.schema.system import known_failures
 
 
@@ -60,3 +60,18 @@ def test_a_file_of_another_user_is_not_believed(tmp_path):
     os.chown(path, 65534, -1)
     with pytest.raises(InvalidInput):
         read_own(path)
+
+
+@pytest.mark.parametrize(("mode", "above", "own_group", "words"), [
+    (0o700, 0o755, False, None), (0o775, 0o755, True, None), (0o775, 0o755, False, "group"),
+    (0o700, 0o777, False, "folder above"), (0o700, 0o1777, False, None),
+])  # fmt: skip
+def test_who_else_writes_in_a_folder_is_said(tmp_path, monkeypatch, mode, above, own_group, words):
+    """A group of one's own is as good as none; a sticky bit keeps others from exchanging what lies beside theirs."""
+    monkeypatch.setattr(plain_file, "_is_own_group", lambda user, group: own_group)
+    folder = tmp_path / "above" / "home"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    folder.parent.chmod(above)
+    said = who_else_writes(folder)
+    assert said is None if words is None else said and words in said
