@@ -194,7 +194,8 @@ def _ours(name: str, in_the_end: bool) -> Words:
 
 
 def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
-    detail, offset = given.pop("detail", False), given.pop("offset", 0)
+    detail, offset = given.pop("detail", None), given.pop("offset", None)
+    detail, offset = False if detail is None else detail, 0 if offset is None else offset
     if not isinstance(detail, bool):
         raise InvalidInput("usage", "detail: it is true or false", "Leave it out, or say true.")
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= OUR_OWN["offset"]["maximum"]:
@@ -204,6 +205,8 @@ def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
 
 def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
     """The request that the arguments make; JSON is read as strictly as a governed file.
+
+    An argument that is null is left out: many clients' models say null for what they do not give.
 
     Raises:
         InvalidInput: ``usage``, ``arguments-too-large``.
@@ -217,7 +220,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
                 f"It takes {', '.join([*fields, *OUR_OWN])}.",
             )
     try:
-        text = json.dumps({fields[name]: value for name, value in given.items()})
+        text = json.dumps({fields[name]: value for name, value in given.items() if value is not None})
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("usage", "The arguments are no JSON", "Give plain values.") from None
     if len(text) > LARGEST:

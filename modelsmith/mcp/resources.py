@@ -1,4 +1,4 @@
-"""Resources: what a tool that reads would answer, under an address."""
+"""Resources: what a tool that reads would answer, under an address; and the whole schema of each tool's answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import mcp_types as types
 
-from modelsmith.mcp.calls import Reply, Session, call, refusal
+from modelsmith.mcp.calls import Reply, Session, allowed, call, refusal
 from modelsmith.mcp.tools import find_tool
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 _SCHEME = "modelsmith://"
 EVENTS = f"{_SCHEME}events"
 """What can be subscribed to."""
+SCHEMAS = "schemas"
+"""Name of the resources that hold the whole schema of a tool's answer; the list of tools holds an outline."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHOWN = 60
 
@@ -60,6 +62,12 @@ def has_events(session: Session) -> bool:
 
 def templates(session: Session) -> list[types.ResourceTemplate]:
     """Resources of one thing."""
+    of_schemas = types.ResourceTemplate(
+        uri_template=f"{_SCHEME}{SCHEMAS}/{{tool}}",
+        name=SCHEMAS,
+        description="The whole JSON Schema of a tool's answer",
+        mime_type=_JSON,
+    )
     return [
         types.ResourceTemplate(
             uri_template=f"{_SCHEME}{kind.name}/{{{kind.argument}}}",
@@ -69,7 +77,7 @@ def templates(session: Session) -> list[types.ResourceTemplate]:
         )
         for kind in _of(session)
         if kind.argument is not None
-    ]
+    ] + ([of_schemas] if session.tools() else [])
 
 
 _JSON = "application/json"
@@ -78,6 +86,8 @@ _JSON = "application/json"
 def read(session: Session, uri: str) -> Reply:
     """What lies at the address; a refusal where nothing does, or where the session's role may not look."""
     name, _, part = uri.removeprefix(_SCHEME).partition("/")
+    if uri.startswith(_SCHEME) and name == SCHEMAS:
+        return _schema(session, part)
     kind = next((one for one in _of(session) if one.name == name and bool(part) == (one.argument is not None)), None)
     if not uri.startswith(_SCHEME) or kind is None or (part and not _PART.fullmatch(part)):
         unknown = InvalidInput(
@@ -87,6 +97,16 @@ def read(session: Session, uri: str) -> Reply:
     number = kind.argument == "number" and part.isdecimal()
     value = int(part) if number and len(part) < 10 else part
     return call(session, kind.tool, {kind.argument: value, "detail": True, **kind.given} if kind.argument else {})
+
+
+def _schema(session: Session, name: str) -> Reply:
+    """Of a tool of the session; of one that takes long, also what its task or job gives in the end."""
+    try:
+        tool = allowed(session, name)
+    except ModelsmithError as error:
+        return Reply(refusal(session, error), refused=True)
+    in_the_end = {"inTheEnd": tool.whole_answer(in_the_end=True)} if tool.row.long else {}
+    return Reply({"outputSchema": tool.whole_answer(), **in_the_end}, refused=False)
 
 
 def _of(session: Session) -> list[_Kind]:

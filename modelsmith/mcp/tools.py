@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from modelsmith.mcp.names import Words
-from modelsmith.mcp.schemas import answer_schema, input_schema
+from modelsmith.mcp.schemas import answer_schema, input_schema, outline
 from modelsmith.operations.contract import Result
 from modelsmith.operations.table import OPERATIONS, Operation, Verb
 
@@ -53,7 +53,7 @@ class Tool:
         """What it does, for the model that chooses it."""
         row = self.row
         text = " ".join((self.load().request.__doc__ or "").split())
-        return f"`{row.name}`: {row.summary} {text}"[:DESCRIBED]
+        return _begin_of(f"`{row.name}`: {row.summary} {text}".strip())
 
     def annotations(self) -> dict[str, bool]:
         """Hints by the protocol's names. No tool reaches beyond the clone, its forge and its models."""
@@ -66,14 +66,24 @@ class Tool:
         }
 
     def schemas(self, in_the_end: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
-        """JSON Schema of the arguments, and of the answer."""
-        return input_schema(self.load().request, self.fields()), answer_schema(self.answer(in_the_end))
+        """JSON Schema of the arguments, and in outline of the answer, as the list of tools shows them."""
+        takes = input_schema(self.load().request, self.fields())
+        return takes, outline(self.whole_answer(in_the_end))
+
+    def whole_answer(self, in_the_end: bool = False) -> dict[str, Any]:
+        """JSON Schema of the answer, with every field, what it means and which must be there."""
+        return answer_schema(self.answer(in_the_end))
 
     def answer(self, in_the_end: bool = False) -> type[Result]:
         """What it answers, as a type: a long one at once, or ``in_the_end`` what its operation gives."""
         from modelsmith.operations.job_view import JobStarted
 
         return JobStarted if self.row.long and not in_the_end else self.load().result
+
+
+def _begin_of(text: str) -> str:
+    """As many whole sentences as may be shown."""
+    return text if len(text) <= DESCRIBED else text[: text.rindex(". ", 0, DESCRIBED) + 1]
 
 
 @cache

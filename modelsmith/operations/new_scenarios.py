@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from modelsmith.operations.contract import ARGUMENT, Request
 from modelsmith.operations.new_scenario import STEMS, NewScenarioRequest, case_draft, case_path
 from modelsmith.repository.drafts import free_name, wanted
 from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yamlfile import Problem, invalid, sort_key
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.scenario import Scenario
@@ -67,6 +69,7 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     found = OpenSet(workspace, request.set)
     taken = found.scenario_ids()
     files: dict[str, bytes] = {}
+    lines_of: dict[str, int] = {}
     answers = wanted(found.rubric)
     text = _read(request.table)
     lines = text.count("\n") + 1
@@ -85,10 +88,32 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
             data = refuse_draft(Scenario, case_draft(found, case, case.capability, name, case.note, case.variants))
         except InvalidInput as error:
             raise _wrong(row.place, error.message, error.mend) from None
-        files[case_path(found, case.part, case.capability, name)] = data
+        path = case_path(found, case.part, case.capability, name)
+        files[path], lines_of[path] = data, row.line
     if not files:
         raise _wrong(request.table.name, "the table has no line below its columns", "Write a line for each case.")
-    return write_new(workspace, files, found.folder)
+    try:
+        return write_new(workspace, files, found.folder)
+    except InvalidInput as error:
+        raise _in_table(error, request.table.name, lines_of) from None
+
+
+def _in_table(error: InvalidInput, table: str, lines: Mapping[str, int]) -> InvalidInput:
+    """The error in places of the table: the files that it names are not there, since none was written."""
+    problems = [Problem(**problem) for problem in error.details.get("problems", ())]
+    if not problems:
+        return error
+    words = {path: f"{table}:{line}" for path, line in lines.items()}
+    told = [
+        replace(
+            problem,
+            message=" ".join(words.get(word, word) for word in problem.message.split(" ")),
+            file=table if problem.file in lines else problem.file,
+            line=lines.get(problem.file, problem.line),
+        )
+        for problem in problems
+    ]
+    return invalid(sorted(told, key=sort_key))
 
 
 def _read(path: Path) -> str:
@@ -150,14 +175,17 @@ def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str])
     answer = {field if field not in _known() else f"{ANSWER}{field}" for field in answers}
     for column in columns:
         if columns.count(column) > 1:
-            raise _wrong(place, f"the column '{column}' is there twice", "Name each column once: variant 1, variant 2.")
+            mend = "Name each column once: variant 1, variant 2."
+            if column in answers and column in _known():
+                mend = f"Call the one that is a field of the answer {ANSWER}{column}."
+            raise _wrong(place, f"the column '{column}' is there twice", mend)
         plain = column in _known() or column in answers or column.startswith((ANSWER, VARIANT))
         if not plain:
             known = ", ".join((*_known(), *sorted(answer), VARIANT))
             raise _wrong(place, f"there is no column '{column}'", f"Write one of: {known}; or {ANSWER}FIELD.")
-    there = {column.removeprefix(ANSWER) if column.startswith(ANSWER) else column for column in columns}
+    there = {column if column in _known() or column.startswith(ANSWER) else f"{ANSWER}{column}" for column in columns}
     missing = [column for column in REQUIRED if column not in columns]
-    missing += sorted(column for column in answer if column.removeprefix(ANSWER) not in there)
+    missing += sorted(column for column in answer if f"{ANSWER}{column.removeprefix(ANSWER)}" not in there)
     if missing:
         raise _wrong(place, f"the columns {', '.join(missing)} are missing", "Add them to the first line.")
 

@@ -143,7 +143,7 @@ def test_a_name_stands_bare_only_in_a_field_of_names_that_some_tool_has():
         "message",
     }
     assert NAMES & told == set()
-    assert words_of([tool.schemas(in_the_end)[1] for tool in tools() for in_the_end in (True, False)]).keys() >= NAMES
+    assert words_of([tool.whole_answer(in_the_end) for tool in tools() for in_the_end in (True, False)]).keys() >= NAMES
     assert mark({"title": "PASS", "verdict": "PASS"}, "m", {"verdict": frozenset({"PASS"})})["title"] == "<m>PASS</m>"
 
 

@@ -19,7 +19,7 @@ from random import Random
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from pydantic import BaseModel, JsonValue
+from pydantic import AwareDatetime, BaseModel, JsonValue
 
 import modelsmith
 from modelsmith.cli.output import print_error, reporter
@@ -86,6 +86,7 @@ def value(kind: Any, text: str, draw: Random) -> Any:
         float: 0.5,
         bool: draw.choice((True, False)),
         datetime: datetime(2026, 1, 1, tzinfo=UTC),
+        AwareDatetime: datetime(2026, 1, 1, tzinfo=UTC),
     }
     if kind in simple:
         return simple[kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Parts, Styled
@@ -40,7 +41,7 @@ def init(result: InitResult, page: Page) -> None:
         )
     page.gap()
     first = f"iterate {result.clusters[0]}" if result.clusters else "new set NAME"
-    page.line(f"Next: cd {result.directory} && modelsmith {first}")
+    page.line(f"Next: cd {shlex.quote(result.directory)} && modelsmith {first}")
 
 
 def new(result: NewResult, page: Page) -> None:

@@ -1,0 +1,116 @@
+"""What a client reads of tools before it does anything: small, whole by itself, and true of every answer."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import anyio
+import pytest
+from jsonschema import Draft202012Validator
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from views.test_every_view import value
+
+from modelsmith.mcp.calls import Session, call
+from modelsmith.mcp.schemas import outline
+from modelsmith.mcp.server import make_server
+from modelsmith.mcp.tools import DESCRIBED, tools
+from modelsmith.mcp.watching import Watch
+
+BUDGET = {"reviewer": 42_000, "promoter": 23_000, "operator": 66_000}
+"""Bytes of a role's list of tools, at most. It lay at 210,000 and more, of which some clients' models read all."""
+each = pytest.mark.parametrize("tool", tuple(tools()), ids=lambda tool: tool.name)
+
+
+def connected(world, role):
+    """The official client of a session of the role."""
+    return Client(make_server(lambda: Session(world.clone, role), Watch(world.clone)))
+
+
+def unbounded(schema):
+    """The schema without bounds of numbers, which values made from types alone do not keep."""
+    if isinstance(schema, list):
+        return [unbounded(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: unbounded(said) for name, said in schema.items() if not name.endswith("imum")}
+
+
+@pytest.mark.parametrize("role", BUDGET)
+def test_the_list_of_tools_keeps_to_its_budget(role, fresh):
+    async def visit():
+        async with connected(fresh, role) as client:
+            listed = (await client.list_tools()).model_dump_json(by_alias=True, exclude_none=True)
+            assert len(listed.encode()) <= BUDGET[role]
+
+    anyio.run(visit)
+
+
+@each
+def test_a_listed_schema_needs_nothing_outside_of_itself(tool):
+    """Clients are known that lose definitions, and that ask their model for whatever may be null."""
+    takes, gives = tool.schemas()
+    for said in (takes, gives):
+        assert '"$' not in json.dumps(said)
+    for name, said in takes["properties"].items():
+        assert {"type": "null"} not in said.get("anyOf", ()), name
+        assert said.get("type") or said.get("anyOf"), name
+        assert said.get("description"), name
+
+
+@each
+def test_a_description_ends_with_a_whole_sentence(tool):
+    text = tool.description()
+    assert text.endswith(".")
+    assert len(text) <= DESCRIBED
+
+
+@each
+def test_every_answer_holds_by_the_outline_and_by_the_whole_schema(tool):
+    for in_the_end, round_ in ((end, number) for end in (False, True) for number in range(8)):
+        result = value(tool.answer(in_the_end), "some words", Random(f"{tool.name} {round_}"))
+        body = {
+            "exit": 0, "marker": "data-1", "shortened": [{"at": "/rows", "of": 30, "offset": 0, "shown": 20}],
+            "result": json.loads(result.model_dump_json(by_alias=True, warnings=False)),
+        }  # fmt: skip
+        whole = unbounded(tool.whole_answer(in_the_end))
+        for schema in (whole, outline(whole)):
+            Draft202012Validator.check_schema(schema)
+            Draft202012Validator(schema).validate(body)
+        body["result"] = "a text"
+        assert not Draft202012Validator(outline(whole)).is_valid(body), "an outline can refuse"
+
+
+def test_a_whole_schema_can_be_read_by_whoever_has_the_tool(fresh):
+    async def visit():
+        async with connected(fresh, "reviewer") as client:
+            assert "modelsmith://schemas/{tool}" in {
+                one.uri_template for one in (await client.list_resource_templates()).resource_templates
+            }
+            read = await client.read_resource("modelsmith://schemas/modelsmith_status")
+            schema = json.loads(read.contents[0].text)["outputSchema"]
+            answer = await client.call_tool("modelsmith_status", {})
+            Draft202012Validator(schema).validate(answer.structured_content)
+            assert "$defs" in schema
+            for name in ("promote", "..", "nothing"):
+                with pytest.raises(MCPError):
+                    await client.read_resource(f"modelsmith://schemas/{name}")
+        async with connected(fresh, "operator") as client:
+            read = await client.read_resource("modelsmith://schemas/modelsmith_eval_run")
+            assert json.loads(read.contents[0].text).keys() == {"outputSchema", "inTheEnd"}
+
+    anyio.run(visit)
+
+
+def test_an_argument_that_is_null_is_left_out(fresh):
+    """Models say null for what they do not give, whatever the schema says."""
+    session = Session(fresh.clone, "reviewer")
+    assert call(session, "modelsmith_status", {"detail": None, "offset": None}).body["exit"] == 0
+    missing = call(session, "modelsmith_balance", {"target": None})
+    assert missing.refused
+    assert missing.body["code"] == "usage"
+    listed = call(session, "events", {"since": None, "limit": None})
+    assert not listed.refused
+    refused = call(session, "modelsmith_why", {"nothing": None})
+    assert "takes no argument" in refused.body["message"]
