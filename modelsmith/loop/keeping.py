@@ -107,7 +107,7 @@ class Keeper:
             if new:
                 self._tell(
                     f"{one.specialist} of {one.cluster} drifts: {found.metric} is {found.observed:.4f} this week, "
-                    f"{found.baseline:.4f} when it was validated. Nothing is taken back by itself: see docs/window.md"
+                    f"{found.baseline:.4f} when it was validated. Nothing is taken back by itself: see docs/drift.md"
                 )
 
     def _answer_drift(self) -> None:

@@ -32,6 +32,7 @@ from modelsmith.promotion.rollbacks import deployment_of
 from modelsmith.promotion.serving import routing_obeyed, traffic
 from modelsmith.promotion.syncing import sync
 from modelsmith.repository.load import load_cluster
+from modelsmith.repository.paths import place
 from modelsmith.repository.tree import read_each
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
@@ -235,7 +236,7 @@ def _door(workspace: Workspace, main: GovernedState) -> tuple[str, Path]:
             id=name,
             observers=sorted(main.observers),
         )
-    return name, Path(key)
+    return name, place(Path(key), workspace.root)
 
 
 def validation_files(harness: Harness, main: GovernedState, history: SpecialistHistory) -> dict[str, bytes]:

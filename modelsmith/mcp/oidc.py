@@ -81,7 +81,7 @@ class Provider(Frozen):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
-            raise _bad(f"{where}: {first['msg'].removeprefix('Value error, ')}", "See docs/mcp.md.") from None
+            raise _bad(f"{where}: {first['msg'].removeprefix('Value error, ')}", "See docs/mcp-http.md.") from None
 
 
 def _bad(what: str, mend: str) -> InvalidInput:

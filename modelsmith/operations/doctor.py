@@ -31,6 +31,7 @@ from modelsmith.promotion.governed_state import GovernedState, read_governed_sta
 from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.root import find_root
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import Exit, ModelsmithError
 from modelsmith.schema.plain_file import who_else_writes
@@ -164,7 +165,7 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
         yield from _forge(workspace, forge)
     if identity and keys:
         for name in ("harness.pem", "harness-ssh"):
-            path = Path(keys) / name
+            path = place(Path(keys), workspace.root) / name
             if not path.is_file():
                 yield Finding(subject="keys", level="bad", sentence=f"{name} is missing", mend="Restore the key.")
             elif stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -199,7 +200,7 @@ def _hooks(workspace: Workspace) -> Iterator[Finding]:
 
 def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
     """Where the gate is enforced, in the words of the threat model's three deployments."""
-    path = Path(forge.removeprefix("file://"))
+    path = place(Path(forge.removeprefix("file://")), workspace.root)
     if is_github(forge):
         yield from github_findings(workspace, forge)
         return

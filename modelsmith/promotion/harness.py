@@ -14,6 +14,7 @@ from modelsmith.forges.local import LocalForge
 from modelsmith.forges.mirror import Mirror
 from modelsmith.forges.port import Forge, ForgeIdentity
 from modelsmith.repository.git import Ident
+from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.promotion import Preparer
@@ -76,8 +77,9 @@ def open_harness(workspace: Workspace) -> Harness:
 def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Forge:
     """The clone's forge, spoken to as ``speaker``, else as the harness; read only when the clone has none.
 
-    ``modelsmith.forge`` is a path, git's URL of a forge on another host, or ``github:OWNER/REPO``. A workflow's clone
-    says none of these: its forge is the repository that the workflow is run for.
+    ``modelsmith.forge`` is a path (a relative one begins at the clone's top), git's URL of a forge on another host, or
+    ``github:OWNER/REPO``. A workflow's clone says none of these: its forge is the repository that the workflow is run
+    for.
 
     Raises:
         InvalidInput: ``no-forge``; for GitHub as `parse_place` and `find_access`.
@@ -96,13 +98,13 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
     if is_github(forge):
         from modelsmith.forges.github.forge import GitHubForge
 
-        place = parse_place(forge)
-        access = find_access(place, workspace.root)
-        return GitHubForge(place, access, workspace.private, workspace.git, speaker)
+        where = parse_place(forge)
+        access = find_access(where, workspace.root)
+        return GitHubForge(where, access, workspace.private, workspace.git, speaker)
     if is_url(forge):
         mirror = Mirror(forge, workspace.private / "forge.git", workspace.git)
         return LocalForge(mirror.path, workspace.git, speaker, mirror)
-    return LocalForge(Path(forge), workspace.git, speaker)
+    return LocalForge(place(Path(forge), workspace.root), workspace.git, speaker)
 
 
 def is_url(forge: str) -> bool:
@@ -132,4 +134,4 @@ def _signer(workspace: Workspace, keys: Path) -> Signer:
 
 def _identity(workspace: Workspace) -> tuple[str, Path] | None:
     identity, keys = workspace.setting("identity"), workspace.setting("keys")
-    return (identity, Path(keys)) if identity and keys else None
+    return (identity, place(Path(keys), workspace.root)) if identity and keys else None

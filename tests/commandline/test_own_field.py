@@ -15,7 +15,9 @@ import pytest
 import yaml
 from worlds import World, modelsmith, snapshot
 
+from modelsmith.operations.new_scenarios import REQUIRED, _require_columns
 from modelsmith.repository.drafts import json_instruction
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.signing.keys import create_ssh_key
 
 RIGHT = ("--answer", "urgency=red", "--answer", "route=ambulance")
@@ -405,6 +407,33 @@ def test_a_line_that_is_wrong_is_named_and_none_is_written(field, table, lines, 
     assert where in ran.json["message"]
     assert words in ran.json["message"] + str(ran.json["details"])
     assert snapshot(field.clone) == before
+
+
+def test_lines_that_are_wrong_together_are_told_by_their_numbers(field, table):
+    """No file that a mistake could lie in was written."""
+    ran = table(COLUMNS, LINES[1].replace("held-out", ""), LINES[1].replace("gestern", "heute"))
+    assert (ran.code, ran.json["code"]) == (2, "invalid-file"), ran.out
+    (problem,) = ran.json["details"]["problems"]
+    assert (problem["file"], problem["line"]) == ("cases.csv", 3)
+    assert "too near to cases.csv:2 (" in problem["message"]
+    assert ran.json["message"].startswith("cases.csv:3: ")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (("part", "part"), ("'part' is there twice", "answer.part")),
+        (("part",), ("the columns answer.part are missing", "first line")),
+    ],
+)
+def test_a_field_of_the_answer_may_be_called_like_a_column(columns, words):
+    others = [column for column in REQUIRED if column not in columns]
+    with pytest.raises(InvalidInput) as refused:
+        _require_columns("cases.csv:1", [*others, *columns], ["part"])
+    told = refused.value
+    assert words[0] in told.message
+    assert words[1] in told.mend
+    _require_columns("cases.csv:1", [*others, "part", "answer.part"], ["part"])
 
 
 def test_a_table_of_another_encoding_is_refused_with_what_to_choose(table):

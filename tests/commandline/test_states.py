@@ -32,6 +32,17 @@ def test_a_forge_that_cannot_be_reached_is_named_with_the_reason(fresh, forge, t
     assert "secret" not in ran.out
 
 
+def test_a_relative_place_begins_at_the_clone_s_top_wherever_one_stands(fresh):
+    for name in ("forge", "keys"):
+        there = fresh.must("config", f"modelsmith.{name}").strip()
+        config(fresh, f"modelsmith.{name}", os.path.relpath(there, fresh.clone))
+    for folder in (fresh.clone, fresh.clone / "evals"):
+        listed = fresh.modelsmith("pr", "list", "--json", cwd=folder)
+        assert (listed.code, listed.json["pulls"]) == (0, [])
+        told = fresh.modelsmith("doctor", "--json", cwd=folder).json["findings"]
+        assert [one for one in told if one["subject"] in ("forge", "keys") and one["level"] != "ok"] == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 def test_a_clone_of_somebody_else_is_said_to_be_one(fresh):
     for path in (fresh.clone, fresh.clone / ".git"):
