@@ -68,7 +68,7 @@ def executor_on(
         raise InvalidInput(
             "host-not-available",
             f"This machine knows none of the cluster's hosts: {', '.join(hosts) or 'it names none'}.",
-            f"Say in {home / FILE} where {unknown[0] if unknown else 'one'} is (docs/operator.md, Hosts), or have the "
+            f"Say in {home / FILE} where {unknown[0] if unknown else 'one'} is (docs/machines.md, Hosts), or have the "
             f"cluster's `hosts` name {LOCAL}.",
             hosts=list(hosts),
         )
