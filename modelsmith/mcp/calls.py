@@ -195,7 +195,7 @@ def _ours(name: str, in_the_end: bool) -> Words:
 
 def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
     detail, offset = given.pop("detail", None), given.pop("offset", None)
-    detail, offset = False if detail is None else detail, 0 if offset is None else offset
+    detail, offset = False if detail is None else detail, 0 if offset is None else _whole(offset)
     if not isinstance(detail, bool):
         raise InvalidInput("usage", "detail: it is true or false", "Leave it out, or say true.")
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= OUR_OWN["offset"]["maximum"]:
@@ -206,7 +206,8 @@ def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
 def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
     """The request that the arguments make; JSON is read as strictly as a governed file.
 
-    An argument that is null is left out: many clients' models say null for what they do not give.
+    An argument that is null is left out: many clients' models say null for what they do not give. And many clients
+    write whole numbers as 4.0, which JSON Schema calls an integer too.
 
     Raises:
         InvalidInput: ``usage``, ``arguments-too-large``.
@@ -220,7 +221,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
                 f"It takes {', '.join([*fields, *OUR_OWN])}.",
             )
     try:
-        text = json.dumps({fields[name]: value for name, value in given.items() if value is not None})
+        text = json.dumps({fields[name]: _whole(value) for name, value in given.items() if value is not None})
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("usage", "The arguments are no JSON", "Give plain values.") from None
     if len(text) > LARGEST:
@@ -236,6 +237,11 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
             f"{where[:_SHOWN]}: {first['msg'].removeprefix('Value error, ')[:200]}",
             "See the tool's input schema.",
         ) from None
+
+
+def _whole(value: Any) -> Any:
+    """A whole number as an integer, and every other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _FILES = (

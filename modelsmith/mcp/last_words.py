@@ -6,6 +6,8 @@ before the server goes. What is no JSON, and a request before the two have shake
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,6 +15,7 @@ from typing import Any, Final, Self
 import anyio
 import mcp_types as types
 from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
 
 PATIENCE: Final = 60.0
 """Seconds for which an answer is waited for that nobody may be there to read; long work is a job, and goes on."""
@@ -25,7 +28,48 @@ NO_JSON: Final = (
     "This line is no JSON-RPC message. An agent's client speaks here: see docs/mcp.md. By hand, say `initialize`, then "
     "`notifications/initialized`, then a request, each as one line of JSON."
 )
+_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_ID: Final = re.compile(r'"(?:[^"\\]|\\.){0,256}"|-?[0-9]{1,18}')
 HANDSHAKE_FIRST: Final = "The two have not shaken hands: say `initialize`, then `notifications/initialized`, then this."
+
+
+def request_id(line: str) -> str | int | None:
+    """Of a line that cannot be read as a message, the id that its sender waits for: not JSON, too deep, other fields.
+
+    Only an object that has a method, too, is a request.
+    """
+    depth, key, before = 0, "", ""
+    fields: dict[str, str] = {}
+    for found in _PIECE.finditer(line):
+        piece = found[0]
+        if depth == 1 and before == ":":
+            fields.setdefault(key, piece)
+        elif depth == 1 and piece == ":":
+            key = before
+        depth += (piece in "{[") - (piece in "}]")
+        before = piece
+    asked = fields.get('"id"', "")
+    if not line.lstrip("\ufeff \t").startswith("{") or '"method"' not in fields or not _ID.fullmatch(asked):
+        return None
+    try:
+        read: str | int = json.loads(asked)
+    except ValueError:
+        return None
+    return read
+
+
+def _request_of(found: Exception) -> str | int | None:
+    """The id in what the library could not read."""
+    if not isinstance(found, ValidationError):
+        return None
+    for error in found.errors(include_url=False, include_context=False):
+        said = error["input"]
+        if isinstance(said, str) and error["type"] == "json_invalid":
+            return request_id(said)
+        asked = said.get("id") if isinstance(said, dict) and "method" in said else None
+        if isinstance(asked, (str, int)) and not isinstance(asked, bool):
+            return asked
+    return None
 
 
 class LastWords:
@@ -116,8 +160,10 @@ class Reading(_Stream):
             if not isinstance(found, Exception):
                 self._words.heard(found.message)
                 return found
-            error = types.ErrorData(code=types.PARSE_ERROR, message=NO_JSON)
-            await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+            asked = _request_of(found)
+            code = types.PARSE_ERROR if asked is None else types.INVALID_REQUEST
+            error = types.ErrorData(code=code, message=NO_JSON)
+            await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=asked, error=error)))
 
 
 class Writing(_Stream):

@@ -114,3 +114,12 @@ def test_an_argument_that_is_null_is_left_out(fresh):
     assert not listed.refused
     refused = call(session, "modelsmith_why", {"nothing": None})
     assert "takes no argument" in refused.body["message"]
+
+
+def test_a_whole_number_may_have_a_point(fresh):
+    """JSON Schema calls 4.0 an integer, and some clients write every number so."""
+    session = Session(fresh.clone, "reviewer")
+    takes = Draft202012Validator(next(tool for tool in tools() if tool.name == "events").schemas()[0])
+    for given, works in (({"limit": 5.0, "offset": 0.0}, True), ({"limit": 5.5}, False), ({"limit": True}, False)):
+        assert takes.is_valid(given) == works
+        assert call(session, "events", given).refused != works

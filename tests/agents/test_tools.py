@@ -204,15 +204,25 @@ HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 ASKED = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "modelsmith_status", "arguments": {}}}
 
 
+DEEP = '{"a": ' * 3000 + "1" + "}" * 3000
+
+
 @pytest.mark.parametrize(("lines", "told"), [
     ([{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO},
       {"jsonrpc": "2.0", "method": "notifications/initialized"}, ASKED], {1: "serverInfo", 2: '"exit":0'}),
     ([ASKED], {2: "say `initialize`"}),
     (["hello"], {None: "no JSON-RPC message"}),
+    ([f'{{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {{"name": "x", "arguments": {DEEP}}}}}'],
+     {7: "no JSON-RPC message"}),
+    (['{"jsonrpc": "2.0", "id": "a", "method": "ping", "params": {"id": 3}'], {"a": "no JSON-RPC message"}),
+    (['{"jsonrpc": "2.0", "id": 4, "method": 5}'], {4: "no JSON-RPC message"}),
     ([], {}),
 ])  # fmt: skip
 def test_whoever_speaks_by_hand_and_hangs_up_sees_an_answer(fresh, lines, told):
-    """As ``printf ... | modelsmith mcp`` does: its side is closed before anything was answered."""
+    """As ``printf ... | modelsmith mcp`` does: its side is closed before anything was answered.
+
+    Nobody who asked waits for ever: a line that cannot be read is answered under the id that stands in it.
+    """
     words = "".join(line + "\n" if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
     ran = subprocess.run(
         [COMMAND, "mcp"], input=words, cwd=fresh.clone, env=fresh.environment(), capture_output=True, text=True,
