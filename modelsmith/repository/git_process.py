@@ -82,7 +82,7 @@ class GitProcess:
                 command(folder or self.path, args),
                 input=input,
                 capture_output=True,
-                env={**environment(self.path), **(env or {})},
+                env=environment(self.path, env),
                 check=False,
                 timeout=seconds,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,17 +38,25 @@ _SETTINGS = (
 )
 """A forge may be a path, whatever a user forbids to submodules, and it may be bare: repositories are named here, and
 never looked for from inside others, which is what ``safe.bareRepository`` guards against."""
-_ENVIRONMENT = {
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_GRAFT_FILE": "/dev/null",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
-}
+
+
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+
+_ENVIRONMENT = _encoded(
+    {
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_GRAFT_FILE": "/dev/null",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+)
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
-_INHERITED = re.compile(r"GIT_(DEFAULT_HASH$|SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
+_INHERITED = re.compile(rb"GIT_(DEFAULT_HASH$|SSH|SSL|HTTP|PROXY|ASKPASS|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
 _STEERING = (
     *("GIT_DEFAULT_HASH", "GIT_EXEC_PATH", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
@@ -62,14 +70,19 @@ def command(folder: Path | str, args: Sequence[str]) -> list[str]:
     return ["git", "-C", str(folder), *settings, *args]
 
 
-def environment(path: Path) -> dict[str, str]:
-    """The process's environment without what a calling git put there, except a hook's quarantined objects."""
-    root = path.resolve()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or _INHERITED.match(k)}
+def environment(path: Path, more: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
+    """The process's environment without what a calling git put there, except a hook's quarantined objects.
+
+    As bytes, in which the system keeps it: read as text it would take a tenth of what a short git command takes.
+    """
+    root = os.path.realpath(path)
+    kept = {k: v for k, v in os.environb.items() if not k.startswith(b"GIT_") or _INHERITED.match(k)}
     quarantine = os.environ.get("GIT_QUARANTINE_PATH")
     if quarantine and Path(quarantine).resolve().is_relative_to(root):
-        kept |= {name: os.environ[name] for name in _QUARANTINE if name in os.environ}
-    return kept | _ENVIRONMENT | {"GIT_CEILING_DIRECTORIES": str(root.parent)}
+        kept |= _encoded({name: os.environ[name] for name in _QUARANTINE if name in os.environ})
+    kept |= _ENVIRONMENT
+    kept[b"GIT_CEILING_DIRECTORIES"] = os.fsencode(os.path.dirname(root))
+    return kept | _encoded(more) if more else kept
 
 
 def steering() -> tuple[str | None, ...]:
