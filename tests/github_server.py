@@ -15,7 +15,8 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,6 +107,9 @@ ALL = frozenset({"contents", "pull_requests", "statuses", "issues", "checks"})
 """Permissions of a token, each with write."""
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
 @dataclass
 class Account:
     login: str
@@ -170,12 +174,25 @@ class Repo:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def refs(self) -> dict[str, str]:
-        """The commit of each ref: asked once, where a process for each would be most of a test."""
-        return dict(
-            line.split(" ")
-            for line in self.git("for-each-ref", "--format=%(refname) %(objectname)").split("\n")
-            if line
-        )
+        """The commit of each ref, by git's own files (gitrepository-layout): a process would be most of an answer.
+
+        As git does it reads the loose ones first, which may be packed meanwhile.
+        """
+        found: dict[str, str] = {}
+        for folder, _, names in os.walk(self.bare / "refs"):
+            for name in names:
+                file = Path(folder, name)
+                with suppress(FileNotFoundError):
+                    found[str(file.relative_to(self.bare))] = file.read_text(encoding="utf-8").strip()
+        packed = self.bare / "packed-refs"
+        lines = packed.read_text(encoding="utf-8").splitlines() if packed.exists() else []
+        for commit, _, ref in (line.partition(" ") for line in lines if not line.startswith(("#", "^"))):
+            found.setdefault(ref, commit)
+        return {ref: commit for ref, commit in found.items() if _COMMIT.fullmatch(commit)}
+
+    def branch(self, name: str) -> str:
+        """The commit of a branch; empty without one."""
+        return self.refs().get(f"refs/heads/{name}", "")
 
     def next_number(self) -> int:
         self.issues += 1
@@ -228,6 +245,7 @@ class GitHubServer:
         self.description = description
         self._lock = threading.RLock()
         self._ids = 1000
+        self._greetings: dict[tuple[Path, str], bytes] = {}
 
     def __enter__(self) -> GitHubServer:
         outer = self
@@ -459,7 +477,7 @@ class GitHubServer:
 
     def _open(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         head = sent["head"].rpartition(":")[2]
-        tip = repo.git("rev-parse", "--verify", "--quiet", f"refs/heads/{head}")
+        tip = repo.branch(head)
         about = {"resource": "PullRequest", "field": "head", "code": "invalid"}
         if not tip:
             raise Refused(422, "Validation Failed", [about])
@@ -476,7 +494,7 @@ class GitHubServer:
         with self._lock:
             number = repo.next_number()
             name = (source or repo).full_name
-            tip = (source or repo).git("rev-parse", f"refs/heads/{head}")
+            tip = (source or repo).branch(head)
             pull = repo.pulls[number] = Pull(number, title, body, login, head, name, tip)
             self._reconcile(repo)
             return pull
@@ -541,7 +559,7 @@ class GitHubServer:
 
     def merged(self, repo: Repo, pull: Pull) -> str:
         """Merge as its button does, with the method ``merge``."""
-        main = repo.git("rev-parse", "refs/heads/main")
+        main = repo.branch("main")
         tree = repo.git("merge-tree", "--write-tree", main, pull.sha)
         commit = repo.git("commit-tree", tree, "-p", main, "-p", pull.sha, "-m", f"Merge pull request #{pull.number}")
         repo.git("update-ref", "refs/heads/main", commit, main)
@@ -773,7 +791,7 @@ class GitHubServer:
             "merge_commit_sha": pull.merge, "assignee": None, "author_association": "MEMBER", "auto_merge": None,
             "requested_reviewers": [self._user(login) for login in pull.requested], "requested_teams": [],
             "head": end(source, pull.head_ref, pull.sha),
-            "base": end(repo, "main", repo.git("rev-parse", "--verify", "--quiet", "refs/heads/main")),
+            "base": end(repo, "main", repo.branch("main")),
             "_links": {name: {"href": url} for name in LINKS}, "draft": pull.draft,
         }  # fmt: skip
         if full:
@@ -821,8 +839,13 @@ class GitHubServer:
             "HTTP_CONTENT_ENCODING": http.headers.get("Content-Encoding") or "",
             "GIT_PROTOCOL": http.headers.get("Git-Protocol") or "",
         }  # fmt: skip
-        done = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment)
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        greeting = (repo.bare, environment["GIT_PROTOCOL"]) if _is_greeting(environment) else None
+        said = self._greetings.get(greeting) if greeting else None
+        if said is None:
+            said = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment).stdout
+        if greeting and said.startswith(b"Expires"):
+            self._greetings[greeting] = said
+        head, _, content = said.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200 OK").split(" ")[0]) if head else 500
         fault = next((f for f in self.faults if f.method == http.command and re.search(f.path, path) and f.times), None)
@@ -832,6 +855,12 @@ class GitHubServer:
             return
         self.asked.append((http.command, http.path, status))
         _answer(http, status, headers, content)
+
+
+def _is_greeting(environment: Mapping[str, str]) -> bool:
+    """Whether a reader begins to speak version 2 of git's protocol: the answer is the same whatever refs there are."""
+    asked = environment["REQUEST_METHOD"], environment["QUERY_STRING"], environment["GIT_PROTOCOL"]
+    return environment["PATH_INFO"].endswith("/info/refs") and asked == ("GET", "service=git-upload-pack", "version=2")
 
 
 def account_number(name: str) -> int:

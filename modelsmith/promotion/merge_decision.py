@@ -23,7 +23,9 @@ from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import read_commits, require_within, size_problem
+from modelsmith.repository.document import Problem
 from modelsmith.repository.git import Git
+from modelsmith.repository.invocation import Place, place_of
 from modelsmith.repository.listing import EXECUTABLE, REGULAR
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.secrets import first_secret, name_problems, secret_problems
@@ -33,6 +35,10 @@ from modelsmith.schema.catalog import CODEOWNERS, POLICY
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest, Review, odd_words
+
+_MOST_SOUND = 10_000
+_sound: set[tuple[Place | None, str]] = set()
+"""Repository and tree whose governed files this process has found sound: who opens or merges judges one tree twice."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +262,7 @@ def checks_for(
     if is_promotion(change):
         readable = () if now is None else (_readable(main, tree),)
         return (*promotion_checks(main, proposed, change, now, latest_signed), names, *readable)
-    problems = validate(proposed).problems
+    problems = _problems(git, tree)
     sentence = "every governed file validates"
     if problems:
         first = problems[0]
@@ -267,6 +273,17 @@ def checks_for(
     if not problems:
         checks.append(_readable(main, tree))
     return tuple(checks) if now is None else (*checks, _secrets(proposed, change), _contract(proposed, change))
+
+
+def _problems(git: Git, tree: str) -> tuple[Problem, ...]:
+    """What is wrong with the governed files of a tree. What its id names never changes: if sound, it is read once."""
+    this = place_of(git.path), tree
+    if this in _sound:
+        return ()
+    problems = validate(Revision(git, tree)).problems
+    if not problems and len(_sound) < _MOST_SOUND:
+        _sound.add(this)
+    return problems
 
 
 def _kept(main: GovernedState, change: Change) -> CheckResult:

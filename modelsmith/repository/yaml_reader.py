@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -50,7 +51,7 @@ except ImportError:  # pragma: no cover
 
 
 def read_yaml(path: str, data: bytes) -> Document:
-    """Read a YAML file.
+    """Read a YAML file; nobody changes what is returned, as who reads the same small file again gets the same.
 
     Raises:
         Unreadable: with every mistake up to the first that stops the parser.
@@ -59,8 +60,16 @@ def read_yaml(path: str, data: bytes) -> Document:
         raise Unreadable(
             Problem(path, None, "", f"the file has {len(data)} bytes, more than 1 MiB", "Split it into smaller files.")
         )
+    return _read_small(path, data) if len(data) <= _SMALL else _read(path, data)
+
+
+def _read(path: str, data: bytes) -> Document:
     return _YamlReader(path, decoded(path, data)).document()
 
+
+_SMALL = 16_384
+_read_small = lru_cache(maxsize=512)(_read)
+"""One decision reads main's files several times: to judge the change, to show its packet, to judge it again."""
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})

@@ -29,6 +29,8 @@ from modelsmith.signing.sshsig import fields, is_plain, is_plainly_signed, spell
 
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_PUBLIC_LINE = re.compile(rb"([a-z0-9@.-]+ [A-Za-z0-9+/=]+)(?: [^\r\n\0]*)?\n?")
+_LARGEST_PUBLIC_FILE = 16_384
 _SMALLEST_RSA_BITS = 2048
 _CURVES = {"nistp256": 65, "nistp384": 97, "nistp521": 133}
 _MOST_PROVEN = 4096
@@ -132,6 +134,10 @@ def public_key(path: Path) -> str:
         InfrastructureFailure: ``missing-ssh-keygen``.
     """
     _check_present(path)
+    beside = path.with_name(f"{path.name}.pub")
+    known = _plain_public_key(path) or _plain_public_key(beside)
+    if known:
+        return known
     result = keygen("-e", "-m", "RFC4716", "-f", str(path))
     if result.returncode:
         raise _unusable(path, result.stderr)
@@ -145,6 +151,22 @@ def public_key(path: Path) -> str:
     except (ValueError, struct.error, InvalidInput):
         raise _unusable(path, result.stderr) from None
     return key
+
+
+def _plain_public_key(path: Path) -> str | None:
+    """What a file of nothing but one plain public key says; None for any other, which ``ssh-keygen`` reads.
+
+    It looks where ``ssh-keygen`` looks first, too, and would say the same of it.
+    """
+    try:
+        with path.open("rb") as file:
+            key = _PUBLIC_LINE.fullmatch(file.read(_LARGEST_PUBLIC_FILE + 1))
+        if key is None:
+            return None
+        check_key(found := key[1].decode("ascii"))
+    except (OSError, InvalidInput):
+        return None
+    return found
 
 
 def check_key(key: str) -> None:

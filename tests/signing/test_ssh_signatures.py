@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.signing import ssh
 from modelsmith.signing.ssh import AllowedKey, check_key, public_key, sign, signing_key, verify
 
 NS = "modelsmith-approval"
@@ -231,6 +234,23 @@ def test_ssh_keygen_itself_accepts_the_signature(alice, tmp_path):
 def test_the_public_key_is_read_from_either_half(alice):
     assert public_key(alice.path) == public_key(alice.path.with_name("alice.pub")) == alice.public
     assert alice.path.with_name("alice.pub").read_text().split()[:2] == alice.public.split()
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{key}\n", "{key}", "{key} Alice at work\n", "{key}\tAlice\n", " {key}\n", "{key}\r\n", "# hers\n{key}\n",
+     "{key}\n{other}\n", "{other}\n{key}\n", "ssh-rsa AAAA\n{key}\n", "{key}=\n", "", "ssh-ed25519 AAAA\n"],
+)  # fmt: skip
+def test_a_public_half_means_what_ssh_keygen_takes_it_for(alice, bob, tmp_path, monkeypatch, form):
+    (tmp_path / "key.pub").write_text(form.format(key=alice.public, other=bob.public))
+
+    def read():
+        with suppress(InvalidInput):
+            return public_key(tmp_path / "key.pub")
+
+    found = read()
+    monkeypatch.setattr(ssh, "_PUBLIC_LINE", re.compile(rb"(never)"))
+    assert read() == found
 
 
 def test_the_public_key_of_an_encrypted_key_needs_no_passphrase(tmp_path):
