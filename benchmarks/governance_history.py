@@ -137,6 +137,17 @@ def sign(payload: bytes, key: Path, namespace: str) -> str:
 class ObjectWriter(ObjectReader):
     """Writes commits by itself, where `Git` starts a handful of processes for each."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._loose: list[str] = []
+
+    def pack(self) -> None:
+        """Put what was written since the last time into one pack: each step writes the folder of all specialists."""
+        place = self.path / ".git" / "objects" / "pack" / "pack"
+        self.run("pack-objects", "--quiet", str(place), input="".join(f"{oid}\n" for oid in self._loose).encode())
+        self.run("prune-packed", "--quiet")
+        self._loose.clear()
+
     def commit_files(
         self,
         parent: str | None,
@@ -181,6 +192,7 @@ class ObjectWriter(ObjectReader):
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(zlib.compress(content, 1))
+            self._loose.append(oid)
         return oid
 
 
@@ -430,13 +442,15 @@ def make_repository(place: Place) -> None:
         histories = builder.histories()
         for draft, event in islice(histories, place.promotions):
             builder.merge(builder.propose(draft, event), event)
+            if builder.number % 500 == 0:
+                git.pack()
             if builder.number % 50 == 0:
                 sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
         pending = builder.propose(*next(histories))
     updates = "".join(f"update {ref} {commit}\n" for ref, commit in builder.refs.items())
     Git(place.clone).run("update-ref", "--stdin", input=updates.encode())
     Git(place.clone).run("reset", "--quiet", "--hard")
+    Git(place.clone).run("gc", "--quiet")
     Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
-    for repository in (place.clone, place.forge):
-        Git(repository).run("gc", "--quiet")
+    Git(place.forge).run("gc", "--quiet")
     place.pending.write_text(pending.model_dump_json())
