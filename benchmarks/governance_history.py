@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+from typing_extensions import override
 
 from modelsmith.artifacts.seal import seal
 from modelsmith.evaluation.headline import headline
@@ -39,10 +40,10 @@ from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.listing import REGULAR
+from modelsmith.repository.listing import REGULAR, Entry
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
-from modelsmith.repository.tree_listing import FOLDER
+from modelsmith.repository.tree_listing import FOLDER, TreeListing
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, content_digest, digest, file_digest
@@ -139,14 +140,64 @@ class ObjectWriter(ObjectReader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._loose: list[str] = []
+        self._new: dict[str, tuple[str, bytes]] = {}
+        """Kind and content of what no pack holds yet."""
 
     def pack(self) -> None:
-        """Put what was written since the last time into one pack: each step writes the folder of all specialists."""
-        place = self.path / ".git" / "objects" / "pack" / "pack"
-        self.run("pack-objects", "--quiet", str(place), input="".join(f"{oid}\n" for oid in self._loose).encode())
-        self.run("prune-packed", "--quiet")
-        self._loose.clear()
+        """Write what is new as one pack: a file for each would fill the disk. Format: git's gitformat-pack."""
+        parts = [b"PACK" + struct.pack(">II", 2, len(self._new))]
+        for kind, data in self._new.values():
+            parts += [_pack_header(kind, len(data)), zlib.compress(data, 0 if kind == "tree" else 1)]
+        pack = b"".join(parts)
+        named = hashlib.sha1(pack)
+        path = self.path / ".git" / "objects" / "pack" / f"pack-{named.hexdigest()}.pack"
+        path.write_bytes(pack + named.digest())
+        self.run("index-pack", str(path))
+        self._new.clear()
+
+    @override
+    def _read(self, oid: str, kind: str) -> bytes:
+        found = self._new.get(oid)
+        return found[1] if found and found[0] == kind else super()._read(oid, kind)
+
+    @override
+    def _read_together(self, oids: Sequence[str]) -> dict[str, bytes]:
+        found = {oid: self._read(oid, "blob") for oid in oids if oid in self._new}
+        others = [oid for oid in oids if oid not in found]
+        return found | (super()._read_together(others) if others else {})
+
+    @override
+    def _known(self, oid: str) -> tuple[str, int] | None:
+        found = self._new.get(oid)
+        return (found[0], len(found[1])) if found else super()._known(oid)
+
+    @override
+    def _named(self, name: str, kind: str) -> str | None:
+        found = self._new.get(name)
+        if found and (found[0], kind) == ("commit", "tree"):
+            return self.commit(name).tree
+        return super()._named(name, kind)
+
+    @override
+    def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """As `Git.text`; which commits of main touched some paths is looked up here, without a process."""
+        if args[:3] == ("rev-list", "--first-parent", "--reverse") and args[4] == "--":
+            return "\n".join(self._touching(args[3], args[5:]))
+        return super().text(*args, input=input, env=env)
+
+    def _touching(self, commits: str, paths: Sequence[str]) -> list[str]:
+        begun, dots, tip = commits.rpartition("..")
+        found: list[str] = []
+        at = self.commit(tip)
+        while not dots or at.id != begun:
+            before = self.listing(at.parents[0]) if at.parents else None
+            now = self.listing(at.id)
+            if any(_found(now, path) != (_found(before, path) if before else None) for path in paths):
+                found.append(at.id)
+            if not at.parents:
+                break
+            at = self.commit(at.parents[0])
+        return found[::-1]
 
     def commit_files(
         self,
@@ -168,6 +219,7 @@ class ObjectWriter(ObjectReader):
 
     def _edited(self, tree: str | None, files: Mapping[str, bytes | None]) -> str:
         entries = dict(self.entries(tree)) if tree else {}
+        known = entries.keys() >= {path.partition("/")[0] for path in files}
         inner: dict[str, dict[str, bytes | None]] = {}
         for path, data in files.items():
             name, slash, rest = path.partition("/")
@@ -179,21 +231,38 @@ class ObjectWriter(ObjectReader):
                 self._remember({entries[name][1]: data})
         for name, below in inner.items():
             entries[name] = (FOLDER, self._edited(entries[name][1] if name in entries else None, below))
-        in_order = sorted(entries.items(), key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
-        lines = [f"{mode.lstrip('0')} {name}\0".encode() + bytes.fromhex(oid) for name, (mode, oid) in in_order]
+        in_order = [*entries.items()]
+        if not known:
+            in_order.sort(key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
+        lines = [_line(name, entry) for name, entry in in_order]
         written = self._write("tree", b"".join(lines))
         self._trees.keep(written, dict(in_order), sum(map(len, lines)))
         return written
 
     def _write(self, kind: str, data: bytes) -> str:
-        content = f"{kind} {len(data)}\0".encode() + data
-        oid = hashlib.sha1(content).hexdigest()
-        path = self.path / ".git" / "objects" / oid[:2] / oid[2:]
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(zlib.compress(content, 1))
-            self._loose.append(oid)
+        oid = hashlib.sha1(f"{kind} {len(data)}\0".encode() + data).hexdigest()
+        if oid not in self._new:
+            self._new[oid] = kind, data
         return oid
+
+
+def _pack_header(kind: str, size: int) -> bytes:
+    """Kind and size of an object in a pack, seven bits a byte after the first four."""
+    out, byte, size = bytearray(), {"commit": 1, "tree": 2, "blob": 3}[kind] << 4 | size & 15, size >> 4
+    while size:
+        out.append(byte | 128)
+        byte, size = size & 127, size >> 7
+    return bytes([*out, byte])
+
+
+@cache
+def _line(name: str, entry: Entry) -> bytes:
+    """An entry as the object of its folder has it; a folder of many is written anew for one that changed."""
+    return f"{entry[0].lstrip('0')} {name}\0".encode() + bytes.fromhex(entry[1])
+
+
+def _found(listing: TreeListing, path: str) -> object:
+    return listing.folder(path) or listing.entry(path)
 
 
 class Builder:
@@ -429,28 +498,62 @@ def merge_commits(git: Git, pull: PullRequest, decided: MergeDecision, key: Path
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 
-def make_repository(place: Place) -> None:
-    """Build clone and forge; the file ``pending.json``, written last, says that they are complete."""
+def make_repository(place: Place, others: Sequence[Place] = ()) -> None:
+    """Build clone and forge; the file ``pending.json``, written last, says that they are complete.
+
+    ``others`` are shorter ones that are made from this one: their main ends earlier.
+    """
     shutil.rmtree(place.folder, ignore_errors=True)
     place.folder.mkdir(parents=True)
     create_ssh_key(place.approver_key, f"{APPROVER}@bench.invalid")
     workspace = Workspace(place.folder, home=place.folder / "home")
     enrol = (f"head-of-trading={APPROVER}.pub",)
     init(workspace, InitRequest(directory=Path("clone"), forge="clone.git", people=enrol))
+    shorter = {other.promotions: other for other in others}
+    stops: dict[int, tuple[dict[str, str], PullRequest]] = {}
     with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
         histories = builder.histories()
         for draft, event in islice(histories, place.promotions):
-            builder.merge(builder.propose(draft, event), event)
+            pull = builder.propose(draft, event)
+            if builder.number - 1 in shorter:
+                stops[builder.number - 1] = dict(builder.refs), pull
+            builder.merge(pull, event)
             if builder.number % 500 == 0:
                 git.pack()
             if builder.number % 50 == 0:
                 sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
         pending = builder.propose(*next(histories))
-    updates = "".join(f"update {ref} {commit}\n" for ref, commit in builder.refs.items())
-    Git(place.clone).run("update-ref", "--stdin", input=updates.encode())
-    Git(place.clone).run("reset", "--quiet", "--hard")
+        git.pack()
+    _set_refs(place.clone, builder.refs)
     Git(place.clone).run("gc", "--quiet")
     Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
     Git(place.forge).run("gc", "--quiet")
+    for size, (refs, pull) in stops.items():
+        _shorten(place, shorter[size], refs, pull)
+    place.pending.write_text(pending.model_dump_json())
+
+
+def _set_refs(repository: Path, refs: Mapping[str, str]) -> None:
+    """Main and the logs of pull requests as these say; logs of others go."""
+    git = Git(repository)
+    there = git.text("for-each-ref", "--format=%(refname)", "refs/modelsmith/pulls").split()
+    lines = [f"delete {ref}\n" for ref in there if ref not in refs]
+    lines += [f"update {ref} {commit}\n" for ref, commit in refs.items()]
+    git.run("update-ref", "--stdin", input="".join(lines).encode())
+    if git.text("rev-parse", "--is-bare-repository") == "false":
+        git.run("reset", "--quiet", "--hard")
+
+
+def _shorten(whole: Place, place: Place, refs: Mapping[str, str], pending: PullRequest) -> None:
+    """A copy whose main ends earlier, without what came later."""
+    shutil.rmtree(place.folder, ignore_errors=True)
+    shutil.copytree(whole.folder, place.folder, ignore=shutil.ignore_patterns("artifacts"))
+    settings = place.clone / ".git" / "config"
+    settings.write_text(settings.read_text().replace(f"{whole.folder}/", f"{place.folder}/"))
+    for repository in (place.clone, place.forge):
+        _set_refs(repository, refs)
+        Git(repository).run("reflog", "expire", "--expire=now", "--all")
+        Git(repository).run("update-ref", "-d", "ORIG_HEAD")
+        Git(repository).run("gc", "--quiet", "--prune=now")
     place.pending.write_text(pending.model_dump_json())
