@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from itertools import compress, count, takewhile
+from operator import is_, is_not
 from typing import NamedTuple
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
@@ -51,6 +53,8 @@ class _Standing:
     state: State
     link: _Link
     """The record that put it into this state."""
+    at: int
+    """Position of that record in the chain."""
     deployed: int
     """Position in the chain of the deployment that it serves under."""
     validated: int
@@ -63,8 +67,8 @@ class _Chain:
 
     links: tuple[_Link, ...] = ()
     hold: Hold | None = None
-    standings: Mapping[str, _Standing] = field(default_factory=dict)
-    """Each specialist that is in a serving state."""
+    standings: dict[str, _Standing] = field(default_factory=dict)
+    """Each specialist that is in a serving state, in the order of the records that put them there."""
     sequences: Mapping[str, int] = field(default_factory=dict)
     """The last sequence of each specialist in the chain."""
 
@@ -76,21 +80,22 @@ class _Chain:
     @cached_property
     def validated(self) -> _Standing | None:
         """The specialist that was validated last among those whose validation still stands."""
-        return max((s for s in self.standings.values() if s.validated >= 0), key=lambda s: s.validated, default=None)
+        return next((one for one in reversed(self.standings.values()) if one.validated >= 0), None)
 
     @cached_property
     def watched(self) -> _Standing | None:
         """The specialist that was deployed last, if after the validated one was, and is not validated yet."""
         since = self.validated.deployed if self.validated else -1
-        deployed = (s for s in self.standings.values() if s.state == "customer-deployed" and s.deployed > since)
-        return max(deployed, key=lambda s: s.deployed, default=None)
+        later = takewhile(lambda one: one.at > since, reversed(self.standings.values()))
+        deployed = (one for one in later if one.state == "customer-deployed" and one.deployed > since)
+        return max(deployed, key=lambda one: one.deployed, default=None)
 
 
 _REMEMBERED = 8
-_folded: list[tuple[tuple[SpecialistHistory, ...], frozenset[int], _Chain]] = []
-"""Chains that were folded before, with their histories and which objects those are, the latest used last. Who replays
-a history asks for each chain and then for the same with a link more; folding that alone makes a step cost what it
-changes, however long the chain is."""
+_folded: list[tuple[tuple[SpecialistHistory, ...], _Chain]] = []
+"""Chains that were folded before, with their histories, the latest used last. Who replays a history asks for each chain
+and then for the same with a link more; folding that alone makes a step cost what it changes, however long the chain is.
+"""
 
 
 def changes_routing(record: PromotionRecord) -> bool:
@@ -185,50 +190,61 @@ def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
         if _folded[at][0] is histories:
             found = _folded.pop(at)
             _folded.append(found)
-            return found[2]
-    which = frozenset(map(id, asked))
+            return found[1]
     for at in reversed(range(len(_folded))):
-        known, before, chain = _folded[at]
-        news = _news(known, before, asked, which)
+        known, chain = _folded[at]
+        news = _news(known, asked)
         longer = None if news is None else _followed(chain, news)
         if longer is not None:
             _folded.append(_folded.pop(at))
-            _remember(asked, which, longer)
+            _remember(asked, longer)
             return longer
     cluster = asked[0].cluster if asked else ""
     chain = _fold(cluster, [link for history in asked for link in _links(cluster, history)])
-    _remember(asked, which, chain)
+    _remember(asked, chain)
     return chain
 
 
-def _remember(histories: tuple[SpecialistHistory, ...], which: frozenset[int], chain: _Chain) -> None:
-    _folded.append((histories, which, chain))
+def _remember(histories: tuple[SpecialistHistory, ...], chain: _Chain) -> None:
+    _folded.append((histories, chain))
     del _folded[:-_REMEMBERED]
 
 
-def _news(
-    known: tuple[SpecialistHistory, ...],
-    before: frozenset[int],
-    histories: tuple[SpecialistHistory, ...],
-    after: frozenset[int],
-) -> Sequence[_Link] | None:
+def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHistory, ...]) -> Sequence[_Link] | None:
     """Links of ``histories`` beyond those of ``known``, where one history came or went on; None where more differs.
 
-    ``before`` and ``after`` say which objects they are.
+    The one that went on may have gone to the end, or come from there: a record that is only proposed stands last.
     """
-    came = after - before
-    if len(after) != len(histories) or len(came) != 1 or len(gone := before - after) > 1:
-        return () if before == after and len(after) == len(histories) else None
-    grown = next(history for history in histories if id(history) in came)
-    old = next((history for history in known if id(history) in gone), None) if gone else None
+    begin = next(compress(count(), map(is_not, known, histories)), min(len(known), len(histories)))
+    olds, news = known[begin:], histories[begin:]
+    old: SpecialistHistory | None = None
+    if not olds and not news:
+        return ()
+    if len(news) == len(olds) + 1 and _same(olds, news[1:]):
+        grown = news[0]
+    elif len(news) != len(olds):
+        return None
+    elif _same(olds[1:], news[1:]):
+        old, grown = olds[0], news[0]
+    elif _same(olds[1:], news[:-1]):
+        old, grown = olds[0], news[-1]
+    elif _same(olds[:-1], news[1:]):
+        old, grown = olds[-1], news[0]
+    else:
+        return None
     if grown.cluster != (known[0].cluster if known else None):
         return None
     if old is None:
         return _links(grown.cluster, grown)
-    count = len(old.digests)
-    if old.specialist != grown.specialist or grown.digests[:count] != old.digests:
+    seen = len(old.digests)
+    if old.specialist != grown.specialist or grown.digests[:seen] != old.digests:
         return None
-    return _links(grown.cluster, grown, count)
+    return _links(grown.cluster, grown, seen)
+
+
+def _same(some: Sequence[SpecialistHistory], others: Sequence[SpecialistHistory]) -> bool:
+    """Whether these are the same objects in the same order."""
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _links(cluster: str, history: SpecialistHistory, after: int = 0) -> list[_Link]:
@@ -288,6 +304,7 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
             standings[record.specialist] = _Standing(
                 state=record.to_state,
                 link=link,
+                at=len(ordered),
                 deployed=before.deployed if before else len(ordered),
                 validated=len(ordered) if record.to_state == "production-validated" else -1,
             )

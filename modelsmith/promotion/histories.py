@@ -65,6 +65,10 @@ class Histories:
         """Histories of one cluster, by specialist id."""
         return self._clusters.get(cluster, ())
 
+    def others(self, cluster: str, specialist: str) -> tuple[SpecialistHistory, ...]:
+        """Histories of one cluster without that of one specialist, by specialist id."""
+        return _without(self.of_cluster(cluster), specialist)
+
     @cached_property
     def _clusters(self) -> dict[str, tuple[SpecialistHistory, ...]]:
         found: dict[str, list[SpecialistHistory]] = {}
@@ -81,13 +85,13 @@ class Histories:
         by_specialist, clusters = dict(self.by_specialist), dict(self._clusters)
         for name in gone:
             old = by_specialist.pop(name)
-            clusters[old.cluster] = tuple(one for one in clusters[old.cluster] if one is not old)
+            clusters[old.cluster] = _without(clusters[old.cluster], name)
         for history in folded:
             if history.specialist in by_specialist:
                 raise _duplicate()
             by_specialist[history.specialist] = history
             others = clusters.get(history.cluster, ())
-            at = bisect_left(others, history.specialist, key=lambda one: one.specialist)
+            at = bisect_left(others, history.specialist, key=_specialist)
             clusters[history.cluster] = (*others[:at], history, *others[at:])
         found = Histories(by_specialist)
         found.__dict__["_clusters"] = {cluster: histories for cluster, histories in clusters.items() if histories}
@@ -108,6 +112,17 @@ class Histories:
                 specialist=specialist,
             )
         return self.by_specialist[specialist]
+
+
+def _without(histories: tuple[SpecialistHistory, ...], specialist: str) -> tuple[SpecialistHistory, ...]:
+    """Histories in the order of their ids, without one; found by halves, as a replay asks this at every step."""
+    at = bisect_left(histories, specialist, key=_specialist)
+    there = at < len(histories) and histories[at].specialist == specialist
+    return histories[:at] + histories[at + 1 :] if there else histories
+
+
+def _specialist(history: SpecialistHistory) -> str:
+    return history.specialist
 
 
 def record_paths(paths: Iterable[str]) -> list[str]:

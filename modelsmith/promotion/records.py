@@ -164,9 +164,7 @@ def cluster_histories_after(main: GovernedState, record: PromotionRecord) -> tup
         IntegrityFailure: the record does not continue its specialist's history.
     """
     before = main.histories.by_specialist.get(record.specialist)
-    others = (
-        history for history in main.histories.of_cluster(record.cluster) if history.specialist != record.specialist
-    )
+    others = main.histories.others(record.cluster, record.specialist)
     return (*others, fold([*(before.records if before else ()), record], main.policy))
 
 

@@ -7,7 +7,8 @@ Nothing here reads git: `Trees` gives folders and commits by id, and limits end 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import compress, islice
+from operator import is_not
 from typing import NamedTuple, Protocol
 
 from modelsmith.repository.git import Brought, Commit
@@ -49,8 +50,8 @@ Pair = tuple[str | None, str | None]
 def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
     """Names of which two listings do not say the same: those of the later one, then those that are gone."""
     if len(before) == len(after) and list(before) == list(after):
-        pairs = zip(after, before.values(), after.values(), strict=True)
-        return tuple(name for name, was, now in pairs if was is not now and was != now)
+        others = compress(after, map(is_not, before.values(), after.values()))
+        return tuple(name for name in others if before[name] != after[name])
     changed = [name for name, now in after.items() if before.get(name) != now]
     return (*changed, *(name for name in before if name not in after))
 

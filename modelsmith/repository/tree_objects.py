@@ -116,7 +116,8 @@ def parse_like(data: bytes, width: int, like: Known) -> Known | None:
     seams = {first, first + len(middle)} - {0, len(names)}
     if not all(_place(names[at - 1], entries[at - 1]) < _place(names[at], entries[at]) for at in seams):
         return None
-    ends = [*like.ends[:first], *(begin + at for at in between.ends), *(at + more for at in like.ends[last:])]
+    after = [at + more for at in like.ends[last:]] if more else like.ends[last:]
+    ends = [*like.ends[:first], *(begin + at for at in between.ends), *after]
     return Known(data, names, entries, ends) if len(set(names)) == len(names) else None
 
 

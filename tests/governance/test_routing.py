@@ -182,6 +182,27 @@ def test_after_any_history_shares_sum_to_one_and_serving_states_serve(cluster_fa
             assert entry.artifact == states[entry.specialist].artifact
     assert read(routing_yaml(rendered)) == rendered
     assert last_routing_record(histories) == cluster.last_routing
+    validated, watched = who_serves(histories)
+    assert incumbent("rtb", histories).specialist == validated
+    shown = {entry.specialist for entry in rendered.serving}
+    assert shown | {validated} == {validated} | ({watched} if watched else set())
+
+
+def who_serves(histories):
+    """Who was validated last, and who was deployed last since that one was, by walking through the whole chain."""
+    states = {history.specialist: history.state for history in histories}
+    begun, validations = {}, []
+    for at, (record, _) in enumerate(routing_chain(histories)):
+        if record.to_state in ("customer-deployed", "production-validated"):
+            begun.setdefault(record.specialist, at)
+        else:
+            begun.pop(record.specialist, None)
+        if record.to_state == "production-validated":
+            validations.append(record.specialist)
+    validated = next((name for name in reversed(validations) if states[name] == "production-validated"), "base")
+    deployed = {at: name for name, at in begun.items() if states[name] == "customer-deployed"}
+    later = [at for at in deployed if at > begun.get(validated, -1)]
+    return validated, deployed[max(later)] if later else None
 
 
 @given(
@@ -200,7 +221,8 @@ def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, ste
         changes = {"expected_previous": None} if astray else {}
         cluster.records[iteration][-1] = cluster.records[iteration][-1].model_copy(update=changes)
         known = known | {iteration: fold(cluster.records[iteration], policy)}
-        histories.append(tuple(known.values()))
+        others = [one for key, one in known.items() if key != iteration]
+        histories += [(*others, known[iteration]), tuple(known.values())]
     for one in (*histories, *(histories[at % len(histories)] for at in again if histories)):
         grown = outcome(one)
         routing._folded.clear()
