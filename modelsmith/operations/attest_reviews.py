@@ -111,7 +111,7 @@ def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: 
     if because is None:
         return AttestedPull(number=pull.number, signed=False, reviews=len(reviews), because="nothing changed")
     bundle = seal(attestation(said), ambient())
-    read_attestation(bundle, main)
+    read_attestation(bundle, main, main.line)
     forge.attest(said, bundle)
     return AttestedPull(number=pull.number, signed=True, reviews=len(reviews), because=because)
 

@@ -8,7 +8,7 @@ said so; no key of the harness can say it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -61,12 +61,17 @@ def claimed(bundle: bytes) -> ReviewsAttestation:
         raise _bad("cannot be read") from None
 
 
-def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
+def read_attestation(bundle: bytes, main: GovernedState, line: Collection[str]) -> Attested:
     """An attestation by a workflow that main believes, once everything holds that does not hang on a pull request.
 
     The job's commit is one of main, and the workflow's file there is the one that main has now. So neither a main that
     was there for a moment, nor a run of long ago that somebody starts again with the file as it was then, says
     anything.
+
+    Args:
+        bundle: The attestation as it was signed.
+        main: Who is believed.
+        line: Commits of this main along its first parents.
 
     Raises:
         IntegrityFailure, InvalidInput: ``bad-attestation``; as `unseal_keyless`.
@@ -89,7 +94,7 @@ def read_attestation(bundle: bytes, main: GovernedState) -> Attested:
             raise _bad(f"is of repository {said.repository}")
         if by.commit != said.base:
             raise _bad("names another main than its run's")
-        if said.base not in main.line:
+        if said.base not in line:
             raise _bad(f"was made on a main that is no more ({said.base[:12]})")
         if not main.tree.exists(workflow.workflow) or main.tree.read(workflow.workflow) != Revision(
             main.tree.git, said.base
@@ -124,7 +129,7 @@ def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tup
             doubts.append(_bad(f"is of pull request {said.pull}").message)
     for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):
         try:
-            return read_attestation(bundle.encode(), main), tuple(doubts)
+            return read_attestation(bundle.encode(), main, main.line), tuple(doubts)
         except (IntegrityFailure, InvalidInput) as error:
             doubts.append(error.message)
     return None, tuple(doubts)

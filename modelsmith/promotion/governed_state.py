@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +10,7 @@ from modelsmith.governance.codeowners import Codeowners
 from modelsmith.promotion.clock import Signed, read_signed
 from modelsmith.promotion.histories import Histories, histories_after, read_histories
 from modelsmith.promotion.root import GOVERNANCE
+from modelsmith.repository.first_parents import FirstParents
 from modelsmith.repository.git import Git
 from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
@@ -54,9 +55,9 @@ class GovernedState:
         return read_signed(self.tree, self.kept)
 
     @cached_property
-    def line(self) -> frozenset[str]:
+    def line(self) -> Set[str]:
         """Ids of this commit and of its first parents, down to the first."""
-        return frozenset(self.tree.git.first_parents(self.tree.commit))
+        return FirstParents(self.tree.git, self.tree.commit)
 
 
 def read_governed_state(git: Git, commit: str, kept: KeptFacts | None = None) -> GovernedState:

@@ -215,7 +215,7 @@ def _step(git: Git, step: Commit, receipts: Receipts, commits: Commits, result: 
     try:
         payload, signature = after.read(f"{folder}/{MERGE_RECEIPT}"), _text(after, f"{folder}/{MERGE_SIGNATURE}")
         check_merge(main, receipt, step.id, payload, signature)
-        reviews = _reviews(main, after, folder, receipt, head, change)
+        reviews = _reviews(main, after, folder, receipt, head, change, result.line)
     except IntegrityFailure as error:
         error.details.setdefault("path", folder)
         raise
@@ -281,7 +281,13 @@ def _only_receipts(after: Revision, receipts: Receipts) -> None:
 
 
 def _reviews(
-    main: GovernedState, after: Revision, folder: str, receipt: Receipt, head: str | None, change: Change
+    main: GovernedState,
+    after: Revision,
+    folder: str,
+    receipt: Receipt,
+    head: str | None,
+    change: Change,
+    line: Collection[str],
 ) -> tuple[Review, ...]:
     """Every verdict that the receipts hold: approvals that people signed, and what an attestation says of all.
 
@@ -307,7 +313,7 @@ def _reviews(
         return tuple(signed)
     if len(set(bundles.values())) > 1:
         _broken("has receipts of two readings of its reviews", folder)
-    attested = read_attestation(next(iter(bundles.values())), main)
+    attested = read_attestation(next(iter(bundles.values())), main, line)
     doubt = about(attested.said, receipt.pull, head, change.digest())
     if doubt:
         _broken(f"has an attestation of reviews that {doubt}", folder)

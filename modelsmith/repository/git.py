@@ -312,9 +312,10 @@ class Git(GitRefs):
             for i in range(0, len(fields), 4)
         ]
 
-    def first_parents(self, tip: str) -> dict[str, tuple[str, ...]]:
-        """Ids of the commits along the first parents, newest first, each with its parents."""
-        out = self.lasting("rev-list", "--first-parent", "--parents", ids=(tip,))
+    def first_parents(self, tip: str, most: int | None = None) -> dict[str, tuple[str, ...]]:
+        """Ids of the commits along the first parents, newest first, each with its parents; the newest if not all."""
+        some = () if most is None else (f"--max-count={most}",)
+        out = self.lasting("rev-list", "--first-parent", "--parents", *some, ids=(tip,))
         assert out is not None
         return {commit: tuple(parents) for commit, *parents in map(str.split, out.decode().splitlines())}
 
