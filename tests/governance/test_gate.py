@@ -443,6 +443,8 @@ def test_governance_imports_nothing_that_reaches_clock_disk_or_network():
         "decimal",
         "fractions",
         "functools",
+        "itertools",
+        "operator",
         "hashlib",
         "math",
         "statistics",
