@@ -50,8 +50,9 @@ def certificate(
 
 
 def nearest_of(found: Firewall) -> float:
-    """Similarity of the nearest pair of a row and any scored text."""
-    return max((one.similarity for one in found.parts), default=0.0)
+    """Similarity of the nearest pair of a row, of this batch or one before it, and any scored text."""
+    parts = (*found.parts, *(part for one in found.ancestors for part in one.parts))
+    return max((part.similarity for part in parts), default=0.0)
 
 
 def _nearest(texts: Sequence[ScoredText], rows: Sequence[TrainingRow]) -> float:

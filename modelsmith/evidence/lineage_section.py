@@ -118,6 +118,12 @@ def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
             f"{part.texts} texts; nearest pair {part.similarity:.2f} alike; "
             f"at most {part.overlap:.1%} of a text's words stand in the rows",
         ]
+    for one in evidence.firewall.ancestors:
+        alike, words = max(part.similarity for part in one.parts), max(part.overlap for part in one.parts)
+        yield [
+            f"firewall, rows of {one.specialist}",
+            f"which it goes on from: nearest pair {alike:.2f} alike; at most {words:.1%} of a text's words in the rows",
+        ]
     if meaning := evidence.firewall.meaning:
         for near in meaning.parts:
             cosine, most = format_apart(near.cosine, near.most_cosine)

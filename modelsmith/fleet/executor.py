@@ -18,6 +18,10 @@ from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
 from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure
 
+_UNKILLABLE = 60.0
+"""Seconds after which a killed worker is waited for no longer: one that hangs within a driver ends when that lets go.
+It holds the job's folder until then, so the next worker there says that it waits in vain."""
+
 
 class HostLostError(Exception):
     """A host cannot be reached, or not any more. What was fetched of its work is in the job's folder."""
@@ -152,7 +156,7 @@ class _LocalJob:
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+                self._wait(_UNKILLABLE)
 
     def _wait(self, seconds: float) -> int | None:
         try:

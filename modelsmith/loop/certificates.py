@@ -1,7 +1,12 @@
-"""The firewall's certificates of main, computed again where this clone has the rows that they speak of."""
+"""The firewall's certificates: made of every batch of an adapter's past, and those of main computed again.
+
+Rows lie in the clone that trained on them. What it has not trained itself is taken from main's own certificates, as
+long as main asks the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -9,24 +14,30 @@ from typing import Final, Literal
 from modelsmith import __version__
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.diagnosis.meaning import Meaning, agree
+from modelsmith.governance.routing import BASE
+from modelsmith.governance.states import SpecialistHistory
 from modelsmith.loop.embedding import MISSING, embedder_of, find_weights
 from modelsmith.loop.lineage import kept_rows, lineage_problem
-from modelsmith.promotion.bases import export_of, training_of
+from modelsmith.promotion.bases import ancestors_of, export_of, training_of
 from modelsmith.promotion.freshness import evidence_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.canonical import canonical_json, digest
-from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
-from modelsmith.schema.evidence import Firewall
+from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.evidence import Ancestor, Firewall
+from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.promotion import TrainingFacts
+from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import write_atomically
 
 Recheck = Literal[
     "recomputed",
     "recomputed, but for its meaning: the embedding model is not at hand",
     "recomputed, but for its meaning: main names another embedding model",
+    "recomputed, but for adapters before it: their rows are not at hand",
     "rows not at hand",
     "other eval set",
     "no certificate",
@@ -41,6 +52,87 @@ class Memory(Frozen):
     """Digests of what was computed, and from what."""
 
     right: tuple[Digest, ...] = ()
+
+
+def rows_at_hand(
+    workspace: Workspace, main: GovernedState, history: SpecialistHistory, facts: TrainingFacts
+) -> tuple[TrainingRow, ...] | None:
+    """What a specialist was trained on; of an export, its parent. None where these very rows do not lie here."""
+    export = export_of(main, history)
+    number = (main.histories.find(export.parent) if export else history).records[0].iteration
+    return kept_rows(workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}", facts)
+
+
+def whole_certificate(
+    workspace: Workspace,
+    main: GovernedState,
+    governed: GovernedSet,
+    facts: TrainingFacts,
+    rows: Sequence[TrainingRow],
+    meaning: Meaning | None,
+) -> Firewall:
+    """The certificate of a training: of its own rows, and of those of each adapter that it went on from.
+
+    Raises:
+        InvalidInput: ``rows-missing``: nobody here can say how near the rows of one of them come to what is scored.
+    """
+    own = certificate(governed, rows, facts.rows_digest, meaning)
+    return own.model_copy(update={"ancestors": past_of(workspace, main, governed, facts.parent, meaning)})
+
+
+def past_of(
+    workspace: Workspace, main: GovernedState, governed: GovernedSet, parent: str, meaning: Meaning | None
+) -> tuple[Ancestor, ...]:
+    """What a training that goes on from this adapter finds of it and of those before it; none for the base model.
+
+    Raises:
+        InvalidInput: as `whole_certificate`.
+    """
+    if parent == BASE:
+        return ()
+    history = main.histories.find(parent)
+    facts = training_of(main, history)
+    assert facts
+    rows = rows_at_hand(workspace, main, history, facts)
+    if rows is not None:
+        own = _as_ancestor(parent, certificate(governed, rows, facts.rows_digest, meaning))
+        return own, *past_of(workspace, main, governed, facts.parent, meaning)
+    said = _said_of(main, history, governed, meaning)
+    if said is None:
+        raise InvalidInput(
+            "rows-missing",
+            f"The rows that {parent} was trained on are not in this clone, and main has no certificate of them for "
+            "what it asks today. Nobody can say how near they come to it, and an adapter after that one knows them.",
+            f"Work where {parent} was trained, or copy its iteration's folder from there.",
+            specialist=parent,
+        )
+    return _as_ancestor(parent, said), *said.ancestors
+
+
+def _said_of(
+    main: GovernedState, history: SpecialistHistory, governed: GovernedSet, meaning: Meaning | None
+) -> Firewall | None:
+    """Main's own certificate of a specialist and of all before it, where it speaks of what is asked today."""
+    if all(record.event != "eval-accepted" for record in history.records):
+        return None
+    evidence = evidence_of(main, history)
+    found = evidence.firewall
+    if found is None or evidence.question != governed.question() or not _is_by(found, meaning):
+        return None
+    past = [(one.specialist, facts.rows_digest) for one, facts in ancestors_of(main, evidence.training)]
+    return found if [(one.specialist, one.rows) for one in found.ancestors] == past else None
+
+
+def _is_by(said: Firewall, meaning: Meaning | None) -> bool:
+    """Whether a certificate speaks of meaning by policy's model and limits of today; of none where there are none."""
+    if said.meaning is None or meaning is None:
+        return said.meaning is None and meaning is None
+    most = {one.part: one.most_cosine for one in said.meaning.parts}
+    return said.meaning.settings == meaning.embedder.model.identity and most == dict(meaning.most)
+
+
+def _as_ancestor(specialist: str, found: Firewall) -> Ancestor:
+    return Ancestor(specialist=specialist, rows=found.rows, parts=found.parts, meaning=found.meaning)
 
 
 def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[str, Recheck]:
@@ -78,10 +170,8 @@ def _remembered(path: Path) -> set[str]:
 
 def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[str], full: bool) -> Recheck:
     history = main.histories.find(name)
-    export, facts = export_of(main, history), training_of(main, history)
-    number = (main.histories.find(export.parent) if export else history).records[0].iteration
-    folder = workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}"
-    rows = kept_rows(folder, facts) if facts else None
+    facts = training_of(main, history)
+    rows = rows_at_hand(workspace, main, history, facts) if facts else None
     if rows is None or facts is None:
         return "rows not at hand"
     evidence = evidence_of(main, history)
@@ -91,11 +181,21 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
     if main.tree.folder_id(governed.folder) != evidence.eval_tree:
         return "other eval set"
     why = lineage_problem(facts, rows)
-    same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree])
+    before = {
+        one.specialist: rows_at_hand(workspace, main, one, past) for one, past in ancestors_of(main, evidence.training)
+    }
+    here = sorted(specialist for specialist, past in before.items() if past is not None)
+    same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree, here])
     missing: Recheck | None = None
     if not why and same not in right:
         meaning, missing = _meaning(workspace, main, evidence.firewall, full)
-        if not _agrees(evidence.firewall, certificate(governed, rows, facts.rows_digest, meaning)):
+        found = certificate(governed, rows, facts.rows_digest, meaning)
+        past = [
+            one if (taught := before.get(one.specialist)) is None
+            else _as_ancestor(one.specialist, certificate(governed, taught, one.rows, meaning))
+            for one in evidence.firewall.ancestors
+        ]  # fmt: skip
+        if not _agrees(evidence.firewall, found.model_copy(update={"ancestors": tuple(past)})):
             why = "its rows are nearer to scored texts, or less near, than its certificate says"
     if why:
         raise IntegrityFailure(
@@ -107,6 +207,8 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
     if missing:
         return missing
     right.add(same)
+    if len(here) < len(before):
+        return "recomputed, but for adapters before it: their rows are not at hand"
     return "recomputed"
 
 
@@ -129,7 +231,14 @@ def _meaning(
 
 
 def _agrees(said: Firewall, found: Firewall) -> bool:
-    words = [one.model_copy(update={"meaning": None}) for one in (said, found)]
-    if words[0] != words[1]:
+    if len(said.ancestors) != len(found.ancestors):
+        return False
+    past = zip(said.ancestors, found.ancestors, strict=True)
+    return _same(said, found) and all(_same(one, other) for one, other in past)
+
+
+def _same(said: Firewall | Ancestor, found: Firewall | Ancestor) -> bool:
+    alone = {"meaning": None} | ({"ancestors": ()} if isinstance(said, Firewall) else {})
+    if said.model_copy(update=alone) != found.model_copy(update=alone):
         return False
     return found.meaning is None or (said.meaning is not None and agree(said.meaning, found.meaning))

@@ -13,16 +13,17 @@ from pathlib import Path
 from modelsmith.artifacts.kinds import export_of as predicate_of
 from modelsmith.artifacts.seal import describe_export, seal, verify_artifact
 from modelsmith.artifacts.store import Store
-from modelsmith.diagnosis.certificate import certificate, nearest_of
+from modelsmith.diagnosis.certificate import nearest_of
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import ledger_of
+from modelsmith.loop.certificates import rows_at_hand, whole_certificate
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.embedding import meaning_of
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
 from modelsmith.loop.iteration import Begun, Ended, ToAssess, ToPromote, Waiting, WithCandidate
-from modelsmith.loop.lineage import kept_rows, versions
+from modelsmith.loop.lineage import versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
     assess_candidate,
@@ -333,12 +334,10 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
     Raises:
         InvalidInput: ``rows-missing``.
     """
-    number = bench.parent.records[0].iteration
-    folder = context.workspace.cluster_folder(context.cluster.cluster) / "iterations" / f"{number:03d}"
-    rows = kept_rows(folder, training)
+    rows = rows_at_hand(context.workspace, bench.main, bench.parent, training)
     if rows is not None:
         meaning = meaning_of(context.workspace, bench.main.policy)
-        found = certificate(context.governed, rows, training.rows_digest, meaning)
+        found = whole_certificate(context.workspace, bench.main, context.governed, training, rows, meaning)
         return nearest_of(found), found
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from modelsmith.artifacts.store import Store
-from modelsmith.diagnosis.certificate import certificate, nearest_of
+from modelsmith.diagnosis.certificate import nearest_of
 from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.ledger.ledger import ledger_of
+from modelsmith.loop.certificates import whole_certificate
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
@@ -46,6 +47,7 @@ from modelsmith.loop.recipe import NO_PAIRS, Recipe, last_trained, seeded, stage
 from modelsmith.loop.setting_apart import set_apart
 from modelsmith.loop.shadow import require_shadow, shadow_files
 from modelsmith.loop.striking import honour, read_strikes
+from modelsmith.loop.taught import refuse_taught
 from modelsmith.loop.training import parent_of, seal_adapter
 from modelsmith.loop.tries import train_tries
 from modelsmith.promotion import records
@@ -158,7 +160,9 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
         return Untrained(**iteration.known, outcome=run.headline.verdict, reason=reason)
     recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning)
     struck = read_strikes(folder).rows
-    model = context.target(parent_of(context, iteration))
+    parent = parent_of(context, iteration)
+    refuse_taught(context.workspace, context.main(), context.governed, parent, context.meaning)
+    model = context.target(parent)
     stages = context.stages(iteration)
     first = seeded(stages[0], iteration.number)
     several = context.cluster.loop.seeds > 1
@@ -264,7 +268,8 @@ def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waitin
     rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
     facts = training_of(main, main.histories.find(iteration.specialist))
     assert facts
-    firewall = certificate(context.governed, rows, facts.rows_digest, meaning_of(context.workspace, main.policy))
+    meaning = meaning_of(context.workspace, main.policy)
+    firewall = whole_certificate(context.workspace, main, context.governed, facts, rows, meaning)
     accepted = promote_accepted(
         context, iteration, runs_of(context, iteration, candidate), nearest_of(firewall), firewall
     )

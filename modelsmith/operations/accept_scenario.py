@@ -108,7 +108,7 @@ def _taught(workspace: Workspace, main: GovernedState, case: Pending, part: str)
     """
     limit = float(load_eval_set(main.tree, case.set).evalset.separation.training_to_scored)
     text = "\n".join(message.content for message in case.messages)
-    found = taught(workspace, main, case.set, text, limit)
+    found = taught(workspace, main, case.set, [text], limit)
     names = ", ".join(f"{name} {similarity:.2f}" for name, similarity in found.near.items())
     if names and part == "held-out":
         raise InvalidInput(

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modelsmith.loop.taught import held_out_since, taught
 from modelsmith.operations.contract import PullNumber, Request, Result
 from modelsmith.operations.proposal_view import ProposalView, proposal_view
 from modelsmith.operations.pull_view import PullView, view
-from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import open_forge
+from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import ModelsmithError
@@ -45,6 +47,8 @@ class PrShowResult(Result):
     reviews: tuple[ReviewView, ...]
     body: str
     """The opener's description: their words, which nothing was held against."""
+    taught: tuple[str, ...]
+    """What is known of trainings on scenarios that the change holds out: in sentences, from rows that lie here."""
     proposal: ProposalView | None
     """None when it cannot be read."""
     unreadable: str
@@ -72,4 +76,31 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
         )
         for review in pull.reviews
     )
-    return PrShowResult(pull=shown, reviews=reviews, body=pull.body, proposal=proposal, unreadable=unreadable)
+    return PrShowResult(
+        pull=shown,
+        reviews=reviews,
+        body=pull.body,
+        taught=_taught(workspace, main, proposal) if proposal and pull.status == "open" else (),
+        proposal=proposal,
+        unreadable=unreadable,
+    )
+
+
+def _taught(workspace: Workspace, main: GovernedState, proposal: ProposalView) -> tuple[str, ...]:
+    """Who knows the answers already, and of whom nobody here can tell; nothing of a scenario that was held out before.
+
+    The gate cannot see it, since rows stay where they were trained on.
+    """
+    said: list[str] = []
+    unknown: tuple[str, ...] = ()
+    for name, governed, scenario in held_out_since(main, Revision(main.tree.git, proposal.new)):
+        limit = float(governed.evalset.separation.training_to_scored)
+        found = taught(workspace, main, name, scenario.user_texts(), limit)
+        unknown = tuple(dict.fromkeys((*unknown, *found.unknown)))
+        said += [
+            f"{one} was trained on a row that is {alike:.2f} like {scenario.id}, which this change holds out"
+            for one, alike in found.near.items()
+        ]
+    if unknown:
+        said.append(f"whether {len(unknown)} others were trained on what this change holds out is not known here")
+    return tuple(said)

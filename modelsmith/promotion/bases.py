@@ -50,6 +50,18 @@ def parent_of(main: GovernedState, history: SpecialistHistory) -> str:
     return facts.parent if facts else BASE
 
 
+def ancestors_of(main: GovernedState, facts: TrainingFacts) -> tuple[tuple[SpecialistHistory, TrainingFacts], ...]:
+    """The specialists that a training went on from, the nearest first, and how each was trained."""
+    found: list[tuple[SpecialistHistory, TrainingFacts]] = []
+    while facts.parent != BASE:
+        history = main.histories.find(facts.parent)
+        told = training_of(main, history)
+        assert told, "the gate lets no candidate in without it"
+        found.append((history, told))
+        facts = told
+    return tuple(found)
+
+
 def children_of(main: GovernedState, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
     """Specialists of its cluster that were trained or made from it, by id."""
     others = main.histories.of_cluster(parent.cluster)

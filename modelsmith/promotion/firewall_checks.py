@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelsmith.diagnosis.certificate import nearest_of, scored_parts
+from modelsmith.promotion.bases import ancestors_of
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.proposed import refuse
-from modelsmith.schema.evidence import Evidence, Firewall
+from modelsmith.schema.base import ScoredPart
+from modelsmith.schema.evidence import Ancestor, Evidence, Firewall
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 
 
 def refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedSet) -> None:
-    """The certificate is there where policy asks for it, within its limits, and about this batch and this set.
+    """The certificate is there where policy asks for it, within its limits, and about these batches and this set.
 
-    Its figures are the machine's word here, since the rows stay there; `verify` computes them again where they lie.
+    These are the candidate's own and those of every specialist that training went on from: whoever goes on from an
+    adapter knows what that was taught. Figures are the machine's word here, since the rows stay there; `verify`
+    computes them again where they lie.
     """
     rule, found = main.policy.firewall, evidence.firewall
     refuse(rule is not None and found is None, "policy asks for the firewall's certificate, and the evidence has none")
     if found is None:
         return
     refuse(found.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
-    due = {part: len(texts) for part, texts in scored_parts(governed).items()}
-    said = [(one.part, one.texts) for one in found.parts]
-    refuse(said != list(due.items()), "the firewall's certificate is about other scored texts than main's")
+    said = [(one.specialist, one.rows) for one in found.ancestors]
+    past = [(one.specialist, facts.rows_digest) for one, facts in ancestors_of(main, evidence.training)]
+    refuse(said != past, "the firewall's certificate is about other rows than those of the adapters that came before")
     other = "the firewall's certificate and nearest.training_to_scored contradict each other"
     refuse(nearest_of(found) != evidence.nearest.training_to_scored, other)
-    _refuse_meaning(found, main.policy)
+    due = {part: len(texts) for part, texts in scored_parts(governed).items()}
+    _refuse_batch(found, main.policy, due, "a training row")
+    for one in found.ancestors:
+        _refuse_batch(one, main.policy, due, f"a training row of {one.specialist}")
+
+
+def _refuse_batch(found: Firewall | Ancestor, policy: Policy, due: Mapping[ScoredPart, int], row: str) -> None:
+    """One batch; ``row`` is what a row of it is called."""
+    said = [(one.part, one.texts) for one in found.parts]
+    refuse(said != list(due.items()), "the firewall's certificate is about other scored texts than main's")
+    _refuse_meaning(found, policy, row)
+    rule = policy.firewall
     for one in found.parts if rule else ():
         assert rule
-        over = f"a training row comes nearer to {one.part} than policy allows:"
+        over = f"{row} comes nearer to {one.part} than policy allows:"
         refuse(one.overlap > rule.most_overlap, f"{over} overlap {one.overlap}, and {rule.most_overlap} at most")
         refuse(
             one.similarity > rule.most_similarity,
@@ -36,7 +53,7 @@ def refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedS
         )
 
 
-def _refuse_meaning(found: Firewall, policy: Policy) -> None:
+def _refuse_meaning(found: Firewall | Ancestor, policy: Policy, row: str) -> None:
     """What the certificate says of meaning is by policy's model and limits, and within them; or neither says any."""
     most = policy.firewall.most_cosine if policy.firewall else {}
     said, model = found.meaning, policy.embedding
@@ -50,5 +67,5 @@ def _refuse_meaning(found: Firewall, policy: Policy) -> None:
     limits = [(one.part, one.most_cosine) for one in said.parts]
     refuse(limits != sorted(most.items()), "the firewall's certificate is by other limits of meaning than policy's")
     for one in said.parts:
-        words = f"a training row comes nearer to {one.part} than policy allows: cosine {one.cosine}, and below"
+        words = f"{row} comes nearer to {one.part} than policy allows: cosine {one.cosine}, and below"
         refuse(one.cosine >= one.most_cosine, f"{words} {one.most_cosine} it must be")

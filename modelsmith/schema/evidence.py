@@ -113,8 +113,23 @@ class Nearness(Frozen):
     """Each part for which policy sets a limit, once."""
 
 
+class Ancestor(Frozen):
+    """The same of a batch that a specialist learned from before training went on from its adapter."""
+
+    specialist: SpecialistId
+    rows: Digest
+    """The batch, as that specialist's training statement names it."""
+    parts: tuple[PartOverlap, ...]
+    """Each part of today's set once."""
+    meaning: Annotated[Nearness | None, Field(exclude_if=lambda said: said is None)] = None
+
+
 class Firewall(Frozen):
-    """What was found when the training rows were held against everything that is scored: figures, no text."""
+    """What was found when the training rows were held against everything that is scored: figures, no text.
+
+    An adapter that goes on from another one knows what that was taught, too: so each batch of its past is held against
+    what is scored today.
+    """
 
     rows: Digest
     """The batch, as the training statement names it."""
@@ -122,6 +137,8 @@ class Firewall(Frozen):
     """Each part of the set once."""
     meaning: Annotated[Nearness | None, Field(exclude_if=lambda said: said is None)] = None
     """By policy's embedding model; None where policy sets no limit for it."""
+    ancestors: Annotated[tuple[Ancestor, ...], Field(exclude_if=lambda found: not found)] = ()
+    """The specialists that training went on from, the nearest first; none where it began at the base model."""
 
 
 class Since(Frozen):

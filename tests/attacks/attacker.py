@@ -607,19 +607,21 @@ class World(Place):
         return files
 
     def accepted_with(
-        self, edit: Callable[[dict[str, Any]], object] | None = None, data: bytes | None = None
+        self, edit: Callable[[dict[str, Any]], object] | None = None, data: bytes | None = None, number: int = 1
     ) -> dict[str, bytes]:
         """The files of ``eval-accepted`` with its evidence edited, or these bytes for it, and everything signed again.
 
         The record says of run and composite what the evidence says, so that nothing but the evidence itself is odd.
         """
-        evidence = json.loads(evidence_bytes(self.evidence()))
+        evidence = json.loads(evidence_bytes(self.evidence(number)))
         if edit:
             edit(evidence)
-        files = self.files_for("eval-accepted", evidence=canonical_json(evidence) if data is None else data)
+        files = self.files_for("eval-accepted", number, canonical_json(evidence) if data is None else data)
         run = evidence["candidate"]
         facts = replace(
-            self.draft_for("eval-accepted"), eval_run=run["run_id"], composite=run["headline"]["composite"]["value"]
+            self.draft_for("eval-accepted", number),
+            eval_run=run["run_id"],
+            composite=run["headline"]["composite"]["value"],
         )
         return self.record_files(next_record(self.governed(), "eval-accepted", facts, files), files)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from attacker import POLICY, World
 from judging import judged
+from trained import trained
 
 from modelsmith.diagnosis.certificate import certificate
 from modelsmith.promotion.pulls import merge_pull
@@ -16,6 +18,7 @@ from modelsmith.promotion.records import next_record
 from modelsmith.schema.canonical import canonical_json, content_digest
 from modelsmith.schema.dataset import Dataset
 from modelsmith.schema.embedding import EmbeddingModel
+from modelsmith.schema.promotion import TrainingFacts
 
 SET = "evals/adtech/rtb-root-cause"
 CLUSTER_FILE = "clusters/rtb-pricing/cluster.yaml"
@@ -135,6 +138,61 @@ def test_no_evidence_passes_without_an_honest_certificate(asked):
     )
     for edit, why in lies:
         assert why in accepted(asked, edit)
+
+
+class Heir(World):
+    """A world whose second candidate was trained on from the first."""
+
+    def training(self, number: int = 1) -> TrainingFacts:
+        if number == 1:
+            return super().training()
+        return trained(self.governed().tree, number, parent=self.draft(1).specialist, rows_digest=OTHER)
+
+
+@pytest.fixture
+def heir(asked: World) -> Heir:
+    """Main has both candidates, and asks for certificates."""
+    world = Heir(asked.folder, asked.root)
+    merge_pull(world.harness(), world.promote("candidate", 2))
+    return world
+
+
+def inherited(world: Heir, edit: Callable[[dict[str, Any]], object]) -> str:
+    """What the gate says of the second candidate, its honest certificate edited."""
+    parts = certified(world)["parts"]
+    past = {"specialist": world.draft(1).specialist, "rows": world.training().rows_digest, "parts": parts}
+    whole = {"rows": OTHER, "parts": [part | {"similarity": 0.0} for part in parts], "ancestors": [past]}
+
+    def put(evidence: dict[str, Any]) -> None:
+        evidence["firewall"] = json.loads(json.dumps(whole))
+        edit(evidence["firewall"])
+
+    return told(world, world.accepted_with(put, number=2))
+
+
+def test_a_certificate_of_all_rows_behind_an_adapter_passes(heir):
+    """The control: the second candidate's certificate speaks of its own rows and of its parent's."""
+    assert not inherited(heir, lambda one: None)
+
+
+def test_what_a_parent_was_trained_on_is_not_left_out(heir):
+    """A certificate of the last rows alone, of other ones than the parent's, or with the parent's near scored text."""
+    lies: tuple[tuple[Callable[[dict[str, Any]], object], str], ...] = (
+        (lambda one: one.pop("ancestors"), "other rows than those of the adapters that came before"),
+        (lambda one: one["ancestors"][0].update(rows=OTHER), "other rows than those of the adapters that came before"),
+        (lambda one: one["ancestors"].append(one["ancestors"][0]), "other rows than those of the adapters"),
+        (lambda one: one["ancestors"][0]["parts"].pop(3), "other scored texts than main's"),
+        (lambda one: one["ancestors"][0]["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
+        (lambda one: one["ancestors"][0]["parts"][0].update(similarity=0.6), "contradict each other"),
+    )
+    for edit, why in lies:
+        assert why in inherited(heir, edit)
+
+
+def test_an_adapter_from_the_base_model_has_no_past(asked):
+    """A certificate that names a parent where main says that training began at the base model."""
+    past = {"specialist": "iter-001-00000000", "rows": OTHER, "parts": certified(asked)["parts"]}
+    assert "the adapters that came before" in accepted(asked, lambda one: one.update(ancestors=[past]))
 
 
 MODEL = {"name": "tiny", "uri": "file:///nowhere", "digest": "sha256:" + "e" * 64, "license": "MIT"}

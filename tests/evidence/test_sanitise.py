@@ -15,7 +15,7 @@ from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.curve import CurveLine, StageCurve
 from modelsmith.schema.diagnosis import FailureCluster
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.schema.evidence import Evidence, Firewall, Nearness, PartNearness, PartOverlap, RunEvidence
+from modelsmith.schema.evidence import Ancestor, Evidence, Firewall, Nearness, PartNearness, PartOverlap, RunEvidence
 from modelsmith.schema.live import Counted, LiveWindow
 from modelsmith.schema.live_evidence import LiveEvidence
 from modelsmith.schema.observed import Retraining, SecondLook
@@ -37,6 +37,7 @@ from modelsmith.schema.tries import SeedTries, SeedTry
 LISTED = (
     Evidence,
     Firewall,
+    Ancestor,
     PartOverlap,
     Nearness,
     PartNearness,

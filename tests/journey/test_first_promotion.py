@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from modelsmith.ledger.ledger import Ledger
+from modelsmith.loop import certificates
+from modelsmith.promotion.freshness import evidence_of
+from modelsmith.promotion.governed_state import read_governed_state
+from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import IntegrityFailure
+from modelsmith.schema.evidence import Firewall
 
 
 def test_the_first_iterate_ends_at_a_person_and_says_what_to_do(first_iterate):
@@ -167,4 +174,49 @@ def test_the_second_iterate_starts_from_where_the_first_ended(deployed):
     assert [one["training"]["parent"] for one in lineage["ancestors"]] == [first, "base"]
     evidence = json.loads((deployed.folder_of("eval-accepted") / "evidence.json").read_bytes())
     assert (evidence["incumbent"]["model"], [one["model"] for one in evidence["baselines"]]) == (first, ["base"])
-    assert deployed.modelsmith("verify", "--json").json["promotions"] == 7
+    (past,) = evidence["firewall"]["ancestors"]
+    assert (past["specialist"], past["rows"]) == (first, lineage["ancestors"][1]["training"]["rows_digest"])
+    verified = deployed.modelsmith("verify", "--json").json
+    assert verified["promotions"] == 7
+    assert verified["firewall"] == {first: "recomputed", said["specialist"]: "recomputed"}
+    what_the_parent_knows(deployed, said["specialist"], past)
+
+
+def test_nobody_goes_on_from_an_adapter_that_was_taught_an_exam(deployed):
+    """A scenario written by hand, or any other change, may hold out what a specialist learned: its heirs know it."""
+    specialist = deployed.state()["specialist"]
+    row = json.loads((deployed.private / "rtb-pricing/iterations/001/rows.jsonl").read_text().splitlines()[0])
+    path = next((deployed.clone / "evals/adtech/rtb-root-cause/held_out/auction-timeout").glob("*.yaml"))
+    document = yaml.safe_load(path.read_text())
+    document |= {"messages": [{"role": "user", "content": f"Again: {row['messages'][-1]['content']}"}], "variants": []}
+    deployed.commit("by-hand", {str(path.relative_to(deployed.clone)): yaml.safe_dump(document, sort_keys=False)})
+    words = ("--title", "by hand", "--key", deployed.key("petra"), "--json")
+    number = str(deployed.modelsmith("pr", "open", "by-hand", *words).json["pull"]["number"])
+    (said,) = deployed.modelsmith("pr", "show", number, "--json").json["taught"]
+    assert said.startswith(f"{specialist} was trained on a row that is ")
+    assert document["id"] in said
+    assert "trained on" in deployed.modelsmith("pr", "show", number).out
+    for decided in (("approve", number, "--key", deployed.key("dana")), ("pr", "merge", number)):
+        assert deployed.modelsmith(*decided).code == 0
+    refused = deployed.modelsmith("iterate", "rtb-pricing", "--json")
+    assert (refused.code, refused.json["code"], specialist in refused.json["message"]) == (2, "trained-on", True)
+
+
+def what_the_parent_knows(world, specialist, past):
+    """A lie about the parent's rows is found where they lie; elsewhere that they were not looked at is said."""
+    workspace = Workspace(world.clone, world.home)
+    main = read_governed_state(world.git, "HEAD")
+    evidence = evidence_of(main, main.histories.find(specialist))
+    farther = [part | {"similarity": 0.0} for part in past["parts"]]
+    firewall = evidence.firewall.model_dump(mode="json") | {"ancestors": [past | {"parts": farther}]}
+    lie = evidence.model_copy(update={"firewall": Firewall.model_validate_json(json.dumps(firewall))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates, "evidence_of", lambda _, history: lie if history.iteration == 2 else evidence)
+        with pytest.raises(IntegrityFailure) as refused:
+            certificates._recheck(workspace, main, specialist, set(), full=False)
+    assert refused.value.code == "firewall-differs"
+    rows = world.private / "rtb-pricing" / "iterations" / "001" / "rows.jsonl"
+    rows.rename(rows.with_suffix(".away"))
+    found = certificates.recheck(workspace, main, full=True)
+    assert (found[past["specialist"]], "not at hand" in found[specialist]) == ("rows not at hand", True)
+    rows.with_suffix(".away").rename(rows)

@@ -78,6 +78,8 @@ def pr_show(result: PrShowResult, page: Page) -> None:
         page.line(Styled("refused", "red"), f"  {refusal}")
     for note in pull.notes:
         page.line(Styled("note", "yellow"), f"  {note}")
+    for sentence in result.taught:
+        page.line(Styled("trained on", "yellow"), f"  {sentence}")
     for review in result.reviews:
         stale = "" if review.current else " (stale: the change was edited since)"
         page.line(f"{review.verdict} by {review.actor} at {review.at}{stale}")
