@@ -60,6 +60,7 @@ from modelsmith.schema.errors import WaitingForPerson
 from modelsmith.schema.events import TrainingComplete
 from modelsmith.schema.figures import format_apart
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.pull import PullRequest
 from modelsmith.schema.run import RunResult
 from modelsmith.schema.training import training_digest
 from modelsmith.substrates.adapter import WEIGHTS
@@ -265,17 +266,11 @@ def assess_candidate(context: IterationContext, iteration: ToAssess) -> ToPromot
 def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waiting | Ended:
     """Through the harness's gates by pull request, up to the one that a person decides."""
     candidate, main = candidate_run(context, iteration), context.main()
-    rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
-    facts = training_of(main, main.histories.find(iteration.specialist))
-    assert facts
-    meaning = meaning_of(context.workspace, main.policy)
-    firewall = whole_certificate(context.workspace, main, context.governed, facts, rows, meaning)
-    accepted = promote_accepted(
-        context, iteration, runs_of(context, iteration, candidate), nearest_of(firewall), firewall
-    )
-    if accepted is not None and accepted.status != "merged":
-        reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
-        return waiting_of(iteration, accepted.number, reason)
+    if all(one.event != "eval-accepted" for one in main.histories.find(iteration.specialist).records):
+        accepted = _accepted(context, iteration, candidate)
+        if accepted is not None and accepted.status != "merged":
+            reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
+            return waiting_of(iteration, accepted.number, reason)
     promote_exported(context, iteration, candidate)
     main = context.main()
     note_advances(ledger_of(context.workspace), main)
@@ -295,6 +290,17 @@ def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waitin
     if pull.status == "merged":
         return ended_of(iteration, f"pull request {pull.number} is merged")
     return waiting_of(iteration, pull.number, f"pull request {pull.number} waits for a person")
+
+
+def _accepted(context: IterationContext, iteration: ToPromote, candidate: RunResult) -> PullRequest | None:
+    """The pull request of ``eval-accepted``, with the firewall's certificate of all that the candidate was taught."""
+    rows = rows_of(context.folder(iteration), [stage.method for stage in context.stages(iteration)])
+    main = context.main()
+    facts = training_of(main, main.histories.find(iteration.specialist))
+    assert facts
+    meaning = meaning_of(context.workspace, main.policy)
+    found = whole_certificate(context.workspace, main, context.governed, facts, rows, meaning)
+    return promote_accepted(context, iteration, runs_of(context, iteration, candidate), nearest_of(found), found)
 
 
 def promoting(iteration: Waiting) -> ToPromote:

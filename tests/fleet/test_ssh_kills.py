@@ -101,9 +101,10 @@ def test_a_job_is_done_once_wherever_the_network_is_cut(
     host: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, outage: str
 ) -> None:
     """Either it is mended, or the submission is lost and the next one goes on: whole, with each step told once."""
-    back = threading.Timer(1.0, host.start)
+    back, met = threading.Timer(1.0, host.start), list[str]()
 
     def cut() -> None:
+        met.append(point)
         if outage == "a cut":
             host.cut()
         else:
@@ -124,6 +125,7 @@ def test_a_job_is_done_once_wherever_the_network_is_cut(
         goes_on_whole(host, said, folder)
     if back.ident:
         back.join()
+    assert met == [point]
     is_done_once(host, folder)
 
 
