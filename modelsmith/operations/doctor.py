@@ -170,7 +170,10 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding(subject="keys", level="bad", sentence=f"{name} is missing", mend="Restore the key.")
             elif stat.S_IMODE(path.stat().st_mode) & 0o077:
                 yield Finding(
-                    subject="keys", level="bad", sentence=f"{name} is readable by others", mend=f"chmod 600 {path}"
+                    subject="keys",
+                    level="bad",
+                    sentence=f"{name} is readable by others",
+                    mend=f"chmod 600 {shlex.quote(str(path))}",
                 )
             else:
                 yield Finding(subject="keys", level="ok", sentence=f"{identity}'s {name} is private")
@@ -223,7 +226,7 @@ def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
             subject="forge",
             level="bad",
             sentence=f"its pre-receive hook cannot run: {gone} is gone",
-            mend=f"modelsmith hook install {path}",
+            mend=f"modelsmith hook install {shlex.quote(str(path))}",
         )
     elif os.access(hook, os.X_OK):
         yield Finding(subject="forge", level="ok", sentence="local, with its pre-receive hook")
@@ -232,7 +235,7 @@ def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
             subject="forge",
             level="bad",
             sentence="its pre-receive hook is missing",
-            mend=f"modelsmith hook install {path}",
+            mend=f"modelsmith hook install {shlex.quote(str(path))}",
         )
     yield Finding(
         subject="deployment",

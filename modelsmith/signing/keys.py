@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 import stat
 import tempfile
 from contextlib import suppress
@@ -102,7 +103,10 @@ def load_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     data = _read(path)
     if path.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise InvalidInput(
-            "key-permissions", f"The signing key {path} is open to others.", f"Run: chmod 600 {path}", path=str(path)
+            "key-permissions",
+            f"The signing key {path} is open to others.",
+            f"Run: chmod 600 {shlex.quote(str(path))}",
+            path=str(path),
         )
     password = key_password()
     try:

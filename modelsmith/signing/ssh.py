@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import os
 import re
+import shlex
 import struct
 import subprocess
 import tempfile
@@ -320,7 +321,7 @@ def _unusable(key: Path, reason: bytes) -> InvalidInput:
         return InvalidInput(
             "key-permissions",
             f"The SSH key {key} must be readable by its owner, and by nobody else.",
-            f"As its owner, run: chmod 600 {key}",
+            f"As its owner, run: chmod 600 {shlex.quote(str(key))}",
             path=str(key),
         )
     return InvalidInput(

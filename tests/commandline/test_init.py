@@ -199,3 +199,17 @@ def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
     ended = modelsmith(tmp_path, "init", "made", *again, "--person", "platform=jo.pub", "--json")
     assert ended.code == 0
     assert "Jurgen" in ended.json["people"]
+
+
+def test_a_command_that_is_told_can_be_given_as_it_stands_where_names_have_blanks(tmp_path):
+    folder = tmp_path / "my r\u00e4der"
+    folder.mkdir()
+    made = modelsmith(folder, "init", "a clone", "--kit", "empty", "--domain", "bikes")
+    assert made.code == 0, made.err
+    assert f"Next: cd '{folder / 'a clone'}' && modelsmith new set NAME" in made.out
+    hook = folder / "a clone.git/hooks/pre-receive"
+    hook.unlink()
+    clone = World(folder)
+    told = clone.modelsmith("doctor", "--json", cwd=folder / "a clone").json["findings"]
+    mends = [one["mend"] for one in told if "hook is missing" in one["sentence"]]
+    assert mends == [f"modelsmith hook install '{folder / 'a clone.git'}'"]
