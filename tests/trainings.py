@@ -1,4 +1,4 @@
-"""Trainings as tests ask for them: with the worker in a thread of this process, or as the process that it really is."""
+"""Trainings as tests ask for them: with the worker in a thread of this process, as a fork, or really started."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from warm_workers import Warm
 
 from modelsmith.artifacts.seal import seal
 from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
@@ -100,13 +101,14 @@ class _ThreadJob:
 
 
 class Watched:
-    """The real executor, remembering the processes that it started."""
+    """An executor that remembers the processes that it started: forks, or as ``kind`` starts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[LocalExecutor] = Warm) -> None:
         self.started: list[Any] = []
+        self._kind = kind
 
     def __call__(self, base: Path) -> Watched:
-        self._real = LocalExecutor(WORKER, base)
+        self._real = self._kind(WORKER, base)
         return self
 
     def submit(self, folder: Path) -> Submitted:

@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -27,10 +27,10 @@ from typing import Any
 from modelsmith.fleet.doors import DOORS_WORD
 from modelsmith.fleet.folder import ERROR_FILE, write_json
 from modelsmith.fleet.worker import STOPPED, alone, follow_lifeline
-from modelsmith.schema.training import Method
+from modelsmith.schema.training import Method, Stage
 from modelsmith.training import ranks
 from modelsmith.training.failures import StoppedError, classify_in
-from modelsmith.training.job import WorkerError, finished, read_job
+from modelsmith.training.job import QUANTISES, WorkerError, finished, read_job
 
 METHODS: dict[Method, str] = {
     "sft": "modelsmith.training.sft",
@@ -38,25 +38,38 @@ METHODS: dict[Method, str] = {
     "grpo": "modelsmith.training.grpo",
 }
 """Module of each training method: its ``trainer`` is a `training.run.Build`."""
+UNUSED = ("boto3", "scipy", "sklearn")
+"""What the libraries of a training import wherever it is installed, and no training uses: see `leave_out_unused`."""
 
 
 def begin(words: list[str], stop: threading.Event) -> int:
-    """What the command line says, done; the exit status of `main`."""
+    """What the command line says, done in a process of its own; the exit status of `main`."""
     doors = None
     if words[-2:-1] == [DOORS_WORD]:
         doors, words = Path(words[-1]), words[:-2]
     folder, base, *judge = map(Path, words)
-    return main(folder, base, stop, judge[0] if judge else None, doors)
+    return main(folder, base, stop, judge[0] if judge else None, doors, leave_out_unused)
 
 
-def main(folder: Path, base: Path, stop: threading.Event, judge: Path | None = None, doors: Path | None = None) -> int:
-    """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why)."""
+def main(
+    folder: Path,
+    base: Path,
+    stop: threading.Event,
+    judge: Path | None = None,
+    doors: Path | None = None,
+    prepare: Callable[[Stage], None] = lambda training: None,
+) -> int:
+    """Exit status: 0 trained, 75 stopped with a checkpoint, 1 failed (``error.json`` says why).
+
+    ``prepare`` is called with the job's settings before libraries are imported.
+    """
     try:
         with _alone(folder):
             ranks.join()
             file = read_job(folder, base, judge)
             if finished(folder, file.identity) is not None:  # by a worker that this one has waited for
                 return 0
+            prepare(file.job.training)
             method, run = load(file.job.training.method)
             run.run(folder, file, base, stop, method.trainer, judge, doors)
     except StoppedError:
@@ -105,6 +118,15 @@ def load(method: Method) -> tuple[Any, Any]:
         return modules
     finally:
         gc.enable()
+
+
+def leave_out_unused(training: Stage) -> None:
+    """Let the libraries find none of what this training does not use: their imports take a quarter less time.
+
+    For a process that does nothing else. What was imported before stays.
+    """
+    for name in UNUSED if training.load_in_4bit else (*UNUSED, QUANTISES):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def _one_device() -> None:

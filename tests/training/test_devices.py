@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sshd import Ways
 from trainings import Case, Thread, train, written
+from warm_workers import Warm
 
-from modelsmith.fleet.executor import Executor, LocalExecutor, Submitted
+from modelsmith.fleet.executor import Executor, Submitted
 from modelsmith.fleet.hosts import Model, executor_on
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InvalidInput
@@ -36,13 +37,13 @@ STEPS = 12
 
 
 class Two:
-    """The real executor on two devices."""
+    """The real executor on two devices, whose processes are forks."""
 
     def __init__(self) -> None:
         self.started: list[Any] = []
 
     def __call__(self, base: Path) -> Two:
-        self._real = LocalExecutor(WORKER, base, devices=2)
+        self._real = Warm(WORKER, base, devices=2)
         return self
 
     def submit(self, folder: Path) -> Submitted:
@@ -56,7 +57,8 @@ class Two:
 
     @property
     def ranks(self) -> list[psutil.Process]:
-        return sorted(self.launcher.children(), key=lambda one: int(one.environ()["RANK"]))
+        """In their order, which is that in which they were started."""
+        return sorted(self.launcher.children(), key=lambda one: (one.create_time(), one.pid))
 
 
 def both(folder: Path, case: Case, progress: Callable[[Heartbeat], None], executor: Two | None = None) -> TrainOutcome:

@@ -18,6 +18,7 @@ from training.test_grpo_by_vllm import job_of
 from trainings import Watched
 from vllms import need_vllm
 
+from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.fleet.folder import JOB_FILE, write_json
 from modelsmith.schema.training import Lora
 from modelsmith.substrates.vllm.server import VllmServer
@@ -56,7 +57,7 @@ def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
     """The whole job by its worker, which dies once with its server; each step and each look proves whose weights."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     told: list[Any] = []
-    running = Watched()
+    running = Watched(LocalExecutor)
     family: list[psutil.Process] = []
 
     def progress(beat: Heartbeat) -> None:

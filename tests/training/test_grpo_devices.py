@@ -14,6 +14,7 @@ from substrates.stub_server import Reply, Seen, StubServer, chat, refusal
 from tiny_judge import REPLIES
 from training.test_judged_reward import ROWS, RUBRIC, SETTINGS, prompts
 from trainings import Thread
+from warm_workers import Warm
 
 from modelsmith.evaluation.judges.model import judge_identity
 from modelsmith.fleet.executor import Executor, LocalExecutor
@@ -76,7 +77,8 @@ class World:
             training=stage, rubric=RUBRIC, judge=self._judge,
         )  # fmt: skip
         alone: Executor = Thread()(self.policy)
-        executor = LocalExecutor(module, self.policy, devices=devices) if devices > 1 else alone
+        kind = Warm if module == WORKER else LocalExecutor
+        executor = kind(module, self.policy, devices=devices) if devices > 1 else alone
         return supervisor.train(folder, job, Inputs(self.rows), executor, told, devices=devices)
 
     def refused(self, folder: Path, stage: Grpo) -> ModelsmithError:

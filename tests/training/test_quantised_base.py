@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Dpo, Grpo, Lora, Sft, Stage, Tripwires
 from modelsmith.schema.training_row import PreferencePair, Prompt, TrainingRow
 from modelsmith.substrates.adapter import require_fit
-from modelsmith.training.job import Heartbeat, TrainJob
+from modelsmith.training import worker
+from modelsmith.training.job import QUANTISES, Heartbeat, TrainJob
 from modelsmith.training.loading import computes_in, is_4bit, load
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import TrainOutcome
@@ -178,6 +180,15 @@ def test_where_the_machine_cannot_quantise_the_error_says_so(
         train(tmp_path / "job", case_of("sft", tiny_model, tmp_path / "rows"), Thread(), lambda beat: None)
     assert caught.value.code == "training-host-unfit"
     assert "no backend" in caught.value.message
+
+
+def test_a_worker_finds_the_library_only_where_its_job_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {"scipy": sys}
+    monkeypatch.setattr(worker, "sys", SimpleNamespace(modules=found))
+    worker.leave_out_unused(Sft(load_in_4bit=True))
+    assert (QUANTISES not in found, found["scipy"], found["sklearn"]) == (True, sys, None), "what is there stays"
+    worker.leave_out_unused(Sft())
+    assert found[QUANTISES] is None
 
 
 def test_answers_of_a_server_are_none_of_a_base_in_4_bits() -> None:

@@ -20,12 +20,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from trainings import Case, Thread, Watched, once_at, same_weights, sealed, train
 
-from modelsmith.fleet.executor import Beats, Submitted
+from modelsmith.fleet.executor import Beats, LocalExecutor, Submitted
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.scenario import Message
@@ -34,7 +35,7 @@ from modelsmith.schema.training_row import TrainingRow
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import supervisor, worker
 from modelsmith.training.checkpoints import is_intact
-from modelsmith.training.job import Heartbeat, TrainJob
+from modelsmith.training.job import QUANTISES, Heartbeat, TrainJob
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import TrainOutcome
 
@@ -184,12 +185,12 @@ def stopped_at(step: int, job: Case, folder: Path) -> Path:
     return folder
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(
-    uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
-) -> None:
-    watched = Watched()
+def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(job: Case, tmp_path: Path) -> None:
+    """Nor did that worker, which was really started, spend time on libraries that it does not use."""
+    watched, loaded = Watched(LocalExecutor), list[str]()
 
     def interrupt() -> None:
+        loaded.extend(one.path for one in psutil.Process(watched.pids[0]).memory_maps())
         raise KeyboardInterrupt
 
     longer = job.settings(steps=400)
@@ -197,6 +198,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(
         train(tmp_path / "job", longer, watched, once_at(2, interrupt))
     (running,) = watched.started
     assert running.beats(0, 0).status == 75
+    found = {name for name in ("torch", *worker.UNUSED, QUANTISES) if any(f"/{name}/" in one for one in loaded)}
+    assert found == {"torch"}
     assert any(is_intact(p) for p in (tmp_path / "job" / "checkpoints").iterdir())
     assert not (tmp_path / "job" / "result.json").exists()
 
@@ -300,7 +303,7 @@ def test_a_disk_without_room_for_the_error_is_named_too(job: Case, tmp_path: Pat
             return super().submit(folder)
 
     with ExitStack() as disk, pytest.raises(InfrastructureFailure) as caught:
-        train(tmp_path / "job", job, Full(), lambda beat: None)
+        train(tmp_path / "job", job, Full(LocalExecutor), lambda beat: None)
     assert caught.value.code == "training-disk-full"
     assert not (tmp_path / "job" / "error.json").exists()
 
