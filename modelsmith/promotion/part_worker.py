@@ -7,6 +7,7 @@ that the part does not hold.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from typing import TextIO
 from modelsmith.promotion.parts import Counts, counted
 from modelsmith.promotion.verify import Part
 from modelsmith.repository.objects import ObjectReader
+from modelsmith.schema.importing import COLLECT_AFTER
 
 
 def question(part: Part, now: datetime) -> bytes:
@@ -55,6 +57,7 @@ def _end_with_whoever_waits() -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(COLLECT_AFTER)  # as in a command: each round over all walks through every record of a long main
     asked = b""
     while not asked.endswith(b"\n") and (block := os.read(0, 1 << 20)):
         asked += block

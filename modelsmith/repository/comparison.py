@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, islice
-from operator import is_not
+from operator import is_not, not_
 from typing import NamedTuple, Protocol
 
 from modelsmith.repository.git import Brought, Commit
@@ -52,8 +52,9 @@ def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -
     if len(before) == len(after) and list(before) == list(after):
         others = compress(after, map(is_not, before.values(), after.values()))
         return tuple(name for name in others if before[name] != after[name])
-    changed = [name for name, now in after.items() if before.get(name) != now]
-    return (*changed, *(name for name in before if name not in after))
+    others = compress(after, map(is_not, map(before.get, after), after.values()))
+    gone = compress(before, map(not_, map(after.__contains__, before)))
+    return (*(name for name in others if before.get(name) != after[name]), *gone)
 
 
 class _Folder(NamedTuple):
