@@ -163,6 +163,7 @@ def _work(words: list[str], cwd: str, environment: Mapping[str, str], lifeline: 
 def _become(words: list[str], environment: Mapping[str, str], *standard: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     inherit(*standard)
     sys.argv = words
 

@@ -17,7 +17,7 @@ from trainings import Thread
 from warm_workers import Warm
 
 from modelsmith.evaluation.judges.model import judge_identity
-from modelsmith.fleet.executor import Executor, LocalExecutor
+from modelsmith.fleet.executor import Executor
 from modelsmith.schema.canonical import file_digest, sha256
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.source import Endpoint, JudgeModel
@@ -77,8 +77,7 @@ class World:
             training=stage, rubric=RUBRIC, judge=self._judge,
         )  # fmt: skip
         alone: Executor = Thread()(self.policy)
-        kind = Warm if module == WORKER else LocalExecutor
-        executor = kind(module, self.policy, devices=devices) if devices > 1 else alone
+        executor = Warm(module, self.policy, devices=devices) if devices > 1 else alone
         return supervisor.train(folder, job, Inputs(self.rows), executor, told, devices=devices)
 
     def refused(self, folder: Path, stage: Grpo) -> ModelsmithError:
