@@ -23,6 +23,8 @@ from modelsmith.schema.promotion import PromotionRecord
 
 _SAME = 1e-4
 """Figures that differ less are the same: mathematical libraries differ in the last place."""
+_LATE = 0.1
+"""Part of the window after which a first decision is late."""
 _REPLAYED = timedelta(hours=2)
 """By how much evidence may be older where history is replayed: a forge that merges by itself had it judged within the
 hour before, and clocks differ."""
@@ -103,7 +105,8 @@ def check_live(
     refusal = _elsewhere(main, history, live, deployment) or untimely(live, deployment, now)
     if refusal:
         raise _refused(f"{LIVE_FILE}: {refusal}")
-    return _check_outcome(record, live, judge(live.terms, live.counts, ended=_ended(live, deployment)))
+    said = _check_outcome(record, live, judge(live.terms, live.counts, ended=_ended(live, deployment)))
+    return said + _left_out(live, deployment)
 
 
 def _check_shadow(
@@ -181,6 +184,20 @@ def untimely(live: LiveEvidence, deployment: Deployment, now: datetime | None) -
     if now is not None and live.at > now + CLOCK_TOLERANCE:
         return "it is dated in the future"
     return None
+
+
+def _left_out(live: LiveEvidence, deployment: Deployment) -> str:
+    """What whoever approves is told where counting began long after the window did.
+
+    Whoever lets a door count anew until the counts confirm, or shows those of the luckiest of several doors, has other
+    chances than the rule allows; and a store that was lost is no fault. So it is told, and a person decides.
+    """
+    approved = deployment.approved_at
+    late = live.counts.began - approved if approved else timedelta()
+    if late <= timedelta(minutes=deployment.contract.terms.window_minutes) * _LATE:
+        return ""
+    minutes = int(late.total_seconds()) // 60
+    return f"; its counts begin {minutes} minutes after the approval: what was decided before is not among them"
 
 
 def _ended(live: LiveEvidence, deployment: Deployment) -> bool:

@@ -16,7 +16,7 @@ from modelsmith.promotion.merge_decision import decide_tree
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record
 from modelsmith.promotion.rollbacks import deployment_of, order_for
-from modelsmith.schema.canonical import canonical_json, digest, sha256
+from modelsmith.schema.canonical import canonical_json, digest, parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.live import Counts, Metric, StageCounts
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
@@ -102,6 +102,15 @@ def test_what_the_door_counted_lets_production_validate(world):
     assert needs_live(world.main, world.specialist)
     said = world.check(world.live(), now=OVER)
     assert said.startswith("by front-door: auction_win_rate is")
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(6, False), (7, True), (29, True)])
+def test_who_approves_is_told_that_counting_began_late(world, minutes, told):
+    """A store that was put away, so that the door counts anew until it confirms: what is missing is no secret."""
+    counts = parse_canonical(LIVE_FILE, world.live()[LIVE_FILE], LiveEvidence).counts
+    late = counts.model_copy(update={"began": AT + timedelta(minutes=minutes)})
+    said = world.check(world.live(counts=late), now=OVER)
+    assert (f"its counts begin {minutes} minutes after the approval" in said) is told
 
 
 def test_without_it_nothing_is_validated(world):
