@@ -50,24 +50,26 @@ _WHOLE: Final[tuple[tuple[re.Pattern[str], Callable[[str], bytes]], ...]] = (
     *((pattern, _of_base64) for signs in (_STANDARD, _FOR_ADDRESSES) for pattern in _base64(signs)),
     (_HEX, bytes.fromhex),
 )
-_WITHIN: Final[tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...]] = (
-    ("%", _PERCENT, unquote_plus),
-    ("&", _REFERENCE, html.unescape),
-    ("\\", _ESCAPE, lambda word: _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), word)),
+_WITHIN: Final[tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]] = (
+    (_PERCENT, unquote_plus),
+    (_REFERENCE, html.unescape),
+    (_ESCAPE, lambda word: _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), word)),
 )
 
 
 def encoded(text: str) -> Iterator[Run]:
     """Every run that says something in another spelling; they may lie on one another."""
-    for sign, pattern, read in _WITHIN:
-        if sign in text:
-            for match in _WORD.finditer(text):
-                if pattern.search(match.group()):
-                    yield Run(*match.span(), read(match.group()), whole=False)
+    if any(sign in text for sign in "%&\\"):
+        for match in _WORD.finditer(text):
+            says = match.group()
+            for pattern, read in _WITHIN:
+                says = read(says) if pattern.search(says) else says
+            if says != match.group():
+                yield Run(*match.span(), says, whole=False)
     for runs, decode in _WHOLE:
         for match in runs.finditer(text):
-            if (says := _readable(decode(match.group()))) is not None:
-                yield Run(*match.span(), says, whole=True)
+            if (read_as := _readable(decode(match.group()))) is not None:
+                yield Run(*match.span(), read_as, whole=True)
 
 
 def _readable(raw: bytes) -> str | None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from modelsmith.normal_form import normalized
-from modelsmith.repository.encoded import encoded
+from modelsmith.repository.encoded import Run, encoded
 from modelsmith.repository.secrets import find_secrets
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Private, PrivateKind
@@ -23,6 +23,8 @@ from modelsmith.schema.governance import Private, PrivateKind
 SECRET: Final = "secret"  # noqa: S105 - a kind, no secret
 UNSEEN: Final = "unseen"
 """Characters that nobody sees, or that steer a terminal."""
+UNREAD: Final = "encoded"
+"""What is spelled otherwise, in a text that has more of it than anybody reads."""
 
 
 _ALIKE: Final = {
@@ -95,6 +97,8 @@ def _address(text: str) -> _Found:
 
 _SPELLINGS: Final = 3
 """How many spellings within one another are read."""
+_MOST_READ: Final = 1000
+"""Runs in other spellings that are read of one text, those within others too; further ones are taken out unread."""
 _CARD_GROUP: Final = 3
 """Digits of a card's first group, at least: fewer begin a row of figures, and each of these would be tried."""
 _DIGITS: Final = re.compile(r"\d+")
@@ -153,9 +157,9 @@ class Scrubber:
 
         What is spelled in base64, hexadecimal or by escapes is read, too, and spelled out where it holds such a thing.
         """
-        return self._scrubbed(text, _SPELLINGS)
+        return self._scrubbed(text, _SPELLINGS, [])
 
-    def _scrubbed(self, text: str, spellings: int) -> Scrubbed:
+    def _scrubbed(self, text: str, spellings: int, reads: list[Run]) -> Scrubbed:
         removed: Counter[str] = Counter()
         plain = normalized("NFKC", text.replace("\r\n", "\n"))
         shown = "".join(one if one in "\n\t" or is_shown(one) else "" for one in plain)
@@ -165,18 +169,23 @@ class Scrubber:
         shown = re.sub(r"\n{3,}", "\n\n", shown).strip()
         shown = _without_secrets(shown, removed)
         if spellings:
-            shown = self._without_encoded(shown, spellings, removed)
+            shown = self._without_encoded(shown, spellings, reads, removed)
         for name, pattern, holds in self._rules:
             shown = self._without(shown, name, pattern, holds, removed)
         return Scrubbed(shown, removed)
 
-    def _without_encoded(self, text: str, spellings: int, removed: Counter[str]) -> str:
+    def _without_encoded(self, text: str, spellings: int, reads: list[Run], removed: Counter[str]) -> str:
         """The text without runs that say something private in another spelling, within which may be a further one."""
-        parts, end = [], 0
+        parts, end, read_to = [], 0, 0
         for run in sorted(encoded(text), key=lambda run: (run.start, -run.end)):
-            if run.start < end:
+            if run.start < end or run.end <= read_to:
                 continue
-            left, found = self._scrubbed(run.says, spellings - 1)
+            if len(reads) >= _MOST_READ:
+                left, found = f"[{UNREAD}]", Counter({UNREAD: 1})
+            else:
+                reads.append(run)
+                left, found = self._scrubbed(run.says, spellings - 1, reads)
+            read_to = run.end if run.whole else read_to
             del found[UNSEEN]
             if found:
                 kinds = "".join(f"[{kind}]" for kind in found)

@@ -82,6 +82,13 @@ def test_figures_of_a_trade_are_not_taken_for_private_data(text):
     assert EVERYTHING.scrub(text).text == text
 
 
+def test_a_text_of_nothing_but_other_spellings_is_no_work_without_end():
+    """Beyond what is read of one text, runs are taken out unread: nobody hides behind a thousand others."""
+    found = EVERYTHING.scrub(" ".join(["%25%32%35%34%31&#38;#37;"] * 3000) + " jane%40ex%2Ecom")
+    assert found.removed["encoded"] > 1000
+    assert "jane" not in found.text
+
+
 def test_a_policy_s_form_that_matches_nothing_at_all_ends():
     scrubber = Scrubber(Private(kinds=(), patterns={"end": "\u00e9|$", "x": "x*"}))
     assert scrubber.scrub("\u00e9xx\u00e9\u2013a").text == "[end][x][end]\u2013a"
