@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
+from modelsmith.governance.gate import GateDecision
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.merge_decision import MergeDecision, decide_merge
 from modelsmith.promotion.observers import observations_on
@@ -133,6 +134,16 @@ def _override(decided: MergeDecision) -> OverrideView | None:
     return override_view(override_in(main, Revision(main.tree.git, decided.tree), decided.change))
 
 
+def _stuck(decision: GateDecision) -> Iterator[str]:
+    """Approvals that nobody could give, so that waiting for them has no end."""
+    for need in decision.needs:
+        if need.satisfied_by is None and not need.eligible:
+            yield (
+                f"nobody can approve for {' or '.join(need.owners)}: nobody holds that with a valid key, or whoever "
+                "does is involved in the change. Let another person open it, or have one more listed in people.yaml"
+            )
+
+
 def _view(
     pull: PullRequest,
     decided: MergeDecision | None,
@@ -154,7 +165,7 @@ def _view(
         decides=decision.decides if decision else "",
         approvers=tuple(sorted(decision.approvers)) if decision else (),
         refusals=refusals,
-        notes=decision.notes if decision else (),
+        notes=(*decision.notes, *_stuck(decision)) if decision else (),
         checks=tuple(CheckView(name=c.name, passed=c.passed, sentence=c.sentence) for c in decision.checks)
         if decision
         else (),

@@ -66,6 +66,18 @@ def test_a_forge_whose_hook_has_lost_its_python_says_how_to_mend_it(fresh):
     assert "modelsmith hook install" in found["mend"]
 
 
+def test_an_approval_that_nobody_can_give_is_said_when_a_pull_request_is_opened(fresh):
+    """Where the only one who holds the role has opened it, waiting would have no end."""
+    stuck = {}
+    for person in ("petra", "oli"):
+        fresh.commit(f"by-{person}", {"notes.md": f"A page by {person}.\n"})
+        words = ("pr", "open", f"by-{person}", "--title", "A page", "--key", fresh.key(person), "--json")
+        shown = fresh.modelsmith(*words).json["pull"]
+        assert shown["waiting_for"] == ["@platform"]
+        stuck[person] = any("nobody can approve for @platform" in note for note in shown["notes"])
+    assert stuck == {"petra": True, "oli": False}
+
+
 def test_a_detached_head_stops_nothing_that_needs_no_branch(fresh):
     fresh.must("checkout", "--quiet", "--detach")
     for words in (("status",), ("pr", "list"), ("verify", "--revision", "main"), ("rollback", "rtb-pricing")):
