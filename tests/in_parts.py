@@ -48,9 +48,10 @@ def after_receipts(git, steps):
     return [at + 1 for at, step in enumerate(steps[:-1]) if adds(step)]
 
 
-def same_in_parts(path, start, tip, places=None, thorough=True):
+def same_in_parts(path, start, tip, places=None, thorough=True, whole=None):
     """What one replay says, once replays that are cut in other ways have said the same.
 
+    ``whole``: what one replay has just said, if there was one.
     ``places``: where it is cut, each time; without, wherever receipts were added, once everywhere and once at each of
     these places alone, or only everywhere unless ``thorough``.
     """
@@ -58,7 +59,7 @@ def same_in_parts(path, start, tip, places=None, thorough=True):
     with ObjectReader(path) as git:
         log = git.first_parent_log(tip)
         steps = log[[commit.id for commit in log].index(start) + 1 :]
-        whole = outcome(lambda: replay(git, start, steps, silent, now))
+        whole = whole or outcome(lambda: replay(git, start, steps, silent, now))
         clean = after_receipts(git, steps)
         for cuts in places or [*([clean] if clean else []), *([at] for at in clean if thorough)]:
             assert outcome(lambda cuts=cuts: replayed_in_parts(git, start, steps, cuts, now)) == whole, cuts
