@@ -194,8 +194,13 @@ class SignedLogs(LogWriter):
         if held != commit:
             self._push(commit, ref, held)
 
-    def review(self, number: int, approval: SignedApproval, hooked: bool = True) -> PullRequest:
-        """See `Forge`. Where no hook asks whether the reason is plain, this does."""
+    def review(self, number: int, approval: SignedApproval) -> PullRequest:
+        """See `Forge`."""
+        self.add_review(number, approval)
+        return self.get(number)
+
+    def add_review(self, number: int, approval: SignedApproval, hooked: bool = True) -> None:
+        """`review`, without reading the forge again. Where no hook asks whether the reason is plain, this does."""
         said = self._read_approval(number, approval)
         if not hooked:
             check_plain("", "", "", said.reason)
@@ -218,7 +223,6 @@ class SignedLogs(LogWriter):
             return new_event(last, "reviewed", self.identity.actor, now(), main, **facts)
 
         self._append(number, event, approval)
-        return self.get(number)
 
     def attest(self, said: ReviewsAttestation, bundle: bytes) -> None:
         """Keep what a workflow attested of a pull request's reviews; the very same again changes nothing.
@@ -259,12 +263,24 @@ class SignedLogs(LogWriter):
 
     def add_receipts(self, number: int, receipts: str, expected_main: str) -> PullRequest:
         """See `Forge`."""
-        self._push(receipts, MAIN, expected_main)
-        self._log_merge(number)
+        self.push_receipts(number, receipts, expected_main)
         return self.get(number)
 
+    def push_receipts(self, number: int, receipts: str, expected_main: str) -> None:
+        """`add_receipts`, without reading the forge again."""
+        self._push(receipts, MAIN, expected_main)
+        self._log_merge(number)
+
     def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
-        """See `Forge`. A caller that was killed between moving main and logging it may call again."""
+        """See `Forge`."""
+        self.push_merge(number, merge_commit, expected_main)
+        return self.get(number)
+
+    def push_merge(self, number: int, merge_commit: str, expected_main: str) -> None:
+        """`merge`, without reading the forge again.
+
+        A caller that was killed between moving main and logging it may call again.
+        """
         pull = self.get(number)
         if pull.status == "closed":
             raise not_open(number, pull.status)
@@ -276,7 +292,6 @@ class SignedLogs(LogWriter):
                 if error.code != "ref-moved" or self.get(number).status != "merged":
                     raise
         self._log_merge(number)
-        return self.get(number)
 
     def _log_merge(self, number: int) -> None:
         """Say in the log that main holds it now; twice is once."""

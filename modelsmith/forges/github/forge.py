@@ -152,7 +152,7 @@ class GitHubForge:
         pull = self.get(number)
         if pull.status != "open" and all(review.proof != approval for review in pull.reviews):
             raise not_open(number, pull.status)
-        self._logs.review(number, approval, hooked=False)
+        self._logs.add_review(number, approval, hooked=False)
         return self.get(number)
 
     def hosted(self) -> tuple[str, int]:
@@ -186,7 +186,7 @@ class GitHubForge:
             raise not_open(number, pull.status)
         if pull.moved:
             raise _moved(pull)
-        self._logs.merge(number, merge_commit, expected_main)
+        self._logs.push_merge(number, merge_commit, expected_main)
         return self.get(number)
 
     def land(self, number: int, message: str) -> bool:
@@ -221,7 +221,7 @@ class GitHubForge:
     def add_receipts(self, number: int, receipts: str, expected_main: str) -> PullRequest:
         """See `Forge`. It is a push to main, which a rule that wants pull requests lets its bypass list make alone."""
         self._require(writing=True)
-        self._logs.add_receipts(number, receipts, expected_main)
+        self._logs.push_receipts(number, receipts, expected_main)
         return self.get(number)
 
     def announce(self, number: int, standing: Callable[[], Standing]) -> None:
