@@ -92,12 +92,12 @@ def model(vllm: None, smollm2_cache: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(model: Path, governed: GovernedSet, folder: Path) -> tuple[Path, str]:
-    """Ten steps of real training, and the digest of the weights."""
-    steps, batch = 10, 8
+    """Six steps of real training, and the digest of the weights."""
+    steps, batch = 6, 4
     clusters = failure_clusters(governed, all_wrong(governed))
     write_rows(folder / "rows.jsonl", generate_rows(governed, clusters, steps * batch, 17))
     training = Sft(
-        steps=steps, batch_size=batch, learning_rate=2e-3, schedule="constant", lora=Lora(rank=RANK, alpha=32)
+        steps=steps, batch_size=batch, learning_rate=4e-3, schedule="constant", lora=Lora(rank=RANK, alpha=32)
     )
     rows, base = folder / "rows.jsonl", load_cluster(WorkTree(ROOT), "rtb-pricing").base_model.digest
     job = TrainJob(
@@ -124,7 +124,7 @@ def other_adapter(adapter: tuple[Path, str], folder: Path) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def server(model: Path, folder: Path) -> Iterator[VllmServer]:
-    """One for all tests of an adapter, which the last test kills."""
+    """One for all tests of an adapter, which the last two tests kill."""
     with VllmServer(model, folder / "vllm.log", rank=RANK) as running:
         yield running
 
@@ -219,7 +219,7 @@ def test_verdicts_are_those_of_the_engine_here_and_of_no_other_adapter(
     server: VllmServer,
 ) -> None:
     right, wrong = (ServedModel(server, server.load_adapter(*one)) for one in (adapter, other_adapter))
-    same, different = verdicts(right, governed), verdicts(wrong, governed, every=4)
+    same, different = verdicts(right, governed), verdicts(wrong, governed, every=12)
     right.close()
     wrong.close()
     kinds = Counter(tuple(points.values()) for points in expected.values())
@@ -415,14 +415,6 @@ def test_a_caller_who_hangs_up_at_the_front_door_stops_vllm(
     run(scene)
 
 
-def test_a_server_killed_mid_stream_gives_the_error_and_no_done(
-    model: Path, governed: GovernedSet, folder: Path
-) -> None:
-    """A server of its own."""
-    with VllmServer(model, folder / "killed.log") as own:
-        run(partial(cut_off, own, governed, folder, partial(os.kill, family_of(own)[0].pid, signal.SIGKILL)))
-
-
 def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: Path, folder: Path) -> None:
     broken = folder / "broken"
     broken.mkdir()
@@ -434,20 +426,39 @@ def test_a_folder_that_holds_no_model_is_named_by_the_servers_own_words(model: P
     assert str(folder) not in caught.value.message
 
 
-def test_a_server_killed_while_it_answers_is_named_and_leaves_no_process(
-    server: VllmServer, governed: GovernedSet
+class Dying:
+    """The server that the others share, at its end: it answers many prompts, until it is killed."""
+
+    def __init__(self, server: VllmServer, governed: GovernedSet) -> None:
+        self.substrate, self.server, self.family = ServedModel(server, BASE), server, family_of(server)
+        asks = enumerate(plan(governed, ("core",), quick=False))
+        prompts = [Prompt(str(number), ask.prompt().messages) for number, ask in asks]
+        many = prompts * 12  # of which it takes so many at a time as connections allow
+        self.completions = self.substrate.complete(many, governed.evalset.prompt.system, governed.evalset.sampling)
+        next(self.completions)
+
+    def kill(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.family[0].kill()
+
+
+@pytest.fixture(scope="module")
+def dying(server: VllmServer, governed: GovernedSet) -> Dying:
+    """For the last tests of this file."""
+    return Dying(server, governed)
+
+
+def test_a_server_killed_mid_stream_gives_the_error_and_no_done(
+    dying: Dying, governed: GovernedSet, folder: Path
 ) -> None:
-    """The last test of this file: it kills the server that the others share."""
-    substrate = ServedModel(server, BASE)
-    assert server._process is not None
-    family = psutil.Process(server._process.pid).children(recursive=True)
-    prompts = [Prompt(str(i), ask.prompt().messages) for i, ask in enumerate(plan(governed, ("core",), quick=False))]
-    completions = substrate.complete(prompts * 3, governed.evalset.prompt.system, governed.evalset.sampling)
-    next(completions)
-    os.kill(family[0].pid, signal.SIGKILL)
+    run(partial(cut_off, dying.server, governed, folder, dying.kill))
+
+
+def test_a_server_killed_while_it_answers_is_named_and_leaves_no_process(dying: Dying) -> None:
+    dying.kill()
     with pytest.raises(InfrastructureFailure) as caught:
-        list(completions)
+        list(dying.completions)
     assert caught.value.code == "vllm-died"
     assert caught.value.details["status"] == 128 + signal.SIGKILL
-    substrate.close()
-    assert psutil.wait_procs(family, timeout=60)[1] == []
+    dying.substrate.close()
+    assert psutil.wait_procs(dying.family, timeout=60)[1] == []

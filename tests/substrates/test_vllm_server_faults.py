@@ -26,7 +26,7 @@ from modelsmith.schema.source import Chat
 from modelsmith.substrates.port import Prompt
 from modelsmith.substrates.vllm import port_owner
 from modelsmith.substrates.vllm import server as vllm_server
-from modelsmith.substrates.vllm.environment import find_python
+from modelsmith.substrates.vllm.environment import find_python, server_environment
 from modelsmith.substrates.vllm.log import telling_lines
 from modelsmith.substrates.vllm.server import VllmServer
 from modelsmith.substrates.vllm.substrate import VllmSubstrate
@@ -334,3 +334,24 @@ VAGUE = "RuntimeError: Engine core initialization failed. See root cause above."
 )
 def test_the_lines_of_a_log_that_tell_why(text: str, lines: tuple[str, ...]) -> None:
     assert telling_lines(text) == lines
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "said", "told"),
+    [
+        ("cpu", 4, {}, "0"),
+        ("cpu", 5, {}, None),
+        ("cpu", 4, {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, None),
+        ("cpu", 4, {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}, "1"),
+        ("cuda", 4, {}, None),
+    ],
+)
+def test_a_model_that_is_bound_to_no_core_has_no_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, said: dict[str, str], told: str | None
+) -> None:
+    for name in ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_ENABLE_V1_MULTIPROCESSING"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert server_environment(device).get("VLLM_ENABLE_V1_MULTIPROCESSING") == told

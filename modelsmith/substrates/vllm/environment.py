@@ -72,6 +72,17 @@ def vllm_environment() -> dict[str, str]:
     return environment
 
 
+def server_environment(device: str) -> dict[str, str]:
+    """Environment of a server: on a CPU the model lies in the engine's own process, unless it is bound to cores.
+
+    vLLM wants one more process for it there, only to bind it; its imports take a third of the server's start.
+    """
+    environment = vllm_environment()
+    if device == "cpu" and environment.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind":
+        environment.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    return environment
+
+
 def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
     """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
     try:

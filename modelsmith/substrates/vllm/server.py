@@ -18,7 +18,7 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.run import Dtype, EngineFacts
 from modelsmith.schema.source import Chat
 from modelsmith.substrates.vllm import lifeline
-from modelsmith.substrates.vllm.environment import find_python, vllm_environment, vllm_facts
+from modelsmith.substrates.vllm.environment import find_python, server_environment, vllm_facts
 from modelsmith.substrates.vllm.log import telling_lines
 from modelsmith.substrates.vllm.port_owner import is_ours
 
@@ -225,7 +225,8 @@ class VllmServer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self._log.parent,
-                    env=vllm_environment() | {KEY_ENV: self.key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
+                    env=server_environment(self.facts.device)
+                    | {KEY_ENV: self.key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
                 )
         except OSError as error:
             raise InfrastructureFailure(
