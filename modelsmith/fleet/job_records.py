@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, JsonValue, StringConstraints
 
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import digest
+from modelsmith.schema.wal import write_ahead
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 Standing = Literal["waiting", "begun", "over"]
@@ -196,7 +197,7 @@ class Records:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
+            write_ahead(database, _BUSY_SECONDS)
             database.execute("PRAGMA synchronous=FULL")
             database.executescript(_SCHEMA)
             yield database

@@ -14,6 +14,7 @@ from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import Question
 from modelsmith.schema.events import Happened, Recorded, of_run, reader
 from modelsmith.schema.run import RunResult
+from modelsmith.schema.wal import write_ahead
 
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write."""
@@ -48,7 +49,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection that commits each statement unless a transaction is begun; the tables exist."""
     database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        database.execute("PRAGMA journal_mode=WAL")
+        write_ahead(database, BUSY_SECONDS)
         database.execute("PRAGMA synchronous=FULL")
         database.executescript(_SCHEMA)
     except sqlite3.Error:

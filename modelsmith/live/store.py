@@ -24,6 +24,7 @@ from modelsmith.live.ids import handle
 from modelsmith.live.port import Answered, Arm, Decision
 from modelsmith.live.reports import Report
 from modelsmith.schema.live import Counts, Metric, StageCounts
+from modelsmith.schema.wal import write_ahead
 
 STORE_FILE: Final = "counts.sqlite3"
 BUSY_SECONDS: Final = 10.0
@@ -74,7 +75,7 @@ class Store:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            self._database.execute("PRAGMA journal_mode=WAL")
+            write_ahead(self._database, BUSY_SECONDS)
             self._database.execute("PRAGMA synchronous=FULL")
             # A large batch would else open a file of its own, which a door at its limit of open files cannot.
             self._database.execute("PRAGMA temp_store=MEMORY")

@@ -14,6 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from modelsmith.schema.wal import write_ahead
+
 _BUSY_SECONDS: Final = 30.0
 """How long one process waits for another's write."""
 _AT_ONCE: Final = 500
@@ -66,7 +68,7 @@ class KeptBytes:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
-                database.execute("PRAGMA journal_mode=WAL")
+                write_ahead(database, _BUSY_SECONDS)
                 database.execute("PRAGMA synchronous=NORMAL")
                 database.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({columns})")
                 work(database)

@@ -17,7 +17,6 @@ from worlds import World
 
 from modelsmith.forges.github.forge import GitHubForge
 from modelsmith.forges.github.rest import Rest
-from modelsmith.forges.logs import SignedLogs
 from modelsmith.operations import approve, pr_merge, pr_open, pr_receipts, verify
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, WaitingForPerson
@@ -159,7 +158,7 @@ def test_ended_between_merge_and_receipts_a_rerun_adds_them(context, monkeypatch
     number = context.proposed()
     context.github.rules(context.repo, "harness-gh")
     with monkeypatch.context() as patch:
-        patch.setattr(SignedLogs, "add_receipts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(GitHubForge, "add_receipts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             context.merge(number)
     context.not_verified()
