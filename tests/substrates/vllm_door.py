@@ -48,7 +48,7 @@ async def door_to(
     rules = Router(rules=(Rule(name="all", cluster=DESK, key=StickyKey(header="x-user")),))
     os.environ[KEY_VARIABLE] = server.key
     async with opened(folder, PATIENT) as door:
-        models = Models(workspace, Settings(backends={DESK: backend}), door.session)
+        models = Models(workspace, Settings(backends={DESK: backend}, limits=PATIENT), door.session)
         one = Follower(workspace, models.make, lambda commit: None, lambda *told: None)
 
         async def obey(incumbent: Arm, watched: Arm | None, share: float) -> None:
