@@ -351,18 +351,26 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
     """Control: the specialist is loaded beside the base model; then its weights are changed on disk."""
     monkeypatch.setattr("modelsmith.door.models._load", lambda *of: Speaker())
 
+    def known():
+        stages = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts.stages
+        return sum(one.specialist_known for stage in stages for one in stage.metrics if one.metric == "errors")
+
     async def sound():
         async with opened(world) as (follower, url):
             while follower.served.clusters[CLUSTER].shadow is None:
                 assert not follower.troubles
                 await asyncio.sleep(0.05)
             await asks(url, 3)
+            while await asyncio.to_thread(known) < 3:  # a copy still under way ends with the door
+                await asyncio.sleep(0.05)
 
     async def damaged():
         async with opened(world) as (follower, url):
             while not follower.troubles:
                 await asyncio.sleep(0.05)
             await asks(url, 2)
+            while await asyncio.to_thread(known) < 5:
+                await asyncio.sleep(0.05)
             return {what: error.code for what, error in follower.troubles.items()}
 
     asyncio.run(sound())
