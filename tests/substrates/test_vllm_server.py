@@ -432,8 +432,11 @@ class Dying:
     """The server that the others share, at its end: it answers one prompt again and again, until it is killed."""
 
     def __init__(self, server: VllmServer, governed: GovernedSet) -> None:
-        self.substrate, self.server, self.family = ServedModel(server, BASE), server, family_of(server)
-        prompt = plan(governed, ("core",), quick=False)[0].prompt()  # one, so that it need not be read again
+        self.server, self.family = server, family_of(server)
+        with pytest.MonkeyPatch.context() as patch:  # two at a time, not as many as a GPU answers
+            patch.setattr("modelsmith.substrates.vllm.substrate.CONNECTIONS", 2)
+            self.substrate = ServedModel(server, BASE)
+        prompt = plan(governed, ("core",), quick=False)[0].prompt()
         self.completions = self.substrate.complete(
             [Prompt(str(number), prompt.messages) for number in range(10_000)],
             governed.evalset.prompt.system,
