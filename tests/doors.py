@@ -18,6 +18,7 @@ from aiohttp import web
 
 from modelsmith.door.app import Door
 from modelsmith.door.asking import Governed
+from modelsmith.door.backends import backends
 from modelsmith.door.connection import Runner
 from modelsmith.door.exchange import Counting
 from modelsmith.door.follow import Ready, Served
@@ -26,6 +27,7 @@ from modelsmith.door.http_upstream import HttpModel
 from modelsmith.door.journal import Journal
 from modelsmith.door.lines import Line
 from modelsmith.door.metrics import DoorMetrics
+from modelsmith.door.room import Room
 from modelsmith.door.server import loop_factory
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
@@ -266,12 +268,11 @@ async def opened(
     counting = Counting(bounds, recorder, journal, DoorMetrics(), formats, shadows, telemetry)
     door = Door(Following(None), counting, hosts, keys)  # type: ignore[arg-type]
     runner = Runner(door.app(), handler_cancellation=True, access_log=None, shutdown_timeout=2.0)
-    connector = aiohttp.TCPConnector(limit=0)
     async with (
         incumbent.running(),
         specialist.running(),
         shadow.running(),
-        aiohttp.ClientSession(connector=connector) as session,
+        backends(Room(1 << 20, bounds.at_once, lambda: None)) as session,
     ):
         await runner.setup()
         listening = socket.create_server(("127.0.0.1", 0))

@@ -10,6 +10,7 @@ import aiohttp
 from typing_extensions import override
 
 from modelsmith.door.deadlines import Deadlines
+from modelsmith.door.portions import Portions
 from modelsmith.door.room import Room
 
 CONNECT_SECONDS: Final = 5.0
@@ -28,6 +29,7 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self, room: Room) -> None:
         super().__init__(limit=0, socket_factory=room.socket)
+        self._factory = partial(Portions, loop=self._loop)  # type: ignore[assignment]
         self._waits = Deadlines(CONNECT_SECONDS, TURNS)
 
     @override

@@ -22,8 +22,6 @@ from modelsmith.door.room import is_ours, no_room
 
 MOST: Final = 1 << 16
 """Bytes of a request that go out at once; of a longer one aiohttp's session waits until the server takes it."""
-_BEFORE: Final = 32
-"""Answers until the one that counts: 1xx may come before it. A flood of them kept the event loop from all others."""
 _NO_ANSWER = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
@@ -103,11 +101,8 @@ class Posting:
         transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(data), data))
         waits = silence.begin(partial(_too_silent, protocol))
         try:
-            for _ in range(_BEFORE):
-                message, content = await protocol.read()
-                if not 100 <= message.code < 200 or message.code == 101:
-                    return Posted(connection, message, content)
-            raise Down(502, "no answer", again=False)
+            message, content = await protocol.read()
+            return Posted(connection, message, content)
         finally:
             silence.end(waits)
 

@@ -7,10 +7,12 @@ import json
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from doors import ASKED, WATCHED, run, until
 
 from modelsmith.door.deadlines import Deadlines
 from modelsmith.door.http_upstream import HttpModel
+from modelsmith.door.portions import PORTION
 from modelsmith.door.posting import MOST
 from modelsmith.door.refusal import Down
 
@@ -30,9 +32,12 @@ def kept_at(door):
 
 @pytest.fixture
 def raw(play):
-    """Runs a scene in which the specialist's backend says these bytes to each request, and may then hang up."""
+    """Runs a scene in which the specialist's backend says these bytes to each request, and may then hang up.
 
-    def played(scene, said, closes=False):
+    Or it says ``more``.
+    """
+
+    def played(scene, said, closes=False, more=None):
         async def whole(door):
             asked = []
 
@@ -45,7 +50,10 @@ def raw(play):
                         writer.write(said)
                         if closes:
                             return
-                except asyncio.IncompleteReadError:
+                        if more:
+                            await writer.drain()
+                            await more(writer)
+                except (asyncio.IncompleteReadError, ConnectionError):
                     pass
                 finally:
                     writer.close()
@@ -114,6 +122,85 @@ def test_what_follows_an_answer_is_no_answer_to_the_next(raw):
         assert len(asked) == 3
 
     raw(scene, WHOLE + WHOLE.replace(b"from raw", b"from odd"))
+
+
+def test_what_comes_unasked_is_no_answer_to_the_next(raw):
+    """A backend that says something more, later, to a caller who has left: the next one gets an answer of its own."""
+    hint = asyncio.Event()
+
+    async def late(writer):
+        await hint.wait()
+        hint.clear()
+        writer.write(WHOLE.replace(b"from raw", b"from odd"))
+
+    async def scene(door, asked):
+        for turn in range(3):
+            status, _, body = await door.ask()
+            assert (status, body, len(asked)) == (200, SAID, turn + 1)
+            assert len(kept_at(door)) == 1
+            hint.set()
+            await until(lambda: not kept_at(door))
+
+    raw(scene, WHOLE, more=late)
+
+
+@pytest.mark.parametrize("length", [1, MOST + 1])
+def test_interim_answers_without_end_are_the_incumbent_s_to_answer(raw, length):
+    async def flood(writer):
+        while True:
+            writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+            await writer.drain()
+
+    async def scene(door, asked):
+        status, headers, body = await door.ask({"messages": [{"role": "user", "content": "x" * length}]})
+        assert (status, body["choices"][0]["message"]["content"]) == (200, "from incumbent")
+        assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+
+    raw(scene, b"", more=flood)
+
+
+@pytest.mark.parametrize("length", [1, MOST + 1])
+def test_an_interim_answer_is_no_end_of_the_wait_for_one(raw, length):
+    """A backend that hints and then says nothing."""
+
+    async def silent(writer):
+        await asyncio.Event().wait()
+
+    async def scene(door, asked):
+        door.silence_seconds = 0.3
+        door.serve(1.0)
+        status, headers, _ = await door.ask({"messages": [{"role": "user", "content": "x" * length}]})
+        assert status == 200
+        assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
+
+    raw(scene, b"HTTP/1.1 103 Early Hints\r\n\r\n", more=silent)
+
+
+def test_no_turn_of_the_loop_is_spent_on_one_backend_s_tiny_pieces(raw):
+    """An answer cut into chunks of one byte: it comes whole, and others are looked at between."""
+    answer = json.dumps(SAID | {"padding": "x" * 200_000}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in answer)
+    most = 0
+
+    def counted(read):
+        def reading(self, data):
+            nonlocal most
+            most = max(most, len(data))
+            return read(self, data)
+
+        return reading
+
+    async def scene(door, asked):
+        for _ in range(2):
+            status, headers, body = await door.ask()
+            assert (status, body) == (200, json.loads(answer))
+            assert "x-modelsmith-failed-over-from" not in headers
+        assert 0 < most <= PORTION
+        assert len(kept_at(door)) == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResponseHandler, "data_received", counted(ResponseHandler.data_received))
+        raw(scene, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize("length", [1, MOST + 1])
