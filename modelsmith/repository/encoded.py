@@ -27,9 +27,12 @@ class Run(NamedTuple):
 
 _LEAST: Final = 12
 """Signs of a run of base64 or hexadecimal: the shortest addresses take as many."""
+_LINE_END: Final = r"(?:\n[ \t]*|\\n)"
+"""Before the next line of a run: indented as in YAML, or as JSON writes it."""
 _STANDARD, _FOR_ADDRESSES = "A-Za-z0-9+/", "A-Za-z0-9_-"
 _HEX: Final = re.compile(rf"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{{2}}){{{_LEAST // 2},}}(?![0-9A-Za-z])")
-_WORD: Final = re.compile(r"[^\s\"'<>]+")
+_WORD: Final = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>%&\\]*+[%&\\][^\s\"'<>]*")
+"""A word with a sign in it that may spell another; each word is walked through once."""
 _REFERENCE: Final = re.compile(r"&(?:#\d|#[xX][0-9a-fA-F]|[a-zA-Z]{2})")
 _PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
@@ -37,12 +40,12 @@ _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
 
 def _base64(signs: str) -> tuple[re.Pattern[str], ...]:
     """Lines of mail that go on in the next, and runs of one line."""
-    lines = rf"[{signs}]{{60,76}}(?:\n[{signs}]{{60,76}})*\n[{signs}]+={{0,2}}"
+    lines = rf"[{signs}]{{60,76}}(?:{_LINE_END}[{signs}]{{60,76}})*{_LINE_END}[{signs}]+={{0,2}}"
     return re.compile(rf"(?<![{signs}]){lines}"), re.compile(rf"(?<![{signs}])[{signs}]{{{_LEAST},}}={{0,2}}")
 
 
 def _of_base64(run: str) -> bytes:
-    plain = re.sub(r"[\n=]", "", run).replace("-", "+").replace("_", "/")
+    plain = re.sub(r"\\n|[\s=]", "", run).replace("-", "+").replace("_", "/")
     return binascii.a2b_base64(plain[: len(plain) - (len(plain) % 4 == 1)] + "==")
 
 
@@ -73,6 +76,8 @@ def encoded(text: str) -> Iterator[Run]:
 
 
 def _readable(raw: bytes) -> str | None:
+    if 2 * raw.count(0) == len(raw):  # ASCII in UTF-16, whichever its order of bytes
+        raw = raw.replace(b"\0", b"")
     try:
         text = raw.decode()
     except UnicodeDecodeError:

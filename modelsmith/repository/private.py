@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from modelsmith.normal_form import normalized
 from modelsmith.repository.encoded import Run, encoded
-from modelsmith.repository.secrets import find_secrets
+from modelsmith.repository.secrets import find_plain
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Private, PrivateKind
 
@@ -212,7 +212,7 @@ class Scrubber:
 
 def _without_secrets(text: str, removed: Counter[str]) -> str:
     """The text without the lines of its secrets; of a key that goes on over lines nothing after its first is kept."""
-    found = {one.line: one.rule for one in find_secrets(text)}
+    found = {one.line: one.rule for one in find_plain(text)}
     if not found:
         return text
     lines, removed[SECRET] = text.split("\n"), len(found)

@@ -11,10 +11,9 @@ is what our files are made of. Ours instead ask for the word, a sign or "is", an
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice
@@ -22,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from modelsmith.repository.document import Problem, first_of
+from modelsmith.repository.readings import readings, spelled
 from modelsmith.repository.tree import Tree, read_each
 from modelsmith.schema.errors import InvalidInput
 
@@ -96,14 +96,14 @@ _MOST_LOOKED_AT: Final = 10_000
 """Matches of one rule that are looked at more closely; where there are more, they do not pass unseen."""
 _LINE: Final = 4096
 """Bytes around a find that are taken for its line at most: the others of a longer line say nothing about it."""
-_ESCAPE: Final = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|/)")
-"""A character as YAML, JSON and most languages may spell it."""
 GUESSED: Final = frozenset({"password", "assigned-token", "bearer"})
 """Rules that go by a word beside it, not by the secret's own form: too much for texts that speak of such things."""
 
 
 def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = False) -> Iterator[Secret]:
-    """Everything in the text that looks like a secret, by rule, in each of its `_readings`.
+    """Everything in the text that looks like a secret, by rule, in each of its `readings` and in what is `spelled`.
+
+    Of what is spelled otherwise, the line is the one in which it begins.
 
     Args:
         text: What is searched.
@@ -112,11 +112,33 @@ def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = F
         marked: Whether a line with `ALLOW` on it passes.
     """
     told: set[Secret] = set()
-    for data in _readings(text.encode("utf-8", "replace")):
-        for found in _find(data, path, guess, marked):
-            if found not in told:
-                told.add(found)
-                yield found
+    for found in (*find_plain(text, path, guess, marked), *_find_spelled(text, path, guess, marked)):
+        if found not in told:
+            told.add(found)
+            yield found
+
+
+def find_plain(text: str, path: str = "", guess: bool = True, marked: bool = False) -> Iterator[Secret]:
+    """`find_secrets` without what is spelled in base64 and the like, and each as often as it is read."""
+    for data in readings(text.encode("utf-8", "replace")):
+        yield from _find(data, path, guess, marked)
+
+
+def _find_spelled(text: str, path: str, guess: bool, marked: bool) -> Iterator[Secret]:
+    """Spellings are looked for in the plainest reading, whose lines are the text's."""
+    *_, data = readings(text.encode("utf-8", "replace"))
+    plain = data.decode("utf-8", "replace")
+    allowed = _allowed_lines(plain) if marked else frozenset[int]()
+    for said in spelled(plain):
+        for found in find_plain(said.says, path, guess):
+            line = said.lines[found.line - 1]
+            if line not in allowed:
+                yield Secret(found.rule, line)
+
+
+def _allowed_lines(text: str) -> Set[int]:
+    mark = ALLOW.decode()
+    return {number for number, line in enumerate(text.split("\n"), 1) if mark in line} if mark in text else frozenset()
 
 
 def _find(data: bytes, path: str, guess: bool, marked: bool) -> Iterator[Secret]:
@@ -141,40 +163,6 @@ def _find(data: bytes, path: str, guess: bool, marked: bool) -> Iterator[Secret]
             if not any(_allows(one, match, secret, data) for one in (*rule.allowed, *_everywhere())):
                 told = line
                 yield Secret(rule.id, line)
-
-
-def _readings(data: bytes) -> Iterator[bytes]:
-    """What programs may read in the bytes, line by line the same: as they are, and with escapes resolved.
-
-    Without NULs, ASCII in UTF-16 and UTF-32 is ASCII, whichever their order of bytes.
-    """
-    yield data
-    if b"\0" in data:
-        data = data.replace(b"\0", b"")
-        yield data
-    if b"\\" in data:
-        plain = _ESCAPE.sub(_unescaped, _unfolded(data))
-        if plain != data:
-            yield plain
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    code = next((int(digits, 16) for digits in match.groups() if digits), ord("/"))
-    return bytes([code]) if 32 <= code < 127 else b" "
-
-
-def _unfolded(data: bytes) -> bytes:
-    """Lines that end in a backslash go on with the next; the line feeds come after the whole."""
-    first, *rest = data.replace(b"\r\n", b"\n").split(b"\\\n")
-    parts, waiting = [first], 0
-    for part in rest:
-        waiting += 1
-        said, end, after = part.lstrip(b" \t").partition(b"\n")
-        parts.append(said)
-        if end:
-            parts += [b"\n" * (waiting + 1), after]
-            waiting = 0
-    return b"".join(parts)
 
 
 def first_secret(text: str) -> Secret | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -175,12 +176,13 @@ def test_a_secret_in_a_governed_or_other_file_is_refused_with_its_line(fresh):
 
 
 def test_a_secret_in_a_name_or_another_spelling_is_refused(fresh):
-    """Names of branches, authors and files come onto main too; UTF-16 and escapes are read by somebody."""
+    """Names of branches, authors and files come onto main too; UTF-16, escapes and base64 are read by somebody."""
     escaped = f'a: "{KEY_ID[:2]}\\u{ord(KEY_ID[2]):04x}{KEY_ID[3:]}"\n'
     cases = {
         "file": {f"docs/x-{KEY_ID}.md": b"x\n"},
         "utf-16": {"docs/x.txt": f"key {KEY_ID}\n".encode("utf-16")},
         "escape": {"docs/x.yaml": escaped.encode()},
+        "base64": {"docs/x.txt": b"Authorization: Basic " + base64.b64encode(f"me:{KEY_ID}".encode()) + b"\n"},
         "far": {"docs/x.txt": b"x\n" * (3 << 20) + KEY_ID.encode()},
     }
     for branch, files in cases.items():

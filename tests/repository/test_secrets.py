@@ -116,7 +116,23 @@ def spelled(key):
         "by a long escape": f'a: "{key[:2]}\\U{ord(key[2]):08x}{key[3:]}"\n'.encode(),
         "folded over two lines": f'a: "{key[:half]}\\\n   {key[half:]}"\n'.encode(),
         "by escapes in UTF-16": f'a: "{key[:2]}\\u{ord(key[2]):04x}{key[3:]}"\n'.encode("utf-16"),
+        "in base64": b"Authorization: Basic " + base64.b64encode(f"me:{key}".encode()),
+        "in base64 for addresses": base64.urlsafe_b64encode(f"{key}~~~???".encode()),
+        "in base64 of UTF-16": base64.b64encode(key.encode("utf-16-le")),
+        "in base64, indented": indented(key),
+        "in base64, with line ends as JSON writes them": b'"' + indented(key)[15:].replace(b"\n  ", b"\\n"),
+        "in base64 twice": base64.b64encode(base64.b64encode(key.encode())),
+        "in hexadecimal": key.encode().hex().encode(),
+        "by percent signs": "".join(f"%{ord(letter):02x}" for letter in key).encode(),
+        "by percent signs around base64": b"a=" + base64.b64encode(f"k={key}!".encode()).replace(b"=", b"%3D"),
+        "by references of HTML": "".join(f"&#{ord(letter)};" for letter in key).encode(),
     }
+
+
+def indented(key):
+    """As YAML holds bytes, with the key on two lines; the first begins at the 15th byte."""
+    plain = base64.b64encode(b"x " * 20 + key.encode() + b" y" * 20)
+    return b"a: !!binary |\n  " + b"\n  ".join(plain[at : at + 64] for at in range(0, len(plain), 64))
 
 
 KEY = SECRETS["an AWS key id"]
@@ -135,6 +151,13 @@ def test_a_line_is_the_same_in_every_reading(tmp_path):
     for data in (text.encode(), text.replace("\n", "\r\n").encode(), text.encode("utf-16")):
         (tmp_path / "a.txt").write_bytes(data)
         assert [problem.line for problem in secret_problems(WorkTree(tmp_path), ["a.txt"])] == [4, 8]
+
+
+def test_what_is_spelled_otherwise_has_the_line_where_it_begins(tmp_path):
+    """Also with an honest run before it that says several lines, and where the mark stands beside it."""
+    honest, run = (base64.b64encode(words.encode()).decode() for words in ("one\ntwo\nthree\n", f"a\nb\n{KEY}\n"))
+    (tmp_path / "a.txt").write_text(f"{honest}\n\n{run}\n{run} # gitleaks:allow\n{run} {honest}\n")
+    assert [problem.line for problem in secret_problems(WorkTree(tmp_path), ["a.txt"])] == [3, 5]
 
 
 def test_a_name_with_a_secret_is_refused_and_not_repeated():
