@@ -32,6 +32,7 @@ from modelsmith.door.server import loop_factory
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry
+from modelsmith.door.upstream import FREE, Price
 from modelsmith.governance.router import Rules
 from modelsmith.live.port import Answered, Copies, Decision
 from modelsmith.live.recorder import LiveRecorder
@@ -214,6 +215,8 @@ class Opened:
     """Whose format the door checks."""
     silence_seconds: float = 60.0
     """For which a specialist that is served from here on may say nothing."""
+    price: Price = FREE
+    """Of a token, whoever answers."""
     copied: float = 0.0
     """Share of the incumbent's requests that the shadow gets a copy of."""
     obey: Callable[[Arm, Arm | None, float], Awaitable[None]] | None = None
@@ -228,6 +231,7 @@ class Opened:
                 backend.url,
                 model,
                 silence_seconds=self.silence_seconds if model == "specialist" else 60.0,
+                price=self.price,
             )
             for model, backend in backends.items()
         )

@@ -72,7 +72,8 @@ class Runner(web.AppRunner):
     __slots__ = ("_room",)
 
     def __init__(self, app: web.Application, room: Room | None = None, **kwargs: Any) -> None:
-        super().__init__(app, **kwargs)
+        # A compressed body is refused. aiohttp would unpack what is left of it, and log each that is broken.
+        super().__init__(app, auto_decompress=False, **kwargs)
         self._room = room
 
     @override

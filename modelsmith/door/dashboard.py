@@ -118,13 +118,14 @@ _GRAPHS: Final = (
             _Shown(f"max by (cluster, metric) (modelsmith_window_evidence{{{_HERE}}})", "{{cluster}} {{metric}}"),
             _Shown(f"max by (cluster) (modelsmith_window_trip{{{_HERE}}})", "{{cluster}} trip line"),
         ),
+        width=6,
         limits=(None, None),
     ),
     _Panel(
         "Valid format",
         "Share of the checked answers that keep the rubric's format.",
         (_Shown(f"({_VALID} or 0 * {_CHECKED}) / {_CHECKED}", _ARM),),
-        "percentunit",
+        "percentunit", 6,
         limits=(0, 1),
     ),
     _Panel(
@@ -135,7 +136,18 @@ _GRAPHS: Final = (
                 _sum("cluster, result", "modelsmith_feedback_total", 'cluster=~"$cluster|"'), "{{cluster}} {{result}}"
             ),
         ),
-        "ops",
+        "ops", 6,
+    ),
+    _Panel(
+        "Cost",
+        "An hour, by the prices of serve.yaml: of requests, and of copies in the shadow.",
+        (
+            _Shown(
+                f"3600 * {_sum('cluster, arm, of', 'modelsmith_cost_total', _HERE)}",
+                "{{cluster}} {{arm}} {{of}}",
+            ),
+        ),
+        width=6,
     ),
     _Panel(
         "Copies in the shadow",

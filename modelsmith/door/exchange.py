@@ -24,7 +24,7 @@ from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
-from modelsmith.door.upstream import EVENTS, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, FREE, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
 from modelsmith.door.written import NAME, Written, write_whole
 from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
@@ -118,7 +118,7 @@ class Exchange:
         self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]
         self._ahead: Ahead | None = None
         """Of a stream that is copied: the backend's pace, not the caller's, is what the copy is compared with."""
-        self._turn = Turn()
+        self._turn, self._price = Turn(), FREE
         self._first: float | None = None
         self._begun: web.StreamResponse | None = None
         """The stream that goes to the caller: from then on nobody else is asked."""
@@ -190,7 +190,7 @@ class Exchange:
         for sample in self._kept:
             sample.restart()
         async with self._ready.model(arm).ask(self._body) as reply:
-            self._turn = reply.turn
+            self._turn, self._price = reply.turn, reply.price
             if reply.content_type == EVENTS and self._copy:
                 async with Ahead(reply.pieces) as self._ahead:
                     return await self._stream(arm, reply.status, self._ahead)
@@ -291,6 +291,7 @@ class Exchange:
             total_ms=total,
             tokens_in=asked,
             tokens_out=answered,
+            cost=self._usage.cost(self._price),
             failed_over=self._answering not in (None, self._arm),
             hung_up=self._status == HUNG_UP and failed is None,
             not_asked=self._not_asked and failed is None,

@@ -16,7 +16,7 @@ from modelsmith.door.backends import CONNECT_SECONDS
 from modelsmith.door.deadlines import Deadlines
 from modelsmith.door.posting import MOST, Pieces, Posted, Posting, no_connection
 from modelsmith.door.refusal import Down
-from modelsmith.door.upstream import EVENTS, JSON, Reply
+from modelsmith.door.upstream import EVENTS, FREE, JSON, Price, Reply
 
 _TO_BLAME = frozenset({400, 413, 422})
 """Statuses by which a server says that the request is wrong, whoever answers it."""
@@ -46,6 +46,7 @@ class HttpModel:
     """Fields that this model is always asked with."""
     omit: tuple[str, ...] = ()
     """Fields that this server refuses."""
+    price: Price = FREE
 
     @asynccontextmanager
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
@@ -65,7 +66,7 @@ class HttpModel:
                 raise Down(502, "content type", again=False)
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise Down(502, "content encoding", again=False)
-            yield Reply(response.status, kind, Pieces(response.content, self._silence))
+            yield Reply(response.status, kind, Pieces(response.content, self._silence), price=self.price)
         finally:
             response.close()
 

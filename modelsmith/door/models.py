@@ -14,7 +14,8 @@ from modelsmith.door.lines import Line
 from modelsmith.door.loading import aside
 from modelsmith.door.refusal import Down
 from modelsmith.door.settings import Embedded, Server, Settings, key_of
-from modelsmith.door.upstream import Model
+from modelsmith.door.settings import Price as PriceOfAMillion
+from modelsmith.door.upstream import FREE, Model, Price
 from modelsmith.governance.routing import BASE
 from modelsmith.loop.engines import load_local
 from modelsmith.loop.evals import target_of
@@ -71,6 +72,7 @@ class Models:
             silence_seconds=self._settings.limits.silence_seconds,
             more={"chat_template_kwargs": keywords} if keywords else {},
             omit=backend.omit,
+            price=_of_a_token(backend.price(arm.specialist)),
         )
 
     def close(self) -> None:
@@ -95,6 +97,10 @@ class Models:
             raise InfrastructureFailure(
                 error.code, message, error.mend, specialist=arm.specialist, **error.details
             ) from None
+
+
+def _of_a_token(million: PriceOfAMillion | None) -> Price:
+    return Price(million.input / 1e6, million.output / 1e6) if million else FREE
 
 
 def _load(workspace: Workspace, line: Line, arm: Arm, threads: int | None) -> Speaker:

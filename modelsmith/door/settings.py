@@ -18,6 +18,8 @@ from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.allowed import is_loopback, origin
 
 FILE = "serve.yaml"
+OTHERS = "others"
+"""Whose price it is who has none of their own; no specialist has this name."""
 Url = Annotated[str, Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$")]
 
 
@@ -30,6 +32,13 @@ class Embedded(Frozen):
     prompt_tokens: Annotated[int, Field(ge=1)] = 2048
     """Longest request, with the system prompt. While a request is read nobody can stop it, and all others wait: 2,300
     tokens took a model of 135 million weights 23 s of processor time, 4,600 took it 44 s."""
+
+
+class Price(Frozen):
+    """What a million tokens cost, in whatever currency this machine's figures are read."""
+
+    input: Annotated[float, Field(ge=0, le=1e9)]
+    output: Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Server(Frozen):
@@ -50,8 +59,15 @@ class Server(Frozen):
     shadow_url: Url | None = None
     """Another server of the same kind, for who is in the shadow: nobody has approved those weights yet, and there they
     can bring down nothing that serves."""
+    prices: dict[str, Price] = {}
+    """What its tokens cost, by ``base`` or specialist; ``others`` is for whoever is not named. None: nobody counts it.
+    """
     omit: tuple[SamplingSetting, ...] = ()
     """Settings of the sampling that it refuses."""
+
+    def price(self, specialist: str) -> Price | None:
+        """What a specialist's tokens cost."""
+        return self.prices.get(specialist, self.prices.get(OTHERS))
 
 
 class Limits(Frozen):

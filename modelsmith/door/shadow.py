@@ -22,7 +22,7 @@ from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks, Pair, Sample
 from modelsmith.door.refusal import Down, Refused
 from modelsmith.door.settings import Limits
-from modelsmith.door.upstream import EVENTS, LARGEST_ANSWER, PAUSE, Model, Turn, Usage, is_answer
+from modelsmith.door.upstream import EVENTS, FREE, LARGEST_ANSWER, PAUSE, Model, Price, Turn, Usage, is_answer
 from modelsmith.governance.router import assigned
 from modelsmith.live.port import Answered, Arm, Decision, Recorder
 from modelsmith.promotion.serving import Arm as Who
@@ -176,6 +176,7 @@ class Shadows:
             total_ms=_milliseconds(begin) - said.turn.waited_ms,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
+            cost=said.usage.cost(said.price),
             not_asked=ours,
         )
 
@@ -183,7 +184,7 @@ class Shadows:
         """Status that the answer comes to; a caller would get no 200 for less than a whole one."""
         size = 0
         async with copy.model.ask(copy.body) as reply:
-            said.streamed, said.turn = reply.content_type == EVENTS, reply.turn
+            said.streamed, said.turn, said.price = reply.content_type == EVENTS, reply.turn, reply.price
             async for piece in reply.pieces:
                 size += len(piece)
                 if said.streamed:
@@ -222,6 +223,7 @@ class _Said:
 
     usage: Usage = field(default_factory=Usage)
     turn: Turn = field(default_factory=Turn)
+    price: Price = FREE
     streamed: bool = False
     first: float | None = None
     """When the first piece of a stream came."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 _TOKENS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,9})')
 _DONE = re.compile(rb"\ndata: ?\[DONE\]")
@@ -37,6 +37,17 @@ class Turn:
     waited_ms: float = 0.0
 
 
+class Price(NamedTuple):
+    """What one token costs, in the currency of the machine's settings."""
+
+    asked: float = 0.0
+    answered: float = 0.0
+
+
+FREE: Final = Price()
+"""Of whoever has no price in the settings."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer that has begun."""
@@ -49,6 +60,7 @@ class Reply:
     """Raises `Down` where it breaks off."""
     turn: Turn = field(default_factory=Turn)
     """Known when the pieces have come."""
+    price: Price = FREE
 
 
 class Model(Protocol):
@@ -103,3 +115,8 @@ class Usage:
         """Tokens asked and answered. Where a stream does not say, each of its events counts as a token."""
         found = {name: int(count) for name, count in _TOKENS.findall(self._tail)}
         return found.get(b"prompt", 0), found.get(b"completion", self._events)
+
+    def cost(self, price: Price) -> float:
+        """What the answer costs."""
+        asked, answered = self.tokens
+        return asked * price.asked + answered * price.answered

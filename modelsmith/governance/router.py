@@ -114,8 +114,13 @@ class Rules:
 
 
 def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers that rules look at, as `Asked` holds them: none that came twice, and not the caller's key.
+    r"""The headers that rules look at, as `Asked` holds them: none that came twice, and not the caller's key.
 
+    A value in other letters than ASCII's is one text, whether its client wrote it in UTF-8 or, as many libraries do, in
+    Latin-1 (RFC 9110, section 5.5): a server that reads UTF-8 gives bytes that are none as halves of characters.
+
+    >>> readable([("x-city", "Zürich"), ("x-town", b"Z\xfcrich".decode("utf-8", "surrogateescape"))])
+    {'x-city': 'Zürich', 'x-town': 'Zürich'}
     >>> readable([("X-User", "7"), ("x-tier", "gold"), ("X-Tier", "free"), ("Authorization", "Bearer k")])
     {'x-user': '7'}
     """
@@ -125,10 +130,19 @@ def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         name = given.lower()
         if name in found:
             hidden.add(name)
-        found[name] = value
+        found[name] = value if value.isascii() else _in_one_coding(value)
     for name in hidden:
         found.pop(name, None)
     return found
+
+
+def _in_one_coding(value: str) -> str:
+    """A header's value as its client meant it, whichever coding it wrote."""
+    given = value.encode("utf-8", "surrogateescape")
+    try:
+        return given.decode("utf-8")
+    except UnicodeDecodeError:
+        return given.decode("latin-1")
 
 
 def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:

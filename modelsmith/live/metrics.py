@@ -56,6 +56,9 @@ class Metrics:
         self._tokens = Histogram(
             in_prometheus(TOKENS), "Tokens", (*_WHO, in_prometheus(USAGE_KIND)), buckets=COUNTS, registry=one
         )
+        self._cost = Counter(
+            "modelsmith_cost", "Of tokens, by the prices of the machine's settings", (*_WHO, "of"), registry=one
+        )
         self._format = Counter(
             "modelsmith_format_checks",
             "Sampled answers, by the rubric's format checks",
@@ -98,6 +101,8 @@ class Metrics:
             bound.first.observe(answered.first_token_ms / 1000)
         bound.tokens_in.observe(answered.tokens_in)
         bound.tokens_out.observe(answered.tokens_out)
+        if answered.cost:
+            self._cost.labels(*who, "request").inc(answered.cost)
         if answered.format_ok is not None:
             self._format.labels(*who, "valid" if answered.format_ok else "broken").inc()
 
@@ -105,6 +110,8 @@ class Metrics:
         """Count one answer to a copy, or the answer of the incumbent that it is compared with."""
         who = (decision.cluster, decision.specialist)
         self._shadow.labels(*who, decision.arm, _outcome(answered)).inc()
+        if answered.cost and decision.arm == "specialist":  # the caller's answer is counted already
+            self._cost.labels(*who, decision.arm, "copy").inc(answered.cost)
         if answered.differs is not None:
             self._compared.labels(*who, "different" if answered.differs else "same").inc()
 

@@ -59,6 +59,8 @@ class Answered:
     """Whether the rubric's own format checks pass; None where the answer was not sampled."""
     hung_up: bool = False
     """The client left before the end: no error of whoever answered."""
+    cost: float = 0.0
+    """Of the tokens of whoever answered, in the currency of the machine's settings; 0 where they name no price."""
     not_asked: bool = False
     """The door had no room to ask anybody: says nothing of whoever was to answer."""
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from modelsmith.points.patterns import MAX_SIZE, size
 from modelsmith.repository.document import Problem, meant
 from modelsmith.repository.set_files import Source
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.router import Router, When
+
+_HIDDEN = "authorization"
+"""Header that no rule sees: it holds the caller's key."""
+_Condition = tuple[str, type, object]
+"""Place, kind and value."""
+
+
+class _Taker(NamedTuple):
+    number: int
+    rule: str
+    conditions: frozenset[_Condition]
+    """Whatever meets them is taken."""
 
 
 def router_problems(source: Source[Router], clusters: Set[str]) -> Iterator[Problem]:
@@ -36,3 +49,45 @@ def router_problems(source: Source[Router], clusters: Set[str]) -> Iterator[Prob
     if spent > MAX_SIZE:
         words = f"the patterns together need {spent} steps, and {MAX_SIZE} are allowed"
         yield source.problem(("rules",), words, "Repeat less in the patterns, or use fewer.")
+
+
+def odd_rules(source: Source[Router]) -> Iterator[Problem]:
+    """Rules that no request ever comes to, since those before them take all that they would, or that none can meet."""
+    before: dict[_Condition, list[_Taker]] = {}
+    for number, rule in enumerate(source.value.rules):
+        asked = [*_alternatives(rule.when)]
+        takers = [_taker(one, before) for one in asked]
+        if rule.when != When() and all(takers):
+            names = " and ".join(f"'{one.rule}'" for one in dict.fromkeys(takers) if one)
+            words = f"the rule is never reached: {names} before it takes every request that it would"
+            yield source.problem(("rules", number), words, "Move it before that one, or remove it.")
+        for name, value in rule.when.headers.items():
+            at = ("rules", number, "when", "headers", name)
+            if name == _HIDDEN:
+                yield source.problem(at, "no rule sees the caller's key", "Ask for another header.")
+            elif value != value.strip(" \t"):
+                words = "no request has it: HTTP takes away blanks at both ends of a header's value"
+                yield source.problem(at, words, "Leave the blanks out.")
+        for one in filter(None, asked):
+            before.setdefault(min(one, key=repr), []).append(_Taker(number, rule.name, one))
+
+
+def _alternatives(when: When) -> Iterator[frozenset[_Condition]]:
+    """The conditions of a rule that all have to hold, once for each model that it takes."""
+    told: list[_Condition] = [(f"header {name}", str, value) for name, value in when.headers.items()]
+    told += [(pointer, type(value), value) for pointer, value in when.body.items()]
+    told += [(f"/metadata/{_escaped(name)}", type(value), value) for name, value in when.metadata.items()]
+    if when.last_message is not None:
+        told.append(("last_message", str, when.last_message))
+    for model in when.model or (None,):
+        yield frozenset(told if model is None else [*told, ("model", str, model)])
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _taker(asked: frozenset[_Condition], before: Mapping[_Condition, Sequence[_Taker]]) -> _Taker | None:
+    """The first rule before this one that asks for nothing that it does not ask for."""
+    found = (one for condition in asked for one in before.get(condition, ()) if one.conditions <= asked)
+    return min(found, default=None, key=lambda one: one.number)

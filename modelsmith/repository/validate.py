@@ -34,7 +34,7 @@ from modelsmith.repository.governing_files import (
 from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
-from modelsmith.repository.router_problems import router_problems
+from modelsmith.repository.router_problems import odd_rules, router_problems
 from modelsmith.repository.runnable import not_runnable, odd_window
 from modelsmith.repository.set_files import Apart, NearestPair, SetFiles, Source, Spent
 from modelsmith.repository.set_rules import misnamed
@@ -126,6 +126,7 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _alone(path, kind, contents, everything))
             odd += _odd_window(path, kind, contents, sets)
+            odd += _odd_rules(path, kind, contents)
     problems = by_role(problems, contents)
     odd += shared_key_problems(contents)
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
@@ -278,6 +279,13 @@ def _odd_window(
         rubric = files.rubric.value if files and files.rubric else None
         formats = rubric is None or bool(format_points(rubric.points))
         yield from odd_window(cluster, [read_yaml(path, contents[path]), *below], formats)
+
+
+def _odd_rules(path: str, kind: Kind, contents: Mapping[str, bytes]) -> Iterator[Problem]:
+    if kind.model is Router:
+        source, problems = read_source(path, contents[path], Router)
+        if source and not problems:
+            yield from odd_rules(Source(source.value, source.document))
 
 
 def _clusters(present: Set[str]) -> set[str]:

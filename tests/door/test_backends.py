@@ -9,12 +9,13 @@ from dataclasses import replace
 import aiohttp
 import pytest
 from door.vllm_stand_in import Vllm
-from doors import line, until
+from doors import WATCHED, line, until
 from worlds import CLUSTER
 
 from modelsmith.door.lines import read_line
 from modelsmith.door.models import Models
 from modelsmith.door.settings import Settings, load_settings
+from modelsmith.door.upstream import FREE, Price
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.workspace import Workspace
@@ -97,5 +98,23 @@ def test_a_server_without_a_name_for_a_specialist_is_not_guessed_at(tmp_path, fr
             with pytest.raises(InvalidInput, match="by which name"):
                 await models.make(line(0.5), line(0.5).watched)
             models.close()
+
+    asyncio.run(scene())
+
+
+def test_each_model_has_the_price_of_its_name_or_that_of_others(tmp_path, fresh_template):
+    async def scene():
+        backend = {"engine": "openai", "url": "https://x.invalid/v1", "models": {"base": "m"}}
+        names = {arm.specialist: "s" for arm in line(0.5).arms}
+        priced = {"input": 2, "output": 4}
+        made = []
+        async with aiohttp.ClientSession() as session:
+            for prices in ({}, {"others": priced}, {WATCHED.specialist: priced}):
+                more = {"models": {**backend["models"], **names}, "prices": prices}
+                settings = Settings.model_validate({"backends": {"pricing": backend | more}})
+                models = Models(Workspace(fresh_template.clone, fresh_template.home), settings, session)
+                made.append([(await models.make(line(0.5), arm)).price for arm in line(0.5).arms])
+                models.close()
+        assert made == [[FREE, FREE], [Price(2e-6, 4e-6)] * 2, [FREE, Price(2e-6, 4e-6)]]
 
     asyncio.run(scene())

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import modelsmith
 from modelsmith.cli.main import cli
 from modelsmith.door.dashboard import dashboard
+from modelsmith.door.upstream import Price
 from modelsmith.points.format_points import format_points
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.rubric import RubricPoint
@@ -60,7 +61,7 @@ async def lived(door, folder) -> Samples:
                 '{"id": "a", "text": "t", "weight": 1, "check": {"type": "regex", "pattern": "specialist"}}'
             ),
         ))  # fmt: skip
-        door.copied = 1.0
+        door.copied, door.price = 1.0, Price(1e-6, 2e-6)
         door.serve(0.5)
         for _ in range(30):
             _, headers, _ = await door.ask()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import openai
 import pytest
-from doors import CLUSTER, INCUMBENT, WATCHED, client, event, until
+from doors import CLUSTER, INCUMBENT, WATCHED, client, event, measured, until
 
 from modelsmith.door.http_upstream import HttpModel
+from modelsmith.door.upstream import Price
 from modelsmith.schema.router import Router, Rule, StickyKey
 
 
@@ -236,5 +238,35 @@ def test_neither_log_nor_metrics_hold_what_was_said(play):
         for secret in ("SECRET", "from specialist"):
             assert secret not in written
             assert secret not in metrics
+
+    play(scene)
+
+
+def test_an_answer_costs_what_the_tokens_of_whoever_gave_it_cost(play, tmp_path):
+    """Counted for the arm that was assigned; a copy costs, too, and an answer that nobody gave does not."""
+
+    async def scene(door):
+        recorder = measured(door, tmp_path)
+        door.price = Price(1.0, 100.0)
+        door.serve(1.0)
+        door.specialist.status = 500
+        await door.ask()
+        door.incumbent.status = 500
+        await door.ask()
+        door.incumbent.status = 200
+        door.copied = 1.0
+        door.serve(None)
+        await door.ask()
+        await until(lambda: not door.door.counting.shadows.under_way)
+        recorder.flush()
+        async with door.session.get(f"http://127.0.0.1:{door.port}/metrics") as answer:
+            said = [line for line in (await answer.text()).splitlines() if line.startswith("modelsmith_cost_total")]
+        recorder.close()
+        costs = {
+            (re.search('arm="(.*?)"', line)[1], re.search('of="(.*?)"', line)[1]): line.split()[-1] for line in said
+        }
+        assert costs == {
+            ("specialist", "request"): "307.0", ("incumbent", "request"): "307.0", ("specialist", "copy"): "307.0"
+        }  # fmt: skip
 
     play(scene)

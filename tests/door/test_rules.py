@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelsmith.governance.router import Asked, Rules, assigned
+from modelsmith.repository.router_problems import odd_rules
+from modelsmith.repository.sets import read_source
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import validate
 from modelsmith.schema.router import Router
@@ -132,3 +135,51 @@ def test_validate_names_each_mistake_of_the_rules(tmp_path: Path):
         (4, "rules[2]"), (4, "rules[2].cluster"), (4, "rules[2].when.last_message"),
     ]  # fmt: skip
     assert all(one.message and one.mend for one in found)
+
+
+def test_validate_names_rules_that_no_request_comes_to(tmp_path: Path):
+    """What rules before a rule take, and what no header can be, is odd; what may be meant so is not."""
+    (tmp_path / "clusters").mkdir()
+    (tmp_path / "clusters/router.yaml").write_text(
+        "rules:\n"
+        "- {name: m, when: {model: [m]}, cluster: bids}\n"
+        "- {name: n-gold, when: {model: [n], metadata: {tier: gold}}, cluster: bids}\n"
+        "- {name: both, when: {model: [m, n], body: {/metadata/tier: gold}}, cluster: bids}\n"
+        "- {name: n-too, when: {model: [m, n]}, cluster: bids}\n"
+        "- {name: one, when: {body: {/n: 1}}, cluster: bids}\n"
+        "- {name: true-is-not-one, when: {body: {/n: true}}, cluster: bids}\n"
+        "- {name: word, when: {last_message: bid}, cluster: bids}\n"
+        "- {name: word-again, when: {last_message: bid, headers: {x-desk: a}}, cluster: bids}\n"
+        "- {name: key, when: {headers: {authorization: Bearer k}}, cluster: bids}\n"
+        "- {name: blank, when: {headers: {x-desk: 'a '}}, cluster: bids}\n"
+    )
+    (tmp_path / "clusters/bids").mkdir()
+    report = validate(WorkTree(tmp_path), ["clusters/router.yaml"])
+    odd = {(one.line, one.field) for one in report.warnings}
+    assert odd == {
+        (4, "rules[2]"), (9, "rules[7]"), (10, "rules[8].when.headers.authorization"),
+        (11, "rules[9].when.headers.x-desk"),
+    }  # fmt: skip
+    told = next(one.message for one in report.warnings if one.line == 4)
+    assert "'m' and 'n-gold' before it" in told
+    assert all("never reached" not in one.message for one in report.problems)
+
+
+@given(st.lists(WHENS, min_size=1, max_size=8), st.data())
+def test_a_rule_that_is_called_unreachable_takes_nothing(whens, data):
+    """Whatever request meets it, a rule before it has taken that one."""
+    written = [{"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)]
+    text = json.dumps({"rules": written}).encode()
+    source = read_source("clusters/router.yaml", text, Router)[0]
+    found = rules(*written)
+    for problem in odd_rules(source):
+        number = int(re.fullmatch(r"rules\[(\d+)\]", problem.field)[1])
+        when = whens[number]
+        model = data.draw(st.sampled_from(when.get("model", ["a", "z"])))
+        said = {"a": "a", "b+": "bb", "^c$": "c", "(ab)*c": "abc"}[when.get("last_message", "a")]
+        body = {
+            place[1:].split("/")[0]: [value] if "/0" in place else value
+            for place, value in when.get("body", {}).items()
+        }
+        route = found.route(asked(model, when.get("headers", {}), **body, **says(said)))
+        assert int(route.rule[1:]) < number
