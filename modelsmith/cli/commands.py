@@ -130,9 +130,14 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(
-            "usage", f"{name}: {first['msg'].removeprefix('Value error, ')}", "See the command's --help."
-        ) from None
+        said, mend = first["msg"].removeprefix("Value error, "), "See the command's --help."
+        if first["type"] == "string_pattern_mismatch":
+            field = kind.model_fields.get(str(first["loc"][0]))
+            said, mend = (
+                f"{first['input']!a} is not written as it must be",
+                f"{field.description if field else ''} {mend}",
+            )
+        raise InvalidInput("usage", f"{name}: {said}", mend.strip()) from None
 
 
 def _parameter(name: str, field: FieldInfo, help: str | None) -> click.Parameter:

@@ -216,6 +216,8 @@ def list_all(tokens: Tokens) -> None:
     for one in tokens.all():
         until = "expired" if one.expired else f"until {one.expires_at.isoformat(timespec='minutes')}"
         page.line(f"{one.id}  {one.role}  {', '.join(one.scopes)}  {until}")
+    if not tokens.all():
+        page.line("none issued")
 
 
 def revoke(tokens: Tokens, token: str) -> None:

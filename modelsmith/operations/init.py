@@ -24,7 +24,7 @@ from modelsmith.operations.init_folders import new_folders, real_place, require_
 from modelsmith.operations.init_people import HARNESS, enrolled_people
 from modelsmith.repository.agent_contract import written
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.kits import STARTS, domains, files_at_github, kit_files, renamed
+from modelsmith.repository.kits import STARTS, domains, eval_sets, files_at_github, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
 from modelsmith.repository.tree import WorkTree
@@ -57,7 +57,6 @@ DOMAIN_README = """\
 The eval sets of this field, one folder each; `pending/` holds cases that belong to none yet. `modelsmith new set NAME`
 writes the first.
 """
-FIRST_SET = "new set NAME"
 SLUG_MEND = "Write lower-case letters a to z, digits and hyphens."
 
 
@@ -107,6 +106,8 @@ class InitResult(Result):
     domain: str
     repository: str
     clusters: tuple[str, ...]
+    sets: tuple[str, ...]
+    """Eval sets, as DOMAIN/SET."""
     people: dict[str, tuple[str, ...]]
     """Person and roles."""
     unheld_roles: tuple[str, ...]
@@ -202,8 +203,8 @@ def _write(places: Places, start: Start, files: dict[str, bytes], people: list[d
     harness = [{"id": HARNESS, "keys": [{"key": public_key(keys / "harness-ssh.pub")}], "trust": ["harness.pem"]}]
     files[PEOPLE] = _edit(files[PEOPLE], {"people": people, "harness": harness})
     files[".gitignore"] = GITIGNORE
-    first_step = f"iterate {clusters[0]}" if clusters else FIRST_SET
-    files["README.md"] = README.format(domain=start.domain, first=first_step).encode()
+    first = first_step(clusters, eval_sets(files))
+    files["README.md"] = README.format(domain=start.domain, first=first).encode()
     if start.domain not in domains(files):
         files[f"evals/{start.domain}/README.md"] = DOMAIN_README.format(domain=start.domain).encode()
     for name, data in files.items():
@@ -248,10 +249,18 @@ def _settle(
         domain=start.domain,
         repository=start.repository,
         clusters=_clusters(files),
+        sets=eval_sets(files),
         people={person["id"]: tuple(person["roles"]) for person in people},
         unheld_roles=tuple(sorted(set(roles) - held)),
         root=root,
     )
+
+
+def first_step(clusters: Sequence[str], sets: Sequence[str]) -> str:
+    """The command that a new repository begins with: it writes what is missing, or trains."""
+    if clusters:
+        return f"iterate {clusters[0]}"
+    return "new cluster NAME" if sets else "new set NAME"
 
 
 def _clusters(files: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -24,7 +24,10 @@ from modelsmith.signing.ssh import public_key
 
 
 class PrOpenRequest(Request):
-    """Opens a pull request for BRANCH against main, signed with KEY; an identical open one is adopted."""
+    """Opens a pull request for BRANCH against main, signed with KEY.
+
+    An identical open one is adopted, with the words that it has.
+    """
 
     branch: Annotated[PlainLine, Field(description="Local branch with the proposed commits."), ARGUMENT]
     title: Annotated[PlainLine, Field(min_length=1, description="One line: what changes.")]
@@ -36,6 +39,9 @@ class PrOpenResult(Result):
     """The pull request and its gate."""
 
     pull: PullView
+    kept: tuple[str, ...] = ()
+    """``title``, ``body``: which of your words differ from those with which it was opened before. Those are signed, and
+    stay."""
 
 
 def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
@@ -61,4 +67,5 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     )
     pull = forge.open(proposal)
     announce(forge, main, pull, lambda: change_page(workspace, pull))
-    return PrOpenResult(pull=view(main, pull))
+    kept = (name for name in ("title", "body") if getattr(pull, name).strip() != getattr(request, name).strip())
+    return PrOpenResult(pull=view(main, pull), kept=tuple(kept))

@@ -114,6 +114,12 @@ def domains(files: Mapping[str, bytes]) -> list[str]:
     return sorted({path.split("/")[1] for path in files if path.startswith("evals/") and path.count("/") > 1})
 
 
+def eval_sets(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The eval sets of a kit, as DOMAIN/SET."""
+    found = (path.split("/") for path in files if path.startswith("evals/") and path.endswith("/evalset.yaml"))
+    return tuple(sorted(f"{parts[1]}/{parts[2]}" for parts in found if len(parts) == 4))
+
+
 def renamed(files: Mapping[str, bytes], roles: Mapping[str, str]) -> dict[str, bytes]:
     """The files with these roles called otherwise: as keys, owners, gates and code owners, one a line as kits do."""
     if not roles:

@@ -19,6 +19,25 @@ def close(fresh):
     return closing
 
 
+def test_a_second_proposal_of_the_same_says_which_words_stay(fresh):
+    fresh.commit("notes", {"notes.md": "A page.\n"})
+
+    def opening(title, *more):
+        return fresh.modelsmith(
+            "pr", "open", "notes", "--title", title, *more, "--key", fresh.key("maya"), "--json"
+        ).json
+
+    said = [
+        opening("A page"),
+        opening("A page"),
+        opening("A page", "--body", "Why."),
+        opening("A leaf", "--body", "Why."),
+    ]
+    assert [(one["pull"]["number"], one["kept"]) for one in said] == [
+        (1, []), (1, []), (1, ["body"]), (1, ["title", "body"])
+    ]  # fmt: skip
+
+
 def test_its_opener_closes_it_and_may_say_so_twice(fresh, close):
     closed = (0, {"number": 1, "title": "A page", "status": "closed"})
     assert [close("maya"), close("maya")] == [closed, closed]

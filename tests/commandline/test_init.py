@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from worlds import WARM, Ran, World, modelsmith, snapshot
 
+from modelsmith.repository.kits import kit_files
 from modelsmith.signing.keys import create_ssh_key
 
 REFUSING_HOOKS = (
@@ -199,6 +200,25 @@ def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
     ended = modelsmith(tmp_path, "init", "made", *again, "--person", "platform=jo.pub", "--json")
     assert ended.code == 0
     assert "Jurgen" in ended.json["people"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "next_step"),
+    [
+        ((), "iterate rtb-pricing"),
+        (("clusters/rtb-pricing",), "new cluster NAME"),
+        (("clusters/rtb-pricing", "evals/adtech/rtb-root-cause"), "new set NAME"),
+    ],
+)
+def test_what_init_tells_to_do_next_is_what_its_kit_lacks(tmp_path, gone, next_step):
+    for path, data in kit_files("adtech", tmp_path).items():
+        if not path.startswith(gone):
+            (tmp_path / "kit" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "kit" / path).write_bytes(data)
+    made = modelsmith(tmp_path, "init", "made", "--kit", "./kit", "--domain", "adtech")
+    assert made.code == 0, made.err
+    assert made.out.rstrip().endswith(f"&& modelsmith {next_step}")
+    assert f"    modelsmith {next_step}\n" in (tmp_path / "made/README.md").read_text()
 
 
 def test_a_command_that_is_told_can_be_given_as_it_stands_where_names_have_blanks(tmp_path):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def init(result: InitResult, page: Page) -> None:
     """Page of what ``modelsmith init`` gives."""
+    from modelsmith.operations.init import first_step
+
     people = "; ".join(f"{person} ({', '.join(roles)})" for person, roles in result.people.items()) or "nobody yet"
     page.rows(
         [
@@ -40,7 +42,7 @@ def init(result: InitResult, page: Page) -> None:
             ": their gates stay shut until people.yaml lists someone with a key.",
         )
     page.gap()
-    first = f"iterate {result.clusters[0]}" if result.clusters else "new set NAME"
+    first = first_step(result.clusters, result.sets)
     page.line(f"Next: cd {shlex.quote(result.directory)} && modelsmith {first}")
 
 

@@ -200,6 +200,11 @@ def pr_receipts(result: PrReceiptsResult, page: Page) -> None:
 def pr_open(result: PrOpenResult, page: Page) -> None:
     """Page of what ``modelsmith pr open`` gives."""
     _rows(result.pull, page)
+    if result.kept:
+        page.gap()
+        words = " and ".join(result.kept)
+        page.line(Styled("note", "yellow"), f"  it was open already, with another {words}; these are signed and stay")
+        page.line(f"      other words: modelsmith pr close {result.pull.number} --reason WHY, then pr open again")
 
 
 def reviews_attested(result: AttestReviewsResult, page: Page) -> None:
