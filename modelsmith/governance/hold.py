@@ -13,7 +13,6 @@ from modelsmith.governance.states import Link
 from modelsmith.schema.base import Event
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.governance import Policy
-from modelsmith.schema.promotion import PromotionRecord
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Hold:
         return f"{why}; nothing is deployed until a person clears it"
 
 
-def fold_hold(cluster: str, chain: Sequence[tuple[PromotionRecord | Link, str]]) -> Hold | None:
+def fold_hold(cluster: str, chain: Sequence[tuple[Link, str]]) -> Hold | None:
     """The hold after a cluster's routing chain, oldest record first, each with its digest.
 
     Raises:

@@ -42,7 +42,8 @@ class Incumbent(NamedTuple):
 
 @dataclass(frozen=True)
 class _Link:
-    record: PromotionRecord | Link
+    record: Link
+    """What is asked of the record; the record itself would stay in memory as long as the chain does."""
     digest: str
 
 
@@ -108,8 +109,8 @@ def is_link(record: PromotionRecord) -> bool:
     return changes_routing(record) or record.event == "hold-cleared"
 
 
-def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[PromotionRecord | Link, str], ...]:
-    """Records that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
+def routing_chain(histories: Sequence[SpecialistHistory]) -> tuple[tuple[Link, str], ...]:
+    """What the records say that changed one cluster's traffic or cleared its hold, oldest first, each with its digest.
 
     Raises:
         IntegrityFailure: ``mixed-clusters``, ``forked-routing`` (two records follow the same one),
@@ -254,7 +255,7 @@ def _links(cluster: str, history: SpecialistHistory, after: int = 0) -> list[_Li
     if history.outline:
         return [_Link(link, digest) for link, digest in history.outline.links if link.sequence > after]
     found = zip(history.records[after:], history.digests[after:], strict=True)
-    return [_Link(record, digest) for record, digest in found if is_link(record)]
+    return [_Link(Link.of(record), digest) for record, digest in found if is_link(record)]
 
 
 def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:

@@ -28,6 +28,19 @@ class Link(NamedTuple):
     artifact: str
     expected_previous: str | None
 
+    @classmethod
+    def of(cls, record: PromotionRecord) -> Link:
+        """What a record says of itself."""
+        return cls(
+            record.cluster,
+            record.specialist,
+            record.sequence,
+            record.event,
+            record.to_state,
+            record.artifact,
+            record.expected_previous,
+        )
+
 
 class Outline(NamedTuple):
     """What is asked of many histories, known without their records."""
@@ -49,8 +62,9 @@ class SpecialistHistory:
     cluster: str
     specialist: str
     state: State
-    records: Sequence[PromotionRecord]
-    """In sequence; of a history with an outline they are read when somebody asks for one."""
+    records: Sequence[PromotionRecord] = field(compare=False)
+    """In sequence; of a history with an outline they are read when somebody asks for one. Their digests compare them.
+    """
     digests: tuple[str, ...]
     """Digest of each record, in sequence."""
     outline: Outline | None = field(default=None, compare=False, repr=False)

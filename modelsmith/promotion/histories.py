@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from modelsmith.governance.states import SpecialistHistory, fold, parse_folder, record_folder
-from modelsmith.promotion.recalled import fact_of, recalled
+from modelsmith.promotion.recalled import fact_of, kept_light, recalled
 from modelsmith.repository.kept_facts import KeptFacts
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, Tree, read_each
 from modelsmith.schema.canonical import content_digest, is_plain_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -19,6 +21,8 @@ from modelsmith.schema.pull import Change
 
 PROMOTIONS = "promotions"
 RECEIPTS = "receipts"
+_AT_ONCE = 64
+"""Histories of which the records are read together."""
 
 
 def parse_record(path: str, data: bytes) -> PromotionRecord:
@@ -133,18 +137,22 @@ def record_paths(paths: Iterable[str]) -> list[str]:
 def read_histories(tree: Tree, policy: Policy, kept: KeptFacts | None = None) -> Histories:
     """Fold every record of the tree into histories; those that were folded before come from what is kept of them.
 
+    Where git is an `ObjectReader`, the records are not held in memory for long: they are read when somebody asks.
+
     Raises:
         IntegrityFailure: a record is malformed, a chain broken or a transition not allowed.
     """
-    divided = tree.divide(PROMOTIONS, 2) if kept and isinstance(tree, Revision) else None
-    if kept is None or divided is None:
-        return _all(_fold_each(_read_records(tree, record_paths(tree.paths(PROMOTIONS))), policy))
+    divided = tree.divide(PROMOTIONS, 2) if isinstance(tree, Revision) else None
+    if divided is None:
+        return _all(_fold_each(_read_records(tree, record_paths(tree.paths(PROMOTIONS))).items(), policy))
     assert isinstance(tree, Revision)
+    if kept is None:
+        return _all(_folders_folded(tree, sorted(divided[0], key="{}/".format), policy))
     rules = content_digest(policy)
     keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
     known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, kept.get(key)))}
     new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
-    folded = _fold_each(_read_records(tree, sorted(new)), policy)
+    folded = _fold_each(_read_records(tree, sorted(new)).items(), policy)
     for history in folded:
         kept.add(keys[_name(history)], fact_of(tree, history))
     return _all(sorted([*known.values(), *folded], key=_before_files))
@@ -171,10 +179,10 @@ def histories_after(before: Histories, change: Change, tree: Tree, policy: Polic
     named = {folder.rpartition("/")[2] for folder in touched} & before.by_specialist.keys()
     gone = {name for name in named if _name(before.by_specialist[name]) in touched}
     if same_policy:
-        return before.changed(gone, _fold_each(records, policy))
+        return before.changed(gone, _fold_each(records.items(), policy, _light(tree)))
     kept = [history for name, history in before.by_specialist.items() if name not in gone]
-    again = {_name(one): [*zip(one.records, one.digests, strict=True)] for one in kept}
-    return _all(_fold_each(again | records, policy))
+    again = ((_name(one), [*zip(one.records, one.digests, strict=True)]) for one in kept)
+    return _all(_fold_each(chain(again, records.items()), policy, _light(tree)))
 
 
 _Read = tuple[PromotionRecord, str]
@@ -194,10 +202,26 @@ def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]
     return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
 
 
-def _fold_each(records: Mapping[str, Sequence[_Read]], policy: Policy) -> list[SpecialistHistory]:
-    return [
-        fold([record for record, _ in found], policy, [digest for _, digest in found]) for found in records.values()
-    ]
+def _folders_folded(tree: Revision, folders: Sequence[str], policy: Policy) -> list[SpecialistHistory]:
+    """The histories in these folders, in their order, with the records of a few in memory at a time."""
+    found: list[SpecialistHistory] = []
+    for start in range(0, len(folders), _AT_ONCE):
+        paths = [path for folder in folders[start : start + _AT_ONCE] for path in record_paths(tree.paths(folder))]
+        found += _fold_each(_read_records(tree, paths).items(), policy, tree)
+    return found
+
+
+def _fold_each(
+    records: Iterable[tuple[str, Sequence[_Read]]], policy: Policy, light: Revision | None = None
+) -> list[SpecialistHistory]:
+    """Each history folded, from records by folder; with the tree that they are in, they are not held for long."""
+    folded = (fold([record for record, _ in found], policy, [digest for _, digest in found]) for _, found in records)
+    return [kept_light(light, history) for history in folded] if light else [*folded]
+
+
+def _light(tree: Tree) -> Revision | None:
+    """The tree, where the records of its histories can be read again one history at a time."""
+    return tree if isinstance(tree, Revision) and isinstance(tree.git, ObjectReader) else None
 
 
 def _all(histories: Sequence[SpecialistHistory]) -> Histories:

@@ -22,6 +22,7 @@ from modelsmith.promotion.openings import opening_doubt
 from modelsmith.promotion.passing import check_earlier_commits
 from modelsmith.promotion.rollbacks import contract_for
 from modelsmith.repository.agent_contract import contract_problem
+from modelsmith.repository.bounded import Recent
 from modelsmith.repository.budgets import read_commits, require_within, size_problem
 from modelsmith.repository.document import Problem
 from modelsmith.repository.git import Git
@@ -36,8 +37,7 @@ from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 from modelsmith.schema.governance import Limits
 from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest, Review, odd_words
 
-_MOST_SOUND = 10_000
-_sound: set[tuple[Place | None, str]] = set()
+_sound = Recent[tuple[Place | None, str]](10_000)
 """Repository and tree whose governed files this process has found sound: who opens or merges judges one tree twice."""
 
 
@@ -281,7 +281,7 @@ def _problems(git: Git, tree: str) -> tuple[Problem, ...]:
     if this in _sound:
         return ()
     problems = validate(Revision(git, tree)).problems
-    if not problems and len(_sound) < _MOST_SOUND:
+    if not problems:
         _sound.add(this)
     return problems
 

@@ -2,11 +2,17 @@
 
 What is kept follows from the folder's tree, its place and the policy, so it is what folding them again would give. The
 records are read from git by the ids of their files, and held against their digests.
+
+A history that is carried through a replay is kept in the same way: main has thousands, and the records of few are asked
+for again.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, overload
 
 from typing_extensions import override
@@ -14,20 +20,39 @@ from typing_extensions import override
 from modelsmith.governance.routing import is_link
 from modelsmith.governance.states import Link, Outline, SpecialistHistory, record_folder
 from modelsmith.repository.git import Git
+from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
 
+_MOST_HELD = 512
+"""Histories of which this process holds the records that were read: about 15 MB of memory."""
+_held: deque[weakref.ref[_Records]] = deque()
+"""Those, the latest read last."""
+
 
 class _Records(Sequence[PromotionRecord]):
-    """Records of one history, read together when the first is asked for."""
+    """Records of one history, read together when one is asked for and they are not held.
+
+    Concurrency: as the reader that they come from, while its block lasts; several threads after that.
+    """
 
     def __init__(self, git: Git, blobs: Sequence[str], digests: Sequence[str]) -> None:
         self._git = git
         self._blobs = blobs
         self._digests = digests
         self._read: tuple[PromotionRecord, ...] | None = None
+
+    def hold(self, read: tuple[PromotionRecord, ...]) -> tuple[PromotionRecord, ...]:
+        """Hold the records until those of many other histories were read."""
+        self._read = read
+        _held.append(weakref.ref(self))
+        while len(_held) > _MOST_HELD:
+            with suppress(IndexError):  # another thread may have taken the last
+                if (oldest := _held.popleft()()) is not None:
+                    oldest._read = None
+        return read
 
     @override
     def __len__(self) -> int:
@@ -39,14 +64,17 @@ class _Records(Sequence[PromotionRecord]):
     def __getitem__(self, at: slice) -> tuple[PromotionRecord, ...]: ...
     @override
     def __getitem__(self, at: int | slice) -> PromotionRecord | tuple[PromotionRecord, ...]:
-        if self._read is None:
-            contents = self._git.read_blobs(self._blobs)
-            if [sha256(contents[blob]) for blob in self._blobs] != [*self._digests]:
-                raise IntegrityFailure(
-                    "bad-record", "A promotion record is not what it was", "Restore it from history."
-                )
-            self._read = tuple(PromotionRecord.model_validate_json(contents[blob]) for blob in self._blobs)
-        return self._read[at]
+        read = self._read
+        return (self.hold(self._from_git()) if read is None else read)[at]
+
+    def _from_git(self) -> tuple[PromotionRecord, ...]:
+        git = self._git
+        if isinstance(git, ObjectReader) and not git.is_open:
+            git = Git(git.path)
+        contents = git.read_blobs(self._blobs)
+        if [sha256(contents[blob]) for blob in self._blobs] != [*self._digests]:
+            raise IntegrityFailure("bad-record", "A promotion record is not what it was", "Restore it from history.")
+        return tuple(PromotionRecord.model_validate_json(contents[blob]) for blob in self._blobs)
 
 
 def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
@@ -77,3 +105,13 @@ def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistH
     read = _Records(tree.git, [blob for _, blob, _ in records], digests)
     outline = Outline(artifact, iteration, is_export, accepted, overridden, composite, chain)
     return SpecialistHistory(cluster, specialist, state, read, digests, outline)
+
+
+def kept_light(tree: Revision, history: SpecialistHistory) -> SpecialistHistory:
+    """A history that was folded from this tree, as `recalled` gives it: its records stay in memory only for a while."""
+    folder = f"promotions/{history.cluster}/{history.specialist}"
+    light = recalled(tree, folder, fact_of(tree, history))
+    assert light
+    assert isinstance(light.records, _Records)
+    light.records.hold(tuple(history.records))
+    return light

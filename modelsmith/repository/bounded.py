@@ -1,8 +1,9 @@
-"""A memory of what was read that never grows past a limit. Pure."""
+"""Memories of what was read or found that never grow past a limit. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -45,3 +46,41 @@ class Bounded(Generic[K, V]):
             self._left += self._held.popitem(last=False)[1][1]
         self._held[key] = value, cost
         return value
+
+
+class Recent(Generic[K]):
+    """Things that were seen, at most so many: those that were neither seen nor asked for longest are forgotten first.
+
+    Concurrency: several threads may use one at the same time.
+
+    >>> recent = Recent[str](2)
+    >>> for thing in ("one", "two", "three"):
+    ...     recent.add(thing)
+    >>> "one" in recent, "three" in recent
+    (False, True)
+    """
+
+    def __init__(self, most: int) -> None:
+        """Nothing was seen yet. ``most`` is how many things are remembered."""
+        self._most = most
+        self._seen: OrderedDict[K, None] = OrderedDict()
+        self._lock = Lock()
+
+    def __contains__(self, thing: K) -> bool:
+        with self._lock:
+            return self._newest(thing)
+
+    def add(self, thing: K) -> None:
+        """Remember that it was seen."""
+        with self._lock:
+            self._seen[thing] = None
+            self._newest(thing)
+            if len(self._seen) > self._most:
+                self._seen.popitem(last=False)
+
+    def _newest(self, thing: K) -> bool:
+        """Put it at the end that is forgotten last; whether it is there."""
+        if thing not in self._seen:
+            return False
+        self._seen.move_to_end(thing)
+        return True

@@ -97,6 +97,11 @@ class ObjectReader(Git):
         assert self._lent
         self._lent.__exit__(kind, error, trace)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked: its block has begun and lasts."""
+        return self._process is not None
+
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
         found = {oid: data for oid in oids if (data := self._small.get(oid)) is not None}

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from modelsmith.governance.reserved import why_local
 from modelsmith.points.format_points import format_points
+from modelsmith.repository.bounded import Recent
 from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
     Problem,
@@ -54,8 +55,7 @@ from modelsmith.schema.scenario import Scenario
 
 T = TypeVar("T", bound=BaseModel)
 
-_MOST_SOUND = 100_000
-_sound: set[tuple[str, bytes]] = set()
+_sound = Recent[tuple[str, bytes]](100_000)
 """Path and digest of JSON files that this process has found sound: who opens or approves judges main twice."""
 _TOPS = ("evals", "clusters", "runbooks", "promotions", ".github")
 _SHARED = (CLUSTER_DEFAULTS, PEOPLE, POLICY, CODEOWNERS)
@@ -243,7 +243,7 @@ def _json(path: str, data: bytes, model: type[BaseModel]) -> Iterator[Problem]:
     value, problems = find_json_problems(path, data, model)
     if isinstance(value, PromotionRecord):
         problems += _record(path, data, value)
-    if not problems and len(_sound) < _MOST_SOUND:
+    if not problems:
         _sound.add(this)
     yield from problems
 
