@@ -18,6 +18,7 @@ the largest is built, and the others are copies of it whose main ends earlier.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -39,9 +40,8 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, read_each
-from modelsmith.schema.promotion import (
-    APPROVAL_NAMESPACE,
-)
+from modelsmith.schema.importing import COLLECT_AFTER
+from modelsmith.schema.promotion import APPROVAL_NAMESPACE
 from modelsmith.schema.pull import PullRequest
 from modelsmith.signing import ssh
 
@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="Promotions; multiples of five.")
     parser.add_argument("--rebuild", action="store_true", help="Build repositories again that are there already.")
     given = parser.parse_args()
+    gc.set_threshold(COLLECT_AFTER)  # as in the hook, which a decision is measured for
     facts = machine("pydantic", "PyYAML", "rfc8785", "cryptography")
     facts["versions"] |= {"git": Git(Path()).text("--version").removeprefix("git version ")}
     sizes: dict[int, dict[str, Any]] = {}

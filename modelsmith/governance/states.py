@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, cast, get_args
 
 from modelsmith.schema.base import Event, State
@@ -75,9 +76,9 @@ class SpecialistHistory:
         """Artifact id; the same in every record."""
         return self.outline.artifact if self.outline else self.records[-1].artifact
 
-    @property
+    @cached_property
     def iteration(self) -> int:
-        """Number of the iteration that it comes from; the same in every record."""
+        """Number of the iteration that it comes from; the same in every record. A replay asks it of all, often."""
         return self.outline.iteration if self.outline else self.records[0].iteration
 
     @property

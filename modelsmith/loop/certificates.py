@@ -59,7 +59,7 @@ def rows_at_hand(
 ) -> tuple[TrainingRow, ...] | None:
     """What a specialist was trained on; of an export, its parent. None where these very rows do not lie here."""
     export = export_of(main, history)
-    number = (main.histories.find(export.parent) if export else history).records[0].iteration
+    number = (main.histories.find(export.parent) if export else history).iteration
     return kept_rows(workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}", facts)
 
 
@@ -113,7 +113,7 @@ def _said_of(
     main: GovernedState, history: SpecialistHistory, governed: GovernedSet, meaning: Meaning | None
 ) -> Firewall | None:
     """Main's own certificate of a specialist and of all before it, where it speaks of what is asked today."""
-    if all(record.event != "eval-accepted" for record in history.records):
+    if not history.accepted:
         return None
     evidence = evidence_of(main, history)
     found = evidence.firewall
@@ -146,11 +146,7 @@ def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[st
     Raises:
         IntegrityFailure: ``firewall-differs`` when the rows say something else than certificate or lineage.
     """
-    accepted = [
-        name
-        for name, history in sorted(main.histories.by_specialist.items())
-        if any(record.event == "eval-accepted" for record in history.records)
-    ]
+    accepted = [name for name, history in sorted(main.histories.by_specialist.items()) if history.accepted]
     path = workspace.private / MEMORY
     known = set() if full else _remembered(path)
     right = set(known)

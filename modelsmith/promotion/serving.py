@@ -66,15 +66,13 @@ def shadow(main: GovernedState, cluster: str) -> Arm | None:
     taken back and not cleared since. Its record is the last of its history.
     """
     histories = main.histories.of_cluster(cluster)
-    serves = max((one.records[-1].iteration for one in histories if one.routed), default=0)
+    serves = max((one.iteration for one in histories if one.routed), default=0)
     waiting = [
         one
         for one in histories
-        if one.state == "artifact-exported"
-        and one.records[-1].iteration >= serves
-        and one.records[-1].event != "rolled-back"
+        if one.state == "artifact-exported" and one.iteration >= serves and one.records[-1].event != "rolled-back"
     ]
-    newest = max(waiting, key=lambda one: (one.records[-1].iteration, one.is_export, one.specialist), default=None)
+    newest = max(waiting, key=lambda one: (one.iteration, one.is_export, one.specialist), default=None)
     return Arm(newest.specialist, newest.artifact, newest.digests[-1]) if newest else None
 
 

@@ -76,7 +76,7 @@ def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
             for history in candidates_since(main, cluster.cluster, incumbent)
             if history.iteration < int(evidence.specialist.split("-")[1])
             and history.specialist not in told
-            and all(record.event != "eval-accepted" for record in history.records)
+            and not history.accepted
         ),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
-from operator import lt
+from operator import add, itemgetter, lt
 from typing import NamedTuple
 
 from modelsmith.repository.git import utf8
@@ -16,6 +16,7 @@ from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLIN
 from modelsmith.repository.tree_listing import FOLDER
 
 _MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
+_BYTES_OF_MODE = {mode: len(written) for written, mode in _MODES.items()}
 _ENTRIES = {width: re.compile(rb"([0-7]{5,6}) ([^\0]{1,255})\0([\s\S]{%d})" % width) for width in (20, 32)}
 """An entry of a folder's object: mode, name, id."""
 _QUICKLY = 1 << 20
@@ -89,9 +90,9 @@ class Known(NamedTuple):
 def known(data: bytes, width: int, entries: dict[str, Entry]) -> Known:
     """A folder that `parse_tree` found sound."""
     names = list(entries)
-    kinds = (len(entry[0].lstrip("0")) for entry in entries.values())
-    sizes = (kind + len(name.encode()) + 2 + width for kind, name in zip(kinds, names, strict=True))
-    return Known(data, names, list(entries.values()), list(accumulate(sizes)))
+    kinds = map(_BYTES_OF_MODE.__getitem__, map(itemgetter(0), entries.values()))
+    lengths = map(add, kinds, map(len, map(str.encode, names)))
+    return Known(data, names, list(entries.values()), list(accumulate(map((2 + width).__add__, lengths))))
 
 
 def parse_like(data: bytes, width: int, like: Known) -> Known | None:

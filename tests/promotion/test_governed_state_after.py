@@ -6,11 +6,12 @@ import pytest
 
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import record_folder
+from modelsmith.promotion import recalled
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
 from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.objects import ObjectReader
-from modelsmith.schema.errors import ModelsmithError
+from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
 
 POLICY, PEOPLE = ".github/governance/policy.yaml", ".github/governance/people.yaml"
 EDITED = (
@@ -161,3 +162,27 @@ def test_folders_that_are_kept_are_not_read_again(repository, tips, tmp_path):
             kept.save()
             kept = KeptFacts(tmp_path, GOVERNED, "here")
     assert all(history.outline for history in main.histories.by_specialist.values())
+
+
+def test_records_that_are_not_held_any_more_are_read_again(repository, tips, monkeypatch):
+    """Of histories that are carried, the records of few are held; they can be asked for when the reader has ended."""
+    monkeypatch.setattr(recalled, "_MOST_HELD", 1)
+    with ObjectReader(repository.git.path) as reader:
+        main = read_governed_state(reader, tips[0])
+        for tip in tips[1:]:
+            main = governed_state_after(main, tip)
+        anew = all_of(lambda: read_governed_state(repository.git, tips[-1]))
+        assert len(main.histories.by_specialist) > 1
+        assert all_of(lambda: main) == anew
+        assert sum(history.records._read is not None for history in main.histories.by_specialist.values()) == 1
+    assert all_of(lambda: main) == anew
+
+
+def test_a_record_that_is_not_what_it_was_is_refused(repository, tips, monkeypatch):
+    monkeypatch.setattr(recalled, "_MOST_HELD", 0)
+    with ObjectReader(repository.git.path) as reader:
+        history = next(iter(read_governed_state(reader, tips[-1]).histories.by_specialist.values()))
+        found = reader.read_blobs(history.records._blobs)
+        monkeypatch.setattr(reader, "read_blobs", lambda blobs: {blob: found[blob] + b"\n" for blob in blobs})
+        with pytest.raises(IntegrityFailure, match="not what it was"):
+            _ = history.records[0]
