@@ -31,7 +31,8 @@ def pairs_from(
 
     An answer fails when it misses a point that must pass. The judge is asked about what passes all declared ones; where
     it finds the failing answer, it must also pass the declared right one, or nothing tells the two apart.
-    Of answers that are given equally often the first counts, so that the same answers make the same pairs.
+    Of answers that are given equally often the first counts, so that the same answers make the same pairs. The right
+    answer over again is no failing one, even where its last number was cut off: a pair of it would teach nothing.
 
     Args:
         rubric: What scores the answers.
@@ -46,7 +47,7 @@ def pairs_from(
     found = [
         (prompt, worst, missed[number, worst])
         for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
-        for worst in _most_often([one for one in given if missed[number, one]])
+        for worst in _most_often([one for one in given if missed[number, one] and _differs(prompt, one)])
     ]
     doubted = [prompt for prompt, _, points in found if set(points) & _judged_due(rubric)]
     verdicts = judged([Sampled(one.answer, False, one.expected, one.messages) for one in doubted])
@@ -94,6 +95,11 @@ def _missed(
     for key, verdicts in zip(open_, judged(asked), strict=True):
         missed[key] = tuple(point for point, passed in verdicts.items() if point in due and not passed)
     return missed
+
+
+def _differs(prompt: Prompt, answer: Drawn) -> bool:
+    """Whether it says something else than the right answer, which fails, too, where the limit of tokens ended it."""
+    return answer.text.strip() != prompt.answer.strip()
 
 
 def _due(rubric: Rubric) -> Sequence[RubricPoint]:

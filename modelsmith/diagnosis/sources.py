@@ -34,6 +34,8 @@ from modelsmith.texts.similarity import Index
 
 DATASET: Final = "dataset"
 """What stands for the template of a data set's row."""
+_SAYS: Final = 12
+"""Letters and digits of an answer from which on a text that has them all says it."""
 LONGEST_TEXT: Final = 100_000
 """Characters of a prompt or an answer; a longer one is no row."""
 
@@ -132,19 +134,44 @@ def taught(
     writer: str,
     clusters: Sequence[FailureCluster],
 ) -> Offer:
-    """Of each prompt that a teacher wrote its answer, where that passes by what the prompt was written for."""
+    """Of each prompt that a teacher wrote its answer, where that passes by what the prompt was written for.
+
+    A note that holds its whole answer is no row: who is trained on it learns to copy.
+    """
     offer = Offer("teacher", name)
     for prompt, given in zip(prompts, answers, strict=True):
         offer.offered += 1
         answer = given[0] if given and prompt.messages[-1].content.strip() else None
         if answer is None:
             offer.rejected["no-answer"] += 1
+        elif any(tells(message.content, one) for message in prompt.messages for one in (prompt.answer, answer.text)):
+            offer.rejected["tells-answer"] += 1
         elif not full_marks(governed.rubric, answer.text, prompt.expected, cut_off=answer.cut_off):
             offer.rejected["fails-rubric"] += 1
         else:
             lineage = _lineage("teacher", governed, prompt, clusters, writer)
             offer.rows.append(_row(prompt, prompt.messages, answer.text, lineage))
     return offer
+
+
+def tells(text: str, answer: str) -> bool:
+    """Whether a text says the whole of an answer, in whatever order, case and signs; a word or a figure says none.
+
+    >>> tells("Note: Action = cut latency; cause = timeout.", '{"cause": "timeout", "action": "cut_latency"}')
+    True
+    >>> tells("The timeout was 42 ms, so cut latency.", '{"cause": "timeout", "action": "cut_latency"}')
+    False
+    """
+    said, (value, _) = _letters(text), read_answer(answer)
+    parts = [answer]
+    if isinstance(value, dict):
+        parts = [f"{name}{json.dumps(one, ensure_ascii=False)}" for name, one in value.items()]
+    letters = [_letters(part) for part in parts]
+    return sum(map(len, letters)) >= _SAYS and all(one in said for one in letters)
+
+
+def _letters(text: str) -> str:
+    return "".join(one for one in text.casefold() if one.isalnum())
 
 
 def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], line: int) -> Prompt:

@@ -1,6 +1,7 @@
 """Groups of scenarios that speak of the same thing, so that a failure can be seen to keep to one of them.
 
-They are made of everything that was asked, never of what failed: so the same set has the same topics in every run.
+They are made of everything that was asked, never of what failed: so the same set has the same topics in every run, in
+whatever order its scenarios lie and whatever they are called.
 By the words of the scenarios, or, where policy names an embedding model, by what they mean. A topic is named after a
 scenario, never after a number that a machine computed. scikit-learn, from the extra ``train``, is imported on first
 use; nothing is downloaded.
@@ -40,7 +41,7 @@ def topics(scenarios: Sequence[Scenario], embedder: Embedder | None = None) -> d
         raise InfrastructureFailure(
             "extra-missing", "Grouping many failures needs scikit-learn.", "Run: pip install 'modelsmith[train]'"
         ) from None
-    ordered = sorted(scenarios, key=lambda scenario: scenario.id)
+    ordered = sorted(scenarios, key=lambda scenario: (scenario.user_texts()[0], scenario.id))
     texts = [scenario.user_texts()[0] for scenario in ordered]
     weights = _by_words(texts) if embedder is None else embedder.vectors(texts).astype("float64")
     if weights is None:

@@ -17,20 +17,22 @@ from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
-from modelsmith.repository.document import Problem, meant
+from modelsmith.repository.document import Location, Problem, meant
 from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.kept_facts import KeptFacts, this_toolkit
 from modelsmith.repository.load import governed_set, load_cluster
 from modelsmith.repository.paths import inside
+from modelsmith.repository.runnable import placed
 from modelsmith.repository.secrets import name_problems, secret_problems
 from modelsmith.repository.set_files import Apart
 from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.validate import Report, validate
 from modelsmith.repository.workspace import Workspace
+from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.repository.yamlfile import find_json_problems, sort_key
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import sha256
-from modelsmith.schema.catalog import POLICY
+from modelsmith.schema.catalog import CLUSTER_DEFAULTS, POLICY
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
@@ -171,8 +173,11 @@ def _firewall(
     problems: dict[Problem, None] = {}
     untried = None if POLICY in broken else _untried(files)
     for name, cluster, governed in _trainable(files, report, broken):
-        problems |= dict.fromkeys([*_unrewarding(name, cluster, governed), *_sourceless(name, cluster, governed)])
-        problems |= dict.fromkeys(_choiceless(name, cluster, governed))
+        stated = [*_unrewarding(cluster, governed), *_sourceless(cluster, governed), *_choiceless(cluster, governed)]
+        if stated:
+            paths = [one for one in (f"clusters/{name}/cluster.yaml", CLUSTER_DEFAULTS) if files.exists(one)]
+            documents = [read_yaml(path, files.read(path)) for path in paths]
+            problems |= dict.fromkeys(placed(documents, *one) for one in stated)
         generators = f"{governed.folder}/generators"
         try:
             tried = _tried(governed, max(cluster.stages, key=lambda stage: stage.rows), report.evals, kept)
@@ -201,18 +206,26 @@ def _tried(governed: GovernedSet, stage: Settings, evals: str, kept: KeptFacts) 
     return tried
 
 
-def _unrewarding(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+_Stated = tuple[Location, str, str]
+"""What is wrong with a cluster: where it is written, message and mend."""
+
+
+def _at(cluster: Cluster, number: int, *more: str | int) -> Location:
+    return "training", *([number] if isinstance(cluster.training, tuple) else []), *more
+
+
+def _unrewarding(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
     """A stage that trains by a reward, where the rubric is none without a judge that may be asked for it."""
-    for stage in cluster.stages:
+    for number, stage in enumerate(cluster.stages):
         if not isinstance(stage, Grpo):
             continue
         try:
             require_judge(governed.rubric, governed.evalset.judge, stage, cluster.base_model.digest, stage.rows)
         except InvalidInput as error:
-            yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
+            yield _at(cluster, number), error.message, error.mend
 
 
-def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+def _choiceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
     """Several seeds to try, where nothing can tell the tries apart."""
     if cluster.loop.seeds == 1:
         return
@@ -221,21 +234,22 @@ def _choiceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[
     try:
         require_choosable(governed, cluster, cluster.stages[0].rows)
     except InvalidInput as error:
-        yield Problem(f"clusters/{name}/cluster.yaml", None, "loop.seeds", error.message, error.mend)
+        yield ("loop", "seeds"), error.message, error.mend
 
 
-def _sourceless(name: str, cluster: Cluster, governed: GovernedSet) -> Iterator[Problem]:
+def _sourceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
     """A stage that could have no rows: a data set that is not there, or a judge that may not be asked about them."""
     known, base = {one.id for one in governed.datasets}, cluster.base_model.digest
-    for stage in cluster.stages:
+    for number, stage in enumerate(cluster.stages):
         try:
             require_rows_judge(governed.rubric, governed.evalset.judge, stage, base)
         except InvalidInput as error:
-            yield Problem(f"clusters/{name}/cluster.yaml", None, "training", error.message, error.mend)
-        if isinstance(stage, Sft) and stage.sources:
-            for absent in sorted(set(stage.sources.datasets.names if stage.sources.datasets else ()) - known):
-                words, mend = f"the eval set has no data set '{absent}'", meant(absent, known)
-                yield Problem(f"clusters/{name}/cluster.yaml", None, "training", words, mend)
+            yield _at(cluster, number), error.message, error.mend
+        if isinstance(stage, Sft) and stage.sources and stage.sources.datasets:
+            for place, one in enumerate(stage.sources.datasets.names):
+                if one not in known:
+                    at = _at(cluster, number, "sources", "datasets", "names", place)
+                    yield at, f"the eval set has no data set '{one}'", meant(one, known)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:

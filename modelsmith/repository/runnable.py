@@ -21,7 +21,7 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
     for number, stage in enumerate(cluster.stages):
         at: Location = ("training",) if one else ("training", number)
         if stage.lora != cluster.stages[0].lora:
-            yield _problem(
+            yield placed(
                 files,
                 (*at, "lora"),
                 "the stages of a training share one adapter, so all have the lora of the first",
@@ -31,10 +31,10 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
         if reason:
             even = [str(number) for number in range(1, 9) if not unfit(stage, number)]
             mend = f"Write devices: {' or '.join(even)}" if len(even) > 1 else "Leave devices out"
-            yield _problem(files, ("devices",), reason, f"{mend}, or change the stage.")
+            yield placed(files, ("devices",), reason, f"{mend}, or change the stage.")
     if not cluster.hosts:
         mend = f"Name some, such as hosts: [{LOCAL}]: each machine says for itself where others are."
-        yield _problem(files, ("hosts",), "there is no host to train on", mend)
+        yield placed(files, ("hosts",), "there is no host to train on", mend)
 
 
 def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> Iterator[Problem]:
@@ -44,7 +44,7 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
     """
     rule = cluster.rollback.rule
     if rule and rule.format and not formats:
-        yield _problem(
+        yield placed(
             files,
             ("rollback", "rule", "format"),
             "the rubric has no required point that the answer alone decides, so no format is checked and no window is "
@@ -52,7 +52,7 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
             "Leave `format` out, or add a point whose check is json_schema or regex.",
         )
     if rule and cluster.deployment.traffic_share > 1 - LEAST_SHARE:
-        yield _problem(
+        yield placed(
             files,
             ("rollback", "rule"),
             "the specialist gets all requests, so there is no incumbent to compare it with, and nothing is counted",
@@ -60,7 +60,7 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
         )
     beside, slow = cluster.beside_serving, rule.slow if rule else None
     if slow and beside and beside.p95_milliseconds and beside.p95_milliseconds > slow.milliseconds:
-        yield _problem(
+        yield placed(
             files,
             ("beside_serving", "p95_milliseconds"),
             f"a training would wait only when the door's p95 is beyond {beside.p95_milliseconds:g} ms, and an answer "
@@ -70,7 +70,7 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
         )
     found = sight(cluster.rollback, cluster.deployment.traffic_share)
     if found and not (found.confirms and found.loss is not None and found.loss <= 2 * cluster.rollback.max_drop):
-        yield _problem(
+        yield placed(
             files,
             ("rollback", "rule"),
             found.sentence,
@@ -78,6 +78,7 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
         )
 
 
-def _problem(files: Sequence[Document], at: Location, message: str, mend: str) -> Problem:
+def placed(files: Sequence[Document], at: Location, message: str, mend: str) -> Problem:
+    """A mistake of a cluster where it is written: in its own file, the first, or in one that lies below."""
     written = next((document for document in files if at in document.values), files[0])
     return Problem(*written.place(at), dotted(at), message, mend)

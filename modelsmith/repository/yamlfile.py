@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, replace
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -174,7 +174,7 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         words = f"'{name}' belongs to '{details['ctx']['field']}' and is not indented"
         return Problem(*document.key_place(location), dotted(location), words, "Indent it by two spaces.")
     if kind == "extra_forbidden":
-        mend = _nearest_field(name, known)
+        mend = _unknown(document, owners, location)
         return Problem(*document.key_place(location), dotted(location), f"there is no field '{name}'", mend)
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
     inner = [one for owner in _models_at(model, location) for one in _fields(owner)]
@@ -183,6 +183,34 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
     if name in UNSHOWN:
         message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))
     return Problem(*place, dotted(location), message, mend)
+
+
+def _unknown(document: Document, owners: Sequence[type[BaseModel]], location: Location) -> str:
+    """The mend for a field that does not exist here, though others of a union may have it."""
+    around: Any = document.data
+    for part in location[:-1]:
+        around = around[part]
+    name, tags = str(location[-1]), {owner: tag for owner in owners if (tag := _tag(owner))}
+    others = [owner for owner, tag in tags.items() if around.get(tag.field, tag.default) != tag.word]
+    having = sorted({tags[owner].word for owner in others if name in _fields(owner)})
+    if having and len(others) < len(tags):
+        return f"Remove it, or write {tags[others[0]].field}: {' or '.join(having)}, which it belongs to."
+    return _nearest_field(name, {key: "" for owner in owners if owner not in others for key in _fields(owner)})
+
+
+class _Tag(NamedTuple):
+    """The field that tells a model from others of its union."""
+
+    field: str
+    word: str
+    default: Any
+
+
+def _tag(model: type[BaseModel]) -> _Tag | None:
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal and len(words := get_args(field.annotation)) == 1:
+            return _Tag(field.alias or name, str(words[0]), field.default)
+    return None
 
 
 def _nearest_field(name: str, known: Mapping[str, str]) -> str:

@@ -133,6 +133,7 @@ class FailureCluster(Frozen):
 Rejection = Literal[
     "unreadable",
     "no-answer",
+    "tells-answer",
     "fails-rubric",
     "as-declared",
     "other-capability",
@@ -141,9 +142,9 @@ Rejection = Literal[
     "no-room",
     "retention-over",
 ]
-"""Why a row was not taken: its line is no row; nothing came back; its answer does not pass; the answer is the declared
-one; the set has no such capability; too near to a scored text, or to another row; the source's share was full; the last
-day of its data set has passed."""
+"""Why a row was not taken: its line is no row; nothing came back; what is asked says the answer; its answer does not
+pass; the answer is the declared one; the set has no such capability; too near to a scored text, or to another row; the
+source's share was full; the last day of its data set has passed."""
 
 
 class Offered(Frozen):

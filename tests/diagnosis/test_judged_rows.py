@@ -14,7 +14,7 @@ from judged import FAIL, PASS, Reply, Scripted
 
 from modelsmith.diagnosis.failures import failure_clusters
 from modelsmith.diagnosis.generate import generate_prompts
-from modelsmith.diagnosis.pairs import Drawn, pairs_from
+from modelsmith.diagnosis.pairs import Drawn, missed_points, pairs_from
 from modelsmith.evaluation.judges.metered import Account, MeteredSubstrate
 from modelsmith.evaluation.judges.model import ModelJudge
 from modelsmith.loop import answers, rows_judge
@@ -25,7 +25,7 @@ from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import ModelsmithError
-from modelsmith.schema.rubric import RubricPoint
+from modelsmith.schema.rubric import Rubric, RubricPoint
 from modelsmith.schema.source import BaseModelSource, JudgeModel
 from modelsmith.schema.training import Dpo, OwnSamples, Sft, Sources, Teacher
 from modelsmith.training.judging import require_rows_judge
@@ -165,6 +165,18 @@ def test_a_declared_miss_needs_no_judge_for_a_pair(judged, clusters):
 
     pairs = pairs_from(judged.rubric, prompts, [[Drawn("{}", False)]] * 6, none)
     assert (len(pairs), set(heard)) == (6, {0})
+
+
+def test_a_pair_is_never_the_right_answer_against_itself(judged, clusters):
+    """An answer that the limit of tokens ended fails where its last word may be half of one, though it is all there."""
+    point = {"id": "figure", "weight": 1.0, "text": "Says the figure."}
+    check = {"type": "number", "expected": {"value": 42}}
+    rubric = Rubric.model_validate(judged.rubric.model_dump(by_alias=True) | {"points": (point | {"check": check},)})
+    (prompt,) = [one.model_copy(update={"answer": "42"}) for one in generate_prompts(judged, clusters, 1, 17)]
+    said = [Drawn("42", True), Drawn(" 42\n", True), Drawn("42", True), Drawn("7", False)]
+    assert missed_points(rubric, prompt, said[0])
+    assert [pair.rejected for pair in pairs_from(rubric, [prompt], [said])] == ["7"]
+    assert pairs_from(rubric, [prompt], [said[:3]]) == ()
 
 
 def test_who_may_judge_rows_is_said_before_anything_is_asked(judged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -147,6 +148,14 @@ def test_topics_by_meaning_keep_their_names_on_every_machine(governed):
     assert len(set(found.values())) > 1
     for noise in (0.0, 1e-7, 1e-6):
         assert topics(asked[::-1], Bag(noise=noise)) == found
+
+
+@pytest.mark.parametrize("embedder", [None, Bag()])
+def test_a_topic_has_the_same_members_whatever_its_scenarios_are_called(governed, embedder):
+    asked = [*governed.core, *governed.micro]
+    called = {one.id: f"n-{hashlib.sha256(one.id.encode()).hexdigest()[:8]}" for one in asked}
+    other = [one.model_copy(update={"id": called[one.id]}) for one in asked]
+    assert topics(other, embedder) == {called[one]: called[name] for one, name in topics(asked, embedder).items()}
 
 
 PARAPHRASED = {

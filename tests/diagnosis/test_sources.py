@@ -306,8 +306,17 @@ def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
     (told,) = made.sources
     assert (told.kept, told.rejected) == (0, {"near-scored": told.offered})
     assert not any(text in str(rows) for text in held)
-    said.update(dict.fromkeys(said, "{}"))
     state["parrot"] = False
+
+    def telling(system: str, text: str) -> str:
+        if system != WRITE:
+            return json.dumps(dict(reversed(json.loads(re.search(r"\{.*\}", text)[0]).items())))
+        return f"{say(system, text)}As we see, {re.search(r'^{.*}$', text, re.MULTILINE)[0].upper().lower()} holds."
+
+    monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(telling))
+    (told,) = batch(recipe, tmp_path / "tells", clusters, teacher)[1].sources
+    assert (told.kept, told.rejected) == (0, {"tells-answer": told.offered})
+    said.update(dict.fromkeys(said, "{}"))
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(lambda s, t: say(s, t) if s == WRITE else "{}"))
     assert batch(recipe, tmp_path / "wrong", clusters, teacher)[1].sources[0].kept == 0
 

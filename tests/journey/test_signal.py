@@ -199,7 +199,9 @@ def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
     }
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
     said = fresh.modelsmith("validate", "--json").json["problems"]
-    assert [one["message"] for one in said] == ["the eval set has no data set 'absent'"]
+    place = f"clusters/{CLUSTER}/cluster.yaml", path.read_text()[: path.read_text().index("- absent")].count("\n") + 1
+    assert [(one["file"], one["line"]) for one in said] == [place]
+    assert said[0]["message"] == "the eval set has no data set 'absent'"
     names["names"] = ["tickets"]
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
     commit_to_root(fresh.clone, fresh.forge)
