@@ -111,6 +111,44 @@ def write_tiny_encoder(folder: Path, pooling: str = "mean", window: int = 48) ->
     return listing_digest(folder)
 
 
+NAMES = ("Marta", "Okonkwo")
+
+
+def write_tiny_name_finder(folder: Path) -> str:
+    """A Bert of whole words that has really learned which of them are names; return the digest that pins it."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *NAMES, "bids", "late", "of", "the", "day"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
+            max_position_embeddings=32, id2label={0: "O", 1: "B-PER"}, label2id={"O": 0, "B-PER": 1},
+        )  # fmt: skip
+        model = BertForTokenClassification(config)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(150):
+            ids = torch.randint(1, len(words), (16, 24))
+            labels = ((ids >= 4) & (ids < 4 + len(NAMES))).long()
+            model(input_ids=ids, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return listing_digest(folder)
+
+
 def write_gguf(folder: Path, path: Path) -> None:
     """What llama.cpp's converter writes of a Llama: tensors by its names, queries and keys in its order.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from modelsmith.schema.embedding import EmbeddingModel
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.governance import Policy
 from modelsmith.schema.progress import Progress
+from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates.base_models import look, resolve
 from modelsmith.substrates.embedder import Embedder
 from modelsmith.substrates.kept_vectors import KeptVectors
@@ -52,16 +54,25 @@ def find_weights(workspace: Workspace, model: EmbeddingModel) -> Path:
         InfrastructureFailure: ``embedding-missing`` when they are not on this machine; as `resolve`.
         IntegrityFailure: ``base-model-digest`` when they are not the pinned ones.
     """
-    source = model.source
+    return weights_of(workspace, model.source, lambda why: _missing(model, why))
+
+
+def weights_of(workspace: Workspace, source: BaseModelSource, missing: Callable[[str], InfrastructureFailure]) -> Path:
+    """Folder of weights that are never fetched, every byte as pinned; a GGUF file is converted once.
+
+    Raises:
+        InfrastructureFailure: what ``missing`` makes of why they are not on this machine; as `resolve`.
+        IntegrityFailure: ``base-model-digest`` when they are not the pinned ones.
+    """
     try:
         if source.uri.startswith("hf://"):
             found = look(source, workspace.root)
         else:
             found = resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
     except InvalidInput as error:
-        raise _missing(model, error.message) from error
+        raise missing(error.message) from error
     if found is None:
-        raise _missing(model, f"{model.uri} was not fetched to this machine")
+        raise missing(f"{source.uri} was not fetched to this machine")
     return found
 
 

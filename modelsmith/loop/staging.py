@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from modelsmith.loop.neighbours import Neighbours
-from modelsmith.repository.private import Scrubber
+from modelsmith.repository.private import TAKEN_OUT, Scrubber
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.pending import Answered, Pending
@@ -22,7 +21,6 @@ MOST: Final = 100_000
 """Records of one file."""
 LONGEST: Final = 1 << 18
 """Bytes of one record."""
-_PLACES: Final = re.compile(r"\[[a-z0-9._-]+\]")
 FIELDS: Final = ("prompt", "answer", "outcome")
 """What is read of a record, and nothing else."""
 DECISION: Final = "decision_id"
@@ -88,9 +86,11 @@ def read_records(path: Path, judge: Judge) -> Iterator[Record]:
 
 def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     try:
-        found: Any = json.loads(line.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError):
-        raise _bad(path, number, "", "no JSON in UTF-8", "Write one JSON object a line.") from None
+        found: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise _bad(path, number, "", "no UTF-8", "Save the file as UTF-8.") from None
+    except (ValueError, RecursionError):
+        raise _bad(path, number, "", "no JSON", "Write one JSON object a line, each whole on its line.") from None
     if not isinstance(found, dict):
         raise _bad(path, number, "", "no JSON object", 'Write {"prompt": ..., "answer": ..., "outcome": ...}.')
     by_id = DECISION in found
@@ -166,7 +166,7 @@ def stage(
         name = f"case-{hashlib.sha256(' '.join(prompt.split()).encode()).hexdigest()[:12]}"
         if record.answered and record.refused and asked.setdefault(record.answered.decision, name) != name:
             raise record.refused(f"its decision answered another question, {asked[record.answered.decision]}")
-        if not _PLACES.sub("", prompt).strip():
+        if not TAKEN_OUT.sub("", prompt).strip():
             empty += 1
         elif name in old:
             already += 1

@@ -12,6 +12,7 @@ from pydantic import Field
 from modelsmith.forges.port import Proposal
 from modelsmith.loop.embedding import embedder_of
 from modelsmith.loop.failures import Failures
+from modelsmith.loop.naming import finder_of
 from modelsmith.loop.staging import Staged, read_records, stage
 from modelsmith.operations.authoring import SetOption, named_set, set_names
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -87,7 +88,8 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
     with closing(Failures(workspace, main, name)) as failures:
         records = read_records(request.file, failures.judge)
         embedder = embedder_of(workspace, main.policy)
-        staged = stage(records, Scrubber(main.policy.private), governed, known, progress, embedder)
+        scrubber = Scrubber(main.policy.private, finder_of(workspace, main.policy.private))
+        staged = stage(records, scrubber, governed, known, progress, embedder)
     if not staged.cases:
         raise _nothing_new(staged)
     data = b"".join(canonical_json(case) + b"\n" for case in staged.cases)
@@ -124,9 +126,10 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
 def _nothing_new(staged: Staged) -> InvalidInput:
     """Why no pull request opens."""
     sound = f"; of {staged.sound} the front door of this clone was told nothing bad" if staged.sound else ""
+    empty = f"; of {staged.empty} nothing but what is private was asked" if staged.empty else ""
     return InvalidInput(
         "nothing-captured",
-        f"{staged.records} records hold no case that is not pending already{sound}",
+        f"{staged.records} records hold no case that is not pending already{empty}{sound}",
         "Run it in the clone of the front door that answered." if sound else "Nothing is to do.",
         records=staged.records,
         known=staged.known,

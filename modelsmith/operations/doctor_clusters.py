@@ -12,7 +12,6 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.cluster import LOCAL, Cluster, TrackerName
-from modelsmith.schema.embedding import EmbeddingModel
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
 from modelsmith.schema.training import Grpo
@@ -51,13 +50,17 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
                 seen.add(subject)
                 yield _endpoint(subject, endpoint, allowed)
     if main.policy.embedding:
-        yield from _embedding(workspace, main.policy.embedding)
+        yield from _unfetched(workspace, f"embedding model {main.policy.embedding.name}", main.policy.embedding.source)
+    if main.policy.private.names:
+        yield from _unfetched(
+            workspace, f"model {main.policy.private.names.name} of names", main.policy.private.names.source
+        )
 
 
-def _embedding(workspace: Workspace, model: EmbeddingModel) -> Iterator[Finding]:
-    """The embedding model that policy names: as a base model, but that nothing is ever fetched for it."""
-    for found in _model(workspace, f"embedding model {model.name}", model.source):
-        absent = "not on this machine, and the toolkit downloads no embedding model"
+def _unfetched(workspace: Workspace, subject: str, source: BaseModelSource) -> Iterator[Finding]:
+    """A model that policy names: as a base model, but that nothing is ever fetched for it."""
+    for found in _model(workspace, subject, source):
+        absent = "not on this machine, and the toolkit does not download it"
         mend = "Fetch it by hand, or name another in policy.yaml."
         missing = found.level == "note"
         yield found.model_copy(update={"level": "bad", "sentence": absent, "mend": mend}) if missing else found

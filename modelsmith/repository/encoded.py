@@ -1,8 +1,9 @@
 """Runs of a text that say something in another spelling, and what they say. Pure.
 
 Mail, forms, tokens and logs write texts in base64 (RFC 4648), hexadecimal, percent signs (RFC 3986), references of HTML
-and escapes of JSON. What none of these spells as text that can be read is left alone, so digests and pictures are no
-texts. Not looked into: what is compressed or encrypted, quoted-printable (`=40` is a figure in most texts), base32.
+and escapes of JSON; under base64 and hexadecimal may lie UTF-8 or UTF-16. What none of these spells as text that can be
+read is left alone, so digests and pictures are no texts. Not looked into: what is compressed or encrypted,
+quoted-printable (`=40` is a figure in most texts), base32.
 """
 
 from __future__ import annotations
@@ -76,10 +77,12 @@ def encoded(text: str) -> Iterator[Run]:
 
 
 def _readable(raw: bytes) -> str | None:
-    if 2 * raw.count(0) == len(raw):  # ASCII in UTF-16, whichever its order of bytes
-        raw = raw.replace(b"\0", b"")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if text and re.sub(r"[\r\n\t]", "", text).isprintable() else None
+    """What the bytes say in UTF-8; in UTF-16 where a third are NULs, as in its Latin letters."""
+    for code in ("utf-16-le", "utf-16-be") if 3 * raw.count(0) >= len(raw) else ("utf-8",):
+        try:
+            text = raw.decode(code).removeprefix("\ufeff")
+        except UnicodeDecodeError:
+            continue
+        if text and re.sub(r"[\r\n\t]", "", text).isprintable():
+            return text
+    return None

@@ -2,7 +2,7 @@
 
 A text is first brought to one form (NFKC, without characters that nobody sees): no look-alike sign and no joiner
 inside an address hides it. Patterns are RE2's: their time grows with the text alone. Names of people have no form of
-their own: a policy that expects them says how they look, or the records leave them out.
+their own: a policy that expects them names a model that finds them, or says how they look.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,12 @@ from modelsmith.repository.secrets import find_plain
 from modelsmith.schema.assigned import is_shown
 from modelsmith.schema.governance import Private, PrivateKind
 
+Places = Callable[[str], Sequence[tuple[int, int]]]
+"""Where names stand in a text, from and to, in order and apart."""
+NAME: Final = "name"
 SECRET: Final = "secret"  # noqa: S105 - a kind, no secret
+TAKEN_OUT: Final = re.compile(r"\[[a-z0-9._-]+\]")
+"""What stands in the place of what was taken out."""
 UNSEEN: Final = "unseen"
 """Characters that nobody sees, or that steer a terminal."""
 UNREAD: Final = "encoded"
@@ -32,6 +37,9 @@ _ALIKE: Final = {
     **dict.fromkeys(map(ord, "\u3002\u00b7\u2022\u2219\u22c5\u06d4\u0589"), "."),
 }
 """Signs that people and programs write for a hyphen or a full stop, each by one character: places stay the same."""
+_AS_WRITTEN: Final = {**_ALIKE, ord("_"): "-"}
+"""For forms of ours, in which an underscore stands between words: `host_10.1.2.3`."""
+_DATE: Final = re.compile(r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)")
 
 
 class _Found(NamedTuple):
@@ -81,6 +89,9 @@ def _is_iban(text: str) -> bool:
 
 
 def _phone(text: str) -> _Found:
+    """All of it, where it has as many digits as numbers have; after a day it begins anew."""
+    if day := _DATE.match(text):
+        return _none(day.end())
     return _all(text) if 9 <= sum(one.isdigit() for one in text) <= 15 else _none()
 
 
@@ -105,10 +116,13 @@ _DIGITS: Final = re.compile(r"\d+")
 _WORDS: Final = re.compile(r"[A-Za-z0-9]+")
 _AT = r"(?:\s?@\s?|%40|&#64;|&#x40;|&commat;|\\u0040|\s?[(\[{]\s?at\s?[)\]}]\s?)"
 _DOT = r"(?:\.|%2e|\s?[(\[{]\s?dot\s?[)\]}]\s?)"
+_SPOKEN: Final = r"\s(?:dot|punkt|punto|ponto)\s"
+"""A full stop as a transcript of speech has it."""
 _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Found]]]] = {
     "email": (
         rf"(?i)(?:\"[^\"\n]{{1,64}}\"|[\pL\pM\pN_.+%'!#$&*/=?^`{{|}}~-]+){_AT}"
-        rf"(?:[\pL\pM\pN-]+(?:{_DOT}[\pL\pM\pN-]+)+|\[[0-9a-f.:]+\])",
+        rf"(?:[\pL\pM\pN-]+(?:{_DOT}[\pL\pM\pN-]+)+|\[[0-9a-f.:]+\])"
+        rf"|[\pL\pM\pN.+-]+(?:{_SPOKEN}[\pL\pM\pN.+-]+)*\s(?:at|arroba)\s[\pL\pM\pN-]+(?:{_SPOKEN}[\pL\pM\pN-]+)+",
         _all,
     ),
     "url": (r"(?i)\b(?:[a-z][a-z0-9+.-]{1,20}(?:://|%3a%2f%2f)[^\s\"'<>]+|www\.[^\s\"'<>.]+\.[^\s\"'<>]+)", _all),
@@ -121,13 +135,18 @@ _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Found]]]] = {
         r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?\b",
         _address,
     ),
-    "phone": (r"\+?\(?\p{Nd}(?:[ ()._/-]{0,2}\p{Nd}){8,14}", _phone),
+    "phone": (r"\+?\(?\p{Nd}(?:[ ()._/-]{0,3}\p{Nd}){8,14}", _phone),
 }
 """In this order: what a longer form holds is no shorter one."""
 
 
-_Rule = tuple[str, Any, Callable[[str], _Found]]
-"""Its name, its pattern, and what of a match is such a thing."""
+class _Rule(NamedTuple):
+    name: str
+    pattern: Any
+    holds: Callable[[str], _Found]
+    """What of a match is such a thing."""
+    alike: Mapping[int, str]
+    """Signs that stand for one another."""
 
 
 class Scrubbed(NamedTuple):
@@ -141,16 +160,23 @@ class Scrubbed(NamedTuple):
 class Scrubber:
     """A policy's rules, compiled once."""
 
-    def __init__(self, private: Private) -> None:
-        """Compile what the policy says.
+    def __init__(self, private: Private, names: Places | None = None) -> None:
+        """Compile what the policy says; ``names`` finds names, and is there exactly where the policy asks for it.
 
         Raises:
-            ValueError: a pattern of the policy is none of RE2's.
+            ValueError: a pattern of the policy is none of RE2's; what finds names is missing.
         """
+        if (private.names is None) != (names is None):
+            raise ValueError("names are found by the model of the policy, and by nothing else")
+        self._names = names
         self._rules: list[_Rule] = [
-            (name, _compiled(pattern), _all) for name, pattern in sorted(private.patterns.items())
+            _Rule(name, _compiled(pattern), _all, _ALIKE) for name, pattern in sorted(private.patterns.items())
         ]
-        self._rules += [(name, _compiled(_KINDS[name][0]), _KINDS[name][1]) for name in _KINDS if name in private.kinds]
+        self._rules += [
+            _Rule(name, _compiled(pattern), holds, _AS_WRITTEN)
+            for name, (pattern, holds) in _KINDS.items()
+            if name in private.kinds
+        ]
 
     def scrub(self, text: str) -> Scrubbed:
         """The text with ``[kind]`` in the place of each thing that is private; secrets take their whole line along.
@@ -170,9 +196,22 @@ class Scrubber:
         shown = _without_secrets(shown, removed)
         if spellings:
             shown = self._without_encoded(shown, spellings, reads, removed)
-        for name, pattern, holds in self._rules:
-            shown = self._without(shown, name, pattern, holds, removed)
-        return Scrubbed(shown, removed)
+        for rule in self._rules:
+            shown = self._without(shown, rule, removed)
+        return Scrubbed(self._without_names(shown, removed), removed)
+
+    def _without_names(self, text: str, removed: Counter[str]) -> str:
+        """The text without names, but for words that stand for what was taken out."""
+        if self._names is None:
+            return text
+        marks = [match.span() for match in TAKEN_OUT.finditer(text)]
+        parts, end = [], 0
+        for start, stop in self._names(text):
+            if not any(start < right and left < stop for left, right in marks):
+                parts += [text[end:start], f"[{NAME}]"]
+                end = stop
+                removed[NAME] += 1
+        return "".join((*parts, text[end:]))
 
     def _without_encoded(self, text: str, spellings: int, reads: list[Run], removed: Counter[str]) -> str:
         """The text without runs that say something private in another spelling, within which may be a further one."""
@@ -195,18 +234,18 @@ class Scrubber:
         return "".join((*parts, text[end:])) if parts else text
 
     @staticmethod
-    def _without(text: str, name: str, pattern: Any, part: Callable[[str], _Found], removed: Counter[str]) -> str:
-        seen, parts, end = text.translate(_ALIKE).encode(), [], 0
+    def _without(text: str, rule: _Rule, removed: Counter[str]) -> str:
+        seen, parts, end = text.translate(rule.alike).encode(), [], 0
         at = counted = place = 0  # of `counted` bytes it is known that they are `place` characters
-        while at <= len(seen) and (match := pattern.search(seen, at)):
+        while at <= len(seen) and (match := rule.pattern.search(seen, at)):
             place += len(seen[counted : match.start()].decode())
             counted, word = match.start(), match.group().decode()
-            found = part(word) if word else _none()
-            at = counted + max(1, len(text[place : place + found.on].translate(_ALIKE).encode()))
+            found = rule.holds(word) if word else _none()
+            at = counted + max(1, len(text[place : place + found.on].translate(rule.alike).encode()))
             if found.taken:
-                parts += [text[end:place], f"[{name}]"]
+                parts += [text[end:place], f"[{rule.name}]"]
                 end = place + found.taken
-                removed[name] += 1
+                removed[rule.name] += 1
         return "".join((*parts, text[end:])) if parts else text
 
 

@@ -31,6 +31,17 @@ LEFT_OUT: Final = frozenset({"generic-api-key"})
 _WORDS: Final = [{"regexes": [r"^[^0-9]+$"]}]
 """What has no digit is taken for a word: "the password is incorrect"."""
 
+_WORD_OF_LATIN: Final = (
+    r"password|passwd|passwort|passcode|passphrase|pwd|contrase(?:\x{f1}|n)a|mot de passe|senha|parola"
+    r"|has(?:\x{142}|l)o|wachtwoord|kennwort|l(?:\x{f6}|o)senord|heslo"
+)
+_WORD_ELSEWHERE: Final = (
+    r"(?:\x{15f}|s)ifre|\x{43f}\x{430}\x{440}\x{43e}\x{43b}\x{44c}|\x{5bc6}(?:\x{7801}|\x{78bc})"
+    r"|\x{30d1}\x{30b9}\x{30ef}\x{30fc}\x{30c9}"
+)
+"""What people call a password. In Turkish, Russian, Chinese and Japanese it may stand anywhere: RE2's boundaries of
+words are those of ASCII."""
+
 _OURS: Final = (
     {
         "id": "private-key-block",
@@ -39,9 +50,29 @@ _OURS: Final = (
     },
     {
         "id": "password",
-        "regex": r"(?i)(?:\b|_)(?:password|passwd|passwort|pwd|passphrase)\s*(?:=|:|\bis\b)\s*[\"'`]?"
+        "regex": rf"(?i)(?:(?:\b|_)(?:{_WORD_OF_LATIN})|{_WORD_ELSEWHERE})"
+        r"(?:['\x{2019}]s\b|\s*(?:=|:|\b(?:is|was|ist|war|est|es)\b|\x{e9}\s|\x{e8}\s|\x{662f}|\x{306f}))\s*[\"'`]?"
         r"([^\s\"'`,;<>{}()\[\]]{6,150})",
-        "keywords": ["password", "passwd", "passwort", "pwd", "passphrase"],
+        "keywords": [
+            "pass",
+            "pwd",
+            "contrase",
+            "senha",
+            "parola",
+            "has\u0142o",
+            "haslo",
+            "wachtwoord",
+            "kennwort",
+            "senord",
+            "heslo",
+            "ifre",
+            "\u043f\u0430\u0440\u043e\u043b\u044c",
+            "\u041f\u0430\u0440\u043e\u043b\u044c",
+            "\u041f\u0410\u0420\u041e\u041b\u042c",
+            "\u5bc6\u7801",
+            "\u5bc6\u78bc",
+            "\u30d1\u30b9\u30ef\u30fc\u30c9",
+        ],
         "entropy": 2.0,
         "allowlists": _WORDS,
     },
@@ -56,6 +87,13 @@ _OURS: Final = (
         "id": "bearer",
         "regex": r"(?i)\bbearer\s+([\w.~+/=-]{16,400})",
         "keywords": ["bearer"],
+        "entropy": 3.0,
+        "allowlists": _WORDS,
+    },
+    {
+        "id": "basic",
+        "regex": r"(?i)\bbasic\s+([A-Za-z0-9+/]{12,400}={0,2})",
+        "keywords": ["basic"],
         "entropy": 3.0,
         "allowlists": _WORDS,
     },
@@ -96,7 +134,7 @@ _MOST_LOOKED_AT: Final = 10_000
 """Matches of one rule that are looked at more closely; where there are more, they do not pass unseen."""
 _LINE: Final = 4096
 """Bytes around a find that are taken for its line at most: the others of a longer line say nothing about it."""
-GUESSED: Final = frozenset({"password", "assigned-token", "bearer"})
+GUESSED: Final = frozenset({"password", "assigned-token", "bearer", "basic"})
 """Rules that go by a word beside it, not by the secret's own form: too much for texts that speak of such things."""
 
 
@@ -277,7 +315,9 @@ def _rules() -> Sequence[_Rule]:
         _Rule(
             id=one["id"],
             pattern=one["regex"],
-            keywords=tuple(word.lower() for word in one.get("keywords", [""])),
+            keywords=tuple(
+                word.encode().lower().decode() for word in one.get("keywords", [""])
+            ),  # as the searched bytes are
             entropy=float(one.get("entropy", 0.0)),
             group=int(one.get("secretGroup", 0)),
             path=one.get("path"),

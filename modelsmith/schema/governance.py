@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from modelsmith.schema.base import Actor, Event, Frozen, Moment, Slug, State
 from modelsmith.schema.embedding import EmbeddingModel, MostCosine
+from modelsmith.schema.naming import NameModel
 from modelsmith.schema.workflows import AttestingWorkflow, SigningWorkflow
 
 Audience = Literal["public", "reviewer", "operator"]
@@ -92,6 +93,8 @@ class Private(Frozen):
     """Forms that the toolkit knows. Secrets (keys, tokens, passwords) are taken out whatever is said here."""
     patterns: Annotated[dict[Slug, Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=64)] = {}
     """Forms of your own, by name, as RE2 patterns: ``customer: CUST-[0-9]+``."""
+    names: NameModel | None = None
+    """Model that finds names of people, which have no form. Where it is missing, nothing is captured."""
 
 
 class FirewallRule(Frozen):

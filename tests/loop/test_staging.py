@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from modelsmith.loop.staging import Record, stage
+from modelsmith.loop.staging import Record, Refused, read_records, stage
 from modelsmith.repository.load import load_eval_set
 from modelsmith.repository.private import Scrubber
 from modelsmith.repository.tree import WorkTree
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.governance import Private
 from modelsmith.texts.overlap import plain_words
 from tests.bag import Bag
@@ -39,6 +40,24 @@ def test_a_failure_told_in_other_words_has_neighbours_by_meaning_only(governed):
     assert 1 <= len(found.nearest) <= 3
     assert {near.scenario for near in of_held_out.nearest} <= {one.id for one in (*governed.core, *governed.micro)}
     assert (novel.nearest, novel.capability) == ((), None), "a novel case is near none"
+
+
+def test_a_file_may_begin_as_windows_writes_it_and_says_what_it_is_not(tmp_path):
+    path = tmp_path / "records.jsonl"
+    line = b'{"prompt": "Why?", "answer": "", "outcome": ""}\n'
+
+    def records(data):
+        path.write_bytes(data)
+        return [record.prompt for record in read_records(path, lambda _: Refused("no door"))]
+
+    assert records(b"\xef\xbb\xbf" + line + line) == ["Why?", "Why?"]
+    for data, said in (
+        (line.decode().encode("utf-16"), "no UTF-8"),
+        (b"{\n", "no JSON"),
+        (line + b"\xef\xbb\xbf", "no JSON"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            records(data)
 
 
 def test_nothing_is_embedded_where_nothing_is_staged(governed):

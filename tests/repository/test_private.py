@@ -10,6 +10,7 @@ from modelsmith.repository.private import Scrubber
 from modelsmith.schema.governance import Private
 
 EVERYTHING = Scrubber(Private())
+MAIL = "to j\u00e4ne@example.com"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,23 @@ EVERYTHING = Scrubber(Private())
             f"{base64.encodebytes(b'what she wrote on that day, and to whom: ' * 2 + b'jane@example.com').decode()}end",
             "[email]\nend",
         ),
+        (f"enc {base64.b64encode(MAIL.encode('utf-16-le')).decode()}", "enc [email]"),
+        # glued to a name as programs write it, set apart as people write it, and as a transcript has it
+        (
+            "host_10.1.2.3 acct_GB82WEST12345698765432_eur ssn_078_05_1120",
+            "host_[ip] acct_[iban]_eur ssn_[national-id]",
+        ),
+        ("+49 (0)30 / 123 456-78, 0171 \u2014 234 56 78", "[phone], [phone]"),
+        ("on 2026-11-28 020 7946 0958", "on 2026-11-28 [phone]"),
+        ("write to jane dot doe at example dot co dot uk today", "write to [email] today"),
+        # secrets in other languages, and as HTTP sends them
+        ("contrase\u00f1a: tr33house!\nso", "[secret]\nso"),
+        ("\u041f\u0430\u0440\u043e\u043b\u044c: tr33house!\nso", "[secret]\nso"),
+        (
+            "\u5bc6\u7801\uff1atr33house!\nMot de passe : tr33house!\nMy password's tr33house!\nso",
+            "[secret]\n" * 3 + "so",
+        ),
+        ("Authorization: Basic amFuZTp0cjMzaG91c2Uh\nso", "[secret]\nso"),
     ],
 )
 def test_each_form_is_taken_out_and_named(text, left):
@@ -75,6 +93,7 @@ def test_each_form_is_taken_out_and_named(text, left):
         # what says nothing private in another spelling, and what says nothing at all
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 iVBORw0KGgoAAAANSUhEUgAAAAUA",
         "cGxhY2VtZW50cyBvZiBhdWN0aW9ucw== rate%20of%20bids 10%25 a &amp; b \\u00e9t\\u00e9 internationalization/of/x",
+        "From 2026-11-28 09:12:33 to 2026-11-29, 2026-11-30 - 2026-12-01: a basic internationalization, password old",
         "Bids fell: 120\n135\n140\n155\n160\n175 \u2013 then 4\u20135 % more.",
     ],
 )
