@@ -25,6 +25,7 @@ from modelsmith.schema.evalset import Question
 from modelsmith.schema.events import Happened, Recorded
 from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.run import RunRequest, RunResult
+from modelsmith.schema.wal import may_write
 
 _Record = TypeVar("_Record", bound=Frozen)
 
@@ -208,36 +209,50 @@ class Ledger:
     def _build(self, private: Path) -> Rebuilt:
         fresh = self.path.with_name(self.path.name + ".new")
         store.remove(fresh)
-        runs, skipped = 0, []
         with closing(store.connect(fresh)) as database, database:
             database.execute("BEGIN")
             store.carry_over(self.path, database)
-            results = []
-            for folder in sorted(private.glob("*/runs/*")):
-                request = _read(folder / "request.json", RunRequest)
-                result = _read(folder / "result.json", RunResult)
-                if isinstance(request, RunRequest):
-                    store.begin_attempt(database, request.question, request.weights, folder.name)
-                    if request.held_out is not None:
-                        store.consult(database, request.held_out, request.question, request.weights)
-                if isinstance(result, RunResult):
-                    results.append(result)
-                if isinstance(request, ValidationError) or isinstance(result, ValidationError):
-                    skipped.append(f"{folder.parent.parent.name}/{folder.name}")
-            for result in sorted(results, key=store.finished):
-                runs += store.record_run(database, result)
+            rebuilt = self._fill(database, private)
             database.execute(f"PRAGMA user_version = {store.VERSION}")
         store.remove(self.path, keep=True)
         fresh.replace(self.path)
+        return rebuilt
+
+    def _fill(self, database: sqlite3.Connection, private: Path) -> Rebuilt:
+        """Record what the run folders hold."""
+        runs, skipped, results = 0, [], []
+        for folder in sorted(private.glob("*/runs/*")):
+            request = _read(folder / "request.json", RunRequest)
+            result = _read(folder / "result.json", RunResult)
+            if isinstance(request, RunRequest):
+                store.begin_attempt(database, request.question, request.weights, folder.name)
+                if request.held_out is not None:
+                    store.consult(database, request.held_out, request.question, request.weights)
+            if isinstance(result, RunResult):
+                results.append(result)
+            if isinstance(request, ValidationError) or isinstance(result, ValidationError):
+                skipped.append(f"{folder.parent.parent.name}/{folder.name}")
+        for result in sorted(results, key=store.finished):
+            runs += store.record_run(database, result)
         return Rebuilt(runs, tuple(skipped))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            while (database := store.to_read(self.path)) is None:
-                self._require()
-            with closing(database):
-                yield database
+        with self._translated(), closing(self._to_read()) as database:
+            yield database
+
+    def _to_read(self) -> sqlite3.Connection:
+        """A connection to read by. A missing ledger is made anew: in memory where this user may not write."""
+        while (database := store.to_read(self.path)) is None:
+            if not may_write(self.path.parent):
+                return self._in_memory()
+            self._require()
+        return database
+
+    def _in_memory(self) -> sqlite3.Connection:
+        database = store.connect(Path(":memory:"))
+        self._fill(database, self.path.parent)
+        return database
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

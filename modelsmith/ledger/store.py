@@ -14,7 +14,7 @@ from modelsmith.schema.canonical import digest
 from modelsmith.schema.evalset import Question
 from modelsmith.schema.events import Happened, Recorded, of_run, reader
 from modelsmith.schema.run import RunResult
-from modelsmith.schema.wal import write_ahead
+from modelsmith.schema.wal import may_write, read_only, write_ahead
 
 BUSY_SECONDS = 30.0
 """How long one process waits for another's write."""
@@ -68,7 +68,10 @@ def to_read(path: Path) -> sqlite3.Connection | None:
     """A connection to read by; None where the ledger is not there, or is of another version."""
     if not path.exists():
         return None
-    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    if may_write(path.parent):
+        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    else:
+        database = read_only(path, BUSY_SECONDS)
     try:
         if database.execute("PRAGMA user_version").fetchone()[0] == VERSION:
             return database

@@ -24,7 +24,7 @@ from modelsmith.live.ids import handle
 from modelsmith.live.port import Answered, Arm, Decision
 from modelsmith.live.reports import Report
 from modelsmith.schema.live import Counts, Metric, StageCounts
-from modelsmith.schema.wal import write_ahead
+from modelsmith.schema.wal import may_write, read_only, write_ahead
 
 STORE_FILE: Final = "counts.sqlite3"
 BUSY_SECONDS: Final = 10.0
@@ -66,13 +66,17 @@ class Note(NamedTuple):
 class Store:
     """Counts of one clone. Safe to call from several threads and processes.
 
-    Raises sqlite3.Error from every method: a full disk, a damaged file, another process that holds it too long.
+    Raises sqlite3.Error from every method: a full disk, a damaged file, another process that holds it too long, or a
+    change where this user may only read.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._lock = threading.Lock()
+        if path.exists() and not may_write(path.parent):
+            self._database = read_only(path, BUSY_SECONDS)
+            return
         self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             write_ahead(self._database, BUSY_SECONDS)

@@ -238,14 +238,27 @@ def without_root_s_privilege():
         libc.prctl(24, capability, 0, 0, 0)
 
 
-def test_without_write_permission_nothing_is_half_done(waiting):
+def test_without_write_permission_all_can_be_read_and_nothing_is_half_done(waiting):
     limited = {"preexec_fn": without_root_s_privilege} if os.geteuid() == 0 else {}
     before = waiting.main()
+    request = waiting.folder / "request.jsonl"
+    request.write_text('{"model": "rtb-pricing", "messages": [{"role": "user", "content": "Why?"}]}\n')
 
     def lock_up(folder, locked):
         for path in (folder, *folder.rglob("*")):
             mode = path.stat().st_mode
             path.chmod(mode & ~0o222 if locked else mode | 0o200)
+
+    for folder in (waiting.clone, waiting.forge, waiting.folder / "home"):
+        lock_up(folder, True)
+    looks = [
+        ("status",), ("verify",), ("route", str(request)), ("results", "--tag", "rtb-pricing-iter-001-base"),
+        ("events",), ("fleet",), ("composite-history", "rtb-pricing"), ("pr", "show", "4"), ("jobs", "list"),
+    ]  # fmt: skip
+    seen = [(words, waiting.run(COMMAND, *words, "--json", **limited)) for words in looks]
+    for folder in (waiting.clone, waiting.forge, waiting.folder / "home"):
+        lock_up(folder, False)
+    assert [(words, ran.out) for words, ran in seen if ran.code] == []
 
     lock_up(waiting.private, True)
     ran = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)

@@ -31,7 +31,7 @@ def live(result: LiveResult, page: Page) -> None:
     )
     if result.latched:
         at = f" at {result.latched_at:%Y-%m-%d %H:%M:%S}" if result.latched_at else ""
-        page.line(Styled("taken back", "red"), f"  by the front door{at}; the incumbent has all of the traffic")
+        page.line(Styled("taken back", "red"), f"   by the front door{at}; the incumbent has all of the traffic")
     page.gap()
     columns = ("metric", "specialist", "incumbent", "loss", "excluded", "allowed", "evidence")
     body = [(*finding_row(one, result.counts), f"{one.worse:.2f} of {result.trips_at:.2f}") for one in result.findings]
