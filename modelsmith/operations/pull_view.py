@@ -107,7 +107,7 @@ def view(main: GovernedState, pull: PullRequest) -> PullView:
     except InfrastructureFailure:
         raise
     except ModelsmithError as error:
-        gate = "closed" if error.code == "over-limits" else "conflict"
+        gate = "closed" if error.code in ("over-limits", "empty-folder") else "conflict"
         return _view(pull, None, gate, (error.message,))
     decision = decided.decision
     gate = "open" if decision.open else "closed" if decision.refusals else "waiting"

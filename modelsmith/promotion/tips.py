@@ -48,7 +48,7 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
             only a link to another one.
     """
     places = _places(name)
-    refs = local_refs(git, *places).keys() & set(places)
+    refs = {ref: oid for ref, oid in local_refs(git, *places).items() if ref in places}
     if len(refs) > 1:
         raise IntegrityFailure(
             "ambiguous-name",
@@ -67,6 +67,14 @@ def named_commit(git: Git, name: str) -> tuple[str, str]:
             link=link,
         )
     commit = git.rev(ref)
+    if commit is None and ref in refs:
+        raise IntegrityFailure(
+            "damaged-object",
+            f"{ref} is at {refs[ref][:12]}, which is no commit of this clone: it is missing, or not what its id says",
+            "Clone the forge again over a connection (`git clone --no-local`); if that fails, do not trust it.",
+            ref=ref,
+            object=refs[ref],
+        )
     if commit is None:
         raise _no_main(git) if ref == MAIN and git.rev("HEAD") else unknown_revision(git, name)
     return ref if ref in refs else commit, commit

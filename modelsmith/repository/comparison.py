@@ -69,7 +69,8 @@ def change(trees: Trees, old: str, new: str) -> Change:
     """What differs between the files of two trees; a rename is a removal and an addition.
 
     Raises:
-        GateNotCleared: ``over-limits`` for more than `MOST_PATHS`, or after `MOST_COMPARED` entries.
+        GateNotCleared: ``over-limits`` for more than `MOST_PATHS`, or after `MOST_COMPARED` entries; ``empty-folder``
+            for one that is new and holds nothing.
     """
     paths = list(islice(_differences(trees, old, new), MOST_PATHS + 1))
     if len(paths) > MOST_PATHS:
@@ -88,6 +89,8 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
             continue
         before = trees.entries(old) if old else {}
         after = trees.entries(new) if new else {}
+        if new and prefix and not after:
+            raise _of_nothing(prefix)
         left -= 1 + len(before) + len(after)
         if left < 0:
             raise over_limits(TOO_MANY, SPLIT)
@@ -132,7 +135,8 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
     """What each of the commits holds and none of its parents holds in the same place.
 
     Raises:
-        GateNotCleared: ``over-limits`` for more than `MOST_BROUGHT`, or after `MOST_LOOKED_AT` entries.
+        GateNotCleared: ``over-limits`` for more than `MOST_BROUGHT`, or after `MOST_LOOKED_AT` entries;
+            ``empty-folder``.
     """
     found: list[Brought] = []
     left = MOST_LOOKED_AT
@@ -146,6 +150,8 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
         while waiting:
             prefix, tree, before = waiting.pop()
             entries, others = trees.entries(tree), list[Mapping[str, Entry]]()
+            if prefix and not entries:
+                raise _of_nothing(prefix)
             left -= 1 + (0 if before else len(entries))
             for other in dict.fromkeys(before):
                 others.append(trees.entries(other))
@@ -185,6 +191,15 @@ def _require_reach(folder: str) -> None:
         raise over_limits(
             f"The folder {folder[:60]!a}... is {words}, and nothing may stand there", "Shorten the paths."
         )
+
+
+def _of_nothing(folder: str) -> GateNotCleared:
+    """The refusal of a folder that no file's path tells of: nobody would be asked about it, and a clone has it."""
+    return GateNotCleared(
+        "empty-folder",
+        f"The folder {folder[:60]!a} holds nothing, so no path shows that it is there; git itself writes none",
+        "Make the commit again with git.",
+    )
 
 
 def _too_much() -> GateNotCleared:

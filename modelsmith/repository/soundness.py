@@ -21,7 +21,7 @@ def require_sound(git: Git) -> None:
             "The history of this clone is cut off, so what lies before it cannot be judged",
             "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
         )
-    settings = git.text("config", "--local", "--name-only", "--list").splitlines()
+    settings = git.text("config", "--name-only", "--list").splitlines()  # files that the clone's own includes, too
     if any(name == "extensions.partialclone" or name.endswith(".promisor") for name in settings):
         raise IntegrityFailure(
             "partial-clone",

@@ -21,6 +21,11 @@ def empty(world: World) -> str:
     return world.git.text("mktree")
 
 
+def small(world: World) -> str:
+    """A folder with one file, which shows nothing of what stood there."""
+    return world.git.text("mktree", input=f"100644 blob {blob_of(world)}\tx\n".encode())
+
+
 def with_folder(world: World, tree: str) -> str:
     """Main's root with one more folder."""
     base = world.git.text("ls-tree", world.main())
@@ -45,7 +50,7 @@ def deep_folders(world: World) -> str:
 
 def deep_folders_that_go(world: World) -> str:
     """The last commit does not hold them any more."""
-    return world.git.commit_tree(with_folder(world, empty(world)), [deep_folders(world)], "Not deep\n", NOBODY)
+    return world.git.commit_tree(with_folder(world, small(world)), [deep_folders(world)], "Not deep\n", NOBODY)
 
 
 def wide_folders(world: World) -> str:
@@ -66,7 +71,7 @@ def many_parents(world: World) -> str:
         parents.append(world.git.commit_tree(with_folder(world, one), [world.main()], "One\n", NOBODY))
     tree = world.git.text("mktree", input=names.encode())
     head = world.git.commit_tree(with_folder(world, tree), parents, "All\n", NOBODY)
-    return world.git.commit_tree(with_folder(world, empty(world)), [head], "None\n", NOBODY)
+    return world.git.commit_tree(with_folder(world, small(world)), [head], "None\n", NOBODY)
 
 
 def opened_by_hand(world: World, number: int, main: str, head: str, change: str, other: int, body: str = "") -> str:

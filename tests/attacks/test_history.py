@@ -222,6 +222,13 @@ def test_a_partial_clone_is_said_to_lack_objects_and_fetches_nothing(deployed):
     plain_git("config", "remote.origin.uploadpack", trap, folder=clone)
     with refused("partial-clone"):
         deployed.verify(clone)
+    said = (clone / ".git" / "config").read_text()
+    plain = "".join(line for line in said.splitlines(True) if "artial" not in line and "promisor" not in line)
+    (clone / ".git" / "more").write_text(f'[remote "origin"]\n\tpromisor = true\n\tuploadpack = {trap}\n')
+    (clone / ".git" / "config").write_text(f"{plain}[include]\n\tpath = more\n")
+    with refused("partial-clone"):
+        deployed.verify(clone)
+    (clone / ".git" / "config").write_text(said)
     assert not (deployed.folder / "sprung").exists()
     plain_git("cat-file", "blob", f"{MAIN}:{PEOPLE_FILE}", folder=clone)
     assert (deployed.folder / "sprung").exists(), "git itself runs it"
@@ -301,6 +308,33 @@ def test_a_forged_commit_graph_is_not_believed(deployed):
     log = plain_git("rev-list", "--first-parent", "--parents", "--max-count=1", MAIN, folder=clone).stdout.split()
     assert log == [fix, *parents], "git itself believes the graph"
     deployed.detected(fix, clone=clone)
+
+
+@pytest.mark.parametrize("name", ["*.idx", "multi-pack-index"])
+def test_a_forged_index_of_packs_is_not_believed(deployed, name):
+    """Git takes from it where an object stands: here each of two commits stands where the other does."""
+    honest = deployed.main()
+    fix = on_top(deployed, {"notes.md": b"quick fix\n"})
+    clone = deployed.plain_clone("with-index")
+    plain_git("repack", "-a", "-d", "--quiet", folder=clone)
+    packs = clone / ".git" / "objects" / "pack"
+    (pack,) = packs.glob("*.idx")
+    listed = subprocess.run(["git", "show-index"], stdin=pack.open("rb"), capture_output=True, check=True)
+    ids = sorted(line.split()[1] for line in listed.stdout.decode().splitlines())
+    width, after = 4, 20
+    if name == "multi-pack-index":
+        plain_git("multi-pack-index", "write", folder=clone)
+        width, after = 8, 0
+    (index,) = packs.glob(name)
+    data = index.read_bytes()[:-20]
+    one, other = (len(data) - after - width * (len(ids) - ids.index(commit)) for commit in (honest, fix))
+    forged = bytearray(data)
+    forged[one : one + width], forged[other : other + width] = data[other : other + width], data[one : one + width]
+    index.unlink()
+    index.write_bytes(forged + hashlib.sha1(forged, usedforsecurity=False).digest())
+    shown = plain_git("log", "--max-count=1", "--format=%s", MAIN, folder=clone).stdout
+    assert "Receipts" in shown, "git itself believes the index"
+    assert deployed.detected(clone=clone).code == "damaged-object"
 
 
 def test_grafts_and_replacements_do_not_hide_a_commit(deployed):
@@ -446,6 +480,33 @@ def test_a_tree_with_duplicate_entries_is_refused_and_found(fresh):
     assert "duplicateEntries" in done.stderr
     fresh.rewrite_on_disk(MAIN, head)
     fresh.detected()
+
+
+def with_empty_folder(world, commit, name):
+    """The commit's tree and a folder that holds nothing, which no command of git's writes."""
+    world.fetch()
+    listed = [line.split() for line in world.git.text("ls-tree", commit).splitlines()]
+    nothing = world.git.text("hash-object", "-t", "tree", "-w", "--stdin")
+    entries = [*((mode.lstrip("0"), entry, oid) for mode, _, oid, entry in listed), ("40000", name, nothing)]
+    return world.raw_tree(sorted(entries, key=lambda entry: f"{entry[1]}/" if entry[0] == "40000" else entry[1]))
+
+
+def test_an_empty_folder_that_no_path_shows_is_refused_and_found(waiting, monkeypatch):
+    """Named like what one machine keeps, it would end every command in every clone, whatever was approved."""
+    tree = with_empty_folder(waiting, waiting.commit({"notes.md": b"a note\n"}), ".iterate")
+    odd = waiting.git.commit_tree(tree, [waiting.main()], "A note\n", NOBODY)
+    with refused("empty-folder"):
+        waiting.open(odd, "petra")
+    honest = waiting.git.commit_tree(f"{waiting.commit({'notes.md': b'a note'})}^{{tree}}", [odd], "Gone\n", NOBODY)
+    with refused("empty-folder"):
+        waiting.open(honest, "petra")
+    head, approval = approved(waiting)
+    tree = waiting.git.merge_tree(waiting.main(), head)
+    said = waiting.git.change(waiting.main(), tree)
+    with monkeypatch.context() as an_older_toolkit:
+        an_older_toolkit.setattr(Git, "change", lambda *_: said)
+        merge = waiting.force(head, [approval], tree=with_empty_folder(waiting, tree, ".iterate"))
+    waiting.detected(merge, "holds nothing")
 
 
 @pytest.mark.parametrize("name", ["..", ".git", ".GIT", "."])
