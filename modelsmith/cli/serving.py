@@ -9,6 +9,7 @@ import fnmatch
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def serve_over_http(
     if bool(certificate) != bool(key):
         raise InvalidInput("usage", "A certificate and its key go together", "Give --tls-cert and --tls-key.")
     with _the_extra():
-        from modelsmith.mcp.http import PATH, make_app, serve
+        from modelsmith.mcp.http import make_app, serve
         from modelsmith.mcp.oidc import Provider
         from modelsmith.repository.listening import Listening
         from modelsmith.repository.tokens import Tokens
@@ -86,8 +87,7 @@ def serve_over_http(
     app = make_app(
         place(Path.cwd(), Path("/")), Tokens(home()), listening, Provider.read(home()), _specialists(clusters, door)
     )
-    say(f"{listening.scheme}://{host}:{port}{PATH}", error=True)
-    serve(app, listening)
+    serve(app, listening, partial(say, error=True))
 
 
 def _specialists(clusters: tuple[str, ...], door: str) -> Specialists | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,10 +27,10 @@ from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import open_telemetry
 from modelsmith.fleet.doors import EVERY, DoorSign, doors_folder
 from modelsmith.loop.keeping import Keeper
-from modelsmith.repository.listening import Listening, refuse_plain
+from modelsmith.repository.listening import Listening, address_taken, refuse_plain, tls
 from modelsmith.repository.tokens import Tokens
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 LOG = Path("logs", "door.jsonl")
 """In the clone's private folder."""
@@ -162,16 +161,11 @@ async def opened(
         await runner.setup()
         signing = asyncio.create_task(tell_busy(door, sign, journal))
         try:
-            site = web.TCPSite(runner, listening.host, listening.port, ssl_context=_tls(listening))
+            site = web.TCPSite(runner, listening.host, listening.port, ssl_context=tls(listening))
             try:
                 await site.start()
             except OSError as error:
-                raise InfrastructureFailure(
-                    "address-taken",
-                    f"{listening.host}:{listening.port} cannot be listened on: {error.strerror}",
-                    "Give another --port or --host, or end the program that has it.",
-                    port=listening.port,
-                ) from None
+                raise address_taken(listening, error) from None
             yield follower
         finally:
             await follower.close()
@@ -198,18 +192,3 @@ async def tell_busy(door: Door, sign: DoorSign, journal: Journal) -> None:
                 journal.note("trouble", of="sign", message=f"trainings cannot see the door: {error.strerror}")
             said = True
         await asyncio.sleep(EVERY)
-
-
-def _tls(listening: Listening) -> ssl.SSLContext | None:
-    if listening.certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(listening.certificate, listening.key)
-    except (ssl.SSLError, OSError) as error:
-        raise InvalidInput(
-            "bad-certificate",
-            f"Certificate and key cannot be used: {error.strerror or type(error).__name__}",
-            "Give a PEM certificate chain and its private key.",
-        ) from None
-    return context

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from modelsmith.mcp.specialists import Specialists
 from modelsmith.mcp.stream import EventStream
 from modelsmith.mcp.watching import Watch
 from modelsmith.operations.table import EVERYONE
-from modelsmith.repository.listening import Listening, refuse_plain
+from modelsmith.repository.listening import Listening, address_taken, refuse_plain, tls
 from modelsmith.repository.tokens import Tokens
 from modelsmith.schema.errors import ModelsmithError
 
@@ -139,15 +142,27 @@ def make_app(
     return app
 
 
-def serve(app: Starlette, listening: Listening) -> None:
-    """Serve what `make_app` made until interrupted."""
-    uvicorn.run(
+def serve(app: Starlette, listening: Listening, tell: Callable[[str], None]) -> None:
+    """Serve what `make_app` made until interrupted; tell its address once it listens.
+
+    Raises:
+        InvalidInput: ``bad-certificate``.
+        InfrastructureFailure: ``address-taken``.
+    """
+    tls(listening)
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        opened = socket.create_server((listening.host, listening.port), family=family, backlog=2048)
+    except OSError as error:
+        raise address_taken(listening, error) from None
+    tell(f"{listening.scheme}://{listening.host}:{listening.port}{PATH}")
+    config = uvicorn.Config(
         app,
-        host=listening.host,
-        port=listening.port,
         http=Connection,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
         log_level="warning",
         server_header=False,
     )
+    with opened, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[opened])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -54,4 +55,34 @@ def refuse_plain(listening: Listening) -> None:
         f"{listening.host} is reached from other machines, and a token would travel there in the clear",
         "Give --tls-cert and --tls-key, or listen on 127.0.0.1.",
         host=listening.host,
+    )
+
+
+def tls(listening: Listening) -> ssl.SSLContext | None:
+    """What a server speaks TLS with; None where it has no certificate.
+
+    Raises:
+        InvalidInput: ``bad-certificate``.
+    """
+    if listening.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(listening.certificate, listening.key)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(
+            "bad-certificate",
+            f"Certificate and key cannot be used: {error.strerror or type(error).__name__}",
+            "Give a PEM certificate chain and its private key.",
+        ) from None
+    return context
+
+
+def address_taken(listening: Listening, error: OSError) -> InfrastructureFailure:
+    """The error where the system does not let a server listen."""
+    return InfrastructureFailure(
+        "address-taken",
+        f"{listening.host}:{listening.port} cannot be listened on: {error.strerror}",
+        "Give another --port or --host, or end the program that has it.",
+        port=listening.port,
     )

@@ -81,6 +81,20 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
 
 
+def test_a_server_that_cannot_listen_says_why_before_it_names_its_address(fresh):
+    wrong = fresh.folder / "wrong.pem"
+    wrong.write_text("no certificate\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        found = [
+            fresh.modelsmith("mcp", "--http", "--port", port),
+            fresh.modelsmith("mcp", "--http", "--port", port, "--tls-cert", str(wrong), "--tls-key", str(wrong)),
+        ]
+    assert [(ran.code, ran.err.partition(":")[0]) for ran in found] == [
+        (6, "error (address-taken)"), (2, "error (bad-certificate)")
+    ]  # fmt: skip
+
+
 BEGIN = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},'
 BEGIN += b'"clientInfo":{"name":"x","version":"1"}}}'
 
