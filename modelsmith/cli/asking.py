@@ -119,8 +119,8 @@ def _line() -> str:
 class Given(click.ParamType[Any]):
     """A word of another type that says something.
 
-    Nothing is no name, path or revision: it comes of a variable that is not set, and would be read as "here" or as the
-    default. Only where nothing is the default may it be given as well.
+    Nothing is not a name, path or revision: it comes of a variable that is not set, and would be read as "here" or as
+    the default. Only where nothing is the default may it be given as well.
     """
 
     def __init__(self, kind: click.ParamType[Any]) -> None:

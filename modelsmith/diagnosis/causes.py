@@ -37,7 +37,7 @@ class Cause(NamedTuple):
 
     @property
     def id(self) -> Slug:
-        """``<capability>.<point>.<detail or kind>``, shortened with a digest where that is no name."""
+        """``<capability>.<point>.<detail or kind>``, shortened with a digest where that is not a name."""
         exact = ".".join(filter(None, (self.capability, self.point, self.detail or self.kind)))
         name = re.sub(r"[^a-z0-9._-]+", "-", exact.casefold()).strip("._-")
         if name == exact and len(name) <= _LONGEST:

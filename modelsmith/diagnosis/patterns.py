@@ -29,7 +29,7 @@ def remembered(
 ) -> tuple[FailureCluster, ...]:
     """The clusters with their history, and with the reviewer's action by what has been tried; ``past`` oldest first.
 
-    ``judged``: a judge decides a point of the rubric, which is no reward then.
+    ``judged``: a judge decides a point of the rubric, which is not a reward then.
     """
     return tuple(_remembered(cluster, past, judged) for cluster in clusters)
 

@@ -37,7 +37,7 @@ DATASET: Final = "dataset"
 _SAYS: Final = 12
 """Letters and digits of an answer from which on a text that has them all says it."""
 LONGEST_TEXT: Final = 100_000
-"""Characters of a prompt or an answer; a longer one is no row."""
+"""Characters of a prompt or an answer; a longer one is not a row."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Offer:
 
 
 class NoRow(ValueError):
-    """Why a record of a data set is no row."""
+    """Why a record of a data set is not a row."""
 
     def __init__(self, reason: Rejection, message: str) -> None:
         super().__init__(message)

@@ -141,7 +141,7 @@ class Door:
             raise web.HTTPRequestEntityTooLarge(self.counting.limits.body_bytes, request.content_length or 0)
         if not request.content.is_eof():
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # this is no part of the answer yet
+            request.writer.output_size = 0  # this is not part of the answer yet
 
     def _served(self) -> Served:
         if self.follower.served is None:

@@ -28,8 +28,8 @@ def read_request(raw: bytes) -> dict[str, Any]:
     """The JSON body of a chat request, with a ``model`` and ``messages``.
 
     Raises:
-        Refused: 400 ``bad-json`` for what is no JSON object, is nested too deep, or two readers could read differently
-            (`read_json`); ``bad-request`` for a body without what every request has.
+        Refused: 400 ``bad-json`` for what is not a JSON object, is nested too deep, or two readers could read
+            differently (`read_json`); ``bad-request`` for a body without what every request has.
     """
     try:
         body = read_json(raw)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from modelsmith.door.deadlines import Deadlines
+from modelsmith.door.ended import TRACE_PARENT, Ended
 from modelsmith.door.follow import Ready
 from modelsmith.door.format_checks import FormatChecks
 from modelsmith.door.holding import Holding, part
@@ -23,7 +24,7 @@ from modelsmith.door.reading import Ahead
 from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
-from modelsmith.door.telemetry import TRACE_PARENT, Ended, Telemetry, parent_of
+from modelsmith.door.telemetry import Telemetry, parent_of
 from modelsmith.door.upstream import EVENTS, FREE, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
 from modelsmith.door.written import NAME, Written, write_whole
 from modelsmith.fleet.doors import DoorSign

@@ -56,7 +56,7 @@ class Sample:
         return b"".join(self._pieces) if 0 < self._size <= LONGEST else None
 
     def answers(self, streamed: bool) -> list[Answer]:
-        """Each choice without its thoughts; none where it cannot be told, or one is no text."""
+        """Each choice without its thoughts; none where it cannot be told, or one is not text."""
         whole = self.whole()
         said = texts(whole, streamed) if whole else None
         return [answer_after(text, "length" if cut else "stop", self.wanted.chat) for text, cut in said or ()]
@@ -142,7 +142,7 @@ def _guarded(check: Callable[[], bool | None]) -> bool | None:
 
 
 def texts(raw: bytes, streamed: bool) -> list[tuple[str, bool]] | None:
-    """Text of each choice, and whether it reached its limit of tokens; None where one is no text, as a tool's call is.
+    """Text of each choice, and whether it reached its limit of tokens; None where one is not text, as a tool's call is.
 
     >>> texts(b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}', streamed=False)
     [('yes', False)]

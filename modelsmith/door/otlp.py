@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from modelsmith import __version__
-from modelsmith.door.telemetry import TRACE_PARENT, Ended, Signal
+from modelsmith.door.ended import TRACE_PARENT, Ended, Signal
 from modelsmith.live import conventions as names
 
 NAME = "modelsmith"
@@ -30,7 +30,7 @@ _HUNG_UP = 499
 
 
 class Otlp:
-    """A sink that exports by OTLP; see `telemetry.Sink`."""
+    """A sink that exports by OTLP; see `ended.Sink`."""
 
     def __init__(self, signals: Sequence[Signal], say: Callable[[str], None]) -> None:
         resource = _resource()

@@ -8,62 +8,20 @@ caller's key or a sticky key is told.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final
 
-from modelsmith.live.port import Decision
+from modelsmith.door.ended import SIGNALS, Ended, Signal, Sink
 
-Signal = Literal["traces", "metrics"]
-SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
 PAUSE: Final = 0.25
 """Seconds between two looks at what is to be told."""
 MOST_WAITING: Final = 10_000
 """Requests in memory that nothing was told of yet; further ones are left out."""
 CLOSE_SECONDS: Final = 3.0
 """How long the door's end waits for a collector."""
-TRACE_PARENT: Final = "traceparent"
-"""The header by which a caller's trace goes on here; nothing else of it is read."""
 _LONGEST_PARENT: Final = 55
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """One request that has ended."""
-
-    decision: Decision
-    specialist: str
-    """Who was to answer."""
-    record: str
-    """Digest of the record that put it there; empty for the base model."""
-    rule: str | None
-    """The governed rule that took the request."""
-    answered_by: str | None
-    """None where nobody did."""
-    status: int
-    """What the caller got; 499 where it left before the end."""
-    stream: bool
-    first_ms: float | None
-    total_ms: float
-    tokens_in: int
-    tokens_out: int
-    parent: str = ""
-    """The caller's ``traceparent``, as it came."""
-    at: int = field(default_factory=time.time_ns)
-    """Nanoseconds of the machine's clock."""
-
-
-class Sink(Protocol):
-    """What makes spans and figures of requests, and exports them in threads of its own."""
-
-    def tell(self, ended: Ended) -> None:
-        """Tell of one request."""
-
-    def close(self) -> None:
-        """Export what waits, however long that takes."""
 
 
 class Telemetry:

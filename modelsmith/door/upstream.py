@@ -21,7 +21,7 @@ _BEGINNING = 64
 """Bytes from which such an event is known."""
 _TAIL = 4096
 LARGEST_ANSWER = 16 << 20
-"""Bytes of an answer that is no stream."""
+"""Bytes of an answer that is not a stream."""
 PAUSE = 0.2
 """Seconds before the same backend is asked once more."""
 JSON = "application/json"

@@ -95,7 +95,7 @@ def assert_clean(data: bytes, private: Sequence[str] = (), ids: Callable[[], Col
     JSON is searched value by value, each once, with escapes resolved; anything else as text. ``private`` are strings
     that this run knows must not appear, such as `machine_names` and completions; those shorter than four characters are
     not looked for. ``ids`` gives the names that main's governed files gave to things, asked only when something is
-    found: a capability may be called ``asp.net``, and what is main's own name for it is no leak.
+    found: a capability may be called ``asp.net``, and what is main's own name for it is not a leak.
 
     Raises:
         IntegrityFailure: ``leak``, naming the kind and the place, never the thing found.

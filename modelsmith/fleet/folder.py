@@ -35,7 +35,7 @@ PUT_AWAY = "checkpoints"
 COMPLETE = "COMPLETE.json"
 """Marker of a whole folder, written last: its files with their digests."""
 BESIDE_FILE = "beside.json"
-"""What a front door on the worker's machine is left; no file: the work waits for nobody. It is no part of the job."""
+"""What a front door on the worker's machine is left; no file: the work waits for nobody. It is not part of the job."""
 RECOVERIES_FILE = "recoveries.json"
 """What was done for the job after failures; written by the one who submits."""
 GIVEN = frozenset({JOB_FILE, INPUTS, BESIDE_FILE, RECOVERIES_FILE})

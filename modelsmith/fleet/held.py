@@ -10,7 +10,7 @@ from pathlib import Path
 def is_held(path: Path) -> bool:
     """Whether a process has the lock; looked at with a shared one, so that those who look never collide.
 
-    A link is no lock file. Raises OSError where there is one, or the file cannot be read.
+    A link is not a lock file. Raises OSError where there is one, or the file cannot be read.
     """
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

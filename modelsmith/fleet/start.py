@@ -1,7 +1,7 @@
 """Runs a module of this very toolkit in a process of its own: ``python -P start.py MODULE ARGUMENT...``.
 
 With ``-P`` no working directory and no script's folder is a place to import from. The toolkit is the one that this file
-belongs to; the folder above it, which may be a work tree, is no place to import from either.
+belongs to; the folder above it, which may be a work tree, is not a place to import from either.
 
 Standard library only, since nothing else is found before.
 """

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.listing import REGULAR, Entry
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError
@@ -40,8 +41,8 @@ def read_chains(
     """The commits along the first parents of each tip, oldest first, the root included; or why they cannot be read.
 
     Only top-level files with a ``wanted`` name are read, and of a chain longer than `MOST_LINKS` none, so that a ref
-    that leads into other history costs little, and one costs nothing to the readers of others. A tip that is no commit
-    (a tag object, a file) has an empty chain.
+    that leads into other history costs little, and one costs nothing to the readers of others. A tip that is not a
+    commit (a tag object, a file) has an empty chain.
     """
     if not tips:
         return {}

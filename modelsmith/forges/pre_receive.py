@@ -144,7 +144,7 @@ def install_hook(bare: Path, python: str) -> None:
     folder, but from the top of a work tree, where any commit can put hooks; so nothing with a work tree is made one.
 
     Raises:
-        InvalidInput: ``not-bare`` for a folder that is no bare repository, or one with work trees.
+        InvalidInput: ``not-bare`` for a folder that is not a bare repository, or one with work trees.
         InfrastructureFailure: ``git-failed``, ``not-writable``.
     """
     git = Git(bare)

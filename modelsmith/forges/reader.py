@@ -112,7 +112,7 @@ class Outline(NamedTuple):
     """Who opened it."""
     closed: bool
     objected: bool
-    """Whether it holds a verdict that is no approval."""
+    """Whether it holds a verdict that is not an approval."""
 
 
 class Reader:

@@ -1,7 +1,7 @@
 """A cluster's hold: after a rollback nothing is deployed to it until a person clears the hold.
 
-The hold is no file. It follows from the cluster's routing chain: a ``rolled-back`` record begins it, a ``hold-cleared``
-record of the same specialist ends it.
+The hold is not a file. It follows from the cluster's routing chain: a ``rolled-back`` record begins it, a
+``hold-cleared`` record of the same specialist ends it.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:
 
 
 def sticky(key: StickyKey, asked: Asked) -> str | None:
-    """The request's key; None where it has none, or one that is no text or whole number."""
+    """The request's key; None where it has none, or one that is neither text nor a whole number."""
     value = asked.headers.get(key.header) if key.header else _at(_place(key.body or ""), asked)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None

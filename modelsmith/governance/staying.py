@@ -35,7 +35,7 @@ _INTERNAL = (
         r"|169\.254(?:\.\d{1,3}){2}|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])(?:\.\d{1,3}){2})(?![\w.-])"
     ),
 )
-"""Names that no public server has (RFC 6762, ICANN's ``internal``), in URLs, or where they can be no attribute of a
+"""Names that no public server has (RFC 6762, ICANN's ``internal``), in URLs, or where they cannot be an attribute of a
 program (``threading.local``); URLs whose host has no dot; addresses of private networks (RFC 1918, 3927, 6598)."""
 
 
@@ -47,7 +47,7 @@ def is_teams(path: str) -> bool:
 def why_it_stays(path: str, upstream_has_it: bool) -> str | None:
     """Why a contribution may not hold a path; None when it may.
 
-    ``upstream_has_it``: the toolkit's own sample of such a kind is no team's, and may be changed.
+    ``upstream_has_it``: the toolkit's own sample of such a kind is not a team's, and may be changed.
     """
     folder = _folder(path)
     if folder:

@@ -168,7 +168,7 @@ def shown(value: float, relative: bool) -> str:
 def arms(stages: Sequence[StageCounts], metric: Watched) -> tuple[Arms, ...]:
     """The counts of one metric, stage by stage.
 
-    What an application reports counts per decision, reported or not: silence is no outcome. What the door measures
+    What an application reports counts per decision, reported or not: silence is not an outcome. What the door measures
     counts where it was measured.
     """
     found = []
@@ -254,7 +254,8 @@ def _few(rule: Rule, stages: Sequence[StageCounts]) -> list[str]:
 def _imbalances(stages: Sequence[StageCounts], metrics: Sequence[Watched], rule: Rule) -> Iterator[str]:
     """What does not depend on the arm unless somebody or something picks: decisions, and whether reports come.
 
-    Nor may the door have measured less of the specialist: callers leave where no answer comes, and that is no error.
+    Nor may the door have measured less of the specialist: callers leave where no answer comes, and that is not an
+    error.
     """
     looked = [("decisions", imbalance_evidence, [(s.share, s.specialist, s.incumbent) for s in stages])]
     for metric in metrics:

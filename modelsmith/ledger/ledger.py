@@ -108,7 +108,7 @@ class Ledger:
     def begin_attempt(self, question: Question, weights: str, tag: str) -> int:
         """Note that a question is put to these weights; returns how often it was begun.
 
-        Resuming a tag is no new attempt. A quick or partial run is one: it has seen the question.
+        Resuming a tag is not a new attempt. A quick or partial run is one: it has seen the question.
 
         Raises:
             InfrastructureFailure: ``busy``, ``ledger-damaged`` or ``ledger-unwritable``.

@@ -245,7 +245,7 @@ class LiveRecorder(Recorder):
             self._store.close()
 
     def _rule_for(self, decision: Decision) -> Rule | None:
-        """The rule by which it is compared: two arms, under watch. None where it is no part of a comparison."""
+        """The rule by which it is compared: two arms, under watch. None where it is not part of a comparison."""
         one: Watching | Shadowed | None = self._watching.get(decision.cluster)
         if decision.stage == "shadow":
             one = self._shadowed.get(decision.cluster)

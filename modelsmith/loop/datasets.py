@@ -31,7 +31,7 @@ from modelsmith.schema.training_row import TrainingRow
 SETTING: Final = "datasets"
 """``git config --add modelsmith.datasets /data/ours``: a folder below which data sets may be read."""
 LONGEST_LINE: Final = 1 << 20
-"""Bytes of a line of JSONL; a longer one is no row."""
+"""Bytes of a line of JSONL; a longer one is not a row."""
 MOST_GROUP: Final = 1 << 28
 """Bytes that the mapped columns of one row group of a Parquet file may unpack to."""
 _BLOCK: Final = 1 << 20

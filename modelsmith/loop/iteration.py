@@ -33,7 +33,7 @@ class Fault(Frozen):
         return cls(code=error.code, message=error.message, mend=error.mend, exit=error.exit)
 
 
-class Known(TypedDict):
+class Lasting(TypedDict):
     """The fields of `Begun` that stay the same to the end."""
 
     cluster: str
@@ -88,9 +88,9 @@ class Begun:
     """What the phase failed with when it was last tried; None once it is done."""
 
     @property
-    def known(self) -> Known:
+    def known(self) -> Lasting:
         """What the next phase takes over."""
-        return Known(
+        return Lasting(
             cluster=self.cluster,
             number=self.number,
             commit=self.commit,

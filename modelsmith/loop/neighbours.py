@@ -12,7 +12,7 @@ from modelsmith.substrates.embedder import Embedder
 from modelsmith.texts.similarity import Index
 
 LEAST: Final = 0.4
-"""Similarity below which a scenario is no neighbour: two notes of one trade have that much in common."""
+"""Similarity below which a scenario is not a neighbour: two notes of one trade have that much in common."""
 MOST_NEAR: Final = 3
 """Neighbours of a case."""
 

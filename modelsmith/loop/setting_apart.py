@@ -72,8 +72,8 @@ def require_choosable(governed: GovernedSet, cluster: Cluster, rows: int) -> Non
 def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[FailureCluster]) -> frozenset[Asked]:
     """Leave the iteration's prompts set aside in its folder; what they ask, for no stage to be trained on.
 
-    They aim at the same failures as the first stage's batch, and have passed the firewall. Their seed is no stage's: of
-    the same one they would be the beginning of its batch, and leave a small stage nothing.
+    They aim at the same failures as the first stage's batch, and have passed the firewall. Their seed is not a stage's:
+    of the same one they would be the beginning of its batch, and leave a small stage nothing.
 
     Raises:
         InvalidInput: as `require_choosable` and `generate_prompts`.

@@ -15,7 +15,7 @@ from modelsmith.loop.iteration import (
     Ended,
     Fault,
     Iteration,
-    Known,
+    Lasting,
     Now,
     Phase,
     ToAssess,
@@ -72,7 +72,7 @@ class Pointer(Frozen):
         Raises:
             ValueError: it lacks what is known in its phase.
         """
-        known = Known(
+        known = Lasting(
             cluster=self.cluster,
             number=self.number,
             commit=self.commit,

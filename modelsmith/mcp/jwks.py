@@ -41,7 +41,7 @@ class _Key(NamedTuple):
 
 
 class Keys:
-    """Public keys by name. A name (``kid``) only looks up what was fetched; it is no path and no address."""
+    """Public keys by name. A name (``kid``) only looks up what was fetched; it is neither a path nor an address."""
 
     def __init__(self, issuer: str) -> None:
         self._issuer = issuer

@@ -1,7 +1,7 @@
 """The two streams of a client on standard input and output, so that whoever speaks by hand sees an answer.
 
 A client may close its side as soon as it has asked, as ``echo ... | modelsmith mcp`` does: what it asked is answered
-before the server goes. What is no JSON, and a request before the two have shaken hands, are answered with what to say.
+before the server goes. What is not JSON, and a request before the two have shaken hands, are answered with what to say.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def new_marker() -> str:
 def mark(value: Any, marker: str, words: Words, field: str = "") -> Any:
     """Put every text that is not `is_bare` in its field between marks, with each character in it seen.
 
-    A key that is no field of ours, such as a specialist's id, holds what the object around it is called.
+    A key that is not a field of ours, such as a specialist's id, holds what the object around it is called.
     """
     if isinstance(value, str):
         return value if is_bare(value, field, words) else quoted(value, marker)

@@ -1,4 +1,4 @@
-"""``modelsmith pr ask``: ask for an approval, which is all that whoever is no approver can do about it."""
+"""``modelsmith pr ask``: ask for an approval, which is all that whoever is not an approver can do about it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ from modelsmith.promotion.tips import (
     tip_of,
 )
 from modelsmith.promotion.weights import check_converted, check_copy, check_weights
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_cluster
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.soundness import require_sound

@@ -12,7 +12,7 @@ def format_points(points: Iterable[RubricPoint]) -> tuple[RubricPoint, ...]:
     """The required points that the answer alone decides: schemas, patterns, and literal words that it must not contain.
 
     What an answer must say (a field's value, a number, a text) depends on the question, even where the rubric writes it
-    down, so it is no format.
+    down, so it is not a format.
     """
     return tuple(point for point in points if point.required and _of_the_answer_alone(point))
 

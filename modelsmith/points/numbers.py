@@ -1,14 +1,14 @@
 r"""The number that a text says, as people and models write numbers.
 
 The text says one number, or none can be read: whatever can be read in two ways (``2,5``, ``1/2``, ``10k``, ``5-10``,
-``<5``, ``($5)``, ``5 or 7``) is no number, with the reason, so that a wrong answer never passes by half of it.
+``<5``, ``($5)``, ``5 or 7``) is not a number, with the reason, so that a wrong answer never passes by half of it.
 
 - Digits, separators and sign are taken together: digits of any script; one kind of separator between groups
   (``1,234``, ``1 234`` with a no-break or thin space, ``1'234``, ``1_234``, ``12,34,567``), a dot before the decimals,
   an exponent (``1.2e6``).
 - A sign stands directly before it, its currency or its brackets (``-5``, U+2212, ``-$5.00``, ``$-5``, ``-(5)``,
   ``minus 5``); with a space between, where one of ``: = ( {`` stands before it (``bid: - 5``). A hyphen that begins a
-  line may be the mark of a list's item, so ``- 5`` is no number; U+2212 is a minus there, too.
+  line may be the mark of a list's item, so ``- 5`` is not a number; U+2212 is a minus there, too.
 - Where a text says which number is its answer (``Answer: 5`` at the beginning of a line, ``#### 5``, ``\boxed{5}``),
   what stands before that does not count. Two numbers that are the same are one.
 - A number in words anywhere is another number, unless it is the same (``5 (five)``); so is a word for thousands or

@@ -27,7 +27,8 @@ from modelsmith.schema.pull import PullRequest
 def announce(forge: Forge, main: GovernedState, pull: PullRequest, page: Callable[[], str] = str) -> None:
     """Tell the forge's readers how an open pull request stands against this main.
 
-    ``page`` makes what is told about a change that is no promotion, where somebody reads it; a promotion has its own.
+    ``page`` makes what is told about a change that is not a promotion, where somebody reads it; a promotion has its
+    own.
     """
     if pull.status == "open":
         forge.announce(pull.number, lambda: standing(main, pull, page))

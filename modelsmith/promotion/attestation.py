@@ -1,9 +1,9 @@
 """Reviews at a forge, attested by a workflow of main: what is signed, and what it takes to count.
 
-GitHub's word about a review is no signature of the person. A workflow whose file lies on main reads the reviews through
-GitHub's interface and signs what it read by its own identity (`modelsmith.signing.keyless`). Policy names that workflow
-(`attested_forges`), people.yaml whose account it is. Then a review counts because GitHub's identity for main's workflow
-said so; no key of the harness can say it.
+GitHub's word about a review is not a signature of the person. A workflow whose file lies on main reads the reviews
+through GitHub's interface and signs what it read by its own identity (`modelsmith.signing.keyless`). Policy names that
+workflow (`attested_forges`), people.yaml whose account it is. Then a review counts because GitHub's identity for main's
+workflow said so; no key of the harness can say it.
 """
 
 from __future__ import annotations

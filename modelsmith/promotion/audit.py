@@ -17,7 +17,8 @@ from modelsmith.promotion.openings import OPENING
 from modelsmith.promotion.receipt_commits import Receipts, read_receipts
 from modelsmith.promotion.receipts import MERGE_RECEIPT, signed_name
 from modelsmith.promotion.root import GOVERNANCE
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_machine_file, load_people, load_policy
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.audit import (

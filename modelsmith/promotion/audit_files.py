@@ -10,7 +10,8 @@ from typing import Final
 from modelsmith.promotion.audit import audit_of
 from modelsmith.promotion.audit_page import audit_page
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.schema.audit import (
     AUDIT_FILE,
     AUDIT_SIGNATURE,

@@ -12,7 +12,8 @@ from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remem
 from modelsmith.promotion.replaying import replay_line
 from modelsmith.promotion.root import find_root
 from modelsmith.promotion.tips import KNOWN, Seen, compare
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace, refuse_local
 from modelsmith.schema.errors import IntegrityFailure

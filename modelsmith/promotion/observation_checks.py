@@ -129,7 +129,7 @@ def _subject(proposed: _Proposed) -> str:
 
 
 def _engine(proposed: _Proposed) -> str:
-    """Pinned weights on a machine: a server's word about its own model is no observation of the artifact."""
+    """Pinned weights on a machine: a server's word about its own model is not an observation of the artifact."""
     look = proposed.look
     again = look.retraining.run.engine if look.retraining and look.retraining.run else None
     for facts in (look.engine, look.candidate.engine or look.engine, look.incumbent.engine or look.engine):

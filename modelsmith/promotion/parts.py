@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from modelsmith.promotion.receipt_commits import read_receipts
 from modelsmith.promotion.verify import Part, Replay, carried_as_read, replay_part
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.progress import Notify
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.shape import passing_problem
-from modelsmith.repository.git import Brought, Git
+from modelsmith.repository.commits import Brought
+from modelsmith.repository.git import Git
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE
 from modelsmith.repository.secrets import find_secrets, name_problems
 from modelsmith.schema.errors import GateNotCleared

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from modelsmith.promotion.receipts import MERGE_RECEIPT
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.load import load_machine_file
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import IntegrityFailure

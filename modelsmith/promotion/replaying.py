@@ -21,7 +21,8 @@ from modelsmith.promotion import part_worker
 from modelsmith.promotion.part_worker import answer, question
 from modelsmith.promotion.parts import Counts, clean_cuts, cut, joined
 from modelsmith.promotion.verify import Part, Replay, replay, replay_part
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.schema.children import start_apart
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError

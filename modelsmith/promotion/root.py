@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from modelsmith.promotion.histories import PROMOTIONS, record_paths
-from modelsmith.repository.git import Commit
+from modelsmith.repository.commits import Commit
 from modelsmith.repository.listing import SUBMODULE
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision
@@ -33,7 +33,7 @@ def root_fingerprint(git: ObjectReader, commit: str) -> str:
 
 
 def check_pin(pinned: str | None) -> str | None:
-    """A fingerprint as somebody gave it. An empty one (a variable that was never set) is no pin, and no yes either.
+    """A fingerprint as somebody gave it. An empty one (a variable never set) is neither a pin nor a yes.
 
     Raises:
         InvalidInput: ``bad-root``.
@@ -51,7 +51,7 @@ def find_root(git: ObjectReader, log: Sequence[Commit], pinned: str | None) -> t
     """Where in the first-parent log governance begins, and the fingerprint of that commit.
 
     A root has a policy, and no promotion: one that stood there already would have been judged by nobody. The commits
-    before the first policy (of a toolkit that was forked) are no part of the governed history.
+    before the first policy (of a toolkit that was forked) are not part of the governed history.
 
     Args:
         git: The repository.

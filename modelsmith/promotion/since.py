@@ -124,7 +124,7 @@ def _asked(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, Gov
 
 
 def _receipt(main: GovernedState, merge: str) -> Receipt | None:
-    """The receipt of a merge that was no promotion."""
+    """The receipt of a merge that was not a promotion."""
     git = main.tree.git
     digest = git.change(f"{merge}^1", merge).digest().removeprefix("sha256:")[:16]
     for path in main.tree.paths(f"{GOVERNANCE}/{RECEIPTS}"):

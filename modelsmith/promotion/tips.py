@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from modelsmith.forges.mirror import FETCH
+from modelsmith.repository.commits import Commit
 from modelsmith.repository.eval_tree import edited_paths
-from modelsmith.repository.git import Commit, Git, reads_as_id
+from modelsmith.repository.git import Git, reads_as_id
 from modelsmith.repository.refs import local_refs, remote_refs
 from modelsmith.repository.tree import WorkTree, unknown_revision
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -151,7 +152,7 @@ def tip_of(git: Git, source: str) -> str:
 
     Raises:
         InvalidInput: ``bad-source`` when it has no branch main, or git would take it for an option.
-        InfrastructureFailure: ``unreachable``, ``git-failed`` when it is no repository, cannot be reached, or holds
+        InfrastructureFailure: ``unreachable``, ``git-failed`` when it is not a repository, cannot be reached, or holds
             damaged objects.
     """
     if not source or source.startswith("-"):

@@ -8,7 +8,8 @@ from contextlib import suppress
 from modelsmith.promotion.judging import ROOT_SETTING
 from modelsmith.promotion.receipt_commits import read_receipts
 from modelsmith.promotion.root import find_root
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput

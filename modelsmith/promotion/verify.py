@@ -39,7 +39,8 @@ from modelsmith.promotion.receipts import (
     signed_name,
 )
 from modelsmith.repository.budgets import read_commits
-from modelsmith.repository.git import Commit, Git
+from modelsmith.repository.commits import Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.look_ahead import look_ahead
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision

@@ -11,7 +11,7 @@ from itertools import compress, islice
 from operator import is_not, not_
 from typing import NamedTuple, Protocol
 
-from modelsmith.repository.git import Brought, Commit
+from modelsmith.repository.commits import Brought, Commit
 from modelsmith.repository.git_process import over_limits
 from modelsmith.repository.listing import SUBMODULE, Entry
 from modelsmith.repository.tree_listing import FOLDER, TOO_MANY

@@ -58,7 +58,7 @@ def changed_files(git: Git, change: Change) -> tuple[ChangedFile, ...]:
 def difference(git: Git, old: str, new: str, change: Change) -> Difference:
     """The lines in which two trees differ, file by file in the order of the change.
 
-    No attribute, driver or configuration of a repository has a say in what is shown. What is no UTF-8 text, or larger
+    No attribute, driver or configuration of a repository has a say in what is shown. What is not UTF-8 text, or larger
     than the bounds above, is named instead, and so is each file whose lines are cut off.
     """
     shown, left_out = _readable(git, change)

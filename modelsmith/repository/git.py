@@ -13,17 +13,15 @@ from typing import NamedTuple
 
 from modelsmith.repository import cat_file
 from modelsmith.repository.answers import key_of
+from modelsmith.repository.commits import Brought, Commit
 from modelsmith.repository.git_process import answers, missing_object, plain
 from modelsmith.repository.git_refs import GitRefs
 from modelsmith.repository.git_trees import build_tree
 from modelsmith.repository.invocation import git_failed
-from modelsmith.repository.listing import Entry, FlatListing, Listing
-from modelsmith.repository.paths import folder
-from modelsmith.schema.errors import GateNotCleared, InvalidInput
+from modelsmith.repository.listing import MOST_FILES, Entry, FlatListing, Listing
+from modelsmith.repository.paths import folder, utf8
+from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.pull import Change
-
-MOST_FILES = 1_000_000
-"""Files that a tree may list at most; folders that name one another can hold billions in a few kilobytes."""
 
 MERGE_SECONDS = 60
 """Time that git may take to merge two commits, or to find what both contain; it is stopped then."""
@@ -40,24 +38,6 @@ class Ident(NamedTuple):
     name: str
     email: str
     when: datetime
-
-
-class Commit(NamedTuple):
-    """One commit of a log."""
-
-    id: str
-    parents: tuple[str, ...]
-    tree: str
-    subject: str
-
-
-class Brought(NamedTuple):
-    """A file that a commit brings in this form to this place."""
-
-    commit: str
-    path: str
-    mode: str
-    blob: str
 
 
 class Git(GitRefs):
@@ -343,16 +323,3 @@ class Git(GitRefs):
 def reads_as_id(name: str) -> bool:
     """Whether a name reads as a commit's id or the beginning of one; then it never means a branch or tag."""
     return _ID.fullmatch(name) is not None
-
-
-def utf8(path: bytes) -> str:
-    """A path as text. Raises InvalidInput (``bad-path``) when it is not UTF-8."""
-    try:
-        return path.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidInput(
-            "bad-path",
-            f"The path {path!r} is not UTF-8",
-            "Rename the file with plain characters, then commit again.",
-            path=str(path),
-        ) from None

@@ -139,7 +139,7 @@ class GitProcess:
         return str(place.resolve()) if place else self.text("rev-parse", "--absolute-git-dir")
 
     def plain_place(self) -> Path | None:
-        """That folder where it is plain to see; None for a linked work tree, or what is no repository.
+        """That folder where it is plain to see; None for a linked work tree, or what is not a repository.
 
         A commit can put a file HEAD or config into a work tree, so that folder counts only where nothing is ``.git``.
         """

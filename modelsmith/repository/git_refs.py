@@ -56,7 +56,7 @@ class GitRefs(GitProcess):
         return self.symbolic_ref("HEAD")
 
     def symbolic_ref(self, name: str) -> str | None:
-        """The ref that a symbolic ref leads to; None when it is no symbolic ref."""
+        """The ref that a symbolic ref leads to; None when it is not a symbolic ref."""
         args = ("symbolic-ref", "--quiet", plain(name))
         done = self.attempt(args)
         if done.returncode > 1:

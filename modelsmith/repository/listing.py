@@ -13,6 +13,9 @@ EXECUTABLE = "100755"
 SYMLINK = "120000"
 SUBMODULE = "160000"
 
+MOST_FILES = 1_000_000
+"""Files that a tree may list at most; folders that name one another can hold billions in a few kilobytes."""
+
 
 class Listing(Protocol):
     """Every file of one tree, links and submodules included, folders not."""

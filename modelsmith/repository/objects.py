@@ -20,11 +20,12 @@ from typing_extensions import override
 from modelsmith.repository import comparison
 from modelsmith.repository.bounded import Bounded
 from modelsmith.repository.cat_file import CatFile, Ended, lent
-from modelsmith.repository.git import Brought, Commit, Git
+from modelsmith.repository.commits import Brought, Commit
+from modelsmith.repository.git import Git
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.tree_listing import TreeListing
-from modelsmith.repository.tree_objects import Known, known, parse_like, parse_tree
+from modelsmith.repository.tree_objects import FolderRead, known, parse_like, parse_tree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
@@ -77,7 +78,7 @@ class ObjectReader(Git):
         self._process: CatFile | None = None
         self._commits: dict[str, Commit] = {}
         self._trees = Bounded[str, Mapping[str, Entry]](_TREES_KEPT)
-        self._large: list[Known] = []
+        self._large: list[FolderRead] = []
         self._digests: dict[str, str] = {}
         self._small = Bounded[str, bytes](_KEPT)
         self._facts: dict[str, tuple[str, int]] = {}

@@ -26,6 +26,19 @@ def checked(path: str) -> str:
     return path
 
 
+def utf8(path: bytes) -> str:
+    """A path as text. Raises InvalidInput (``bad-path``) when it is not UTF-8."""
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            "bad-path",
+            f"The path {path!r} is not UTF-8",
+            "Rename the file with plain characters, then commit again.",
+            path=str(path),
+        ) from None
+
+
 def folder(prefix: str) -> str:
     """A folder's path without its trailing slash; empty for the root.
 

@@ -20,7 +20,7 @@ def remote_refs(git: Git, place: str, *names: str, env: Mapping[str, str] | None
     """Full name to object of those refs in another repository, by its path or URL.
 
     Raises:
-        InfrastructureFailure: as `Git.run`, when it is no repository or cannot be reached.
+        InfrastructureFailure: as `Git.run`, when it is not a repository or cannot be reached.
     """
     patterns = [f"{name}*" if name.endswith("/") else name for name in names]
     return _exactly(git.run("ls-remote", "--refs", "--", place, *patterns, env=env), "\t", names)

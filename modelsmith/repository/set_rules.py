@@ -26,7 +26,7 @@ from modelsmith.schema.rubric import JudgeCheck, Rubric, RubricPoint
 from modelsmith.schema.scenario import Scenario
 
 _BRACED = re.compile(r"\{([^{}\n]*)\}")
-"""What an author may have meant as a slot, also where it is no name; `schema.generator.SLOT` is what gets filled."""
+"""What an author may have meant as a slot, also where it is not a name; `schema.generator.SLOT` is what gets filled."""
 
 
 def misnamed(source: Source[Any]) -> Iterator[Problem]:

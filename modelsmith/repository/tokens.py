@@ -59,7 +59,7 @@ class Tokens:
         """A new token, and what its holder presents: shown once, and kept nowhere.
 
         Raises:
-            InvalidInput: ``usage`` for a scope that is no pattern of tool names, or another time than 1 to 366 days.
+            InvalidInput: ``usage`` for a scope that is not a pattern of tool names, or another time than 1 to 366 days.
         """
         name, now = secrets.token_hex(4), datetime.now(UTC)
         if not 1 <= days <= MOST_DAYS:

@@ -257,7 +257,7 @@ def _walk(top: Path, prefix: str) -> Iterator[str]:
 
 
 def unknown_revision(git: Git, rev: str) -> InvalidInput:
-    """The failure for a name that is no commit: ``no-commit`` when there is none at all, else ``bad-revision``."""
+    """The failure for a name that is not a commit: ``no-commit`` when there is none at all, else ``bad-revision``."""
     if not git.text("rev-list", "--all", "--max-count=1"):
         return InvalidInput(
             "no-commit",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from modelsmith.repository.git import MOST_FILES
 from modelsmith.repository.git_process import over_limits
-from modelsmith.repository.listing import Entry
+from modelsmith.repository.listing import MOST_FILES, Entry
 
 FOLDER = "040000"
 TOO_MANY = "It holds more files or folders than are ever listed"

@@ -11,8 +11,8 @@ from itertools import accumulate
 from operator import add, itemgetter, lt
 from typing import NamedTuple
 
-from modelsmith.repository.git import utf8
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Entry
+from modelsmith.repository.paths import utf8
 from modelsmith.repository.tree_listing import FOLDER
 
 _MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
@@ -73,7 +73,7 @@ def _at_once(data: bytes, width: int) -> dict[str, Entry] | None:
     return entries if len(entries) == len(found) else None
 
 
-class Known(NamedTuple):
+class FolderRead(NamedTuple):
     """A sound folder as it was read, so that one that is nearly the same need not be read from its beginning."""
 
     data: bytes
@@ -87,15 +87,15 @@ class Known(NamedTuple):
         return dict(zip(self.names, self.entries, strict=True))
 
 
-def known(data: bytes, width: int, entries: dict[str, Entry]) -> Known:
+def known(data: bytes, width: int, entries: dict[str, Entry]) -> FolderRead:
     """A folder that `parse_tree` found sound."""
     names = list(entries)
     kinds = map(_BYTES_OF_MODE.__getitem__, map(itemgetter(0), entries.values()))
     lengths = map(add, kinds, map(len, map(str.encode, names)))
-    return Known(data, names, list(entries.values()), list(accumulate(map((2 + width).__add__, lengths))))
+    return FolderRead(data, names, list(entries.values()), list(accumulate(map((2 + width).__add__, lengths))))
 
 
-def parse_like(data: bytes, width: int, like: Known) -> Known | None:
+def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
     """`parse_tree` of a folder, of which only what differs from a known one is read; None where that is not sure.
 
     An entry says by itself where it ends, so entries of equal bytes at the beginning and the end are the same entries.
@@ -119,7 +119,7 @@ def parse_like(data: bytes, width: int, like: Known) -> Known | None:
         return None
     after = [at + more for at in like.ends[last:]] if more else like.ends[last:]
     ends = [*like.ends[:first], *(begin + at for at in between.ends), *after]
-    return Known(data, names, entries, ends) if len(set(names)) == len(names) else None
+    return FolderRead(data, names, entries, ends) if len(set(names)) == len(names) else None
 
 
 def _place(name: str, entry: Entry) -> bytes:

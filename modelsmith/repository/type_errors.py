@@ -143,7 +143,7 @@ _UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([^0-9 .,][^0-9]*)")
 
 
 def _number(kind: str, value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
-    """Why a text is no number."""
+    """Why a text is not a number."""
     if kind == "bool_type":
         return None
     if isinstance(value, float):
@@ -171,7 +171,7 @@ def _metadata(field: FieldInfo) -> list[Any]:
 
 
 def _text(value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
-    """Why something is no text, where a text was meant."""
+    """Why something is not text, where text was meant."""
     if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), str):
         return f"a colon stands in the text after '{next(iter(value))[-30:]}'", "Put the text in quotes."
     if isinstance(value, list | dict):

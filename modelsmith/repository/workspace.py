@@ -151,7 +151,7 @@ class Workspace:
         share it.
 
         Raises:
-            InfrastructureFailure: ``git-failed`` when this is no git repository.
+            InfrastructureFailure: ``git-failed`` when this is not a git repository.
         """
         common = Path(self.git.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
         return common / "modelsmith" / self.part

@@ -33,7 +33,7 @@ class Columns(Frozen):
 class Dataset(Frozen):
     """``evals/<domain>/<set>/datasets/<id>.yaml``: rows of the customer's own, for training and for nothing else.
 
-    The rows are no part of the repository. They are read on a machine whose owner has named the folder that they lie
+    The rows are not part of the repository. They are read on a machine whose owner has named the folder that they lie
     in, and only when their bytes have the digest that stands here.
     """
 

@@ -142,7 +142,7 @@ Rejection = Literal[
     "no-room",
     "retention-over",
 ]
-"""Why a row was not taken: its line is no row; nothing came back; what is asked says the answer; its answer does not
+"""Why a row was not taken: it is not a row; nothing came back; what is asked says the answer; its answer does not
 pass; the answer is the declared one; the set has no such capability; too near to a scored text, or to another row; the
 source's share was full; the last day of its data set has passed."""
 

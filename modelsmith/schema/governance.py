@@ -132,8 +132,8 @@ class Policy(Frozen):
     """Largest share of scenarios on which an observer with another engine, library version, precision or device may
     find another verdict and still agree. On the same engine none may differ."""
     people_open: bool = False
-    """A change that is no promotion is refused when a harness opened its pull request: then whoever wrote it opens it,
-    and cannot approve it, or another person vouches for it by their key."""
+    """A change that is not a promotion is refused when a harness opened its pull request: then whoever wrote it opens
+    it, and cannot approve it, or another person vouches for it by their key."""
     private: Private = Private.defaults()
     """What `modelsmith capture` takes out of records before anything is written."""
     live_days: Annotated[int, Field(ge=1, le=3660)] = 90

@@ -22,7 +22,7 @@ def read_json(raw: bytes) -> Any:
     """The document that a JSON text is, if all readers agree about it.
 
     Raises:
-        ValueError: it is no JSON in UTF-8, names a field twice, holds a number that JSON does not know or that others
+        ValueError: it is not JSON in UTF-8, names a field twice, holds a number that JSON does not know or that others
             round, half of a character, which no reader can write again, or more than `MOST` values.
         RecursionError: it is nested deeper than `DEEPEST`.
     """

@@ -157,7 +157,7 @@ class LabelVerdict(Frozen):
     point: Slug
     person: bool
     judge: bool | None
-    """None when the judge's reply was no verdict."""
+    """None when the judge's reply was not a verdict."""
 
 
 class PointAgreement(Frozen):
@@ -183,7 +183,7 @@ class JudgeAgreement(Frozen):
     """Digest of the labels."""
     agreed: int
     unclear: int
-    """Labelled answers to which its reply was no verdict; they count for neither side of kappa."""
+    """Labelled answers to which its reply was not a verdict; they count for neither side of kappa."""
     kappa: Estimate | None
     """Cohen's kappa over the labels with a verdict: 1 is full agreement, 0 what chance alone gives. None where it is
     not defined: no verdict at all, or judge and people gave every answer one and the same."""

@@ -210,7 +210,7 @@ def peek(bundle: bytes) -> bytes:
 def named_key(bundle: bytes) -> str:
     """The key that a bundle names as its own, as `key_name` writes it; **a claim** unless the bundle was verified.
 
-    Of a keyless bundle the certificate's SHA-256, which is no key's name.
+    Of a keyless bundle the certificate's SHA-256, which is not a key's name.
 
     Raises:
         IntegrityFailure: ``not-a-bundle``.

@@ -53,7 +53,7 @@ class Ambient:
     """Sign by the identity of the job that runs this.
 
     ``config``: file of a private instance's client trust config; None for Sigstore's public one. It says where the
-    job's token is sent, so it is named by whoever runs the command, and is no file of the repository.
+    job's token is sent, so it is named by whoever runs the command, and is not a file of the repository.
     """
 
     config: Path | None = None

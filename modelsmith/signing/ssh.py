@@ -118,7 +118,7 @@ def _fits(payload: bytes, signature: str, namespace: str, key: str, actor: str |
 
 
 def signing_key(signature: str) -> str | None:
-    """The public key that an armored signature says made it, **verified by nobody**; None when it is no signature."""
+    """The public key that an armored signature says made it, **verified by nobody**; None for what is not one."""
     try:
         return spelled(fields(unarmored(signature))[0])
     except (ValueError, struct.error):

@@ -84,7 +84,7 @@ def spelled(public: bytes) -> str:
     """Type and base64 of a public key.
 
     Raises:
-        ValueError: its type is no text.
+        ValueError: its type is not text.
         struct.error: it is cut short.
     """
     return f"{fields(public)[0].decode('ascii')} {base64.b64encode(public).decode('ascii')}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from modelsmith.texts.similarity import Bag
+    from modelsmith.texts.bags import Bag
 
 LONG: Final = 2_000
 """Letters beyond which a text is not bounded: it may be as near as it likes."""

@@ -28,6 +28,7 @@ from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
 from modelsmith.normal_form import normalized
+from modelsmith.texts.bags import Bag
 from modelsmith.texts.many import Arrays, Bounds
 
 FUNCTION_WEIGHT = 0.3
@@ -97,15 +98,6 @@ def nearest(texts_a: Sequence[str], texts_b: Sequence[str]) -> tuple[float, int,
 
 Found = tuple[float, int]
 """Similarity and position of the nearest text."""
-
-
-class Bag(NamedTuple):
-    """Words of content, function words and pairs of neighbours, and what the words weigh."""
-
-    content: frozenset[str]
-    function: frozenset[str]
-    pairs: frozenset[tuple[str, str]]
-    weight: float
 
 
 class Index:

@@ -113,7 +113,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             self._clock, self._waited_before = time.monotonic(), self.waited
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """See transformers. What is no number is found before it is in the weights, and so in no checkpoint.
+        """See transformers. What is not a number is found before it is in the weights, and so in no checkpoint.
 
         Raises:
             DivergedError: the gradient is not a number any more.

@@ -98,7 +98,7 @@ def train(
 
     After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
     kept in the job's folder. With ``beside`` the worker waits for front doors of its machine, which ``waiting`` hears;
-    the budget is no part of the job, and who waits does not stall. On Ctrl-C the worker saves a checkpoint and ends;
+    the budget is not part of the job, and who waits does not stall. On Ctrl-C the worker saves a checkpoint and ends;
     the next call goes on from there. ``devices`` is how many the executor's workers train on together: each has
     as many rows of a step as any other.
 

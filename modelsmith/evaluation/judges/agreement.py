@@ -25,8 +25,8 @@ def measure_agreement(
 
     ``heard`` gets the name under which a judge without pinned weights answers.
 
-    A reply that is no verdict is recorded as unclear: asked again, the judge would say the same. What the engine could
-    not do is raised.
+    A reply that is not a verdict is recorded as unclear: asked again, the judge would say the same. What the engine
+    could not do is raised.
 
     Raises:
         InvalidInput: ``no-judge`` when the set names none.

@@ -7,7 +7,7 @@ The answer under judgement comes from a model that may have learned to please, s
 - characters that nobody sees, or that steer a terminal or a tokenizer, are shown as ``[U+202E]``, so no text ends the
   judge's turn or hides what it says;
 - the task is told before it and once more after it: an answer that fills the window still has the task behind it;
-- a reply that merely repeats what stands in the answer is no verdict.
+- a reply that merely repeats what stands in the answer is not a verdict.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _object_at(text: str, at: int) -> object:
 
 
 def unclear(problem: str) -> InvalidInput:
-    """The judge said something, and it is no verdict; asked again, it would say the same."""
+    """The judge said something, and it is not a verdict; asked again, it would say the same."""
     return InvalidInput(
         "judge-unclear",
         f"The judge gave no verdict: its reply {problem}.",

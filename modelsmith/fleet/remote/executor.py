@@ -110,7 +110,7 @@ class SshExecutor:
         return RemoteJob(connection, again, fetched, folder, run, since, self._host.lost_seconds)
 
     def _lacks(self, connection: Connection, digest: str | None) -> Exception:
-        """The error that says so, in this machine's words: where to copy what is no host's to say."""
+        """The error that says so, in this machine's words: where to copy what is not a host's to say."""
         here = dict(self._models).get(digest or "")
         if digest is None or here is None:
             return connection.lost("it says something else")

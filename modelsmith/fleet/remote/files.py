@@ -31,7 +31,7 @@ def is_given(name: str) -> bool:
 
 
 def stays(name: str) -> bool:
-    """Whether the file is no host's business."""
+    """Whether the file is not a host's business."""
     return _top(name) in STAYS or not _PLAIN.fullmatch(name)
 
 
@@ -69,7 +69,7 @@ def place_of(folder: Path, name: str) -> Path:
     """Where a file of this name lies.
 
     Raises:
-        OddPlaceError: it is no plain name, a folder in place of a file that is read by its name (or the other way
+        OddPlaceError: it is not a plain name, a folder in place of a file that is read by its name (or the other way
             round), or a link or a file stands on the way.
     """
     if not _PLAIN.fullmatch(name) or (_top(name) in LONE and "/" in name) or name.lower() == PUT_AWAY:

@@ -314,7 +314,7 @@ class Faces:
         )
 
     def ask_for(self, number: int, logins: tuple[str, ...]) -> bool:
-        """Ask these logins for a review; False when GitHub would not (one of them is no collaborator, say)."""
+        """Ask these logins for a review; False when GitHub would not (one of them is not a collaborator, say)."""
         if not logins:
             return True
         pull = self.rest.repository.get_pull(number)

@@ -146,7 +146,7 @@ class Rest:
         return self._page(what, self._url(path))[0]
 
     def ask_elsewhere(self, what: str, path: str) -> Any:
-        """`ask` about something that is no part of the repository."""
+        """`ask` about something that is not part of the repository."""
         return self._page(what, path)[0]
 
     def send(self, what: str, method: str, path: str, body: Mapping[str, Any]) -> Any:

@@ -57,7 +57,7 @@ def find_token(environment: Mapping[str, str] = os.environ) -> Token:
     """The token of this environment.
 
     Raises:
-        InvalidInput: ``no-token``; ``empty-variable``; ``bad-token`` for one that is no single word.
+        InvalidInput: ``no-token``; ``empty-variable``; ``bad-token`` for one that is not a single word.
     """
     for name in VARIABLES:
         secret = environment.get(name)

@@ -21,7 +21,7 @@ RAN_OUT = frozenset({"length", "max_tokens", "model_length"})
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Fields of a message beside its content in which servers hand over thoughts."""
 _THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
-"""Typed parts of a message that are no part of the answer."""
+"""Typed parts of a message that are not part of the answer."""
 
 MOST_TOKENS = 10**8
 """Tokens of one request that a server can have counted; what says more is a broken counter, and counts as unsaid."""
@@ -216,7 +216,7 @@ def _thought(message: dict[str, Any]) -> bool:
 def _text(content: object) -> object:
     """A message's text; where it comes as typed parts, the texts among them without the thoughts.
 
-    Anything else (an image, a tool's call) is handed back as it is, and is no text.
+    Anything else (an image, a tool's call) is handed back as it is, and is not text.
     """
     if not isinstance(content, list):
         return content
@@ -259,7 +259,7 @@ def _word(finish: object) -> str:
 
 
 def _tokens(usage: object, name: str) -> int:
-    """How many tokens a server counts, as an integer or a whole float; what no request can hold is no count."""
+    """How many tokens a server counts, as an integer or a whole float; what no request can hold is not a count."""
     count = usage.get(name) if isinstance(usage, dict) else None
     if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count <= MOST_TOKENS:
         return 0
