@@ -64,7 +64,7 @@ def test_an_agent_asks_a_specialist_and_learns_by_which_record_it_serves(tmp_pat
     run(scene)
 
 
-def test_over_http_a_token_asks_as_far_as_its_scopes_hold_while_a_door_runs(tmp_path):
+def test_over_http_a_token_asks_as_far_as_its_scopes_while_a_door_runs(tmp_path):
     """By the command, in a folder that is no clone."""
     tokens = Tokens(tmp_path / "home")
     _, mine = tokens.issue("reviewer", ("ask_*",), 1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from attacker import CLUSTER, refused
+from attacks.worlds_with_a_window import copied, ruled
 from doors import opened, run
 
 from modelsmith.door.follow import Served
@@ -18,7 +19,6 @@ from modelsmith.loop.window import live_folder, watching
 from modelsmith.operations import accept_scenario, capture
 from modelsmith.operations.capture import CaptureRequest
 from modelsmith.promotion.serving import Arm
-from tests.attacks.test_window import copied, ruled
 
 ASKED = "Bids reach the exchange after its deadline, number {}. Why?"
 

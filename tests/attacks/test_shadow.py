@@ -171,7 +171,7 @@ def test_a_specialist_that_breaks_the_format_in_the_shadow_is_refused(world):
     world.closed_to_everybody(deployed(world, files), saying="is roll-back", requester=attacker.HARNESS)
 
 
-def test_a_specialist_that_got_worse_is_told_of_while_its_deployment_waits(world):
+def test_a_specialist_that_got_worse_is_told_of_before_its_deployment(world):
     """It holds, its deployment is proposed on that, and then it breaks: the evidence stays true, and the door says."""
     copies(world, 900, broken=0.0)
     assert ask(world).status == "open"

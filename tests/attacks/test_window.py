@@ -17,9 +17,9 @@ from functools import partial
 import aiohttp
 import attacker
 import pytest
-import yaml
-from attacker import CLUSTER, PEOPLE_FILE, refused
+from attacker import CLUSTER, refused
 from attacks.doors_of_worlds import open_door
+from attacks.worlds_with_a_window import copied, ruled
 from picture_rules import assert_readable
 
 from modelsmith.cli.page import Page
@@ -43,10 +43,8 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
 from modelsmith.signing.dsse import seal, statement
-from modelsmith.signing.keys import create_signing_key
 
 KEY = bytes(32)
-CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
 
 
 class Later(datetime):
@@ -55,31 +53,6 @@ class Later(datetime):
     @classmethod
     def now(cls, tz=None):
         return datetime.now(tz) + timedelta(minutes=2)
-
-
-def ruled(world, minutes, **more):
-    """The owners list the door and register a rule; the deployment is approved with it."""
-    document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
-    document["harness"].append({"id": "front-door", "trust": ["front-door.pem"], "observer": True})
-    key = world.folder / "door" / "harness.pem"
-    cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
-    cluster["rollback"] |= {
-        "max_drop": 0.3, "window_minutes": minutes,
-        "rule": {"least_decisions": 100, "errors": {"max_rise": 0.05}}, **more,
-    }  # fmt: skip
-    cluster["deployment"] = {"traffic_share": 0.5}
-    files = {
-        PEOPLE_FILE: yaml.safe_dump(document, sort_keys=False).encode(),
-        ".github/governance/trust/front-door.pem": create_signing_key(key),
-    }
-    world.force_honestly(files, "petra")
-    world.force_honestly({CLUSTER_FILE: yaml.safe_dump(cluster, sort_keys=False).encode()}, "maya")
-    for name, value in (("door", "front-door"), ("doorkey", str(key))):
-        world.git.run("config", f"modelsmith.{name}", value)
-    number = world.promote("customer-deployed")
-    world.approve(number, "maya")
-    assert world.merge(number).status == "merged"
-    return world
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +68,6 @@ def short_template(waiting_template, advanced):
 @pytest.fixture(scope="module")
 def drifting_template(waiting_template, advanced):
     return advanced(waiting_template, "drifting", lambda world: ruled(world, 1, on_drift="roll-back"))
-
-
-def copied(template, tmp_path):
-    world = template.copied_to(tmp_path / "world")
-    world.git.run("config", "modelsmith.doorkey", str(world.folder / "door" / "harness.pem"))
-    world.hook(False)
-    return world
 
 
 @pytest.fixture

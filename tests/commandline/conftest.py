@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 from shared import built_once
+from warm_gate import stand_in
 from worlds import PEOPLE, World
 
 from modelsmith.schema.canonical import sha256
@@ -14,7 +15,7 @@ from modelsmith.signing.keys import create_ssh_key
 
 
 @pytest.fixture(scope="session")
-def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
+def fresh_template(warm_gate: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     """After `modelsmith init`; nothing has run yet."""
 
     def build(folder: Path) -> None:
@@ -26,6 +27,7 @@ def fresh_template(tmp_path_factory: pytest.TempPathFactory) -> World:
         assert made.code == 0, made.out
         tiny.shrink(world.clone, folder / "model", sha256(b"base model"))
         tiny.commit_to_root(world.clone, world.forge)
+        stand_in(world.forge)
 
     return World(built_once(tmp_path_factory, "commandline-fresh", build))
 

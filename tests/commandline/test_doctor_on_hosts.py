@@ -44,7 +44,7 @@ def test_a_host_s_gpus_are_told():
     )
 
 
-def test_doctor_names_what_a_host_lacks_and_which_this_machine_does_not_know(ways, fresh, tmp_path):
+def test_doctor_names_what_a_host_lacks_and_hosts_that_are_unknown_here(ways, fresh, tmp_path):
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho NVIDIA H100, 0, 3, 81559\n")
     tool.chmod(0o755)

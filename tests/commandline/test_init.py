@@ -92,6 +92,7 @@ def test_whatever_git_is_set_to_the_repository_is_whole_and_can_be_used(tmp_path
             assert (words, ran.code) == (words, 0), ran.out + ran.err
 
 
+@pytest.mark.usefixtures("installed_hook")
 def test_a_proposal_is_opened_and_read_whatever_git_is_set_to(fresh, strict):
     world = fresh
     world.commit("docs", {"notes.md": "A page.\n"})
@@ -221,7 +222,7 @@ def test_what_init_tells_to_do_next_is_what_its_kit_lacks(tmp_path, gone, next_s
     assert f"    modelsmith {next_step}\n" in (tmp_path / "made/README.md").read_text()
 
 
-def test_a_command_that_is_told_can_be_given_as_it_stands_where_names_have_blanks(tmp_path):
+def test_a_command_that_is_told_can_be_given_where_names_have_blanks(tmp_path):
     folder = tmp_path / "my r\u00e4der"
     folder.mkdir()
     made = modelsmith(folder, "init", "a clone", "--kit", "empty", "--domain", "bikes")

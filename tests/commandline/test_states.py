@@ -66,7 +66,7 @@ def test_a_forge_whose_hook_has_lost_its_python_says_how_to_mend_it(fresh):
     assert "modelsmith hook install" in found["mend"]
 
 
-def test_an_approval_that_nobody_can_give_is_said_when_a_pull_request_is_opened(fresh):
+def test_an_approval_that_nobody_can_give_is_said_at_the_opening(fresh):
     """Where the only one who holds the role has opened it, waiting would have no end."""
     stuck = {}
     for person in ("petra", "oli"):

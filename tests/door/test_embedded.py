@@ -70,7 +70,7 @@ def test_copies_wait_until_no_caller_does():
     asyncio.run(scene())
 
 
-def test_what_waits_for_a_turn_at_the_engine_is_not_measured_of_either_side(play):
+def test_a_wait_for_a_turn_at_the_engine_is_not_measured_of_either_side(play):
     """Three callers are let in at once by a door of many places; what each side is compared by is its own time."""
 
     async def scene(door):
@@ -95,7 +95,7 @@ def test_what_waits_for_a_turn_at_the_engine_is_not_measured_of_either_side(play
     play(scene, limits=Limits(at_once=8))
 
 
-def test_a_copy_that_waits_for_its_turn_is_not_counted_when_the_door_closes(play):
+def test_a_copy_that_waits_is_not_counted_when_the_door_closes(play):
     async def scene(door):
         order, go, engine, (served, shadow) = models("served", "shadow")
         asked = replace(line(copied=1.0), incumbent=INCUMBENT, shadow=SHADOW)

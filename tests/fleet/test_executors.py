@@ -44,7 +44,7 @@ def never(words: Any, timeout: float) -> int:
     raise subprocess.TimeoutExpired(words, timeout)
 
 
-def test_ranks_of_a_killed_launcher_leave_no_folder_and_others_keep_theirs(tmp_path: Path) -> None:
+def test_ranks_of_a_killed_launcher_leave_no_folder_others_keep_theirs(tmp_path: Path) -> None:
     """Two launchers may be in one job's folder: the second waits there until the first has ended."""
     (tmp_path / ".ranks-killed").mkdir()
     (tmp_path / ".ranks-killed" / "meeting").touch()

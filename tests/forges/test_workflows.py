@@ -100,7 +100,7 @@ def test_the_checks_workflow_shows_seven_checks_and_is_green_itself(valid_hub, r
     assert not (runner.clone / "pwned").exists()
 
 
-def test_what_somebody_approved_since_turns_green_without_an_event_of_its_own(valid_hub, runner, monkeypatch, tmp_path):
+def test_what_was_approved_since_turns_green_without_an_event_of_its_own(valid_hub, runner, monkeypatch, tmp_path):
     monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
     pulls = [valid_hub.propose({f"{name}.md": "Two.\n"}, branch=name) for name in ("one", "two")]
     step = step_of("modelsmith-checks.yml", "Check all that are open")

@@ -20,9 +20,7 @@ def ways(tmp_path_factory, monkeypatch):
     made.close()
 
 
-def test_an_iteration_that_trains_on_a_host_makes_the_specialist_of_this_machine(
-    ways, fresh, first_iterate, tiny_model
-):
+def test_an_iteration_that_trains_on_a_host_makes_the_same_specialist(ways, fresh, first_iterate, tiny_model):
     host = ways.host("gpu-1", OMP_NUM_THREADS="1")
     shutil.copytree(tiny_model, host.home / "models" / listing_digest(tiny_model).removeprefix("sha256:"))
     ways.write(fresh.home)

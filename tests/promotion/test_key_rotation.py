@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from trained import trained
+from warm_gate import stand_in
 
 from modelsmith.operations import approve, doctor, pr_list, pr_merge, pr_open, pr_show, verify
 from modelsmith.operations.init import InitRequest
@@ -38,6 +39,7 @@ class Place:
             create_ssh_key(folder / name, f"{name}@example.org")
         enrolled = tuple(f"{role}={name}.pub" for name, role in roles.items())
         made = init(Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone"), people=enrolled))
+        stand_in(folder / "clone.git")
         self.root = made.root
         self.workspace = Workspace(folder / "clone", home=folder / "home")
         self.keys = next((folder / "home" / "keys").iterdir())
@@ -93,7 +95,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path) -> Place:
+def place(warm_gate, tmp_path) -> Place:
     return Place(tmp_path)
 
 

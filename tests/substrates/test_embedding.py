@@ -129,7 +129,7 @@ class Counting:
         return np.array([[len(text), 1.0, 2.0] for text in texts], np.float32)
 
 
-def test_vectors_are_kept_by_model_and_settings_and_never_believed_damaged(tmp_path):
+def test_vectors_are_kept_by_model_and_settings_and_not_used_damaged(tmp_path):
     model = named(tmp_path, "sha256:" + "1" * 64)
     inner = Counting(model)
 

@@ -233,7 +233,7 @@ def test_memory_that_runs_out_leaves_each_device_as_many_rows(each: int, devices
             assert (size // others) % parts_of_step(job, made, others) == 0, "also when the number is another by then"
 
 
-def test_devices_that_cannot_share_a_stage_are_refused_before_a_worker_starts(tiny_model: Path, tmp_path: Path) -> None:
+def test_devices_that_cannot_share_a_stage_are_refused_before_a_start(tiny_model: Path, tmp_path: Path) -> None:
     executor = Two()
     odd = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(batch_size=3)
     with pytest.raises(InvalidInput) as caught:
