@@ -19,7 +19,7 @@ from typing_extensions import override
 PORTION: Final = 1 << 13
 """Bytes that are read in one turn of the event loop."""
 MOST_INTERIM: Final = 32
-"""Interim answers (1xx) that may come before the one that counts: a flood of them is no answer."""
+"""Interim answers (1xx) that may come before the one that counts: a flood of them is not an answer."""
 _SWITCHING: Final = 101
 """The one of them after which no other answer comes."""
 
@@ -98,7 +98,7 @@ class Portions(ResponseHandler):
             self._resume_reading_for_buffer()
 
     def _refuse(self) -> None:
-        """Take no more: this is no answer to anything."""
+        """Take no more: this is not an answer to anything."""
         if self._asked:
             self.set_exception(HttpProcessingError(message="too many interim answers"))
         self._asked, self._rest = False, b""

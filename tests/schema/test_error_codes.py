@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -25,26 +26,29 @@ PUT_TOGETHER = {f"training-{end}" for end in get_args(FailureClass)}
 REGISTRY = {one.code: one for topic in error_codes().values() for one in topic}
 
 
-def sources():
+@cache
+def source():
+    """Where each call of a plain name and each text of the product stands; reading it all takes a second."""
+    calls, words = [], set()
     for path in sorted(ROOT.rglob("*.py")):
         if path.name != "error_codes.py":
-            yield path.relative_to(ROOT), ast.parse(path.read_text())
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    words.add(node.value)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                    calls.append((path.relative_to(ROOT), node.lineno, node.func.id, node.args[0]))
+    return calls, words
 
 
 def raised():
     """(code, exit code, where) of each call that makes an error with a code written there."""
-    for path, tree in sources():
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
-                continue
-            kind = KINDS.get(node.func.id, HELPERS.get(node.func.id))
-            given = node.args[0]
-            choices = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
-            if kind is None:
-                continue
-            for code in choices:
-                if isinstance(code, ast.Constant) and " " not in str(code.value):
-                    yield str(code.value), kind, f"{path}:{node.lineno}"
+    for path, line, function, given in source()[0]:
+        kind = KINDS.get(function, HELPERS.get(function))
+        if kind is None:
+            continue
+        for code in [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]:
+            if isinstance(code, ast.Constant) and " " not in str(code.value):
+                yield str(code.value), kind, f"{path}:{line}"
 
 
 def test_every_code_that_is_raised_is_registered_with_its_one_exit_code():
@@ -57,12 +61,7 @@ def test_every_code_that_is_raised_is_registered_with_its_one_exit_code():
 
 
 def test_no_code_is_registered_that_nothing_raises():
-    words = {
-        node.value
-        for _, tree in sources()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    words = source()[1]
     made = {f"unknown-{word}" for word in words} | PUT_TOGETHER
     assert [code for code in REGISTRY if code not in words | made] == []
 
