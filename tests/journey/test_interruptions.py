@@ -238,7 +238,7 @@ def without_root_s_privilege():
         libc.prctl(24, capability, 0, 0, 0)
 
 
-def test_without_write_permission_all_can_be_read_and_nothing_is_half_done(waiting):
+def test_without_write_permission_all_is_read_and_nothing_is_half_done(waiting):
     limited = {"preexec_fn": without_root_s_privilege} if os.geteuid() == 0 else {}
     before = waiting.main()
     request = waiting.folder / "request.jsonl"
