@@ -38,6 +38,7 @@ _PAUSE: Final = 0.05
 """Seconds between two looks at what is to be stored."""
 _MOST_WAITING: Final = 200_000
 """Notes in memory at most, while the store takes none: some 100 MB. More are dropped, and counted."""
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,7 @@ class LiveRecorder(Recorder):
         self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
         self._shadowed = {one.cluster: one for one in shadowed}
         for copied in shadowed:
-            self._guarded("store", partial(self._count_copies, copied.counting(self._clock.wall())[0]))
+            self._guarded("counts", partial(self._count_copies, copied.counting(self._clock.wall())[0]))
         for settled in validated:
             self._drifts.look(settled, self._clock.now())
         for one in watching:
@@ -297,7 +298,7 @@ class LiveRecorder(Recorder):
 
     def _rates(self, name: str) -> dict[str, Rate] | None:
         found = dict[str, Rate]()
-        return found if self._guarded("store", lambda: found.update(self._opened().rates(name))) else None
+        return found if self._guarded("counts", lambda: found.update(self._opened().rates(name))) else None
 
     def _opened(self) -> Store:
         with self._opening:
@@ -316,13 +317,19 @@ class LiveRecorder(Recorder):
         return found
 
     def _guarded(self, what: str, act: Callable[[], object]) -> bool:
-        """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way."""
+        """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way.
+
+        What can be read says nothing of what can be written. A file that is damaged somewhere stays so, whatever else
+        of it can be used: that it was found is said until the door starts anew.
+        """
         try:
             act()
         except (OSError, sqlite3.Error) as error:
             if what not in self._trouble:
                 _log.error("%s: %s", what, error)
             self._trouble[what] = f"{what}: {error}"
+            if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                self._trouble["damage"] = f"{what}: {error}"
             return False
         self._trouble.pop(what, None)
         return True
@@ -343,7 +350,7 @@ class LiveRecorder(Recorder):
             if self.latched(one.record):
                 return
             found: list[Counts | None] = []
-            if not self._guarded("store", lambda: found.append(self.counts(one))):
+            if not self._guarded("counts", lambda: found.append(self.counts(one))):
                 return
             reasons = tripped(one.terms, found[0])
             self.metrics.window(one.cluster, one.specialist, found[0], one.terms)

@@ -237,6 +237,37 @@ def test_a_store_that_is_no_database_stops_no_request(tmp_path, desk):
     assert desk.recorder.feedback(json.dumps(report(desk.decided())).encode())[0] == 503
 
 
+def test_a_store_that_can_only_be_read_is_said_though_it_is_read(desk):
+    """Every report is judged by what can be read; that they are refused must not be forgotten for it."""
+    desk.traffic(20, 0.5, 0.5)
+    desk.recorder._store._database.execute("PRAGMA query_only=ON")
+    assert desk.recorder.feedback(json.dumps(report(desk.decided())).encode())[0] == 503
+    assert "readonly" in desk.recorder.trouble
+    desk.recorder._store._database.execute("PRAGMA query_only=OFF")
+    desk.recorder.flush()
+    assert desk.recorder.trouble is None
+
+
+def test_damage_is_said_though_other_parts_of_the_store_are_sound(desk):
+    """Of a file of which one table is damaged, decisions may still be counted; reports are refused."""
+    _, reports = desk.traffic(2_000, 0.1, 0.4)
+    tell(desk, reports[:500])
+    (root,) = desk.recorder._store._database.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'reports'"
+    ).fetchone()
+    (size,) = desk.recorder._store._database.execute("PRAGMA page_size").fetchone()
+    desk.recorder.close()
+    with (desk.folder / STORE_FILE).open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    desk.recorder = desk.open()
+    assert desk.recorder.feedback(json.dumps(reports[600]).encode())[0] == 503
+    desk.recorder.answered(desk.decided(), good())
+    desk.recorder.flush()
+    assert not desk.recorder._waiting
+    assert "malformed" in desk.recorder.trouble
+
+
 KILLED = """
 import sys
 from pathlib import Path
