@@ -102,7 +102,7 @@ class Keeper:
             try:
                 new = ledger_of(self._workspace).append(event)
             except ModelsmithError as error:
-                self._tell(f"DRIFT, and it cannot be noted ({error.code}): {error.message}. {error.mend}")
+                self._tell(f"DRIFT, and it cannot be noted ({error.code}): {_words(error)}")
                 return
             if new:
                 self._tell(
@@ -119,7 +119,7 @@ class Keeper:
             try:
                 done = answer_drift(self._workspace, one, week, drifted)
             except ModelsmithError as error:
-                self._tell(f"DRIFT, and nothing follows yet ({error.code}): {error.message}. {error.mend}")
+                self._tell(f"DRIFT, and nothing follows yet ({error.code}): {_words(error)}")
             except Exception as error:  # as of a rollback: the thread goes on
                 self._tell(f"DRIFT, and nothing follows yet: {type(error).__name__}: {error}")
             else:
@@ -142,7 +142,7 @@ class Keeper:
         try:
             done = settle(open_harness(self._workspace))
         except ModelsmithError as error:
-            self._tell(f"LATCHED, and git does not agree yet ({error.code}): {error.message}. {error.mend}")
+            self._tell(f"LATCHED, and git does not agree yet ({error.code}): {_words(error)}")
             return _AGAIN
         except Exception as error:  # a thread that ends would leave git behind, and nobody would hear of it
             self._tell(f"LATCHED, and git does not agree yet: {type(error).__name__}: {error}")
@@ -156,3 +156,7 @@ class Keeper:
         if words != self._said:
             self._said = words
             self._say(words)
+
+
+def _words(error: ModelsmithError) -> str:
+    return f"{error.message.rstrip('.')}. {error.mend}"
