@@ -199,7 +199,7 @@ def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
     assert live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)).latched
     shown = io.StringIO()
     render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(shown))
-    assert "taken back  by the front door" in shown.getvalue()
+    assert "taken back   by the front door" in shown.getvalue()
     with refused("unknown-cluster"):
         live.run(watched.workspace, live.LiveRequest(cluster="rtb-prcing"))
 
