@@ -144,10 +144,10 @@ def taught(
         answer = given[0] if given and prompt.messages[-1].content.strip() else None
         if answer is None:
             offer.rejected["no-answer"] += 1
-        elif any(tells(message.content, one) for message in prompt.messages for one in (prompt.answer, answer.text)):
-            offer.rejected["tells-answer"] += 1
         elif not full_marks(governed.rubric, answer.text, prompt.expected, cut_off=answer.cut_off):
             offer.rejected["fails-rubric"] += 1
+        elif any(tells(message.content, one) for message in prompt.messages for one in (prompt.answer, answer.text)):
+            offer.rejected["tells-answer"] += 1
         else:
             lineage = _lineage("teacher", governed, prompt, clusters, writer)
             offer.rows.append(_row(prompt, prompt.messages, answer.text, lineage))

@@ -62,7 +62,7 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
     if training_begun(folder):
         raise InvalidInput(
             "rows-in-use",
-            f"Iteration {folder.name} is training on its rows, or has",
+            f"Iteration {folder.name} trains on its rows already, or has been trained on them",
             "Strike rows while an iteration waits for it: `modelsmith iterate CLUSTER --review-rows`.",
             iteration=folder.name,
         )

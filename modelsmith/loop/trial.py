@@ -81,9 +81,10 @@ def _stage(cluster: Cluster, number: int | None, method: Method | None) -> tuple
     known = list(enumerate(cluster.stages, start=1))
     found = [(n, one) for n, one in known if number in (None, n) and method in (None, one.method)]
     if not found:
+        asked = (f" {number}" if number else "") + (f" by {method}" if method else "")
         raise InvalidInput(
             "no-such-stage",
-            f"The training of {cluster.cluster} has no stage {number or ''}{' by ' if method else ''}{method or ''}.",
+            f"The training of {cluster.cluster} has no stage{asked}.",
             f"It has: {', '.join(f'{n} ({one.method})' for n, one in known)}.",
             stages=[one.method for _, one in known],
         )

@@ -16,6 +16,7 @@ from modelsmith.repository.document import meant, named, nearest
 from modelsmith.repository.slips import OPENING, print_quotes
 from modelsmith.schema.base import SLUG
 from modelsmith.schema.cluster import STORE
+from modelsmith.schema.dataset import DATASET_URI
 from modelsmith.schema.governance import SshKey
 from modelsmith.schema.plaintext import described
 from modelsmith.schema.source import MODEL_URI
@@ -36,6 +37,30 @@ _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{7,127}$": "Use 8 to 128 letters, digits, dots, hyphens or underscores.",
     r"^[a-z0-9._-]{1,64}/[a-z0-9._-]{1,64}$": "Write <domain>/<set>, as the folders under evals/ are named.",
     r"^[A-Z]{3}$": "Write three capital letters, such as EUR.",
+    DATASET_URI: (
+        "Write file:<path> below a folder that the machine names, or file:///<path> in one; what lies elsewhere is "
+        "copied there first."
+    ),
+    r"^[^\x00-\x1f]{1,200}$": "Write 1 to 200 characters, none of them a control character.",
+    r"^[a-z][a-z0-9_]{0,63}$": "Use lower-case letters, digits and underscores, beginning with a letter.",
+    r"^[a-z][a-z0-9_]{0,31}$": "Use lower-case letters, digits and underscores, beginning with a letter; at most 32.",
+    r"^[a-z][a-z0-9-]{0,31}$": "Use lower-case letters, digits and hyphens, beginning with a letter; at most 32.",
+    r"^[a-z0-9][a-z0-9-]{0,63}$": "Use lower-case letters, digits and hyphens, at most 64.",
+    r"^[A-Za-z][A-Za-z0-9_]{0,63}$": "Use letters, digits and underscores, beginning with a letter: PER, not B-PER.",
+    r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$": "Use letters, digits and . _ : / @ + -, at most 128.",
+    r"^(/([^/~]|~[01]){1,128}){1,16}$": "Write a JSON pointer, such as /user/tier.",
+    r"^[A-Za-z][A-Za-z0-9_-]*(\.([A-Za-z][A-Za-z0-9_-]*|0|[1-9][0-9]*))*$": (
+        "Write names and places with dots between, such as run.points.0."
+    ),
+    r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$": "Write a path of letters, digits, dots, hyphens and underscores.",
+    r"^[a-z]+(-[a-z]+)*( [a-z]+(-[a-z]+)*)?$": "Write it as the command line has it, such as pr show.",
+    r"^https://[a-z0-9.-]+(/[A-Za-z0-9._/-]*)?$": "Write https://host or https://host/path.",
+    r"^https://[a-z0-9.-]+$": "Write https://host.",
+    r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$": "Write <owner>/<repository>, as the forge has it.",
+    r"^\.github/workflows/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.ya?ml$": "Write .github/workflows/<file>.yml.",
+    r"^refs/heads/[A-Za-z0-9._/-]{1,200}$": "Write refs/heads/<branch>.",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.json$": "Write the name of a file that ends in .json.",
+    r"^[A-Za-z0-9._-]+\.pem$": "Write the name of a file that ends in .pem.",
 }
 
 _EXPECTED = {
@@ -52,6 +77,10 @@ _EXPECTED = {
     "datetime_type": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
     "datetime_parsing": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
     "datetime_from_date_parsing": ("a time is expected", "Write it as 2026-01-31T09:00:00Z."),
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        ("a day is expected", "Write it as 2026-01-31."),
+    ),
     "timezone_aware": ("a time with zone is expected", "Write it as 2026-01-31T09:00:00Z."),
 }
 
@@ -91,6 +120,8 @@ def explain(
         inner: Fields that the value may have, when it is to be a mapping.
     """
     kind, value, facts = details["type"], details.get("input"), details.get("ctx", {})
+    if kind == "too_short" and isinstance(value, str):
+        kind = "string_too_short"
     if found := _closer(kind, value, facts, field):
         return found
     if kind in _EXPECTED:
@@ -101,6 +132,8 @@ def explain(
     if kind in _BOUNDS:
         message, mend = _BOUNDS[kind](facts)
         return f"{shown(value)} {message}" if not kind.startswith("union_tag") else message, mend
+    if kind == "value_error":
+        return str(facts["error"]), with_doc("Correct it", documentation)
     return details["msg"][:1].lower() + details["msg"][1:], with_doc("Correct it", documentation)
 
 

@@ -75,6 +75,8 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     assert (again.code, "trained before" in again.out) == (0, True)
     refused = fresh.modelsmith(*by_hand, "--stage", "4", "--json")
     assert (refused.code, refused.json["code"]) == (2, "no-such-stage")
+    refused = fresh.modelsmith(*by_hand, "--stage", "1", "--method", "dpo", "--json")
+    assert refused.json["message"].endswith("has no stage 1 by dpo.")
 
     for point in STOPS:
         assert stopped.stop_at(point, "iterate", "rtb-pricing", "--json").code == -9, point

@@ -5,7 +5,7 @@ The table is `authoring_mistakes.yaml`; each row is one edit of a repository tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,11 @@ import yaml
 
 from modelsmith.repository.document import Problem
 from modelsmith.repository.tree import OverlaidTree, WorkTree
+from modelsmith.repository.type_errors import explain
 from modelsmith.repository.validate import validate
+from modelsmith.repository.yamlfile import find_problems
+from modelsmith.schema.catalog import KINDS
+from modelsmith.schema.dataset import Dataset
 
 MISTAKES = yaml.safe_load(Path(__file__).with_name("authoring_mistakes.yaml").read_text())
 SET = "evals/ads/diagnosis"
@@ -108,3 +112,50 @@ def test_no_message_repeats_what_may_be_a_secret(sound):
             )
             assert problems, text
             assert not any(secret in f"{one.message}{one.mend}" for one in problems), (text, problems)
+
+
+BY_MACHINES = {
+    "approval", "candidate", "evidence", "export", "live", "observation", "pending", "receipt", "record", "rollback",
+    "training",
+}  # fmt: skip
+"""Kinds of files that nobody writes by hand."""
+
+
+def patterns(schema: object) -> Iterator[str]:
+    """Every pattern that a schema asks for."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        yield from (one for value in schema.values() for one in patterns(value))
+    elif isinstance(schema, list):
+        yield from (one for value in schema for one in patterns(value))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.model and kind.name not in BY_MACHINES], ids=str)
+def test_no_mend_is_a_pattern_that_somebody_has_to_read(kind):
+    """People who write governed files need not know what a regular expression is."""
+    for pattern in patterns(kind.model.model_json_schema()):
+        details = {"type": "string_pattern_mismatch", "loc": (), "msg": "", "input": "?", "ctx": {"pattern": pattern}}
+        message, mend = explain(details, None, None, ())
+        assert pattern not in message + mend, pattern
+
+
+def test_a_data_set_s_manifest_is_mended_in_words():
+    manifest = {
+        "id": "tickets", "uri": "s3://bucket/rows", "digest": f"sha256:{'0' * 64}", "format": "jsonl", "license": "",
+        "owner": "domain-lead", "columns": {"prompt": "note", "answer": "right"}, "retain_until": "next year",
+    }  # fmt: skip
+    path = f"{SET}/datasets/tickets.yaml"
+
+    def said(**other: object) -> list[str]:
+        data = yaml.safe_dump(manifest | other).encode()
+        return [f"{one.field}: {one.message} -> {one.mend}" for one in find_problems(path, data, Dataset)[1]]
+
+    assert said(capability="floors") == [
+        'license: "" needs 1 or more characters -> Write 1 or more characters.',
+        'retain_until: a day is expected, not "next year" -> Write it as 2026-01-31.',
+        'uri: "s3://bucket/rows" is not written as required -> Write file:<path> below a folder that the machine '
+        "names, or file:///<path> in one; what lies elsewhere is copied there first.",
+    ]
+    sound = {"uri": "file:rows.jsonl", "license": "MIT", "retain_until": "2990-01-01"}
+    assert said(**sound) == [": give either capability or columns.capability -> Correct it."]
