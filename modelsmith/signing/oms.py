@@ -18,6 +18,7 @@ from pydantic import Field
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
+from modelsmith.schema.one_reading import read_json
 from modelsmith.signing import dsse, wire
 from modelsmith.signing.files import (
     PLAIN_NAME,
@@ -162,16 +163,22 @@ def verify_directory(directory: Path, trusted: Sequence[dsse.Trusted], files: Ma
 def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[dsse.Trusted]) -> str:
     """The id of the artifact, once a trusted key's signature holds for exactly the files of a ``SHA256SUMS``.
 
-    Needs no weights: it says what was signed, and `verify_directory` says whether the files at hand are that.
+    Needs no weights: it says what was signed, and `verify_directory` says whether the files at hand are that. It says
+    nothing else: a field that stands twice, or a subject by another name, would be a place for any text.
 
     Raises:
         IntegrityFailure: ``not-a-bundle``, ``untrusted-key``, ``bad-signature``, ``wrong-type``, ``not-sealed``, or
-            ``wrong-subject`` for the listing of other files.
+            ``wrong-subject`` for the listing of other files, and for another name of its subject than the artifact's.
         InvalidInput: ``invalid-public-key``.
     """
-    signed = _signed_files(dsse.open_envelope(signature, trusted))
+    payload = dsse.open_envelope(signature, trusted)
+    signed = _signed_files(payload)
     artifact = _artifact(signed)
-    if sums(signed) != listing:
+    try:
+        named = read_json(signature) and read_json(payload)["subject"][0]["name"]
+    except (ValueError, RecursionError):
+        raise not_a_bundle() from None
+    if sums(signed) != listing or named != artifact:
         raise IntegrityFailure(
             "wrong-subject", f"The signature is for another {SUMS_FILE}.", "Put the artifact's own signature beside it."
         )

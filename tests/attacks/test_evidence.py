@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 
 import pytest
 import yaml
 from attacker import CLUSTER, HARNESS, MAIN, NOBODY, RUBRIC, SET, refused
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from modelsmith.artifacts.seal import seal as seal_artifact
 from modelsmith.artifacts.store import Store
@@ -18,7 +22,7 @@ from modelsmith.promotion.records import next_record
 from modelsmith.repository.load import load_cluster, load_eval_set
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.errors import IntegrityFailure
-from modelsmith.signing.keys import create_signing_key
+from modelsmith.signing.keys import create_signing_key, load_signing_key
 from modelsmith.signing.oms import sign_directory
 
 OTHER = "sha256:" + "1" * 64
@@ -282,6 +286,44 @@ def test_a_signature_by_a_key_outside_the_trust_root_is_refused(accepted, tmp_pa
     create_signing_key(tmp_path / "mallory.pem")
     sign_directory(folder, tmp_path / "mallory.pem")
     stopped(accepted, exported(accepted, **{"model.sig": (folder / "model.sig").read_bytes()}), "trust root")
+
+
+def resigned(world, edit):
+    """An honest ``model.sig`` whose statement is edited as text and signed again by the harness's own key."""
+    bundle = json.loads((world.stored() / "model.sig").read_bytes())
+    envelope = bundle["dsseEnvelope"]
+    payload = edit(base64.b64decode(envelope["payload"]))
+    kind = envelope["payloadType"].encode()
+    said = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    made = load_signing_key(world.harness_keys / "harness.pem").sign(said, ec.ECDSA(hashes.SHA256()))
+    envelope["payload"] = base64.b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(made).decode()
+    return json.dumps(bundle).encode()
+
+
+WORDS = b"The customer asked: why did my bids stop?"
+TALKATIVE = {
+    "nothing more": lambda world: resigned(world, bytes),
+    "a field of the bundle twice": lambda world: resigned(world, bytes).replace(
+        b"{", b'{"mediaType": "%s", ' % WORDS, 1
+    ),
+    "a field of the statement twice": lambda world: resigned(
+        world, lambda said: said.replace(b"{", b'{"_type": "%s", ' % WORDS, 1)
+    ),
+    "another subject": lambda world: resigned(
+        world, lambda said: re.sub(rb'("name": ")sha256:[0-9a-f]+', rb"\1" + WORDS, said, count=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("said", TALKATIVE)
+def test_an_artifact_s_signature_has_no_room_for_other_words(accepted, said):
+    """It is text on main that nobody approves, and only its statement is searched for leaks."""
+    files = exported(accepted, **{"model.sig": TALKATIVE[said](accepted)})
+    if said == "nothing more":
+        accepted.merge(accepted.propose(files, HARNESS))
+        return
+    stopped(accepted, files, "artifact: ")
 
 
 def check_store(world):
