@@ -56,7 +56,7 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
         raise InvalidInput(
             "bad-person",
             f"--person {text}: expected ROLE=KEY.pub with an existing file",
-            "Name an SSH public key.",
+            "Name an SSH public key. Its holder makes one by `ssh-keygen -t ed25519 -C NAME -f FILE`.",
             given=text,
         )
     said = path.read_text(encoding="utf-8", errors="replace").strip()

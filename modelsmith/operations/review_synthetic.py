@@ -126,7 +126,7 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
     if not (folder / ROWS_FILE).is_file():
         raise InvalidInput(
             "unknown-iteration",
-            f"{request.cluster} has no training rows of iteration {number} on this machine",
+            f"{request.cluster} has no training rows{f' of iteration {number}' if number else ''} on this machine",
             "Make some: `{next}`.",
             iteration=number,
         ).then(step("iterate", {"cluster": request.cluster}, review_rows=True))

@@ -108,11 +108,13 @@ class Histories:
             InvalidInput: ``unknown-specialist``.
         """
         if specialist not in self.by_specialist:
-            known = ", ".join(sorted(self.by_specialist)) or "none yet"
+            known = ", ".join(sorted(self.by_specialist))
             raise InvalidInput(
                 "unknown-specialist",
                 f"There is no specialist '{specialist}'",
-                f"Choose one of: {known}.",
+                f"Choose one of: {known}."
+                if known
+                else "There is none yet: `modelsmith iterate CLUSTER` trains the first.",
                 specialist=specialist,
             )
         return self.by_specialist[specialist]

@@ -175,8 +175,9 @@ def status(result: StatusResult, page: Page) -> None:
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))
         rows += [
-            ("waiting", f"pull request {w.number} for {', '.join(w.waiting_for) or 'nobody'}: {w.title}")
+            ("waiting", f"pull request {w.number} {f'for {names}' if names else f'(gate {w.gate})'}: {w.title}")
             for w in cluster.waiting
+            for names in (", ".join(w.waiting_for),)
         ]
         if cluster.hold:
             clearers = ", ".join(cluster.hold.waiting_for)
