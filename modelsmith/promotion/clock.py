@@ -16,6 +16,8 @@ from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import Receipt
 
 BEGINNING = datetime.fromtimestamp(0, UTC)
+_AT_ONCE = 256
+"""Receipts that are in memory together: of each, its time and number are kept."""
 
 
 class Signed(NamedTuple):
@@ -38,13 +40,17 @@ def read_signed(tree: Tree, kept: KeptFacts | None = None) -> Signed:
         IntegrityFailure: ``bad-receipt``.
     """
     found, left = receipts_on(tree, kept)
-    contents, refused = read_each(tree, filter(is_receipt, left))
-    for error in refused.values():
-        raise error
-    receipts = [_receipt(path, data) for path, data in contents.items()]
-    times = [*(one.at for one in found), *(one.at for one in receipts)]
-    pulls = frozenset(one.pull for one in found) | {one.pull for one in receipts}
-    return Signed(max(times, default=BEGINNING), pulls)
+    latest = max((one.at for one in found), default=BEGINNING)
+    pulls = {one.pull for one in found}
+    paths = [*filter(is_receipt, left)]
+    for start in range(0, len(paths), _AT_ONCE):
+        contents, refused = read_each(tree, paths[start : start + _AT_ONCE])
+        for error in refused.values():
+            raise error
+        receipts = [_receipt(path, data) for path, data in contents.items()]
+        latest = max([latest, *(one.at for one in receipts)])
+        pulls |= {one.pull for one in receipts}
+    return Signed(latest, frozenset(pulls))
 
 
 def check_times(receipt: Receipt, times: Sequence[datetime], latest: datetime, now: datetime) -> None:
