@@ -181,7 +181,7 @@ def model_signature_seeds() -> list[bytes]:
     serialization = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": ["model.sig"]}
     said = {
         "_type": wire.STATEMENT_TYPE,
-        "subject": [{"name": "artifact", "digest": {"sha256": root}}],
+        "subject": [{"name": f"sha256:{files[SUMS_FILE]}", "digest": {"sha256": root}}],
         "predicateType": oms.PREDICATE_TYPE,
         "predicate": {"serialization": serialization, "resources": resources},
     }

@@ -178,10 +178,11 @@ def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[dsse.Tru
         named = read_json(signature) and read_json(payload)["subject"][0]["name"]
     except (ValueError, RecursionError):
         raise not_a_bundle() from None
-    if sums(signed) != listing or named != artifact:
-        raise IntegrityFailure(
-            "wrong-subject", f"The signature is for another {SUMS_FILE}.", "Put the artifact's own signature beside it."
-        )
+    mend = "Put the artifact's own signature beside it."
+    if sums(signed) != listing:
+        raise IntegrityFailure("wrong-subject", f"The signature is for another {SUMS_FILE}.", mend)
+    if named != artifact:
+        raise IntegrityFailure("wrong-subject", f"The signature names its subject otherwise than {artifact}.", mend)
     return artifact
 
 
