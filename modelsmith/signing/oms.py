@@ -182,7 +182,7 @@ def verify_manifest(signature: bytes, listing: bytes, trusted: Sequence[dsse.Tru
     if sums(signed) != listing:
         raise IntegrityFailure("wrong-subject", f"The signature is for another {SUMS_FILE}.", mend)
     if named != artifact:
-        raise IntegrityFailure("wrong-subject", f"The signature names its subject otherwise than {artifact}.", mend)
+        raise IntegrityFailure("wrong-subject", "The signature gives its subject another name than the id.", mend)
     return artifact
 
 
