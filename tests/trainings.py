@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from safetensors.torch import load_file
-from warm_workers import Warm
+from warm_workers import STOPS_AFTER, Warm
 
 from modelsmith.artifacts.seal import seal
 from modelsmith.fleet.executor import Beats, Executor, LocalExecutor, Submitted
@@ -101,18 +103,23 @@ class _ThreadJob:
 
 
 class Watched:
-    """An executor that remembers the processes that it started: forks, or as ``kind`` starts them."""
+    """An executor that remembers the processes that it started: forks, or as ``kind`` starts them.
 
-    def __init__(self, kind: type[LocalExecutor] = Warm) -> None:
+    The first fork stops itself after step ``stops_after``, so that it has not ended when somebody wants to kill it.
+    """
+
+    def __init__(self, kind: type[LocalExecutor] = Warm, stops_after: int | None = None) -> None:
         self.started: list[Any] = []
-        self._kind = kind
+        self._kind, self._stops_after = kind, stops_after
 
     def __call__(self, base: Path) -> Watched:
         self._real = self._kind(WORKER, base)
         return self
 
     def submit(self, folder: Path) -> Submitted:
-        running = self._real.submit(folder)
+        stops = {STOPS_AFTER: str(self._stops_after)} if self._stops_after and not self.started else {}
+        with patch.dict(os.environ, stops):
+            running = self._real.submit(folder)
         self.started.append(running)
         return running
 

@@ -29,6 +29,8 @@ from warm import inherit, leave_finalizers_behind, leave_with, use_huge_pages
 from modelsmith.fleet import executor, ranks, start
 from modelsmith.fleet.executor import LocalExecutor, Submitted
 
+STOPS_AFTER = "TEST_WORKER_STOPS_AFTER"
+"""Names the step after which a worker stops itself (SIGSTOP), until somebody ends it or lets it go on."""
 _LOOK = 0.01
 _METHODS = ("sft", "dpo", "grpo")
 
@@ -157,7 +159,22 @@ def _work(words: list[str], cwd: str, environment: Mapping[str, str], lifeline: 
     _become(words, environment, lifeline, log, log)
     if words[0] == ranks.__name__:
         subprocess.Popen = _Rank  # type: ignore[assignment,misc]
+    if STOPS_AFTER in environment:
+        _stop_after(int(environment[STOPS_AFTER]))
     leave_with(partial(runpy.run_module, words[0], run_name="__main__"))
+
+
+def _stop_after(step: int) -> None:
+    from modelsmith.training.signs import Signs
+
+    begin = Signs.on_step_begin
+
+    def on_step_begin(self: Signs, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        begin(self, args, state, control, **more)
+
+    Signs.on_step_begin = on_step_begin  # type: ignore[method-assign]
 
 
 def _become(words: list[str], environment: Mapping[str, str], *standard: int) -> None:

@@ -27,6 +27,8 @@ def main(private, id):
         return
     said = job.asked.arguments
     began = time.time()
+    while "until" in said and not Path(private, said["until"]).exists():
+        time.sleep(0.02)
     if said.get("dies") == "at work":
         die()
     time.sleep(said.get("seconds", 0))

@@ -110,7 +110,7 @@ def test_pairs_teach_which_answer_is_preferred(uninterrupted: tuple[list[Heartbe
 def test_a_killed_worker_goes_on_and_ends_in_the_same_adapter(
     uninterrupted: tuple[list[Heartbeat], TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
-    watched = Watched()
+    watched = Watched(stops_after=7)
 
     def progress(beat: Heartbeat) -> None:
         if beat.step >= 7 and len(watched.started) == 1:

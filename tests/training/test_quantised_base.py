@@ -132,7 +132,7 @@ def test_one_that_goes_on_after_a_stop_ends_in_the_same_adapter(
 
 @quantises
 def test_a_killed_worker_with_a_base_in_4_bits_is_started_again(tiny_model: Path, tmp_path: Path) -> None:
-    watched = Watched()
+    watched = Watched(stops_after=4)
 
     def progress(beat: Heartbeat) -> None:
         if beat.step >= 4 and len(watched.started) == 1:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -85,11 +85,15 @@ def test_every_remedy_has_an_end(case: Case) -> None:
 
 
 def test_a_worker_that_is_asked_to_end_goes_on_to_the_very_same_adapter(tiny_model: Path, tmp_path: Path) -> None:
-    watched = Watched()
+    watched = Watched(stops_after=3)
 
     def progress(beat: Heartbeat) -> None:
-        if beat.step >= 3 and len(watched.started) == 1:
-            os.kill(watched.pids[0], signal.SIGTERM)
+        if beat.step == 3 and len(watched.started) == 1:
+            worker = psutil.Process(watched.pids[0])
+            while worker.status() != psutil.STATUS_STOPPED:
+                time.sleep(0.01)
+            worker.terminate()
+            worker.resume()
 
     longer = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=40)
     outcome = train(tmp_path / "job", longer, watched, progress)

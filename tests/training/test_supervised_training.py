@@ -128,11 +128,10 @@ def test_a_worker_killed_between_steps_ends_in_the_same_adapter(
     uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path
 ) -> None:
     """Also where activations are not kept, which is the same job at another cost."""
-    watched = Watched()
+    watched = Watched(stops_after=7)
 
     def progress(beat: Heartbeat) -> None:
         if beat.step >= 7 and len(watched.started) == 1:
-            os.kill(watched.pids[0], signal.SIGSTOP)
             os.kill(watched.pids[0], signal.SIGKILL)
 
     folder = tmp_path / "job"
