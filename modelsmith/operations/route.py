@@ -160,13 +160,14 @@ def _answering(main: GovernedState, route: Route) -> tuple[Answering, ...]:
 
 def _read(path: Path) -> Iterator[Asked]:
     try:
-        if path.stat().st_size > LARGEST:
-            raise InvalidInput("unusable-request", f"{path.name} is larger than {LARGEST >> 20} MiB", "Split the file.")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)  # what a pipe or a device holds is not known before
     except OSError as error:
         raise InvalidInput(
             "missing-file", f"{path.name} cannot be read: {error.strerror}", "Correct the path.", path=path.name
         ) from None
+    if len(data) > LARGEST:
+        raise InvalidInput("unusable-request", f"{path.name} is larger than {LARGEST >> 20} MiB", "Split the file.")
     documents = [(1, data)] if _is_json(data) else [*enumerate(data.splitlines(), start=1)]
     if len(documents) > MOST:
         raise InvalidInput("unusable-request", f"{path.name} holds more than {MOST} requests", "Split the file.")

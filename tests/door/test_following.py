@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
@@ -28,6 +29,7 @@ from modelsmith.door.settings import Embedded, Settings, load_settings
 from modelsmith.fleet.doors import busy_doors
 from modelsmith.governance.router import Rules
 from modelsmith.loop.window import watching
+from modelsmith.operations import route
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.serving import Arm
 from modelsmith.repository.listening import Listening
@@ -361,3 +363,11 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
     assert "PRIVATE" not in json.dumps(told)
     for unusable in ([], [{"model": 3}], [plain | {"temperature": float("nan")}], [plain | {"user": "\ud800"}]):
         assert route_of(world, unusable)[1]["code"] == "unusable-request"
+
+
+def test_a_file_of_requests_without_an_end_is_refused(monkeypatch):
+    """A device says that it holds nothing: one took all memory of a machine."""
+    monkeypatch.setattr(route, "LARGEST", 1 << 20)
+    with pytest.raises(InvalidInput) as caught:
+        list(route._read(Path("/dev/zero")))
+    assert caught.value.message == "zero is larger than 1 MiB"
