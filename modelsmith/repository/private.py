@@ -204,7 +204,7 @@ class Scrubber:
         """The text without names, but for words that stand for what was taken out."""
         if self._names is None:
             return text
-        marks = [match.span() for match in TAKEN_OUT.finditer(text)]
+        marks = [match.span() for match in TAKEN_OUT.finditer(text) if removed[match.group()[1:-1]]]
         parts, end = [], 0
         for start, stop in self._names(text):
             if not any(start < right and left < stop for left, right in marks):

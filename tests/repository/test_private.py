@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
 from modelsmith.repository.private import Scrubber
 from modelsmith.schema.governance import Private
+from modelsmith.schema.naming import NameModel
 
 EVERYTHING = Scrubber(Private())
 MAIL = "to j\u00e4ne@example.com"
@@ -122,3 +124,21 @@ def test_a_policy_adds_forms_of_its_own_and_may_leave_some_in():
     )
     with pytest.raises(ValueError, match="no pattern of RE2"):
         Scrubber(Private(patterns={"odd": "(?=x)"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a bid of [marta], who left", "a bid of [[name]], who left"),
+        ("[marta.okonkwo] <m@example.com>", "[[name].okonkwo] <[email]>"),
+        ("[email] of m@example.com for [marta]", "[email] of [email] for [[name]]"),
+    ],
+)
+def test_a_name_in_brackets_does_not_pass_for_what_was_taken_out(text, left):
+    model = NameModel(name="names", uri="file:///names", digest="sha256:" + "0" * 64, license="MIT")
+    found = Scrubber(Private(kinds=("email",), names=model), marta).scrub(text)
+    assert found.text == left
+
+
+def marta(text):
+    return [match.span() for match in re.finditer("marta|email", text)]
