@@ -44,8 +44,8 @@ def render(policy: Policy, owners: Codeowners, clusters: Mapping[str, Cluster]) 
         clusters: By name; what was agreed about taking a deployment back.
     """
     domains = sorted({cluster.eval_set.split("/")[0] for cluster in clusters.values()})
-    asked = [one for one in policy.transitions if one.gate != "harness"]
-    checked = [one for one in policy.transitions if one.gate == "harness"]
+    gated = [transition for transition in policy.transitions if transition.gate != "harness"]
+    checked = [transition for transition in policy.transitions if transition.gate == "harness"]
     return "\n".join(
         [
             BEGIN,
@@ -53,11 +53,15 @@ def render(policy: Policy, owners: Codeowners, clusters: Mapping[str, Cluster]) 
             "",
             "## Scopes permitted without human approval",
             *(f"- {scope}" for scope in FREE),
-            *(f"- {_promote(one)}, which the checks decide" for one in checked),
+            *(f"- {_promote(transition)}, which the checks decide" for transition in checked),
             "",
             "## Scopes that require a typed human approval",
-            *(f"- {_scope(one)} -> {one.gate}" for one in asked),
-            *(f"- override of an INCONCLUSIVE eval -> {one.override}" for one in policy.transitions if one.override),
+            *(f"- {_scope(transition)} -> {transition.gate}" for transition in gated),
+            *(
+                f"- override of an INCONCLUSIVE eval -> {transition.override}"
+                for transition in policy.transitions
+                if transition.override
+            ),
             *_owned("accept_scenario", owners, {name: f"evals/{name}/set/scenarios/a/a.yaml" for name in domains}),
             *_owned("a change of a rubric", owners, {name: f"evals/{name}/set/rubrics/a.yaml" for name in domains}),
             *_owned("a change of a cluster", owners, {name: f"clusters/{name}/cluster.yaml" for name in clusters}),
@@ -88,8 +92,8 @@ def placed(text: str | None, rendered: str) -> str:
     """An ``AGENTS.md`` with the rendered part in its place: where the marks stand, else before a team's own words."""
     if text is None:
         return f"{rendered}\n"
-    held = found_in(text)
-    return f"{rendered}\n\n{text}" if held is None else text.replace(held, rendered, 1)
+    block = found_in(text)
+    return f"{rendered}\n\n{text}" if block is None else text.replace(block, rendered, 1)
 
 
 def _promote(step: Transition) -> str:
@@ -103,13 +107,15 @@ def _scope(step: Transition) -> str:
     return "clearing a hold" if step.event == "hold-cleared" else _promote(step)
 
 
-def _owned(what: str, owners: Codeowners, paths: Mapping[str, str]) -> Iterator[str]:
+def _owned(label: str, owners: Codeowners, paths: Mapping[str, str]) -> Iterator[str]:
     """One line for all that have the same owners, else one for each."""
-    who = {name: " or ".join(owner.removeprefix("@") for owner in owners.owners(path)) for name, path in paths.items()}
-    if len(set(who.values())) == 1:
-        yield f"- {what} -> {next(iter(who.values())) or 'nobody'}"
+    owner_names = {
+        name: " or ".join(owner.removeprefix("@") for owner in owners.owners(path)) for name, path in paths.items()
+    }
+    if len(set(owner_names.values())) == 1:
+        yield f"- {label} -> {next(iter(owner_names.values())) or 'nobody'}"
         return
-    yield from (f"- {what} ({name}) -> {names or 'nobody'}" for name, names in sorted(who.items()))
+    yield from (f"- {label} ({name}) -> {names or 'nobody'}" for name, names in sorted(owner_names.items()))
 
 
 _ON_DRIFT = {"roll-back": "proposes the rollback to its owner", "iterate": "starts an iteration"}

@@ -214,8 +214,8 @@ def audience(kind: type[Frozen], field: str, narrowed: Mapping[str, Audience]) -
     if kind.__name__ not in AUDIENCE:
         return "public"
     name = f"{kind.__name__}.{field}"
-    said = [narrowed[key] for key in (name, COPIES.get(name, "")) if key in narrowed]
-    return max([_widest(kind.__name__, field), *said], key=_ORDER.index)
+    narrower = [narrowed[key] for key in (name, COPIES.get(name, "")) if key in narrowed]
+    return max([_widest(kind.__name__, field), *narrower], key=_ORDER.index)
 
 
 def view(record: Frozen, reader: Audience, narrowed: Mapping[str, Audience]) -> dict[str, Any]:
@@ -235,13 +235,13 @@ def for_reviewers(record: T, narrowed: Mapping[str, Audience]) -> T:
     """The record as it is committed and shown to reviewers: what policy keeps for operators is empty."""
     if not narrowed:
         return record
-    kept = {field: _default(record, field) for field in _kept_back(record, narrowed)}
+    withheld = {field: _default(record, field) for field in _kept_back(record, narrowed)}
     inner = {
         field: _inside(value, narrowed)
         for field in type(record).model_fields
-        if field not in kept and isinstance(value := getattr(record, field), (Frozen, tuple))
+        if field not in withheld and isinstance(value := getattr(record, field), (Frozen, tuple))
     }
-    return record.model_copy(update=inner | kept)
+    return record.model_copy(update=inner | withheld)
 
 
 def narrowing_problem(name: str, wanted: Audience) -> tuple[str, str] | None:
@@ -249,19 +249,19 @@ def narrowing_problem(name: str, wanted: Audience) -> tuple[str, str] | None:
     kind, _, field = name.partition(".")
     if kind not in AUDIENCE:
         return f"there is no record type '{kind}' with audiences", f"Write one of: {', '.join(AUDIENCE)}."
-    fields = [one for group in AUDIENCE[kind].values() for one in group]
+    fields = [choice for group in AUDIENCE[kind].values() for choice in group]
     if field not in fields:
-        return f"{kind} has no field '{field}'", f"Write one of: {', '.join(f'{kind}.{one}' for one in fields)}."
+        return f"{kind} has no field '{field}'", f"Write one of: {', '.join(f'{kind}.{choice}' for choice in fields)}."
     widest = _widest(kind, field)
     if _ORDER.index(wanted) < _ORDER.index(widest):
         words = f"{name} is shown to nobody but the {widest}; policy narrows who sees a field and never widens it"
         return words, "Remove the entry."
     if wanted == "operator":
-        for held in (name, *(copy for copy, source in COPIES.items() if source == name)):
-            why = NEEDED.get(held.partition(".")[0])
-            if why and held not in LEFT_OUT:
-                repeats = f", which repeats {name}," if held != name else ""
-                words = f"{held}{repeats} cannot be kept from reviewers: {why}"
+        for alias in (name, *(copy for copy, source in COPIES.items() if source == name)):
+            why = NEEDED.get(alias.partition(".")[0])
+            if why and alias not in LEFT_OUT:
+                repeats = f", which repeats {name}," if alias != name else ""
+                words = f"{alias}{repeats} cannot be kept from reviewers: {why}"
                 return words, f"Remove the entry. What can be kept back: {', '.join(sorted(LEFT_OUT))}."
     return None
 

@@ -110,8 +110,8 @@ class Codeowners:
         return {}
 
     def _decide(self, path: str) -> Rule | None:
-        asked = self._by_top.get(path.partition("/")[0], ()), self._by_top.get(None, ())
-        last = [next((rule for rule in reversed(rules) if rule.compiled.matches(path)), None) for rules in asked]
+        rule_groups = self._by_top.get(path.partition("/")[0], ()), self._by_top.get(None, ())
+        last = [next((rule for rule in reversed(rules) if rule.compiled.matches(path)), None) for rules in rule_groups]
         return max(filter(None, last), key=lambda rule: rule.line, default=None)
 
     @cached_property
@@ -182,8 +182,10 @@ def compile_pattern(pattern: str) -> Pattern:
         segments += [_segment("*")] if segments[-1] is None else [None, _segment("*")]
     elif not pattern.endswith("/*"):
         segments.append(None)
-    kept = [one for at, one in enumerate(segments) if at == 0 or one is not None or segments[at - 1] is not None]
-    return Pattern(pattern, tuple(kept))
+    segments_left = [
+        segment for at, segment in enumerate(segments) if at == 0 or segment is not None or segments[at - 1] is not None
+    ]
+    return Pattern(pattern, tuple(segments_left))
 
 
 def any_matches(patterns: Iterable[str], path: str) -> bool:

@@ -64,9 +64,9 @@ def baseline_of(counts: Counts) -> dict[str, Rate]:
     """The specialist's rates in the counts of its window, by metric."""
     found: dict[str, Rate] = {}
     for stage in counts.stages:
-        for one in stage.metrics:
-            before = found.get(one.metric, Rate(0, 0))
-            found[one.metric] = Rate(before.events + one.specialist, before.known + one.specialist_known)
+        for metric in stage.metrics:
+            before = found.get(metric.metric, Rate(0, 0))
+            found[metric.metric] = Rate(before.events + metric.specialist, before.known + metric.specialist_known)
     return found
 
 
@@ -84,12 +84,12 @@ def drifted(terms: Rollback, baseline: Mapping[str, Rate], week: Mapping[str, Ra
     half = rule.error_probability / 2
     wanted = -math.log(half / (len(metrics) * WEEKS))
     found = []
-    for one in metrics:
-        before, now = baseline.get(one.name, Rate(0, 0)), week.get(one.name, Rate(0, 0))
+    for metric in metrics:
+        before, now = baseline.get(metric.name, Rate(0, 0)), week.get(metric.name, Rate(0, 0))
         if not before.known or now.known < rule.least_decisions:
             continue
-        if evidence(now, envelope(one, before, half / len(metrics)), below=one.higher) >= wanted:
-            found.append(Drifted(one.name, before.events / before.known, now.events / now.known))
+        if evidence(now, envelope(metric, before, half / len(metrics)), below=metric.higher) >= wanted:
+            found.append(Drifted(metric.name, before.events / before.known, now.events / now.known))
     return tuple(found)
 
 
@@ -118,6 +118,6 @@ def evidence(now: Rate, bound: float, *, below: bool) -> float:
     """Natural logarithm of the e-value against "the rate is at least ``bound``" (``below``), or "at most"."""
     others = [bound * part if below else min(bound / part, (1 + bound) / 2) for part in RATIOS]
     quiet = now.known - now.events
-    logs = [now.events * math.log(one / bound) + quiet * math.log((1 - one) / (1 - bound)) for one in others]
+    logs = [now.events * math.log(rate / bound) + quiet * math.log((1 - rate) / (1 - bound)) for rate in others]
     top = max(logs)
-    return top + math.log(math.fsum(math.exp(one - top) for one in logs) / len(logs))
+    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))

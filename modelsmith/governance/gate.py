@@ -140,7 +140,7 @@ def decide(
     verdicts, notes = _standing(change, reviews, policy, people, at)
     rejected = _rejected_elsewhere(verdicts, elsewhere, policy, people, at)
     involved = _involved(people, requester, preparer, authors)
-    asked = requirements(policy, codeowners, change)
+    required = requirements(policy, codeowners, change)
     prepared = is_harness(preparer, people) or preparer in recorders
     found = [
         *refusals(change, policy.limits),
@@ -148,11 +148,11 @@ def decide(
         *_opened_by_harness(policy, people, change, preparer),
         *(Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed),
     ]
-    if not asked:
+    if not required:
         found += _decided_by_checks(change, checks, preparer, prepared)
     approving = {actor for actor, review in verdicts.items() if review.verdict == "approve"}
     needs: list[Need] = []
-    for requirement in asked:
+    for requirement in required:
         able = _able(requirement, people)
         eligible = {actor for actor in able if actor.lower() not in involved and not is_harness(actor, people)}
         satisfied_by = min(eligible & approving, default=None)
@@ -212,8 +212,8 @@ def why_uncounted(
 
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
     """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
-    asked = requirements(policy, codeowners, change)
-    return frozenset[str]().union(*(_able(requirement, people) for requirement in asked))
+    required = requirements(policy, codeowners, change)
+    return frozenset[str]().union(*(_able(requirement, people) for requirement in required))
 
 
 _NOUNS = {"approve": "approval", "reject": "rejection", "withdraw": "withdrawal"}
@@ -246,16 +246,16 @@ def _rejected_elsewhere(
     counts as later. Within one pull request the order of its log tells.
     """
     heard: dict[tuple[str, int], Elsewhere] = {}
-    for said in sorted(elsewhere, key=lambda said: said.review.at):
-        if review_doubt(said.review, policy, people, now) is None:
-            heard[said.review.actor, said.pull] = said
+    for other in sorted(elsewhere, key=lambda item: item.review.at):
+        if review_doubt(other.review, policy, people, now) is None:
+            heard[other.review.actor, other.pull] = other
     last: dict[str, Elsewhere] = {}
-    for said in sorted(heard.values(), key=lambda said: (said.review.at, said.review.verdict == "reject")):
-        last[said.review.actor] = said
+    for other in sorted(heard.values(), key=lambda item: (item.review.at, item.review.verdict == "reject")):
+        last[other.review.actor] = other
     return {
-        actor: said.pull
-        for actor, said in last.items()
-        if said.review.verdict == "reject" and not (actor in verdicts and verdicts[actor].at > said.review.at)
+        actor: other.pull
+        for actor, other in last.items()
+        if other.review.verdict == "reject" and not (actor in verdicts and verdicts[actor].at > other.review.at)
     }
 
 

@@ -126,10 +126,10 @@ def _answer(name: Name, decision: GateDecision) -> NamedCheck:
         if refusal.code != "check-failed" and REFUSALS.get(refusal.code, "policy") == name
     ]
     wrong = [*refused, *(check.sentence for check in failed)]
-    held = [f"{check.name}: {check.sentence}" for check in checks if check.passed]
+    passed = [f"{check.name}: {check.sentence}" for check in checks if check.passed]
     if wrong:
         undecided = not refused and all(check.undecided for check in failed)
-        return NamedCheck(name, "action_required" if undecided else "failure", wrong[0], (*wrong[1:], *held))
+        return NamedCheck(name, "action_required" if undecided else "failure", wrong[0], (*wrong[1:], *passed))
     if name == "approvals":
         return _approvals(decision)
     if not checks and name in _NOTHING:
@@ -137,7 +137,7 @@ def _answer(name: Name, decision: GateDecision) -> NamedCheck:
         if blind:
             return NamedCheck(name, "failure", f"Not looked at: {blind.sentence}", ())
         return NamedCheck(name, "neutral", _NOTHING[name], ())
-    return NamedCheck(name, "success", _FINE.get(name) or _told(checks), tuple(held))
+    return NamedCheck(name, "success", _FINE.get(name) or _told(checks), tuple(passed))
 
 
 def _told(checks: Sequence[CheckResult]) -> str:

@@ -113,14 +113,14 @@ def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
     [('docs/A.md', 'docs/a.md')]
     """
     spelled: dict[str, str] = {}
-    seen: set[str] = set()
+    known_prefixes: set[str] = set()
     for path in paths:
         parts = path.split("/")
         for length in range(len(parts), 0, -1):
             prefix = "/".join(parts[:length])
-            if prefix in seen:
+            if prefix in known_prefixes:
                 break
-            seen.add(prefix)
+            known_prefixes.add(prefix)
             first = spelled.setdefault(fold_name(prefix), prefix)
             if first != prefix:
                 yield first, prefix
@@ -129,14 +129,14 @@ def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 def name_problems(people: People) -> Iterator[str]:
     """Ids, logins, display names and roles of which one could pass for another, in sentences."""
     named: dict[str, _Alike] = {}
-    told: set[tuple[int, int]] = set()
+    reported: set[tuple[int, int]] = set()
     for name in _names(people):
         yield from _spelling_problems(name)
         for reading in (f"read {_look(name.text)}", f"seen {_shape(name.text)}"):
             same = named.setdefault(reading, _Alike())
             first = same.first_that_passes_for(name)
-            if first and (first.number, name.number) not in told:
-                told.add((first.number, name.number))
+            if first and (first.number, name.number) not in reported:
+                reported.add((first.number, name.number))
                 yield f"T{first.words[1:]} and {name.words} {_how(first.text, name.text)}."
             same.add(name)
 
@@ -164,12 +164,12 @@ def _names(people: People) -> Iterator[_Name]:
         yield _Name(number, "role", role, role)
 
 
-def _may_pass(one: _Name, other: _Name) -> bool:
+def _may_pass(name: _Name, other: _Name) -> bool:
     """Whether the one could be taken for the other; who may be called like a role is not decided here."""
-    if one.number == other.number:
+    if name.number == other.number:
         return False
-    kinds = {one.kind, other.kind}
-    return "role" not in kinds or ("display name" not in kinds and fold_name(one.text) != fold_name(other.text))
+    kinds = {name.kind, other.kind}
+    return "role" not in kinds or ("display name" not in kinds and fold_name(name.text) != fold_name(other.text))
 
 
 class _Alike:
@@ -185,17 +185,17 @@ class _Alike:
     def add(self, name: _Name) -> None:
         """Keep the name unless two others of its kind stand for its holder, and two for its spelling."""
         same = self._names.setdefault(name.kind if name.kind in ("role", "display name") else "handle", [])
-        holders, spellings = {one.number for one in same}, {fold_name(one.text) for one in same}
+        holders, spellings = {known.number for known in same}, {fold_name(known.text) for known in same}
         new_holder = name.number not in holders and len(holders) < 2
         if new_holder or (fold_name(name.text) not in spellings and len(spellings) < 2):
             same.append(name)
 
 
-def _how(one: str, other: str) -> str:
-    odd = {c for c in one + other if any(ord(low) in _SHAPES for low in c.casefold())}
+def _how(name: str, other: str) -> str:
+    odd = {c for c in name + other if any(ord(low) in _SHAPES for low in c.casefold())}
     if odd:
         return f"look alike: {_described(odd)}"
-    same = _look(one) == _look(other)
+    same = _look(name) == _look(other)
     return "are the same" if same else "look alike: I, l and 1, O and 0, m and rn, w and vv are told apart by nobody"
 
 

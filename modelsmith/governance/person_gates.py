@@ -59,7 +59,11 @@ def override_problem(transition: Transition) -> str | None:
 
 def override_role(policy: Policy) -> str | None:
     """Role that may let an INCONCLUSIVE count; None where the policy lets nobody, or may not let whom it names."""
-    roles = [one.override for one in policy.transitions if one.event == "eval-accepted" and not override_problem(one)]
+    roles = [
+        transition.override
+        for transition in policy.transitions
+        if transition.event == "eval-accepted" and not override_problem(transition)
+    ]
     return next((role for role in roles if role), None)
 
 

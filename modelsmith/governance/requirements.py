@@ -29,9 +29,11 @@ class Requirement:
 
 def requirements(policy: Policy, codeowners: Codeowners, change: Change) -> list[Requirement]:
     """Every approval that the change needs, each once: first those of CODEOWNERS, in the file's order."""
-    asked = _required_by_codeowners(codeowners, change)
-    asked += [one for one in _required_by_policy(policy, change) if not _covered(one, asked)]
-    return [*asked, *_asked_by_override(policy, change)]
+    required = _required_by_codeowners(codeowners, change)
+    required += [
+        requirement for requirement in _required_by_policy(policy, change) if not _covered(requirement, required)
+    ]
+    return [*required, *_asked_by_override(policy, change)]
 
 
 def _required_by_codeowners(codeowners: Codeowners, change: Change) -> list[Requirement]:

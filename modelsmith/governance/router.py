@@ -75,32 +75,32 @@ class Rules:
         """How many rules there are; where there are none, ``model`` names the cluster."""
         return len(self._rules or ())
 
-    def route(self, asked: Asked) -> Route | None:
+    def route(self, request: Asked) -> Route | None:
         """Where the request goes; None where no rule takes it."""
         if self._rules is None:
-            return Route(asked.model, None, None) if asked.model in self._clusters else None
-        text = last_text(asked.body) if self._patterns else ""
-        for number in self._candidates(asked, text):
+            return Route(request.model, None, None) if request.model in self._clusters else None
+        text = last_text(request.body) if self._patterns else ""
+        for number in self._candidates(request, text):
             rule = self._rules[number].rule
-            if _unmet(self._rules[number], asked) is None:
-                return Route(rule.cluster, rule.name, sticky(rule.key, asked) if rule.key else None)
+            if _unmet(self._rules[number], request) is None:
+                return Route(rule.cluster, rule.name, sticky(rule.key, request) if rule.key else None)
         return None
 
-    def passed_over(self, asked: Asked) -> Iterator[tuple[str, str]]:
+    def passed_over(self, request: Asked) -> Iterator[tuple[str, str]]:
         """Each rule before the one that takes the request, with its first condition that does not hold."""
         for tested in self._rules or ():
-            unmet = _unmet(tested, asked)
+            unmet = _unmet(tested, request)
             if unmet is None:
                 return
             yield tested.rule.name, unmet
 
-    def _candidates(self, asked: Asked, text: str) -> list[int]:
+    def _candidates(self, request: Asked, text: str) -> list[int]:
         found = [*self._always]
         for place, values in self._by_value.items():
-            value = _at(place, asked)
+            value = _at(place, request)
             found += values.get((type(value), value), ()) if isinstance(value, (str, int)) else ()
         if self._patterns:
-            found += (self._searched[one] for one in self._patterns.found(text))
+            found += (self._searched[number] for number in self._patterns.found(text))
         return sorted(found)
 
     def _anchor(self, place: tuple[str, ...], value: Any, number: int) -> None:
@@ -156,9 +156,9 @@ def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:
     return int.from_bytes(drawn, "big") < share * _SPACE
 
 
-def sticky(key: StickyKey, asked: Asked) -> str | None:
+def sticky(key: StickyKey, request: Asked) -> str | None:
     """The request's key; None where it has none, or one that is neither text nor a whole number."""
-    value = asked.headers.get(key.header) if key.header else _at(_place(key.body or ""), asked)
+    value = request.headers.get(key.header) if key.header else _at(_place(key.body or ""), request)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return str(value) or None
@@ -187,16 +187,16 @@ def _tested(rule: Rule) -> _Tested:
     return _Tested(rule, tuple(equal), compiled(when.last_message) if when.last_message else None)
 
 
-def _unmet(tested: _Tested, asked: Asked) -> str | None:
+def _unmet(tested: _Tested, request: Asked) -> str | None:
     """The first condition that does not hold, as it is written in the rule; None when all do."""
     when = tested.rule.when
-    if when.model and asked.model not in when.model:
+    if when.model and request.model not in when.model:
         return "model"
     for place, wanted in tested.equal:
-        value = _at(place, asked)
+        value = _at(place, request)
         if type(value) is not type(wanted) or value != wanted:
             return f"header {place[1]}" if place[0] == "header" else "body /" + "/".join(place[1:])
-    if tested.pattern is not None and not tested.pattern.search(last_text(asked.body).encode("utf-8", "replace")):
+    if tested.pattern is not None and not tested.pattern.search(last_text(request.body).encode("utf-8", "replace")):
         return "last_message"
     return None
 
@@ -210,12 +210,12 @@ def _place(pointer: str) -> tuple[str, ...]:
     return ("body", *(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]))
 
 
-def _at(place: tuple[str, ...], asked: Asked) -> Any:
+def _at(place: tuple[str, ...], request: Asked) -> Any:
     if place[0] == "model":
-        return asked.model
+        return request.model
     if place[0] == "header":
-        return asked.headers.get(place[1], _MISSING)
-    value: Any = asked.body
+        return request.headers.get(place[1], _MISSING)
+    value: Any = request.body
     for part in place[1:]:
         if isinstance(value, Mapping):
             value = value.get(part, _MISSING)

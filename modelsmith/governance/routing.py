@@ -81,15 +81,17 @@ class _Chain:
     @cached_property
     def validated(self) -> _Standing | None:
         """The specialist that was validated last among those whose validation still stands."""
-        return next((one for one in reversed(self.standings.values()) if one.validated >= 0), None)
+        return next((standing for standing in reversed(self.standings.values()) if standing.validated >= 0), None)
 
     @cached_property
     def watched(self) -> _Standing | None:
         """The specialist that was deployed last, if after the validated one was, and is not validated yet."""
         since = self.validated.deployed if self.validated else -1
-        later = takewhile(lambda one: one.at > since, reversed(self.standings.values()))
-        deployed = (one for one in later if one.state == "customer-deployed" and one.deployed > since)
-        return max(deployed, key=lambda one: one.deployed, default=None)
+        later = takewhile(lambda standing: standing.at > since, reversed(self.standings.values()))
+        deployed = (
+            standing for standing in later if standing.state == "customer-deployed" and standing.deployed > since
+        )
+        return max(deployed, key=lambda standing: standing.deployed, default=None)
 
 
 _REMEMBERED = 8
@@ -186,7 +188,7 @@ def routing_yaml(routing: Routing) -> bytes:
 
 def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
     """The folded chain of one cluster: what was folded before with what is new, else folded from the start."""
-    asked = tuple(histories)
+    all_histories = tuple(histories)
     for at in reversed(range(len(_folded))):
         if _folded[at][0] is histories:
             found = _folded.pop(at)
@@ -194,15 +196,15 @@ def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
             return found[1]
     for at in reversed(range(len(_folded))):
         known, chain = _folded[at]
-        news = _news(known, asked)
+        news = _news(known, all_histories)
         longer = None if news is None else _followed(chain, news)
         if longer is not None:
             _folded.append(_folded.pop(at))
-            _remember(asked, longer)
+            _remember(all_histories, longer)
             return longer
-    cluster = asked[0].cluster if asked else ""
-    chain = _fold(cluster, [link for history in asked for link in _links(cluster, history)])
-    _remember(asked, chain)
+    cluster = all_histories[0].cluster if all_histories else ""
+    chain = _fold(cluster, [link for history in all_histories for link in _links(cluster, history)])
+    _remember(all_histories, chain)
     return chain
 
 
@@ -237,10 +239,10 @@ def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHisto
         return None
     if old is None:
         return _links(grown.cluster, grown)
-    seen = len(old.digests)
-    if old.specialist != grown.specialist or grown.digests[:seen] != old.digests:
+    known_count = len(old.digests)
+    if old.specialist != grown.specialist or grown.digests[:known_count] != old.digests:
         return None
-    return _links(grown.cluster, grown, seen)
+    return _links(grown.cluster, grown, known_count)
 
 
 def _same(some: Sequence[SpecialistHistory], others: Sequence[SpecialistHistory]) -> bool:
@@ -279,11 +281,11 @@ def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:
         raise _broken("broken-routing-chain", cluster, f"Record {lost} follows a record that is not there.")
     chain = _followed(_Chain(), ordered)
     if chain is None:
-        seen: dict[str, int] = {}
+        last_sequence: dict[str, int] = {}
         for link in ordered:
-            if link.record.sequence <= seen.get(link.record.specialist, 0):
+            if link.record.sequence <= last_sequence.get(link.record.specialist, 0):
                 raise _broken("broken-routing-chain", cluster, f"Records of {link.record.specialist} are out of order.")
-            seen[link.record.specialist] = link.record.sequence
+            last_sequence[link.record.specialist] = link.record.sequence
         fold_hold(cluster, [(link.record, link.digest) for link in ordered])
         raise AssertionError("a chain that holds can be followed")
     return chain

@@ -180,4 +180,4 @@ def excluded(evidence: Callable[[float], float], inside: float, outside: float, 
 
 def _log_mean(logs: Sequence[float]) -> float:
     top = max(logs)
-    return top + math.log(math.fsum(math.exp(one - top) for one in logs) / len(logs))
+    return top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))

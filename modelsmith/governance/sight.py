@@ -28,13 +28,13 @@ class Sight(NamedTuple):
     @property
     def sentence(self) -> str:
         """What the window can see in words, for people."""
-        seen = "not even the loss of everything" if self.loss is None else f"a loss of {self.loss:.1%} or more"
-        said = f"its window has some {self.decisions} decisions and can see {seen}"
+        visible_loss = "not even the loss of everything" if self.loss is None else f"a loss of {self.loss:.1%} or more"
+        text = f"its window has some {self.decisions} decisions and can see {visible_loss}"
         if self.confirms:
-            return f"{said}, and can confirm a specialist that is no worse"
+            return f"{text}, and can confirm a specialist that is no worse"
         need = self.minutes_to_confirm
-        more = "" if need is None else f", which takes about {need:.0f} minutes"
-        return f"{said}; it cannot confirm a specialist that is no worse{more}"
+        duration = "" if need is None else f", which takes about {need:.0f} minutes"
+        return f"{text}; it cannot confirm a specialist that is no worse{duration}"
 
 
 def sight(terms: Rollback, share: float) -> Sight | None:

@@ -84,19 +84,25 @@ class SpecialistHistory:
     @property
     def accepted(self) -> bool:
         """Whether its eval was accepted."""
-        return self.outline.accepted if self.outline else any(one.event == "eval-accepted" for one in self.records)
+        return (
+            self.outline.accepted if self.outline else any(record.event == "eval-accepted" for record in self.records)
+        )
 
     @property
     def overridden(self) -> bool:
         """Whether a record of it brings an override."""
-        return self.outline.overridden if self.outline else any(OVERRIDE_FILE in one.evidence for one in self.records)
+        return (
+            self.outline.overridden
+            if self.outline
+            else any(OVERRIDE_FILE in record.evidence for record in self.records)
+        )
 
     @property
     def composite(self) -> float | None:
         """Of its eval, as its latest record with one says; None for one that was never accepted."""
         if self.outline:
             return self.outline.composite
-        return next((one.composite for one in reversed(self.records) if one.composite is not None), None)
+        return next((record.composite for record in reversed(self.records) if record.composite is not None), None)
 
     @property
     def last(self) -> str:
@@ -231,10 +237,10 @@ def _check_identity(first: PromotionRecord, record: PromotionRecord, sequence: i
         raise _broken("changed-artifact", record, "names another artifact than the first record")
 
 
-def _broken(code: str, record: PromotionRecord, what: str) -> IntegrityFailure:
+def _broken(code: str, record: PromotionRecord, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         code,
-        f"Record {record.sequence} of {record.cluster}/{record.specialist} {what}.",
+        f"Record {record.sequence} of {record.cluster}/{record.specialist} {problem}.",
         "Restore the promotion records from a trusted copy of the repository.",
         cluster=record.cluster,
         specialist=record.specialist,

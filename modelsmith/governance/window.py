@@ -70,14 +70,21 @@ def watched(terms: Rollback) -> tuple[Watched, ...]:
     if rule is None:
         return ()
     own = Watched(terms.metric, True, rule.better == "higher", terms.max_drop, True)
-    more = (Watched(name, True, one.better == "higher", one.max_loss, True) for name, one in rule.outcomes.items())
+    outcome_metrics = (
+        Watched(name, True, outcome.better == "higher", outcome.max_loss, True)
+        for name, outcome in rule.outcomes.items()
+    )
     guards = (("errors", rule.errors), ("slow", rule.slow), ("format", rule.format))
-    return (own, *more, *(Watched(name, False, False, one.max_rise, False) for name, one in guards if one))
+    return (
+        own,
+        *outcome_metrics,
+        *(Watched(name, False, False, guard.max_rise, False) for name, guard in guards if guard),
+    )
 
 
 def guards(terms: Rollback) -> tuple[Watched, ...]:
     """Those of the metrics that the door measures itself: all that can be said of answers that nobody gets."""
-    return tuple(one for one in watched(terms) if not one.reported)
+    return tuple(metric for metric in watched(terms) if not metric.reported)
 
 
 def judge(
@@ -94,7 +101,7 @@ def judge(
     rule, metrics = terms.rule, watched(terms) if metrics is None else metrics
     assert rule
     stages = counts.stages if counts else ()
-    findings = tuple(_finding(one, stages, rule.error_probability) for one in metrics)
+    findings = tuple(_finding(metric, stages, rule.error_probability) for metric in metrics)
     reasons = tripped(terms, counts, metrics)
     if reasons:
         return Judgement("roll-back", reasons, findings)
@@ -102,15 +109,15 @@ def judge(
     doubts = [*few, *_imbalances(stages, metrics, rule), *([] if metrics else ["nothing is measured"])]
     enough = -math.log10(rule.error_probability)
     doubts += [
-        f"{sentence(one)}; a loss beyond {shown(one.allowed, one.scale == 'relative')} is not excluded"
-        for one in findings
-        if one.held < enough
+        f"{sentence(finding)}; a loss beyond {shown(finding.allowed, finding.scale == 'relative')} is not excluded"
+        for finding in findings
+        if finding.held < enough
     ]
     if not ended:
         doubts.insert(0, "the window is still open")
     if doubts:
         return Judgement("inconclusive", tuple(doubts), findings)
-    return Judgement("confirm", tuple(f"{sentence(one)}: within what is allowed" for one in findings), findings)
+    return Judgement("confirm", tuple(f"{sentence(finding)}: within what is allowed" for finding in findings), findings)
 
 
 def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...] | None = None) -> tuple[str, ...]:
@@ -123,14 +130,14 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
         return ()
     trip = trip_evidence(terms, metrics)
     found = []
-    for one in metrics:
-        loss = _loss(one, arms(counts.stages, one))
-        if loss is None or loss <= one.allowed:
+    for metric in metrics:
+        loss = _loss(metric, arms(counts.stages, metric))
+        if loss is None or loss <= metric.allowed:
             continue
-        worse = evidence_of(one, counts)
+        worse = evidence_of(metric, counts)
         if worse >= trip:
-            said = f"{_moved(one.name, loss, one.allowed, one.relative)}; evidence that it is worse: {_power(worse)}"
-            found.append(f"{said}, and {_power(trip)} suffices")
+            moved = _moved(metric.name, loss, metric.allowed, metric.relative)
+            found.append(f"{moved}; evidence that it is worse: {_power(worse)}, and {_power(trip)} suffices")
     return tuple(found)
 
 
@@ -173,17 +180,17 @@ def arms(stages: Sequence[StageCounts], metric: Watched) -> tuple[Arms, ...]:
     """
     found = []
     for stage in stages:
-        one = _metric(stage, metric.name)
+        tally = _metric(stage, metric.name)
         known = (stage.specialist, stage.incumbent)
         if not metric.reported:
-            known = (one.specialist_known, one.incumbent_known)
-        found.append(Arms(stage.share, one.specialist, one.incumbent, *known))
+            known = (tally.specialist_known, tally.incumbent_known)
+        found.append(Arms(stage.share, tally.specialist, tally.incumbent, *known))
     return tuple(found)
 
 
 def _metric(stage: StageCounts, name: str) -> Metric:
     none = Metric(metric=name, specialist=0, incumbent=0, specialist_known=0, incumbent_known=0)
-    return next((one for one in stage.metrics if one.metric == name), none)
+    return next((metric for metric in stage.metrics if metric.metric == name), none)
 
 
 def _finding(metric: Watched, stages: Sequence[StageCounts], alpha: float) -> Finding:
@@ -245,8 +252,8 @@ def _figure(value: float) -> float:
 def _few(rule: Rule, stages: Sequence[StageCounts]) -> list[str]:
     sides = (("specialist", sum(s.specialist for s in stages)), ("incumbent", sum(s.incumbent for s in stages)))
     return [
-        f"the {who} has {number} of the {rule.least_decisions} decisions that the rule asks for on each side"
-        for who, number in sides
+        f"the {side} has {number} of the {rule.least_decisions} decisions that the rule asks for on each side"
+        for side, number in sides
         if number < rule.least_decisions
     ]
 
@@ -265,12 +272,12 @@ def _imbalances(stages: Sequence[StageCounts], metrics: Sequence[Watched], rule:
         else:
             looked.append((f"answers measured for {metric.name}", shortfall_evidence, known))
     wanted = -math.log(rule.error_probability / len(looked))
-    for what, evidence, events in looked:
+    for label, evidence, events in looked:
         if evidence(events) >= wanted:
-            mine, theirs = sum(one[1] for one in events), sum(one[2] for one in events)
+            mine, theirs = sum(event[1] for event in events), sum(event[2] for event in events)
             due = math.fsum(share * (a + b) for share, a, b in events)
             yield (
-                f"{what} do not come from both sides as the share says: {mine} of the specialist and {theirs} of the "
+                f"{label} do not come from both sides as the share says: {mine} of the specialist and {theirs} of the "
                 f"incumbent, where {due:.0f} of the specialist were due; find out which are missing"
             )
 

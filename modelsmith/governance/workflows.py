@@ -14,7 +14,7 @@ def workflow_doubt(workflow: Workflow, by: SignedBy) -> str | None:
     page = f"{workflow.server}/{workflow.repository}"
     file = f"{page}/{workflow.workflow}@{workflow.ref}"
     owner = f"{workflow.server}/{workflow.repository.partition('/')[0]}"
-    for what, due, said in (
+    for part, due, stated in (
         ("issuer", workflow.issuer, by.issuer),
         ("repository", page, by.repository),
         ("repository_id", str(workflow.repository_id), by.repository_id),
@@ -26,8 +26,8 @@ def workflow_doubt(workflow: Workflow, by: SignedBy) -> str | None:
         ("name", file, by.name),
         ("runner", workflow.runner, by.runner),
     ):
-        if due != said:
-            return f"its {what} is {_shown(said)}, not {due}"
+        if due != stated:
+            return f"its {part} is {_shown(stated)}, not {due}"
     if by.event not in workflow.events:
         return f"it was started by {_shown(by.event)}, not by {' or '.join(workflow.events)}"
     if by.commit is None or not by.commit == by.signer_digest == by.config_digest:
@@ -35,5 +35,5 @@ def workflow_doubt(workflow: Workflow, by: SignedBy) -> str | None:
     return None
 
 
-def _shown(said: str | None) -> str:
-    return "not said" if said is None else ascii(said[:200])[1:-1]
+def _shown(value: str | None) -> str:
+    return "not said" if value is None else ascii(value[:200])[1:-1]

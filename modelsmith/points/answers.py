@@ -121,19 +121,19 @@ def look_up(value: JsonValue, path: str) -> tuple[JsonValue, bool]:
     return value, True
 
 
-def same(one: JsonValue, other: JsonValue) -> bool:
+def same(value: JsonValue, other: JsonValue) -> bool:
     """Equality of JSON values: ``1`` equals ``1.0``, but ``true`` does not equal ``1``.
 
     >>> same(1, 1.0), same(1, True)
     (True, False)
     """
-    if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
+    if isinstance(value, bool) or isinstance(other, bool) or value is None or other is None:
+        return value is other
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(same(value[key], other[key]) for key in value)
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(same, value, other))
+    return value == other
 
 
 def shown(value: JsonValue, limit: int = 80) -> str:
@@ -149,8 +149,8 @@ def shown(value: JsonValue, limit: int = 80) -> str:
 def _object(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
     members = dict(pairs)
     if len(members) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        known_keys: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in known_keys or known_keys.add(key))  # type: ignore[func-returns-value]
         raise _NotStrictError(f"the key {shown(repeated)} appears more than once")
     return members
 

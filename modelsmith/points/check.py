@@ -219,13 +219,13 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
 
 
 def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off: bool) -> str:
-    said, problem = _stated_number(check.path, completion, cut_off)
+    stated, problem = _stated_number(check.path, completion, cut_off)
     if problem:
         return problem
     aim = Decimal(repr(expected))
     allowed = Decimal(repr(check.absolute)) + Decimal(repr(check.relative)) * abs(aim)
-    written, share = said.number, said.number / said.per
-    number = {"percent": share * 100 if said.per > 1 else written, "share": share, None: written}[check.unit]
+    written, share = stated.number, stated.number / stated.per
+    number = {"percent": share * 100 if stated.per > 1 else written, "share": share, None: written}[check.unit]
     if check.unit is None and abs(aim) <= 1 and (abs(written - aim) <= allowed) != (abs(share - aim) <= allowed):
         return (
             f"cannot tell whether the answer means {_figure(written)} or {_figure(share)}: the number is a percentage, "
@@ -273,8 +273,8 @@ def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool
         return problem
     wanted = alike(expected, ignore_case=check.ignore_case)
     if check.match == "must_not_contain":
-        readings = (alike(one, ignore_case=check.ignore_case) for one in every_reading(completion))
-        return f"the answer contains {shown(expected)}" if any(wanted in one for one in readings) else ""
+        readings = (alike(text, ignore_case=check.ignore_case) for text in every_reading(completion))
+        return f"the answer contains {shown(expected)}" if any(wanted in reading for reading in readings) else ""
     answer = alike(as_read(completion), ignore_case=check.ignore_case)
     if check.match == "equals":
         same_text = wanted in (answer, alike(completion, ignore_case=check.ignore_case))

@@ -187,33 +187,33 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[StatedNumber, s
             return _none("the answer holds too many numbers")
         if _inside_a_word(plain, token.start()):
             continue
-        said, why = _read(plain, token)
+        stated, why = _read(plain, token)
         rest = plain[token.end() : token.end() + _LONGEST_MULTIPLIER]
         if cut_off and len(rest) < _LONGEST_MULTIPLIER and "\n" not in rest:
             why = "cut"
         if why:
             return _none(f"the number {token.group()[:40]!a} cannot be read: {_WHY[why]}")
         near = token.start() - end <= _NEAR
-        if first is not None and (said != first or (near and _JOINED.fullmatch(plain, end, token.start()))):
-            return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(said)}")
-        first, end = said, token.end()
+        if first is not None and (stated != first or (near and _JOINED.fullmatch(plain, end, token.start()))):
+            return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(stated)}")
+        first, end = stated, token.end()
     if first is None:
         return _none("the answer contains no number")
     problem = _stated_elsewhere(plain, first)
     return _none(problem) if problem else (first, "")
 
 
-def _stated_elsewhere(plain: str, said: StatedNumber) -> str:
+def _stated_elsewhere(plain: str, stated: StatedNumber) -> str:
     """Why something in the text, wherever it stands, may make another number of the one that it says in digits."""
     if STRUCK in plain:
         return "something in the answer is struck out"
-    other = next((number for number in spelled(plain) if number != abs(said.number)), None)
+    other = next((number for number in spelled(plain) if number != abs(stated.number)), None)
     if other is not None:
-        return f"cannot tell which number is meant, {_shown(said)} or {other}, in words"
+        return f"cannot tell which number is meant, {_shown(stated)} or {other}, in words"
     if names_a_scale(plain):
-        return f"a word for a scale stands beside the number {_shown(said)}; written out it would be one number"
-    if said.number > 0 and MINUS.search(plain):
-        return f"it cannot be told whether a word for a minus belongs to the number {_shown(said)}"
+        return f"a word for a scale stands beside the number {_shown(stated)}; written out it would be one number"
+    if stated.number > 0 and MINUS.search(plain):
+        return f"it cannot be told whether a word for a minus belongs to the number {_shown(stated)}"
     return ""
 
 
@@ -221,8 +221,8 @@ def _none(problem: str) -> tuple[StatedNumber, str]:
     return _NO_NUMBER, problem
 
 
-def _shown(said: StatedNumber) -> str:
-    return f"{said.number}"[:40] + {100: "%", 1000: " per mille", 10000: " basis points"}.get(said.per, "")
+def _shown(stated: StatedNumber) -> str:
+    return f"{stated.number}"[:40] + {100: "%", 1000: " per mille", 10000: " basis points"}.get(stated.per, "")
 
 
 def _inside_a_word(text: str, start: int) -> bool:
@@ -278,12 +278,12 @@ def _held_back(before: str, behind: str, *, signed: bool, closed: bool) -> str:
     """What stands before a number, and ``behind`` its sign, and makes another of it."""
     if _PART.search(before) or _PART.search(behind):
         return "part"
-    for one in (before, behind, behind[: _LEAD.search(behind).start()]):  # type: ignore[union-attr]
-        if BOUND_BEFORE.search(one):
+    for part in (before, behind, behind[: _LEAD.search(behind).start()]):  # type: ignore[union-attr]
+        if BOUND_BEFORE.search(part):
             return "bound"
-        if DENIED_BEFORE.search(one):
+        if DENIED_BEFORE.search(part):
             return "denied"
-        if COUNTED_BEFORE.search(one):
+        if COUNTED_BEFORE.search(part):
             return "words"
     enclosed = _ENCLOSED.search(before) if closed and not signed else None
     return "brackets" if enclosed and not _spelled_before(before[: enclosed.start()]) else ""

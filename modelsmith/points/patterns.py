@@ -65,7 +65,7 @@ class PatternSet:
         data = text.encode("utf-8", "replace")
         if self._set is not None:
             return [*self._set.Match(data)]
-        return [number for number, one in enumerate(self._one_by_one) if one.search(data) is not None]
+        return [number for number, pattern in enumerate(self._one_by_one) if pattern.search(data) is not None]
 
 
 def compiled(pattern: str) -> Any:

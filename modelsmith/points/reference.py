@@ -32,12 +32,12 @@ def right_answers(rubric: Rubric, reference: Mapping[str, JsonValue]) -> tuple[s
     for that text.
     """
     checks = [point.check for _, point in declared(rubric)]
-    if any(isinstance(one, (JsonSchemaCheck, JsonFieldCheck)) or _reads_field(one) for one in checks):
+    if any(isinstance(check, (JsonSchemaCheck, JsonFieldCheck)) or _reads_field(check) for check in checks):
         return _as_json(reference)
-    for one in checks:
-        if isinstance(one, TextCheck) and one.match == "equals":
-            path = one.expected.reference
-            value = one.expected.value if path is None else look_up(dict(reference), path)[0]
+    for check in checks:
+        if isinstance(check, TextCheck) and check.match == "equals":
+            path = check.expected.reference
+            value = check.expected.value if path is None else look_up(dict(reference), path)[0]
             return (value,) if isinstance(value, str) else ()
     return ()
 

@@ -86,24 +86,24 @@ def references(schema: JsonValue) -> dict[str, JsonValue]:
     if len(positions) > MAX_SCHEMAS:
         raise refused(f"it holds more than {MAX_SCHEMAS} schemas")
     steps = 0
-    for pointer, one in positions.items():
-        _require_known(pointer, one)
-        steps += _steps(one)
+    for pointer, subschema in positions.items():
+        _require_known(pointer, subschema)
+        steps += _steps(subschema)
         if steps > MAX_SIZE:
             raise refused("its patterns take too long to compile")
     anchors = _anchors(positions)
     targets: dict[str, Pointer] = {}
-    for one in positions.values():
-        ref = one.get("$ref") if isinstance(one, dict) else None
+    for subschema in positions.values():
+        ref = subschema.get("$ref") if isinstance(subschema, dict) else None
         if isinstance(ref, str) and ref not in targets:
             targets[ref] = _target(ref, positions, anchors)
-    _require_short({pointer: _edges(pointer, one, targets) for pointer, one in positions.items()})
+    _require_short({pointer: _edges(pointer, subschema, targets) for pointer, subschema in positions.items()})
     return {ref: positions[pointer] for ref, pointer in targets.items()}
 
 
 def pattern_steps(schema: JsonValue) -> int:
     """Steps of all patterns in a schema that `references` let through."""
-    return sum(_steps(one) for _, one in _positions((), schema))
+    return sum(_steps(subschema) for _, subschema in _positions((), schema))
 
 
 def _steps(schema: JsonValue) -> int:
@@ -158,8 +158,8 @@ def _require_known(pointer: Pointer, schema: JsonValue) -> None:
 
 def _anchors(positions: Mapping[Pointer, JsonValue]) -> dict[str, Pointer]:
     anchors: dict[str, Pointer] = {}
-    for pointer, one in positions.items():
-        name = one.get("$anchor") if isinstance(one, dict) else None
+    for pointer, subschema in positions.items():
+        name = subschema.get("$anchor") if isinstance(subschema, dict) else None
         if isinstance(name, str) and anchors.setdefault(name, pointer) != pointer:
             raise refused(f"the $anchor {name[:60]!a} stands in it twice")
     return anchors
@@ -197,15 +197,15 @@ def _edges(pointer: Pointer, schema: JsonValue, targets: Mapping[str, Pointer]) 
 def _require_short(schemas: Mapping[Pointer, _Schema]) -> None:
     """No reference leads back to itself without descending into the answer, and no answer leads too far."""
     try:
-        order = list(TopologicalSorter({at: one.same_place for at, one in schemas.items()}).static_order())
+        order = list(TopologicalSorter({at: edges.same_place for at, edges in schemas.items()}).static_order())
     except CycleError:
         raise refused("a $ref leads back to itself without descending into the answer") from None
     deeper: dict[Pointer, int] = {}
     for _ in range(MAX_DEPTH + 1):
         longest: dict[Pointer, int] = {}
         for at in order:
-            one = schemas[at]
-            below = [longest[near] for near in one.same_place] + [deeper.get(far, 0) for far in one.one_deeper]
+            edges = schemas[at]
+            below = [longest[near] for near in edges.same_place] + [deeper.get(far, 0) for far in edges.one_deeper]
             longest[at] = 1 + max(below, default=0)
         deeper = longest
     if deeper[()] > MAX_STEPS:

@@ -64,12 +64,12 @@ def _made(schema: JsonValue) -> Verdict:
     if not isinstance(schema, dict):
         return lambda _: bool(schema)
     checks = []
-    for keyword, said in schema.items():
+    for keyword, argument in schema.items():
         if keyword in _SAYS_NOTHING or keyword in _BESIDE_OTHERS:
             continue
         if keyword not in _KEYWORDS:
             raise _UnknownKeywordError(keyword)
-        checks.append(_KEYWORDS[keyword](said, schema))
+        checks.append(_KEYWORDS[keyword](argument, schema))
     if len(checks) == 1:
         return checks[0]
 
@@ -101,32 +101,32 @@ _TYPES: Mapping[str, Verdict] = {
 }
 
 
-def _type(said: Any, _: Any) -> Verdict:
-    if isinstance(said, str):
-        return _TYPES[said]
-    kinds = [_TYPES[name] for name in said]
+def _type(argument: Any, _: Any) -> Verdict:
+    if isinstance(argument, str):
+        return _TYPES[argument]
+    kinds = [_TYPES[name] for name in argument]
     return lambda value: any(kind(value) for kind in kinds)
 
 
-def _enum(said: Any, _: Any) -> Verdict:
-    if all(isinstance(one, str) for one in said):
-        words = frozenset(said)
+def _enum(argument: Any, _: Any) -> Verdict:
+    if all(isinstance(item, str) for item in argument):
+        words = frozenset(argument)
         return lambda value: isinstance(value, str) and value in words
-    known = frozenset(map(identity, said))
+    known = frozenset(map(identity, argument))
     return lambda value: identity(value) in known
 
 
 def _only(kind: type, holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Verdict]:
     """A keyword that says something of values of one kind."""
-    return lambda said, _: lambda value: not isinstance(value, kind) or holds(value, said)
+    return lambda argument, _: lambda value: not isinstance(value, kind) or holds(value, argument)
 
 
 def _of_numbers(holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Verdict]:
-    return lambda said, _: lambda value: not _is_number(value) or holds(value, said)
+    return lambda argument, _: lambda value: not _is_number(value) or holds(value, argument)
 
 
-def _properties(said: Any, _: Any) -> Verdict:
-    members = [(name, _made(schema)) for name, schema in said.items()]
+def _properties(argument: Any, _: Any) -> Verdict:
+    members = [(name, _made(schema)) for name, schema in argument.items()]
 
     def holds(value: Any) -> bool:
         if isinstance(value, dict):
@@ -138,8 +138,8 @@ def _properties(said: Any, _: Any) -> Verdict:
     return holds
 
 
-def _additional(said: Any, schema: Any) -> Verdict:
-    named, verdict = frozenset(schema.get("properties", ())), _made(said)
+def _additional(argument: Any, schema: Any) -> Verdict:
+    named, verdict = frozenset(schema.get("properties", ())), _made(argument)
     return lambda value: (
         not isinstance(value, dict)
         or value.keys() <= named
@@ -147,20 +147,20 @@ def _additional(said: Any, schema: Any) -> Verdict:
     )
 
 
-def _items(said: Any, schema: Any) -> Verdict:
-    first, verdict = len(schema.get("prefixItems", ())), _made(said)
+def _items(argument: Any, schema: Any) -> Verdict:
+    first, verdict = len(schema.get("prefixItems", ())), _made(argument)
     return lambda value: not isinstance(value, list) or all(map(verdict, value[first:] if first else value))
 
 
-def _prefix(said: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, said))
+def _prefix(argument: Any, _: Any) -> Verdict:
+    verdicts = list(map(_made, argument))
     return lambda value: (
-        not isinstance(value, list) or all(verdict(one) for verdict, one in zip(verdicts, value, strict=False))
+        not isinstance(value, list) or all(verdict(item) for verdict, item in zip(verdicts, value, strict=False))
     )
 
 
-def _contains(said: Any, schema: Any) -> Verdict:
-    verdict, least, most = _made(said), schema.get("minContains", 1), schema.get("maxContains")
+def _contains(argument: Any, schema: Any) -> Verdict:
+    verdict, least, most = _made(argument), schema.get("minContains", 1), schema.get("maxContains")
     if least == 1 and most is None:
         return lambda value: not isinstance(value, list) or any(map(verdict, value))
     return lambda value: (
@@ -168,8 +168,8 @@ def _contains(said: Any, schema: Any) -> Verdict:
     )
 
 
-def _any_of(said: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, said))
+def _any_of(argument: Any, _: Any) -> Verdict:
+    verdicts = list(map(_made, argument))
 
     def holds(value: Any) -> bool:
         for verdict in verdicts:  # noqa: SIM110
@@ -180,33 +180,33 @@ def _any_of(said: Any, _: Any) -> Verdict:
     return holds
 
 
-def _all_of(said: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, said))
+def _all_of(argument: Any, _: Any) -> Verdict:
+    verdicts = list(map(_made, argument))
     return lambda value: all(verdict(value) for verdict in verdicts)
 
 
-def _one_of(said: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, said))
+def _one_of(argument: Any, _: Any) -> Verdict:
+    verdicts = list(map(_made, argument))
     return lambda value: sum(verdict(value) for verdict in verdicts) == 1
 
 
-def _not(said: Any, _: Any) -> Verdict:
-    verdict = _made(said)
+def _not(argument: Any, _: Any) -> Verdict:
+    verdict = _made(argument)
     return lambda value: not verdict(value)
 
 
-def _if(said: Any, schema: Any) -> Verdict:
-    asked, then, other = _made(said), _made(schema.get("then", True)), _made(schema.get("else", True))
-    return lambda value: then(value) if asked(value) else other(value)
+def _if(argument: Any, schema: Any) -> Verdict:
+    condition, then, other = _made(argument), _made(schema.get("then", True)), _made(schema.get("else", True))
+    return lambda value: then(value) if condition(value) else other(value)
 
 
-def _names(said: Any, _: Any) -> Verdict:
-    verdict = _made(said)
+def _names(argument: Any, _: Any) -> Verdict:
+    verdict = _made(argument)
     return lambda value: not isinstance(value, dict) or all(map(verdict, value))
 
 
-def _dependent_schemas(said: Any, _: Any) -> Verdict:
-    members = [(name, _made(schema)) for name, schema in said.items()]
+def _dependent_schemas(argument: Any, _: Any) -> Verdict:
+    members = [(name, _made(schema)) for name, schema in argument.items()]
     return lambda value: (
         not isinstance(value, dict) or all(verdict(value) for name, verdict in members if name in value)
     )
@@ -215,24 +215,25 @@ def _dependent_schemas(said: Any, _: Any) -> Verdict:
 _KEYWORDS: Mapping[str, Callable[[Any, Any], Verdict]] = {
     "type": _type,
     "enum": _enum,
-    "const": lambda said, schema: _enum([said], schema),
-    "minimum": _of_numbers(lambda value, said: value >= said),
-    "maximum": _of_numbers(lambda value, said: value <= said),
-    "exclusiveMinimum": _of_numbers(lambda value, said: value > said),
-    "exclusiveMaximum": _of_numbers(lambda value, said: value < said),
+    "const": lambda argument, schema: _enum([argument], schema),
+    "minimum": _of_numbers(lambda value, limit: value >= limit),
+    "maximum": _of_numbers(lambda value, limit: value <= limit),
+    "exclusiveMinimum": _of_numbers(lambda value, limit: value > limit),
+    "exclusiveMaximum": _of_numbers(lambda value, limit: value < limit),
     "multipleOf": _of_numbers(is_multiple),
-    "minLength": _only(str, lambda value, said: len(value) >= said),
-    "maxLength": _only(str, lambda value, said: len(value) <= said),
-    "pattern": _only(str, lambda value, said: found(said, value)),
-    "format": _only(str, lambda value, said: FORMATS[said](value)),
-    "minItems": _only(list, lambda value, said: len(value) >= said),
-    "maxItems": _only(list, lambda value, said: len(value) <= said),
-    "uniqueItems": _only(list, lambda value, said: not said or len(set(map(identity, value))) == len(value)),
-    "minProperties": _only(dict, lambda value, said: len(value) >= said),
-    "maxProperties": _only(dict, lambda value, said: len(value) <= said),
-    "required": _only(dict, lambda value, said: all(name in value for name in said)),
+    "minLength": _only(str, lambda value, limit: len(value) >= limit),
+    "maxLength": _only(str, lambda value, limit: len(value) <= limit),
+    "pattern": _only(str, lambda value, pattern: found(pattern, value)),
+    "format": _only(str, lambda value, name: FORMATS[name](value)),
+    "minItems": _only(list, lambda value, limit: len(value) >= limit),
+    "maxItems": _only(list, lambda value, limit: len(value) <= limit),
+    "uniqueItems": _only(list, lambda value, unique: not unique or len(set(map(identity, value))) == len(value)),
+    "minProperties": _only(dict, lambda value, limit: len(value) >= limit),
+    "maxProperties": _only(dict, lambda value, limit: len(value) <= limit),
+    "required": _only(dict, lambda value, names: all(name in value for name in names)),
     "dependentRequired": _only(
-        dict, lambda value, said: all(one in value for name in said if name in value for one in said[name])
+        dict,
+        lambda value, argument: all(needed in value for name in argument if name in value for needed in argument[name]),
     ),
     "dependentSchemas": _dependent_schemas,
     "properties": _properties,

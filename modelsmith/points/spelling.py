@@ -22,7 +22,7 @@ UNSPACED = (
 INVISIBLE = dict.fromkeys(EMPTY)
 """Characters that show nothing: those that governed files refuse for it."""
 _MARKS = {
-    ord(one): like
+    ord(character): like
     for like, written in {
         ".": "\u066b\uff0e",
         ",": "\u066c\u060c\uff0c",
@@ -41,7 +41,7 @@ _MARKS = {
         "?": "\uff1f",
         "'": "\u2019\uff07",
     }.items()
-    for one in written
+    for character in written
 }
 _SEEN = INVISIBLE | _MARKS
 _LONG_SOUND = re.compile(r"(?<![\u3041-\u30ff])\u30fc(?=[0-9])")

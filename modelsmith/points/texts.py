@@ -61,7 +61,7 @@ def every_reading(text: str) -> set[str]:
     """
     once = _unescaped(text)
     readings = {text, once, _unescaped(once)}
-    return readings | {one.translate(_SHOWN_AS_BLANK) for one in readings}
+    return readings | {reading.translate(_SHOWN_AS_BLANK) for reading in readings}
 
 
 def _unescaped(text: str) -> str:
@@ -104,9 +104,9 @@ def _goes_on_after(text: str, end: int) -> bool:
     return _joined(last[-1], after[:1])
 
 
-def _joined(one: str, other: str) -> bool:
+def _joined(character: str, other: str) -> bool:
     """Whether the two characters stand in one word; a mark (a vowel sign, an accent) belongs to what it follows."""
-    return _is_mark(other) or (_in_word(one) and _in_word(other))
+    return _is_mark(other) or (_in_word(character) and _in_word(other))
 
 
 def _in_word(character: str) -> bool:

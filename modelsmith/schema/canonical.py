@@ -170,5 +170,5 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bad(path: str, what: str) -> IntegrityFailure:
-    return IntegrityFailure("bad-file", f"{path} is not {what}", "Restore it from history.", path=path)
+def _bad(path: str, expected: str) -> IntegrityFailure:
+    return IntegrityFailure("bad-file", f"{path} is not {expected}", "Restore it from history.", path=path)

@@ -57,17 +57,17 @@ def _ended_children() -> list[int]:
         return []
     parent, found = str(os.getpid()), []
     for folder in _PROCESSES.glob("[0-9]*"):
-        said = _said_of(int(folder.name))
-        if said[:2] == ["Z", parent]:
+        fields = _stat_of(int(folder.name))
+        if fields[:2] == ["Z", parent]:
             found.append(int(folder.name))
     return found
 
 
 def _session_of(pid: int) -> str:
-    return next(iter(_said_of(pid)[3:4]), "")
+    return next(iter(_stat_of(pid)[3:4]), "")
 
 
-def _said_of(pid: int) -> list[str]:
+def _stat_of(pid: int) -> list[str]:
     """State, parent, group and session of a process; nothing where the system does not say them here."""
     try:
         return (

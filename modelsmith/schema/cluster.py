@@ -34,7 +34,7 @@ class Rollback(Frozen):
     rule: Annotated[Rule | None, Field(exclude_if=lambda rule: rule is None)] = None
     """How the front door judges live traffic. With it traffic goes back by itself, and ``production-validated`` needs
     live evidence; without, counts are brought by hand (``modelsmith rollback --window``)."""
-    on_drift: Annotated[OnDrift, Field(exclude_if=lambda said: said == "tell")] = "tell"
+    on_drift: Annotated[OnDrift, Field(exclude_if=lambda value: value == "tell")] = "tell"
     """What the front door does when a validated specialist leaves its envelope, beside telling it: propose the rollback
     to its owner, or start an iteration. Nothing is taken back without a person."""
 
@@ -138,7 +138,7 @@ class ClusterDefaults(Frozen):
     where it is lost, the next. ``local`` is the machine itself."""
     devices: Devices = 1
     """GPUs of the host on which a stage is trained together, each by a process of its own; without a GPU, processes."""
-    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
+    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda value: value is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft.defaults()
     tracking: Tracking | None = None
@@ -171,7 +171,7 @@ class Cluster(Frozen):
     hosts: tuple[Slug, ...] = (LOCAL,)
     devices: Devices = 1
     """GPUs of the host on which a stage is trained together, each by a process of its own; without a GPU, processes."""
-    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda said: said is None)] = None
+    beside_serving: Annotated[BesideServing | None, Field(exclude_if=lambda value: value is None)] = None
     """What trainings and evals leave to a front door on their machine; they wait for none when not set."""
     training: Training = Sft.defaults()
     tracking: Tracking | None = None

@@ -30,7 +30,7 @@ class CurveLine(Frozen):
 
     @model_validator(mode="after")
     def _goes_forward(self) -> Self:
-        if any(one[0] >= other[0] for one, other in pairwise(self.points)):
+        if any(point[0] >= other[0] for point, other in pairwise(self.points)):
             raise ValueError("the points of a line go from step to step")
         if self.measure in SHARES and not all(0 <= value <= 1 for _, value in self.points):
             raise ValueError(f"{self.measure} lies between 0 and 1")

@@ -201,4 +201,4 @@ class Strikes(Frozen):
     @property
     def rows(self) -> frozenset[str]:
         """Names of all rows that were struck."""
-        return frozenset(name for one in self.strikes for name in one.rows)
+        return frozenset(name for strike in self.strikes for name in strike.rows)

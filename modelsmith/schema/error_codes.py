@@ -39,7 +39,7 @@ def errors_page() -> str:
     lines = [_INTRODUCTION]
     for topic, codes in error_codes().items():
         lines += [f"## {topic}", "", "| Code | Exit | Meaning | Mend |", "|---|---|---|---|"]
-        lines += [f"| `{one.code}` | {int(one.exit)} | {one.meaning} | {one.mend} |" for one in codes]
+        lines += [f"| `{entry.code}` | {int(entry.exit)} | {entry.meaning} | {entry.mend} |" for entry in codes]
         lines.append("")
     return "\n".join(lines)
 

@@ -34,8 +34,8 @@ class Happened(Frozen):
     @property
     def identity(self) -> str:
         """Digest of what happened."""
-        said = self.model_dump(mode="json", include={"name", "cluster", *self.identified_by})
-        return digest(said)
+        fields = self.model_dump(mode="json", include={"name", "cluster", *self.identified_by})
+        return digest(fields)
 
 
 class EvalComplete(Happened):
@@ -192,7 +192,7 @@ class Recorded(Frozen):
 
 def of_run(result: RunResult) -> tuple[EvalComplete | EvalRegression, ...]:
     """What a finished run is to subscribers."""
-    lost = tuple(one.id for one in result.headline.regressions)
+    lost = tuple(case.id for case in result.headline.regressions)
     complete = EvalComplete(
         cluster=result.cluster,
         tag=result.tag,

@@ -121,7 +121,7 @@ class Ancestor(Frozen):
     """The batch, as that specialist's training statement names it."""
     parts: tuple[PartOverlap, ...]
     """Each part of today's set once."""
-    meaning: Annotated[Nearness | None, Field(exclude_if=lambda said: said is None)] = None
+    meaning: Annotated[Nearness | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class Firewall(Frozen):
@@ -135,7 +135,7 @@ class Firewall(Frozen):
     """The batch, as the training statement names it."""
     parts: tuple[PartOverlap, ...]
     """Each part of the set once."""
-    meaning: Annotated[Nearness | None, Field(exclude_if=lambda said: said is None)] = None
+    meaning: Annotated[Nearness | None, Field(exclude_if=lambda value: value is None)] = None
     """By policy's embedding model; None where policy sets no limit for it."""
     ancestors: Annotated[tuple[Ancestor, ...], Field(exclude_if=lambda found: not found)] = ()
     """The specialists that training went on from, the nearest first; none where it began at the base model."""

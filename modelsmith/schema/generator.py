@@ -74,17 +74,17 @@ def filled_text(text: str, values: Values) -> str:
 
 def _filled(value: JsonValue, values: Values) -> JsonValue:
     if isinstance(value, dict):
-        return {name: _filled(one, values) for name, one in value.items()}
+        return {name: _filled(item, values) for name, item in value.items()}
     if isinstance(value, list):
-        return [_filled(one, values) for one in value]
+        return [_filled(item, values) for item in value]
     if not isinstance(value, str):
         return value
-    whole = SLOT.fullmatch(value)
-    return values.get(whole[1], value) if whole else filled_text(value, values)
+    slot = SLOT.fullmatch(value)
+    return values.get(slot[1], value) if slot else filled_text(value, values)
 
 
 def _places(value: JsonValue) -> set[str]:
     if isinstance(value, str):
         return set(SLOT.findall(value))
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return {name for one in inner for name in _places(one)}
+    return {name for item in inner for name in _places(item)}

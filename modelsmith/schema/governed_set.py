@@ -48,7 +48,7 @@ class GovernedSet:
     @cached_property
     def digests(self) -> dict[str, str]:
         """Digest of each scenario, by its id, which no two scenarios of a set share."""
-        return {one.id: scenario_digest(one) for one in (*self.core, *self.micro, *self.held_out)}
+        return {scenario.id: scenario_digest(scenario) for scenario in (*self.core, *self.micro, *self.held_out)}
 
     @cached_property
     def held_out_digest(self) -> str:
@@ -119,5 +119,5 @@ def labels_digest(labels: Iterable[str]) -> str:
 def _spoken(judge: JudgeModel) -> dict[str, Any]:
     """How the judge is spoken to; nothing where that is as ever, so that no question changes by what is not said."""
     model = judge.base_model or judge.endpoint
-    said = model.chat.model_dump(mode="json", exclude_defaults=True) if model else {}
-    return {"chat": said} if said else {}
+    chat = model.chat.model_dump(mode="json", exclude_defaults=True) if model else {}
+    return {"chat": chat} if chat else {}

@@ -29,4 +29,4 @@ _WHOLE: Final = str.maketrans(
 def latin(text: str) -> str:
     """The text with ``ü`` as ``u``, ``ß`` as ``ss`` and so on; letters of other scripts stay as they are."""
     apart = normalized("NFKD", text.translate(_WHOLE))
-    return normalized("NFC", "".join(one for one in apart if not unicodedata.combining(one)))
+    return normalized("NFC", "".join(character for character in apart if not unicodedata.combining(character)))

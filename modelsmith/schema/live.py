@@ -92,7 +92,7 @@ class StageCounts(Frozen):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        names = [one.metric for one in self.metrics]
+        names = [metric.metric for metric in self.metrics]
         if len(names) != len(set(names)):
             raise ValueError("a metric is counted twice")
         if any(m.specialist_known > self.specialist or m.incumbent_known > self.incumbent for m in self.metrics):

@@ -76,9 +76,9 @@ def _refuse_deep(document: Any) -> None:
     for _ in range(DEEPEST):
         level = [
             below
-            for one in level
-            if isinstance(one, (dict, list))
-            for below in (one.values() if isinstance(one, dict) else one)
+            for item in level
+            if isinstance(item, (dict, list))
+            for below in (item.values() if isinstance(item, dict) else item)
         ]
         if not level:
             return

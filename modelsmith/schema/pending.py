@@ -51,5 +51,5 @@ class Pending(Frozen):
     """Nearest first; empty for a novel case, which is near none."""
     removed: dict[Slug, Annotated[int, Field(ge=1)]] = {}
     """What was taken out before it was written, by kind."""
-    answered: Annotated[tuple[Answered, ...], Field(max_length=16, exclude_if=lambda said: not said)] = ()
+    answered: Annotated[tuple[Answered, ...], Field(max_length=16, exclude_if=lambda value: not value)] = ()
     """Decisions of the front door, where records named them; the first of many."""

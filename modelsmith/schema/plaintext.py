@@ -70,7 +70,7 @@ def first_hidden(text: str) -> Odd | None:
 
 def every_hidden(text: str) -> list[Odd]:
     """Every character that `first_hidden` looks for, in order."""
-    return sorted((*_where(_hidden(text), text), *(Odd(one.start(), "\r") for one in _LONE_RETURN.finditer(text))))
+    return sorted((*_where(_hidden(text), text), *(Odd(match.start(), "\r") for match in _LONE_RETURN.finditer(text))))
 
 
 def first_unsayable(text: str) -> Odd | None:

@@ -231,7 +231,7 @@ class TrainingFacts(Frozen):
     loaded_in_4bit: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Numbers of the stages, counted from 1, in which the base model was held in 4 bits while it was trained. What
     answers in evals is the base model as it is pinned."""
-    devices: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(exclude_if=lambda said: not said)] = ()
+    devices: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(exclude_if=lambda value: not value)] = ()
     """On how many devices each stage that was trained ran together, in order; where it was continued on another
     number, the last. Empty in what was written before this was recorded."""
 

@@ -107,5 +107,5 @@ class AuditedRun(Frozen):
 
 def audited(record: StepRecord) -> AuditedStep:
     """The step without what it printed."""
-    said = record.model_dump(exclude={"run", "previous", "result"})
-    return AuditedStep(**said, result=None if record.result is None else digest(record.result))
+    fields = record.model_dump(exclude={"run", "previous", "result"})
+    return AuditedStep(**fields, result=None if record.result is None else digest(record.result))

@@ -75,18 +75,18 @@ def from_system(error: OSError) -> ModelsmithError:
     """The failure that an error number stands for, with the path that it is about."""
     kind = _KINDS.get(error.errno or 0, _OTHER)
     path = error.filename if error.filename is not None else error.filename2
-    said = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     if path is None or isinstance(path, int):
-        return kind.error(kind.code, said, kind.mend)
+        return kind.error(kind.code, reason, kind.mend)
     text = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return kind.error(kind.code, f"{shown}: {said}", kind.mend, path=shown)
+    return kind.error(kind.code, f"{shown}: {reason}", kind.mend, path=shown)
 
 
-def not_text(what: str) -> InvalidInput:
+def not_text(source: str) -> InvalidInput:
     """The failure for a name or text that is not Unicode, or that the locale cannot say."""
     return InvalidInput(
-        "not-utf8", f"Not UTF-8: {what}", "Use UTF-8 names and texts, and a UTF-8 locale, such as LC_ALL=C.UTF-8."
+        "not-utf8", f"Not UTF-8: {source}", "Use UTF-8 names and texts, and a UTF-8 locale, such as LC_ALL=C.UTF-8."
     )
 
 

@@ -46,7 +46,7 @@ class Settings(Frozen):
     """Steps between checkpoints; a killed run resumes from the last."""
     gradient_checkpointing: bool = False
     """Keep no layer's activations, and compute them again on the way back: less memory for about a third more time."""
-    load_in_4bit: Annotated[bool, Field(exclude_if=lambda said: not said)] = False
+    load_in_4bit: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """QLoRA: hold the base model in 4 bits (NF4, its scales quantised again) while it is trained. The adapter is for
     the base model as it is pinned, with which evals answer."""
     judge_calls: Annotated[Annotated[int, Field(ge=1)] | None, Field(exclude_if=lambda calls: calls is None)] = None
@@ -102,7 +102,7 @@ class Sources(Frozen):
             "teacher": self.teacher,
             "dataset": self.datasets,
         }
-        return {name: one.share for name, one in used.items() if one}
+        return {name: source.share for name, source in used.items() if source}
 
     @model_validator(mode="after")
     def _leave_room(self) -> Self:

@@ -53,5 +53,7 @@ def seed_of(registered: int, iteration: int, number: int = 1) -> int:
 
 def best_of(tries: SeedTries) -> int | None:
     """Number, counted from 1, of the try that scored highest held in; of several, the first. None where all ended."""
-    scored = [(one.held_in, number) for number, one in enumerate(tries.each, start=1) if one.held_in is not None]
-    return max(scored, key=lambda one: (one[0], -one[1]))[1] if scored else None
+    scored = [
+        (trained.held_in, number) for number, trained in enumerate(tries.each, start=1) if trained.held_in is not None
+    ]
+    return max(scored, key=lambda pair: (pair[0], -pair[1]))[1] if scored else None

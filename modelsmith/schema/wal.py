@@ -39,7 +39,7 @@ def write_ahead(database: sqlite3.Connection, seconds: float) -> None:
 
 def may_write(folder: Path) -> bool:
     """Whether this user may write in a folder, or make it where it is not there."""
-    there = next(one for one in (folder, *folder.parents) if one.exists())
+    there = next(ancestor for ancestor in (folder, *folder.parents) if ancestor.exists())
     return os.access(there, os.W_OK)
 
 

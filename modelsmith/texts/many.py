@@ -32,17 +32,17 @@ _SLACK = 1e-6
 class Postings:
     """Which texts hold an item, as arrays."""
 
-    def __init__(self, held: Sequence[Iterable[object]]) -> None:
+    def __init__(self, item_lists: Sequence[Iterable[object]]) -> None:
         import numpy as np
 
         self._ids: dict[object, int] = {}
         ids, texts = self._ids, list[int]()
-        items = [ids.setdefault(item, len(ids)) for place, some in enumerate(held) for item in some]
-        texts = [place for place, some in enumerate(held) for _ in some]
+        items = [ids.setdefault(item, len(ids)) for place, some in enumerate(item_lists) for item in some]
+        texts = [place for place, some in enumerate(item_lists) for _ in some]
         numbers = np.array(items, dtype=np.intp)
         self._texts = np.array(texts, dtype=np.intp)[np.argsort(numbers, kind="stable")]
         self._begins = [0, *np.cumsum(np.bincount(numbers, minlength=len(ids))).tolist()]
-        self._count = len(held)
+        self._count = len(item_lists)
 
     def shared(self, items: Iterable[object]) -> NDArray[np.intp]:
         """How many of the items each text holds."""
@@ -50,7 +50,7 @@ class Postings:
 
         begins, texts = self._begins, self._texts
         known = [self._ids[item] for item in items if item in self._ids]
-        found = [texts[begins[one] : begins[one + 1]] for one in known]
+        found = [texts[begins[item_id] : begins[item_id + 1]] for item_id in known]
         return np.bincount(np.concatenate(found) if found else texts[:0], minlength=self._count)
 
 
@@ -66,7 +66,7 @@ class Bounds(NamedTuple):
 class Arrays:
     """The texts of an index as arrays."""
 
-    def __init__(self, whole: Sequence[str], bags: Sequence[Bag]) -> None:
+    def __init__(self, full_texts: Sequence[str], bags: Sequence[Bag]) -> None:
         import numpy as np
 
         self._content = Postings([bag.content for bag in bags])
@@ -74,9 +74,9 @@ class Arrays:
         self._pairs = Postings([bag.pairs for bag in bags])
         self._weights = np.array([bag.weight for bag in bags], dtype=np.float64)
         self._paired = np.array([len(bag.pairs) for bag in bags], dtype=np.float64)
-        self._lengths = np.array([len(text) for text in whole], dtype=np.float64)
+        self._lengths = np.array([len(text) for text in full_texts], dtype=np.float64)
         self._long = self._lengths > LONG
-        short = ["" if len(text) > LONG else text for text in whole]
+        short = ["" if len(text) > LONG else text for text in full_texts]
         self._groups = _groups(short)
         self._grouped = [[text.translate(without) for text in short] for without in self._groups]
 
@@ -87,10 +87,10 @@ class Arrays:
         at_once = max(1, _AT_ONCE // max(1, len(self._lengths)))
         for begin in range(0, len(texts), at_once):
             block = texts[begin : begin + at_once]
-            shared = self._common_letters([whole if len(whole) <= LONG else "" for whole, _ in block])
-            for (whole, bag), common in zip(block, shared, strict=True):
-                letters = np.maximum(self._lengths + len(whole), 1)
-                unknown = self._long | (len(whole) > LONG) | (letters == 1)
+            shared = self._common_letters([text if len(text) <= LONG else "" for text, _ in block])
+            for (text, bag), common in zip(block, shared, strict=True):
+                letters = np.maximum(self._lengths + len(text), 1)
+                unknown = self._long | (len(text) > LONG) | (letters == 1)
                 yield Bounds(
                     np.where(unknown, 1.0, 2 * common / letters + _SLACK), self._part(bag, function_weight, least)
                 )
@@ -103,8 +103,8 @@ class Arrays:
 
         total = np.zeros((len(self._lengths), len(texts)), dtype=np.uint16)
         for without, grouped in zip(self._groups, self._grouped, strict=True):
-            asked = [text.translate(without) for text in texts]
-            total += cdist(grouped, asked, scorer=LCSseq.similarity, dtype=np.uint16)
+            cleaned = [text.translate(without) for text in texts]
+            total += cdist(grouped, cleaned, scorer=LCSseq.similarity, dtype=np.uint16)
         return total.T
 
     def _part(self, bag: Bag, function_weight: float, least: float) -> NDArray[np.float64]:

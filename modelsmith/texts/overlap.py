@@ -38,13 +38,13 @@ def most_overlap(texts: Iterable[str], others: Iterable[str]) -> float:
     >>> most_overlap(["one two three four five six seven eight"], ["zero one two three four five six seven eight nine"])
     1.0
     """
-    asked = [words for words in map(plain_words, texts) if len(words) >= SHORTEST]
-    lengths = {min(NGRAM, len(words)) for words in asked}
+    word_lists = [words for words in map(plain_words, texts) if len(words) >= SHORTEST]
+    lengths = {min(NGRAM, len(words)) for words in word_lists}
     known: set[tuple[str, ...]] = set()
     for words in map(plain_words, others):
         for length in lengths:
             known.update(_ngrams(words, length))
-    return max((_share(words, known) for words in asked), default=0.0)
+    return max((_share(words, known) for words in word_lists), default=0.0)
 
 
 def _ngrams(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:

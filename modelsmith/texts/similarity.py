@@ -105,7 +105,7 @@ class Index:
 
     def __init__(self, texts: Iterable[str]) -> None:
         prepared = [_prepared(text) for text in texts]
-        self._whole = [whole for whole, _ in prepared]
+        self._whole = [text for text, _ in prepared]
         self._longest = max(map(len, self._whole), default=0)
         self._bags = [bag for _, bag in prepared]
         self._weights = [bag.weight for bag in self._bags]
@@ -133,13 +133,13 @@ class Index:
         """A search for each text, in their order; with ``many`` pairs or more they are prepared together."""
         prepared = map(_prepared, texts)
         if not self._whole or len(texts) * len(self._whole) < many or not find_spec("numpy"):
-            yield from (Search(self, whole, bag) for whole, bag in prepared)
+            yield from (Search(self, text, bag) for text, bag in prepared)
             return
-        asked = list(prepared)
-        for (whole, bag), bounds in zip(asked, self._arrays.bounds(asked, FUNCTION_WEIGHT, LEAST_PART), strict=True):
-            yield Search(self, whole, bag, bounds)
+        queries = list(prepared)
+        for (text, bag), bounds in zip(queries, self._arrays.bounds(queries, FUNCTION_WEIGHT, LEAST_PART), strict=True):
+            yield Search(self, text, bag, bounds)
 
-    def find(self, whole: str, bag: Bag, bounds: Bounds | None, least: float, besides: Collection[int]) -> Found:
+    def find(self, text: str, bag: Bag, bounds: Bounds | None, least: float, besides: Collection[int]) -> Found:
         """What `Search.nearest` gives; of pairs that ``bounds`` rule out only those that are very long are compared."""
         from rapidfuzz.fuzz import ratio
         from rapidfuzz.process import extractOne
@@ -151,12 +151,12 @@ class Index:
         for passed_over in besides:
             if (at := bisect_left(places, passed_over)) < len(places) and places[at] == passed_over:
                 choices[at] = None
-        if self._longest * len(whole) > LONGEST**2:
-            for at in [i for i, other in enumerate(choices) if other and len(other) * len(whole) > LONGEST**2]:
+        if self._longest * len(text) > LONGEST**2:
+            for at in [i for i, other in enumerate(choices) if other and len(other) * len(text) > LONGEST**2]:
                 choices[at] = None
-                if (score := _by_words(whole, self._whole[places[at]])) >= max(part, least):
+                if (score := _by_words(text, self._whole[places[at]])) >= max(part, least):
                     best.append((score, -places[at]))
-        found = extractOne(whole, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
+        found = extractOne(text, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
         if found:
             best.append((found[1] / 100, -places[found[2]]))
         score, place = max(best, default=(0.0, 1))
@@ -242,11 +242,11 @@ def _least_share(least: float) -> float:
     return max(0.0, 2.0 * math.pow(least, 1 / STRETCH) - 1e-9)
 
 
-def _by_words(one: str, other: str) -> float:
+def _by_words(text: str, other: str) -> float:
     """Share of two texts of sorted words that equal words, and the gaps after them, make up."""
-    common = (Counter(one.split(" ")) & Counter(other.split(" "))).items()
+    common = (Counter(text.split(" ")) & Counter(other.split(" "))).items()
     letters = sum(count * (len(word) + 1) for word, count in common)
-    return 2 * letters / (len(one) + len(other) + 2)
+    return 2 * letters / (len(text) + len(other) + 2)
 
 
 def _prepared(text: str) -> tuple[str, Bag]:
@@ -270,5 +270,5 @@ def _bag(words: list[str]) -> Bag:
     function = _FUNCTION_WORDS.intersection(words)
     content = {stem for word, stem in zip(words, stems, strict=True) if word not in function}
     content.discard("#")
-    pairs = {(one, other) if one < other else (other, one) for one, other in pairwise(stems)}
+    pairs = {(stem, other) if stem < other else (other, stem) for stem, other in pairwise(stems)}
     return Bag(frozenset(content), function, frozenset(pairs), len(content) + FUNCTION_WEIGHT * len(function))
