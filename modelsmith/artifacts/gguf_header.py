@@ -84,13 +84,13 @@ def read_header(file: BinaryIO, size: int) -> Header:
         raise _Bad(f"version {version} is not known")
     if not 0 < tensors <= _MOST_TENSORS or values > _MOST_VALUES:
         raise _Bad(f"{tensors} tensors and {values} values are not what a model has")
-    said = _values(reader, values)
-    architecture, alignment = said.get(b"general.architecture"), said.get(b"general.alignment", 32)
+    metadata = _values(reader, values)
+    architecture, alignment = metadata.get(b"general.architecture"), metadata.get(b"general.alignment", 32)
     if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
         raise _Bad("it does not say its general.architecture")
     if not isinstance(alignment, int) or not 0 < alignment <= _LARGEST_ALIGNMENT or alignment & (alignment - 1):
         raise _Bad("its general.alignment is not a power of two up to 65536")
-    if said.get(b"split.count", 1) not in (0, 1):
+    if metadata.get(b"split.count", 1) not in (0, 1):
         raise _Bad("it is a part of several files")
     _require_data(_extents(reader, tensors), alignment, size - -(-reader.done // alignment) * alignment)
     return Header(architecture, tensors, reader.done)

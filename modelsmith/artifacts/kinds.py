@@ -85,8 +85,8 @@ def lists(listing: bytes, export: Export | None) -> bool:
     found = {name: digest for digest, _, name in lines}
     if export is None:
         return EXPORT_FILE not in found
-    said = sha256(canonical_json(export)).removeprefix("sha256:")
-    return found.get(EXPORT_FILE) == said and not any(name in _OF_ADAPTERS for name in found)
+    export_digest = sha256(canonical_json(export)).removeprefix("sha256:")
+    return found.get(EXPORT_FILE) == export_digest and not any(name in _OF_ADAPTERS for name in found)
 
 
 def gguf_file(directory: Path) -> Path:
@@ -94,10 +94,10 @@ def gguf_file(directory: Path) -> Path:
     return next(directory.glob("*.gguf"))
 
 
-def _wrong(what: str) -> IntegrityFailure:
+def _wrong(problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "wrong-kind",
-        f"The artifact is of no known kind: {what}.",
+        f"The artifact is of no known kind: {problem}.",
         "Make the export again with `modelsmith export`, or fetch the artifact from a store that you trust.",
         file=EXPORT_FILE,
     )

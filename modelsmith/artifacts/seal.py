@@ -86,17 +86,17 @@ def base_of(directory: Path) -> str:
         IntegrityFailure: ``no-base`` when the artifact does not say it.
     """
     try:
-        said = json.loads(read_plain(directory / BASE_FILE))["digest"]
+        base_digest = json.loads(read_plain(directory / BASE_FILE))["digest"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        said = None
-    if not isinstance(said, str) or not _DIGEST.fullmatch(said):
+        base_digest = None
+    if not isinstance(base_digest, str) or not _DIGEST.fullmatch(base_digest):
         raise IntegrityFailure(
             "no-base",
             f"The artifact does not say in {BASE_FILE} which base model it adapts.",
             "Train it again: an adapter over another base model than its own answers something else.",
             file=BASE_FILE,
         )
-    return said
+    return base_digest
 
 
 def scrub_adapter_config(path: Path, base_name: str) -> None:

@@ -25,7 +25,7 @@ def networks(given: Iterable[str]) -> tuple[Network, ...]:
         InvalidInput: ``bad-network``.
     """
     try:
-        return tuple(ipaddress.ip_network(one) for one in given)
+        return tuple(ipaddress.ip_network(text) for text in given)
     except ValueError as error:
         raise InvalidInput(
             "bad-network",
@@ -46,11 +46,11 @@ def is_public(address: Address) -> bool:
     An address of IPv6 that carries one of IPv4 (mapped, 6to4, Teredo, NAT64) is as public as the one that it carries.
     """
     return all(
-        one.is_global
-        and not one.is_multicast
-        and any(one in network for network in _INTERNET)
-        and not any(one in network for network in _OF_CLOUDS)
-        for one in (address, *_carried(address))
+        ip.is_global
+        and not ip.is_multicast
+        and any(ip in network for network in _INTERNET)
+        and not any(ip in network for network in _OF_CLOUDS)
+        for ip in (address, *_carried(address))
     )
 
 
@@ -60,4 +60,4 @@ def _carried(address: Address) -> list[Address]:
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if any(address in network for network in _TRANSLATED) or int(address) >> 32 == 0:
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [one for one in found if one is not None]
+    return [ip for ip in found if ip is not None]

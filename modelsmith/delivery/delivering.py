@@ -71,7 +71,7 @@ class Delivery:
 
         async with anyio.create_task_group() as tasks:
             while True:
-                names = {one.name for one in self._subscribers.all()}
+                names = {subscriber.name for subscriber in self._subscribers.all()}
                 for name in names - served:
                     served.add(name)
                     tasks.start_soon(serve, name)
@@ -81,16 +81,16 @@ class Delivery:
 
     async def _serve(self, sender: Sends, name: str) -> None:
         """One subscriber, until it is removed, or until nothing more is due."""
-        kept = Kept(self._folder, name)
+        mailbox = Kept(self._folder, name)
         place, added_at = Place(), None
         while (subscriber := self._find(name)) is not None:
             if subscriber.added_at != added_at:
-                place, added_at = kept.place(), subscriber.added_at
+                place, added_at = mailbox.place(), subscriber.added_at
             page = await anyio.to_thread.run_sync(self._page, place.cursor)
             if page is None:
                 place = Place()
                 continue
-            place = await self._give(sender, subscriber, kept, place, page)
+            place = await self._give(sender, subscriber, mailbox, place, page)
             ended = len(page) < PAGE and (not page or place.cursor == page[-1].cursor)
             if place.attempts or ended:
                 if not self._follow:
@@ -98,7 +98,7 @@ class Delivery:
                 await anyio.sleep(min(_left(place), LOOK_EVERY) if place.attempts else LOOK_EVERY)
 
     async def _give(
-        self, sender: Sends, subscriber: Subscriber, kept: Kept, place: Place, page: list[Recorded]
+        self, sender: Sends, subscriber: Subscriber, mailbox: Kept, place: Place, page: list[Recorded]
     ) -> Place:
         """Give a page, as far as nothing fails and the subscriber stays as it was; where it stands then."""
         written_at = time.monotonic()
@@ -112,11 +112,11 @@ class Delivery:
                     return place
                 line = written(recorded, self._source)
                 outcome = await sender.send(subscriber, message(line, subscriber.form))
-                place = self._after(kept, place, recorded, line, outcome)
+                place = self._after(mailbox, place, recorded, line, outcome)
                 if place.attempts:
                     return place
                 if time.monotonic() - written_at > KEEP_EVERY:
-                    kept.stand(place)
+                    mailbox.stand(place)
                     stood, written_at = place, time.monotonic()
                     if self._find(subscriber.name) != subscriber:
                         return place
@@ -124,9 +124,9 @@ class Delivery:
         finally:
             found = self._find(subscriber.name)
             if place != stood and found and found.added_at == subscriber.added_at:
-                kept.stand(place)
+                mailbox.stand(place)
 
-    def _after(self, kept: Kept, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
+    def _after(self, mailbox: Kept, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
         if outcome.delivered:
             self.counts["delivered"] += 1
             return Place(cursor=recorded.cursor)
@@ -136,11 +136,11 @@ class Delivery:
             later = time.time() + wait(attempts, self._random.random(), outcome.retry_after)
             return Place(cursor=place.cursor, attempts=attempts, due=later, failure=outcome.why)
         self.counts["dead"] += 1
-        kept.bury(DeadLetter(id=recorded.id, name=recorded.event.name, reason=outcome.why, envelope=line))
+        mailbox.bury(DeadLetter(id=recorded.id, name=recorded.event.name, reason=outcome.why, envelope=line))
         return Place(cursor=recorded.cursor, failure=outcome.why)
 
     def _find(self, name: str) -> Subscriber | None:
-        return next((one for one in self._subscribers.all() if one.name == name), None)
+        return next((subscriber for subscriber in self._subscribers.all() if subscriber.name == name), None)
 
     def _page(self, cursor: str | None) -> list[Recorded] | None:
         """Events after the cursor; None where the ledger was made anew, and all of them are told again."""
@@ -183,16 +183,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def redeliver(workspace: Workspace, subscriber: Subscriber) -> tuple[int, str]:
     """Send what was given up again, oldest first, until one fails; how many arrived, and why it ended early."""
-    kept = Kept(webhooks_folder(workspace), subscriber.name)
+    mailbox = Kept(webhooks_folder(workspace), subscriber.name)
 
     async def run() -> tuple[int, str]:
         sent = 0
         async with allowed_sender(workspace) as sender:
-            for letter in kept.dead():
+            for letter in mailbox.dead():
                 outcome = await sender.send(subscriber, message(letter.envelope, subscriber.form))
                 if not outcome.delivered:
                     return sent, outcome.why
-                kept.unbury({letter.id})
+                mailbox.unbury({letter.id})
                 sent += 1
         return sent, ""
 

@@ -62,18 +62,18 @@ class Kept:
             lines = read_plain(self._dead).splitlines()
         except FileNotFoundError:
             return []
-        return [one for line in lines if (one := _read(line)) is not None]
+        return [letter for line in lines if (letter := _read(line)) is not None]
 
     def bury(self, letter: DeadLetter) -> None:
         """Keep an event that was given up; once, however often it is given up."""
         with self._lock:
-            others = [one for one in self.dead() if one.id != letter.id]
+            others = [other for other in self.dead() if other.id != letter.id]
             self._write([*others, letter])
 
     def unbury(self, delivered: Collection[str]) -> None:
         """Forget dead letters by id."""
         with self._lock:
-            self._write(one for one in self.dead() if one.id not in delivered)
+            self._write(letter for letter in self.dead() if letter.id not in delivered)
 
     def forget(self) -> None:
         """Remove what is kept of it."""
@@ -81,7 +81,7 @@ class Kept:
             path.unlink(missing_ok=True)
 
     def _write(self, letters: Iterable[DeadLetter]) -> None:
-        write_atomically(self._dead, "".join(f"{one.model_dump_json()}\n" for one in letters).encode())
+        write_atomically(self._dead, "".join(f"{letter.model_dump_json()}\n" for letter in letters).encode())
 
 
 def _read(line: bytes) -> DeadLetter | None:

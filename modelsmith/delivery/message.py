@@ -42,7 +42,7 @@ class Message(NamedTuple):
         ]
 
 
-def wait(attempt: int, draw: float, asked: float | None = None) -> float:
+def wait(attempt: int, draw: float, retry_after: float | None = None) -> float:
     """Seconds until an event is tried again after its ``attempt``-th failure.
 
     Five times as long each time, and between half of that and all of it, so that not everybody comes back at once.
@@ -50,10 +50,10 @@ def wait(attempt: int, draw: float, asked: float | None = None) -> float:
     Args:
         attempt: Failures so far, from 1.
         draw: Evenly between 0 and 1.
-        asked: What the receiver asked for (``Retry-After``), in seconds; never shortens the wait.
+        retry_after: What the receiver asked for (``Retry-After``), in seconds; never shortens the wait.
     """
     longest = min(LONGEST_WAIT, FIRST_WAIT * FACTOR ** min(attempt - 1, 20))
-    return max(longest * (0.5 + draw / 2), min(asked or 0.0, LONGEST_WAIT))
+    return max(longest * (0.5 + draw / 2), min(retry_after or 0.0, LONGEST_WAIT))
 
 
 def message(envelope: str, form: Form) -> Message:
@@ -68,10 +68,10 @@ def message(envelope: str, form: Form) -> Message:
 
 def _facts(event: Mapping[str, Any]) -> dict[str, str]:
     """What people read of it: each field in a line, and nothing empty."""
-    said = {name: value for name, value in event["data"].items() if name not in ("name", "cluster")}
+    facts = {name: value for name, value in event["data"].items() if name not in ("name", "cluster")}
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in said.items()
+        for name, value in facts.items()
         if value not in (None, [], {})
     }
     return {name: " ".join(text.split())[:_SHOWN] for name, text in texts.items()}

@@ -84,7 +84,7 @@ class Sender:
                 if read > LARGEST_ANSWER:
                     break
             status = int(answer.status)
-            after = next((said for name, said in answer.headers if name.lower() == b"retry-after"), b"")
+            after = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
         if 200 <= status < 300:
             return Outcome(True)
         hint = "; redirects are not followed" if 300 <= status < 400 else ""

@@ -40,8 +40,8 @@ class Subscriber(Frozen):
     @classmethod
     def _is_plain(cls, url: str) -> str:
         parts = urlsplit(url)
-        whole = parts.scheme in ("https", "http") and parts.hostname and url.isascii() and url.isprintable()
-        if not whole or " " in url or parts.username is not None or parts.fragment:
+        well_formed = parts.scheme in ("https", "http") and parts.hostname and url.isascii() and url.isprintable()
+        if not well_formed or " " in url or parts.username is not None or parts.fragment:
             raise ValueError("no plain address")
         _ = parts.port
         return url
@@ -117,7 +117,7 @@ class Subscribers:
         Raises:
             InvalidInput: ``unknown-subscriber``.
         """
-        found = next((one for one in self.all() if one.name == name), None)
+        found = next((subscriber for subscriber in self.all() if subscriber.name == name), None)
         if found is None:
             raise InvalidInput(
                 "unknown-subscriber", f"There is no subscriber {name[:40]!a}", "`modelsmith webhooks list` lists them."
@@ -127,7 +127,7 @@ class Subscribers:
     def change(self, change: Callable[[tuple[Subscriber, ...]], tuple[Subscriber, ...]]) -> None:
         """Replace the subscribers by what ``change`` makes of them, while nobody else does."""
         with FileLock(self._path.with_suffix(".lock"), timeout=10, mode=0o600):
-            made = _Kept(subscribers=tuple(sorted(change(self.all()), key=lambda one: one.name)))
+            made = _Kept(subscribers=tuple(sorted(change(self.all()), key=lambda subscriber: subscriber.name)))
             write_atomically(self._path, made.model_dump_json(indent=2).encode(), 0o600)
 
 

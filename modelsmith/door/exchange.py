@@ -299,7 +299,7 @@ class Exchange:
         )
         self._count(outcome)
         if self._counting.sign and (self._status == HUNG_UP or not 400 <= self._status < 500):
-            self._counting.sign.answered(total, whole=self._status < 400)
+            self._counting.sign.answered(total, complete=self._status < 400)
         self._counting.journal.note(
             "answered",
             decision=self._decision.id,

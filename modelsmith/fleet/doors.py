@@ -92,12 +92,12 @@ class DoorSign:
         self._folder, self._clock = folder, clock
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(8)}.json"
         self._answers: dict[bool, deque[tuple[float, Took]]] = {
-            whole: deque(maxlen=_MOST_ANSWERS) for whole in (True, False)
+            complete: deque(maxlen=_MOST_ANSWERS) for complete in (True, False)
         }
 
-    def answered(self, milliseconds: float, *, whole: bool = True) -> None:
-        """Note an answer that came to its end now; not ``whole``: it failed, or its caller hung up."""
-        self._answers[whole].append((self._clock(), Took(milliseconds, whole)))
+    def answered(self, milliseconds: float, *, complete: bool = True) -> None:
+        """Note an answer that came to its end now; not ``complete``: it failed, or its caller hung up."""
+        self._answers[complete].append((self._clock(), Took(milliseconds, complete)))
 
     def recent(self) -> list[Took]:
         """How long the answers of the last half minute took; of more than 4,096 of a kind, the last of them."""
@@ -110,8 +110,8 @@ class DoorSign:
         Raises:
             OSError: the home takes no file.
         """
-        whole = [one for one in answers if one.whole]
-        p95 = max((_p95(some) for some in (whole, answers) if some), default=None)
+        complete = [answer for answer in answers if answer.whole]
+        p95 = max((_p95(some) for some in (complete, answers) if some), default=None)
         busy = Busy(machine=this_machine(), at=self._clock(), requests=requests, answers=len(answers), p95=p95)
         self._folder.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".part")
@@ -127,7 +127,7 @@ class DoorSign:
 
 
 def _p95(answers: Sequence[Took]) -> float:
-    ordered = sorted(one.milliseconds for one in answers)
+    ordered = sorted(answer.milliseconds for answer in answers)
     return ordered[max(0, -(-95 * len(ordered) // 100) - 1)]
 
 
@@ -137,7 +137,7 @@ def busy_doors(folder: Path, clock: Callable[[], float] = time.monotonic) -> lis
     with suppress(OSError):
         for path in folder.glob("*.json"):
             with suppress(OSError, ValidationError):
-                one = Busy.model_validate_json(read_plain(path, _MOST_BYTES))
-                if one.machine == this_machine() and 0 <= clock() - one.at <= ALIVE:
-                    found.append(one)
+                busy = Busy.model_validate_json(read_plain(path, _MOST_BYTES))
+                if busy.machine == this_machine() and 0 <= clock() - busy.at <= ALIVE:
+                    found.append(busy)
     return found

@@ -111,5 +111,5 @@ def lines_since(path: Path, offset: int) -> tuple[list[bytes], int]:
             data = file.read()
     except FileNotFoundError:
         return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
-    return whole.splitlines(), offset + len(whole)
+    complete = data[: data.rfind(b"\n") + 1]
+    return complete.splitlines(), offset + len(complete)

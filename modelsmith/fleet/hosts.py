@@ -37,7 +37,7 @@ def executor_on(
     hosts: Sequence[str],
     module: str,
     models: Sequence[Model],
-    said: Callable[[str], None],
+    report: Callable[[str], None],
     devices: int = 1,
 ) -> Executor:
     """The executor of the hosts that this machine knows: the first free one works, and where it is lost, the next.
@@ -47,7 +47,7 @@ def executor_on(
         hosts: Names, as the cluster file has them.
         module: The worker's.
         models: Base models that the worker is told of after the folder.
-        said: Hears what somebody who waits should know.
+        report: Hears what somebody who waits should know.
         devices: As `LocalExecutor` takes them; as many on each host.
 
     Raises:
@@ -73,8 +73,8 @@ def executor_on(
             hosts=list(hosts),
         )
     if unknown:
-        said(f"this machine does not know {', '.join(unknown)} ({home / FILE}); it trains on {', '.join(executors)}")
-    return executors[LOCAL] if executors.keys() == {LOCAL} else Pool(executors, said)
+        report(f"this machine does not know {', '.join(unknown)} ({home / FILE}); it trains on {', '.join(executors)}")
+    return executors[LOCAL] if executors.keys() == {LOCAL} else Pool(executors, report)
 
 
 @dataclass
@@ -94,22 +94,26 @@ class Pool:
             InvalidInput, IntegrityFailure, InfrastructureFailure: as `SshExecutor`; ``host-unreachable`` when none is
                 left.
         """
-        told, pause = -TOLD_EVERY, _FIRST_LOOK
+        last_report, pause = -TOLD_EVERY, _FIRST_LOOK
         while True:
-            left = {name: one for name, one in self.executors.items() if name not in self.lost}
+            left = {name: executor for name, executor in self.executors.items() if name not in self.lost}
             if not left:
                 raise unreachable(self.lost)
-            for name, one in left.items():
+            for name, executor in left.items():
                 try:
-                    job = self._here(one, folder) if isinstance(one, LocalExecutor) else one.submit_if_free(folder)
+                    job = (
+                        self._here(executor, folder)
+                        if isinstance(executor, LocalExecutor)
+                        else executor.submit_if_free(folder)
+                    )
                 except HostLostError as error:
                     self.lost[name] = error
                     raise
                 if job is not None:
                     self.said(f"on the host {name}")
                     return _OfPool(self, name, job)
-            if time.monotonic() - told >= TOLD_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - last_report >= TOLD_EVERY:
+                last_report = time.monotonic()
                 self.said(f"waits for a host: {', '.join(left)} are at work on other jobs")
             time.sleep(pause)
             pause = min(2 * pause, _LAST_LOOK)

@@ -99,22 +99,22 @@ class Records:
         """The rows, which nobody else changes for the block; what was changed is there when it ends, or not at all."""
         with self._opened() as database, database:
             database.execute("BEGIN IMMEDIATE")
-            held = Records(self._path)
-            held._held = database
-            yield held
+            records = Records(self._path)
+            records._held = database
+            yield records
 
-    def add(self, asked: Asked) -> None:
+    def add(self, request: Asked) -> None:
         """Put it at the end of its queue."""
         self._change(
             "INSERT INTO jobs (id, request, cluster, stands, asked) VALUES (?, ?, ?, 'waiting', ?)",
-            (asked.id, asked.request, asked.cluster, asked.model_dump_json()),
+            (request.id, request.request, request.cluster, request.model_dump_json()),
         )
 
-    def wait_again(self, asked: Asked) -> None:
+    def wait_again(self, request: Asked) -> None:
         """Put it back where it was in its queue, as asked for now."""
         self._change(
             "UPDATE jobs SET stands = 'waiting', asked = ?, pid = NULL, ended = NULL, ended_at = NULL WHERE id = ?",
-            (asked.model_dump_json(), asked.id),
+            (request.model_dump_json(), request.id),
         )
 
     def begin(self, id: str, pid: int) -> Asked | None:
@@ -176,8 +176,8 @@ class Records:
 
     def _rows(self, statement: str, values: tuple[object, ...]) -> list[Record]:
         return [
-            Record(Asked.model_validate_json(asked), stands, pid, Ended.model_validate_json(ended) if ended else None)
-            for asked, stands, pid, ended in self._all(statement, values)
+            Record(Asked.model_validate_json(request), stands, pid, Ended.model_validate_json(ended) if ended else None)
+            for request, stands, pid, ended in self._all(statement, values)
         ]
 
     def _all(self, statement: str, values: tuple[object, ...]) -> list[Any]:

@@ -99,14 +99,14 @@ class Jobs:
                 started: it stays in the queue.
         """
         with self._records.alone() as records:
-            asked = _asked(workspace, records.new_id(), operation, arguments, cluster, calls)
-            known = records.last_of(asked.request)
+            request = _asked(workspace, records.new_id(), operation, arguments, cluster, calls)
+            known = records.last_of(request.request)
             state = self._job(known).state if known else None
             if known and state in ("queued", "running"):
-                asked = known.asked
+                request = known.asked
             elif known and state == "interrupted":
-                asked = _again(asked, known.asked)
-                records.wait_again(asked)
+                request = _again(request, known.asked)
+                records.wait_again(request)
             elif records.count("waiting") >= MOST_WAITING:
                 raise InfrastructureFailure(
                     "too-many-jobs",
@@ -115,13 +115,13 @@ class Jobs:
                     most=MOST_WAITING,
                 ).then(step("jobs list", {}))
             else:
-                records.add(asked)
+                records.add(request)
         started, refused = self._go_on()
-        if asked.id in refused:
+        if request.id in refused:
             raise InfrastructureFailure(
                 "job-start", "The job's process could not be started", "Check free disk space and memory."
-            ) from refused[asked.id]
-        return Submitted(self.find(asked.id), asked.id in started)
+            ) from refused[request.id]
+        return Submitted(self.find(request.id), request.id in started)
 
     def resume(self, workspace: Workspace, id: str, calls: Iterable[str] = ()) -> Job:
         """Let an interrupted or cancelled job go on, where it was in its queue; one that runs or waits is left alone.
@@ -137,8 +137,8 @@ class Jobs:
                 )
             if job.state in ("interrupted", "cancelled"):
                 old = job.asked
-                asked = _asked(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
-                records.wait_again(_again(asked, old))
+                request = _asked(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
+                records.wait_again(_again(request, old))
         self.go_on()
         return self.find(id)
 
@@ -197,13 +197,13 @@ class Jobs:
 
         Returns when the job before it in the cluster has given back what it held, or does not for `_LETS_GO` seconds.
         """
-        asked = self._records.begin(id, os.getpid())
-        if asked is None:
+        request = self._records.begin(id, os.getpid())
+        if request is None:
             return None
-        before, until = self._records.last_over(asked.cluster), time.monotonic() + _LETS_GO
+        before, until = self._records.last_over(request.cluster), time.monotonic() + _LETS_GO
         while before and is_held(self._folder / before / _LOCK) and time.monotonic() < until:
             time.sleep(0.05)
-        return Job(asked, self._folder / id, "running", None)
+        return Job(request, self._folder / id, "running", None)
 
     def end(self, id: str, exit: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
         """What a job's process says last; what comes after it in the queue is started."""
@@ -218,31 +218,31 @@ class Jobs:
         if not self._turns(self._records):
             return started, refused
         with self._records.alone() as records:
-            for asked in self._turns(records):
+            for request in self._turns(records):
                 try:
-                    records.begin(asked.id, self._start(asked))
-                    started.append(asked.id)
+                    records.begin(request.id, self._start(request))
+                    started.append(request.id)
                 except OSError as error:
-                    refused[asked.id] = error
+                    refused[request.id] = error
         return started, refused
 
     def _turns(self, records: Records) -> list[Asked]:
         """Whose turn it is: the first in line of each cluster that nothing is at work for."""
-        first = [_known(records, one).asked for one in records.first_in_line()]
+        first = [_known(records, job_id).asked for job_id in records.first_in_line()]
         if not first:
             return []
         at_work = {job.asked.cluster for job in map(self._job, records.begun()) if job.state == "running"}
-        at_work |= {asked.cluster for asked in first if is_held(self._folder / asked.id / _LOCK)}
-        free = [asked for asked in first if asked.cluster not in at_work]
+        at_work |= {request.cluster for request in first if is_held(self._folder / request.id / _LOCK)}
+        free = [request for request in first if request.cluster not in at_work]
         return free[: max(0, MOST_AT_ONCE - len(at_work))]
 
-    def _start(self, asked: Asked) -> int:
+    def _start(self, request: Asked) -> int:
         """Start its process; nobody else starts one meanwhile.
 
         The lock is taken here and handed to the process, so at no moment does a job that was started look dead. Killed
         in between, the process says for itself that it has begun.
         """
-        folder = self._folder / asked.id
+        folder = self._folder / request.id
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PROGRESS).unlink(missing_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -250,13 +250,13 @@ class Jobs:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with (folder / LOG).open("ab") as log:
                 process = start_apart(
-                    [sys.executable, "-P", start.__file__, _RUNNER, str(self._folder.parent), asked.id],
+                    [sys.executable, "-P", start.__file__, _RUNNER, str(self._folder.parent), request.id],
                     left=True,
                     stdin=DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=folder,
-                    env=_environment(asked),
+                    env=_environment(request),
                     pass_fds=(lock,),
                 )
         finally:
@@ -267,13 +267,13 @@ class Jobs:
         """Ask the process for its end, then kill it; returns when it is gone."""
         folder, until = self._folder / id, time.monotonic() + grace
         for wanted, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
-            told = False
+            signalled = False
             while is_held(folder / _LOCK) and (pause is None or time.monotonic() < until):
                 pid = _known(self._records, id).pid
-                if pid and not told:
+                if pid and not signalled:
                     with contextlib.suppress(ProcessLookupError):
                         (os.kill if wanted == signal.SIGTERM else os.killpg)(pid, wanted)
-                    told = True
+                    signalled = True
                 time.sleep(0.05)
 
     def _job(self, record: Record) -> Job:
@@ -284,8 +284,8 @@ class Jobs:
                 return Job(record.asked, folder, "running", None)
             if record.stands == "waiting":
                 return Job(record.asked, folder, "queued", None)
-            record, seen = _known(self._records, record.asked.id), record
-            if record == seen:
+            record, last_record = _known(self._records, record.asked.id), record
+            if record == last_record:
                 return Job(record.asked, folder, "interrupted", None)
         ended = record.ended
         state: JobState = "cancelled" if ended.exit == CANCELLED else "failed" if ended.error else "done"
@@ -309,10 +309,10 @@ def _asked(
     )
 
 
-def _again(asked: Asked, old: Asked) -> Asked:
+def _again(request: Asked, old: Asked) -> Asked:
     """The next turn of a job that is let go on."""
-    kept = {"id": old.id, "at": old.at, "secret": old.secret or asked.secret}
-    return asked.model_copy(update=kept | {"turn": old.turn + 1})
+    lasting = {"id": old.id, "at": old.at, "secret": old.secret or request.secret}
+    return request.model_copy(update=lasting | {"turn": old.turn + 1})
 
 
 def _known(records: Records, id: str) -> Record:
@@ -324,8 +324,8 @@ def _known(records: Records, id: str) -> Record:
     return found
 
 
-def _environment(asked: Asked) -> dict[str, str]:
+def _environment(request: Asked) -> dict[str, str]:
     """That of whoever starts it, but for the role and the home, which are those of whoever asked."""
-    kept = {name: value for name, value in os.environ.items() if name != ROLE}
-    role = {ROLE: asked.role} if asked.role else {}
-    return kept | role | {"MODELSMITH_HOME": asked.home}
+    inherited = {name: value for name, value in os.environ.items() if name != ROLE}
+    role = {ROLE: request.role} if request.role else {}
+    return inherited | role | {"MODELSMITH_HOME": request.home}

@@ -50,10 +50,10 @@ def main(count: int, module: str, arguments: Sequence[str]) -> int:
             _hand_on_lifeline(ranks)
             status = _outcome(ranks)
         finally:
-            for one in ranks:
-                one.kill()
-            for one in ranks:
-                one.wait()
+            for process in ranks:
+                process.kill()
+            for process in ranks:
+                process.wait()
     if status < 0:
         (Path(arguments[0]) / ERROR_FILE).unlink(missing_ok=True)  # what another rank says of the one that it has lost
         os.kill(os.getpid(), -status)
@@ -71,23 +71,23 @@ def _meeting(job: Path) -> Iterator[Path]:
             if not is_held(left):
                 shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=_PLACE, dir=job))
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        folder_lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(folder_lock, fcntl.LOCK_EX)
     try:
         yield folder / "meeting"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        os.close(folder_lock)
 
 
 def _start(rank: int, count: int, meeting: Path, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
-    told = {
+    variables = {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         MEETING: str(meeting), "OMP_NUM_THREADS": threads, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo",
     }  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-P", start.__file__, module, *arguments], stdin=subprocess.PIPE, env=os.environ | told
+        [sys.executable, "-P", start.__file__, module, *arguments], stdin=subprocess.PIPE, env=os.environ | variables
     )
 
 
@@ -98,9 +98,9 @@ def _hand_on_lifeline(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     def wait() -> None:
         while os.read(0, 4096):
             pass
-        for one in ranks:
-            assert one.stdin
-            one.stdin.close()
+        for rank in ranks:
+            assert rank.stdin
+            rank.stdin.close()
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -111,7 +111,7 @@ def _outcome(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
     Negative: the signal that ended a rank.
     """
     while True:
-        first, *others = [one.poll() for one in ranks]
+        first, *others = [rank.poll() for rank in ranks]
         if first in (0, STOPPED):
             _await(ranks[1:])
             return first
@@ -119,14 +119,14 @@ def _outcome(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
             break
         time.sleep(_LOOK)
     time.sleep(_SETTLE)
-    ended = [status for one in ranks if (status := one.poll()) is not None]
+    ended = [status for rank in ranks if (status := rank.poll()) is not None]
     failed = [status for status in ended if status not in (0, STOPPED)]
     return min(failed, default=1)
 
 
 def _await(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     until = time.monotonic() + _ENDING
-    while time.monotonic() < until and any(one.poll() is None for one in ranks):
+    while time.monotonic() < until and any(rank.poll() is None for rank in ranks):
         time.sleep(_LOOK)
 
 

@@ -17,9 +17,9 @@ from modelsmith.schema.errors import InvalidInput
 _TICKET = re.compile(r"(?P<id>[0-9a-f]{8})-(?P<turn>0|[1-9][0-9]{0,5})-[0-9a-f]{32}", re.ASCII)
 
 
-def ticket(asked: Asked, holder: str) -> str:
+def ticket(request: Asked, holder: str) -> str:
     """The holder's ticket to the present turn of a job."""
-    return _of_turn(asked, asked.turn, holder)
+    return _of_turn(request, request.turn, holder)
 
 
 def find(jobs: Jobs, given: str, holder: str) -> tuple[Job, bool]:
@@ -40,6 +40,6 @@ def find(jobs: Jobs, given: str, holder: str) -> tuple[Job, bool]:
     raise InvalidInput("unknown-task", "There is no such task", "Ask for the work again: that is a task of your own.")
 
 
-def _of_turn(asked: Asked, turn: int, holder: str) -> str:
-    said = f"{asked.id}\0{turn}\0{holder}".encode("utf-8", "surrogatepass")
-    return f"{asked.id}-{turn}-{hmac.digest(asked.secret.encode(), said, 'sha256')[:16].hex()}"
+def _of_turn(request: Asked, turn: int, holder: str) -> str:
+    signed_text = f"{request.id}\0{turn}\0{holder}".encode("utf-8", "surrogatepass")
+    return f"{request.id}-{turn}-{hmac.digest(request.secret.encode(), signed_text, 'sha256')[:16].hex()}"

@@ -55,7 +55,7 @@ class Yielding:
         ``say`` hears why, and for how long already: at once, and again every ten seconds.
         """
         began = self._clock()
-        owed, told = began + self._owed(began - self._worked_since), -TOLD_EVERY
+        owed, last_report = began + self._owed(began - self._worked_since), -TOLD_EVERY
         while True:
             doors, now = self._look(self._folder), self._clock()
             why = over(self._budget, doors)
@@ -63,9 +63,9 @@ class Yielding:
                 why = f"it answers requests, and steps have {self._budget.share:.0%} of the time"
             if why is None:
                 break
-            if now - began - told >= TOLD_EVERY:
-                told = now - began
-                say(why, told)
+            if now - began - last_report >= TOLD_EVERY:
+                last_report = now - began
+                say(why, last_report)
             if self._sleep(_LOOK):
                 break
         self._worked_since = self._clock()

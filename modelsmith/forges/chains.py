@@ -66,8 +66,8 @@ _Step = tuple[Commit, Mapping[str, Entry]]
 
 
 def _blobs(git: Git, steps: Collection[_Step], wanted: Collection[str]) -> dict[str, bytes]:
-    asked = {oid for _, tree in steps for name, (mode, oid) in tree.items() if name in wanted and mode == REGULAR}
-    return git.read_blobs([oid for oid, size in git.sizes(asked).items() if size <= LARGEST_EVENT])
+    oids = {oid for _, tree in steps for name, (mode, oid) in tree.items() if name in wanted and mode == REGULAR}
+    return git.read_blobs([oid for oid, size in git.sizes(oids).items() if size <= LARGEST_EVENT])
 
 
 def _look_ahead(reader: ObjectReader, tips: Collection[str]) -> None:

@@ -82,9 +82,9 @@ def parse_event(commit: str, parents: Sequence[str], files: Mapping[str, bytes])
             text, signature = files[APPROVAL_FILE].decode(), files[APPROVAL_SIGNATURE].decode("ascii")
             proof = SignedApproval(statement=text, signature=signature)
         attested = event.kind == "attested"
-        said = "" if attested else files[EVENT_SIGNATURE].decode("ascii")
+        event_signature = "" if attested else files[EVENT_SIGNATURE].decode("ascii")
         attestation = files[ATTESTATION_FILE].decode() if attested else None
-        logged = LoggedEvent(commit, event, statement, said, approval, proof, attestation)
+        logged = LoggedEvent(commit, event, statement, event_signature, approval, proof, attestation)
     except (KeyError, ValidationError, UnicodeDecodeError) as error:
         raise _bad(commit, f"cannot be read ({type(error).__name__})") from None
     if files.keys() != (_REVIEW_FILES if review else _ATTESTED_FILES if attested else _FILES):
@@ -206,7 +206,9 @@ def fold_pull(log: Sequence[LoggedEvent], merge: str | None) -> PullRequest:
     )
 
 
-def new_event(previous: LoggedEvent, kind: str, actor: str, at: datetime, base: str, **said: object) -> PullEvent:
+def new_event(
+    previous: LoggedEvent, kind: str, actor: str, at: datetime, base: str, **facts_given: object
+) -> PullEvent:
     """The event that follows another one of the same pull request."""
     before = previous.event
     facts: dict[str, object] = {
@@ -220,7 +222,7 @@ def new_event(previous: LoggedEvent, kind: str, actor: str, at: datetime, base: 
         "change": before.change,
         "previous": previous.commit,
     }
-    return PullEvent.model_validate(facts | said)
+    return PullEvent.model_validate(facts | facts_given)
 
 
 def review_of(approval: Approval, proof: SignedApproval | None) -> Review:
@@ -257,10 +259,10 @@ def _complete(event: PullEvent) -> bool:
     )
 
 
-def _bad(commit: str, what: str) -> IntegrityFailure:
+def _bad(commit: str, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "bad-event",
-        f"Event {commit[:12]} {what}.",
+        f"Event {commit[:12]} {problem}.",
         "Restore the pull request's ref from a trusted copy of the forge.",
         event=commit,
     )

@@ -98,11 +98,11 @@ class LogWriter:
         fetch = partial(clone.run, *FETCH, str(self.bare.resolve()), *refs)
         if not self.bare.exists():
             fetch()  # which says, in git's words, that there is no forge
-        shown, held = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
-        at, had = shown.pop(MAIN, None), held.pop(FETCHED_MAIN, None)
+        shown, local = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
+        at, had = shown.pop(MAIN, None), local.pop(FETCHED_MAIN, None)
         if at is not None:
-            forget_gone(clone, held.keys() - shown.keys())
-        if at is None or (had, held) != (at, shown):
+            forget_gone(clone, local.keys() - shown.keys())
+        if at is None or (had, local) != (at, shown):
             take_over(fetch, clone, FETCHED_MAIN, at)
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
@@ -173,14 +173,14 @@ class LogWriter:
         try:
             self.clone.run(*_PUSH, lease, where, f"{commit}:{ref}", env=env)
         except InfrastructureFailure as error:
-            said = str(error.details.get("stderr", ""))
-            refusal = self._refusal(said)
+            output = str(error.details.get("stderr", ""))
+            refusal = self._refusal(output)
             if refusal:
                 raise refusal from None
             found = self._at(ref)
             if found == commit:
                 return
-            if any(words in said for words in _MISTAKEN):
+            if any(words in output for words in _MISTAKEN):
                 self._require_one_meaning(ref, where, env)
             if found != expected:
                 raise InfrastructureFailure(

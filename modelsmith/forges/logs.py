@@ -190,9 +190,9 @@ class SignedLogs(LogWriter):
         Raises:
             InfrastructureFailure: ``ref-moved`` when somebody else moved it meanwhile.
         """
-        held = self._at(ref)
-        if held != commit:
-            self._push(commit, ref, held)
+        published = self._at(ref)
+        if published != commit:
+            self._push(commit, ref, published)
 
     def review(self, number: int, approval: SignedApproval) -> PullRequest:
         """See `Forge`."""
@@ -201,9 +201,9 @@ class SignedLogs(LogWriter):
 
     def add_review(self, number: int, approval: SignedApproval, hooked: bool = True) -> None:
         """`review`, without reading the forge again. Where no hook asks whether the reason is plain, this does."""
-        said = self._read_approval(number, approval)
+        parsed = self._read_approval(number, approval)
         if not hooked:
-            check_plain("", "", "", said.reason)
+            check_plain("", "", "", parsed.reason)
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
             pull = self._seen(number)
@@ -211,31 +211,33 @@ class SignedLogs(LogWriter):
                 return None
             if pull.status != "open":
                 raise not_open(pull.number, pull.status)
-            if last.event.repository != said.repository:
+            if last.event.repository != parsed.repository:
                 raise InvalidInput(
                     "renamed-repository",
-                    f"Pull request {number} was opened for {last.event.repository}; main is {said.repository} now.",
+                    f"Pull request {number} was opened for {last.event.repository}; main is {parsed.repository} now.",
                     "Close it and propose the change again.",
                     number=number,
                     repository=last.event.repository,
                 )
-            facts = {"verdict": said.verdict, "change": said.change}
+            facts = {"verdict": parsed.verdict, "change": parsed.change}
             return new_event(last, "reviewed", self.identity.actor, now(), main, **facts)
 
         self._append(number, event, approval)
 
-    def attest(self, said: ReviewsAttestation, bundle: bytes) -> None:
+    def attest(self, attestation: ReviewsAttestation, bundle: bytes) -> None:
         """Keep what a workflow attested of a pull request's reviews; the very same again changes nothing.
 
         It needs no identity: the bundle says itself who signed it.
         """
 
         def event(last: LoggedEvent, main: str) -> PullEvent | None:
-            if bundle.decode() in self._seen(said.pull).attested:
+            if bundle.decode() in self._seen(attestation.pull).attested:
                 return None
-            return new_event(last, "attested", said.forge, said.read_at, said.base, change=said.change)
+            return new_event(
+                last, "attested", attestation.forge, attestation.read_at, attestation.base, change=attestation.change
+            )
 
-        self._append(said.pull, event, attestation=bundle)
+        self._append(attestation.pull, event, attestation=bundle)
 
     def close(self, number: int, reason: str) -> PullRequest:
         """See `Forge`. Works on a pull request whose signatures no longer verify, too: of it nothing is checked."""
@@ -321,28 +323,28 @@ class SignedLogs(LogWriter):
 
     def _read_approval(self, number: int, approval: SignedApproval) -> Approval:
         try:
-            said = Approval.model_validate_json(approval.statement)
+            parsed = Approval.model_validate_json(approval.statement)
         except ValidationError:
-            said = None
-        if said is None or not is_canonical(approval.statement.encode(), said):
+            parsed = None
+        if parsed is None or not is_canonical(approval.statement.encode(), parsed):
             raise InvalidInput("wrong-approval", "The statement is not an approval.", "Sign the statement as prepared.")
         repository = self._reader.governance(self.main()).repository
-        if (said.repository, said.pull) != (repository, number):
+        if (parsed.repository, parsed.pull) != (repository, number):
             raise InvalidInput(
                 "wrong-approval",
-                f"The verdict is about pull request {said.pull} of {said.repository}.",
+                f"The verdict is about pull request {parsed.pull} of {parsed.repository}.",
                 f"Sign one about pull request {number} of {repository}.",
-                pull=said.pull,
-                repository=said.repository,
+                pull=parsed.pull,
+                repository=parsed.repository,
             )
-        if said.actor != self.identity.actor:
+        if parsed.actor != self.identity.actor:
             raise InvalidInput(
                 "not-your-verdict",
-                f"{self.identity.actor} cannot hand in a verdict of {said.actor}.",
+                f"{self.identity.actor} cannot hand in a verdict of {parsed.actor}.",
                 "Give your own verdict, with your own key.",
                 actor=self.identity.actor,
             )
-        return said
+        return parsed
 
     def _check_merge(self, pull: PullRequest, tip: str, expected_main: str) -> None:
         def parents(commit: str) -> tuple[str, ...]:

@@ -57,10 +57,10 @@ class Mirror:
         if not (self.path / "HEAD").exists():
             self.path.mkdir(exist_ok=True)
             git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
-        held = local_refs(git, MAIN, PULLS)
+        local = local_refs(git, MAIN, PULLS)
         shown = remote_refs(git, self.url, MAIN, PULLS, env=self.secrets())
-        forget_gone(git, held.keys() - shown.keys())
-        if held != shown:
+        forget_gone(git, local.keys() - shown.keys())
+        if local != shown:
             refs = (f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*")
             fetch = partial(self._fetch, git, refs)
             take_over(fetch, git, MAIN, shown.get(MAIN))
@@ -84,11 +84,11 @@ def take_over(fetch: Callable[[], object], git: Git, main: str, shown: str | Non
     try:
         patiently(fetch)
     except IntegrityFailure:
-        held = git.rev(main)
-        base = common_step(git, held, shown) if held and shown and git.rev(shown) else None
-        if held is None or base is None or not only_unreceipted(git, held, base):
+        local_main = git.rev(main)
+        base = common_step(git, local_main, shown) if local_main and shown and git.rev(shown) else None
+        if local_main is None or base is None or not only_unreceipted(git, local_main, base):
             raise
-        git.update_ref(main, base, held)
+        git.update_ref(main, base, local_main)
         patiently(fetch)
 
 
@@ -118,17 +118,17 @@ def patiently(fetch: Callable[[], object]) -> None:
             fetch()
             return
         except InfrastructureFailure as error:
-            said = str(error.details.get("stderr", ""))
-            if "non-fast-forward" in said:
-                what = "The forge's main or one of its pull requests was rewound since it was last fetched."
-                raise rewound(what, said) from None
-            if "lock" not in said or attempt == 4:
+            output = str(error.details.get("stderr", ""))
+            if "non-fast-forward" in output:
+                problem = "The forge's main or one of its pull requests was rewound since it was last fetched."
+                raise rewound(problem, output) from None
+            if "lock" not in output or attempt == 4:
                 raise
             time.sleep(0.05 * 2**attempt)
 
 
-def rewound(what: str, said: str = "") -> IntegrityFailure:
-    """The error that a forge took something back; ``said`` is what git said."""
+def rewound(problem: str, stderr: str = "") -> IntegrityFailure:
+    """The error that a forge took something back; ``stderr`` is what git said."""
     return IntegrityFailure(
-        "rewound-forge", what, "Restore it from this clone: refs/modelsmith/ holds what was there.", stderr=said
+        "rewound-forge", problem, "Restore it from this clone: refs/modelsmith/ holds what was there.", stderr=stderr
     )

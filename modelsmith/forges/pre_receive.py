@@ -89,7 +89,7 @@ def check_push(
     decide: Callable[[PullRequest, str, str], Decision],
     receipts: Receipts[Decision],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    kept: tuple[KeptFacts, KeptFacts] | None = None,
+    known: tuple[KeptFacts, KeptFacts] | None = None,
 ) -> None:
     """Refuse the push unless every update is one that the gate allows.
 
@@ -100,18 +100,18 @@ def check_push(
         receipts: Path and content of the files that must be committed on top of the merge; none, no commit. It is given
             those that were pushed, for what can be checked but not made again.
         clock: The forge's time.
-        kept: What is known of logs that lay there before, and of main's receipts.
+        known: What is known of logs that lay there before, and of main's receipts.
 
     Raises:
         ModelsmithError: the first refusal.
     """
-    reader = Reader(forge, *(kept or ()))
+    reader = Reader(forge, *(known or ()))
     if forge.symbolic_ref(MAIN):
         raise _protected("Main is a link to another branch.")
     refs = [update.ref for update in updates]
     if MAIN in refs and any(pull_number(ref) for ref in refs):
-        what = "Each is judged by what stood before, so main and a pull request do not move in one push."
-        raise _refused("one-at-a-time", what, "Push main, then the pull request.")
+        problem = "Each is judged by what stood before, so main and a pull request do not move in one push."
+        raise _refused("one-at-a-time", problem, "Push main, then the pull request.")
     for update in updates:
         number = pull_number(update.ref)
         if update.ref == MAIN:
@@ -173,17 +173,17 @@ def install_hook(bare: Path, python: str) -> None:
 
 
 def _require_bare(git: Git) -> None:
-    what = "is no bare repository"
+    problem = "is no bare repository"
     if (git.path / "HEAD").is_file():
         is_bare, folder = git.text("rev-parse", "--is-bare-repository", "--absolute-git-dir").splitlines()
         trees = git.text("worktree", "list", "--porcelain", "-z").split("\0\0")
         if is_bare == "true" and Path(folder).resolve() == git.path.resolve():
             if len([tree for tree in trees if tree]) == 1:
                 return
-            what = "has work trees, in which git would take a commit's files for hooks"
+            problem = "has work trees, in which git would take a commit's files for hooks"
     raise InvalidInput(
         "not-bare",
-        f"{git.path} {what}",
+        f"{git.path} {problem}",
         "Make one for the forge (`git init --bare forge.git`), and let clones name it (`git config modelsmith.forge`).",
         path=str(git.path),
     )
@@ -376,6 +376,6 @@ def _protected(message: str) -> ModelsmithError:
     return _refused("protected-main", message, "Propose the change: `modelsmith pr open`, then `modelsmith pr merge`.")
 
 
-def _wrong_receipts(what: str) -> ModelsmithError:
+def _wrong_receipts(problem: str) -> ModelsmithError:
     mend = "Merge with `modelsmith pr merge`."
-    return _refused("wrong-receipts", f"The receipts do not fit: {what}.", mend, problem=what)
+    return _refused("wrong-receipts", f"The receipts do not fit: {problem}.", mend, problem=problem)

@@ -122,9 +122,9 @@ class Reader:
     follows from the ids of their last events, and those that matter are read. ``governed`` is the same for receipts.
     """
 
-    def __init__(self, git: Git, kept: KeptFacts | None = None, governed: KeptFacts | None = None) -> None:
+    def __init__(self, git: Git, facts: KeptFacts | None = None, governed: KeptFacts | None = None) -> None:
         self.git = git
-        self._kept = kept
+        self._kept = facts
         self._governed = governed
         self._outlines: dict[str, Outline] = {}
         self._governance: dict[str, Governance] = {}
@@ -160,7 +160,7 @@ class Reader:
         """What the log up to ``tip`` says in short; raises as `log`."""
         if tip not in self._outlines:
             log = self.log(tip)
-            objected = any(one.approval and one.approval.verdict != "approve" for one in log)
+            objected = any(event.approval and event.approval.verdict != "approve" for event in log)
             first = opened(log)
             self._outlines[tip] = Outline(first.pull, first.head, first.actor, is_closed(log), objected)
             if self._kept:
@@ -266,20 +266,20 @@ class Reader:
                 if known.pull != number or not known.objected:
                     continue
                 log = self.log(tip)
-                said = [one for one in log if one.approval and one.approval.verdict != "approve"]
-                if not self._same(opening, opened(log), said):
+                objections = [event for event in log if event.approval and event.approval.verdict != "approve"]
+                if not self._same(opening, opened(log), objections):
                     continue
                 self.check_repository(log, main)
                 merge = self.merge_of(opened(log), main)
-                for one in said:
+                for objection in objections:
                     with suppress(ModelsmithError):
-                        self._verify_or_remember(one, self._trusted(log, one, merge, main), main)
-                        assert one.approval
-                        yield Elsewhere(pull=number, review=review_of(one.approval, one.proof))
+                        self._verify_or_remember(objection, self._trusted(log, objection, merge, main), main)
+                        assert objection.approval
+                        yield Elsewhere(pull=number, review=review_of(objection.approval, objection.proof))
 
-    def _same(self, opening: PullEvent, other: PullEvent, said: Sequence[LoggedEvent]) -> bool:
+    def _same(self, opening: PullEvent, other: PullEvent, objections: Sequence[LoggedEvent]) -> bool:
         """Whether what was said of another pull request was said of this one's change, or promotion record."""
-        if opening.change in {other.change, *(one.event.change for one in said)}:
+        if opening.change in {other.change, *(objection.event.change for objection in objections)}:
             return True
         if opening.head not in self._records:
             self._records[opening.head] = _record(self.git, opening)
@@ -344,10 +344,10 @@ class Reader:
         return self._merges_by_main[main]
 
 
-def _merged_numbers(tree: Revision, kept: KeptFacts | None) -> dict[str, int]:
+def _merged_numbers(tree: Revision, facts: KeptFacts | None) -> dict[str, int]:
     """Number of the pull request by merge commit; receipts that cannot be read are for others to report."""
-    found, left = receipts_on(tree, kept)
-    numbered = {one.path: (one.merge, one.pull) for one in found}
+    found, left = receipts_on(tree, facts)
+    numbered = {receipted.path: (receipted.merge, receipted.pull) for receipted in found}
     for path, data in read_each(tree, left)[0].items():
         with suppress(ValidationError):
             receipt = Receipt.model_validate_json(data)
@@ -387,10 +387,10 @@ def pull_number(ref: str) -> int | None:
     return int(text) if canonical else None
 
 
-def _forged(logged: LoggedEvent, what: str) -> IntegrityFailure:
+def _forged(logged: LoggedEvent, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "forged-event",
-        f"Event {logged.commit[:12]} {what}.",
+        f"Event {logged.commit[:12]} {problem}.",
         "Restore the pull request's ref from a trusted copy of the forge.",
         pull=logged.event.pull,
         event=logged.commit,

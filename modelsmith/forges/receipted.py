@@ -34,7 +34,7 @@ def is_receipt(path: str) -> bool:
     return _RECEIPT.search(path) is not None
 
 
-def receipts_on(tree: Tree, kept: KeptFacts | None) -> tuple[list[Receipted], list[str]]:
+def receipts_on(tree: Tree, facts: KeptFacts | None) -> tuple[list[Receipted], list[str]]:
     """Receipts that can be read, and files of their name in folders where not all can: those are the caller's to read.
 
     Where nothing is kept, all are.
@@ -42,22 +42,22 @@ def receipts_on(tree: Tree, kept: KeptFacts | None) -> tuple[list[Receipted], li
     found: list[Receipted] = []
     left: list[str] = []
     for top, depth in _TOPS.items():
-        divided = tree.divide(top, depth) if kept and isinstance(tree, Revision) else None
-        if kept is None or divided is None:
+        divided = tree.divide(top, depth) if facts and isinstance(tree, Revision) else None
+        if facts is None or divided is None:
             left += [path for path in tree.paths(top) if path.endswith(_NAME)]
             continue
         folders, files = divided
         left += [path for path in files if path.endswith(_NAME)]
         for path, oid in folders.items():
-            known = kept.get(f"{path} {oid}")
+            known = facts.get(f"{path} {oid}")
             if known is None:
-                paths = [one for one in tree.paths(path) if one.endswith(_NAME)]
+                paths = [name for name in tree.paths(path) if name.endswith(_NAME)]
                 read = _read(tree, paths)
                 if read is None:
                     left += paths
                     continue
-                known = [[one.path, one.pull, one.merge, one.at.isoformat()] for one in read]
-                kept.add(f"{path} {oid}", known)
+                known = [[receipt.path, receipt.pull, receipt.merge, receipt.at.isoformat()] for receipt in read]
+                facts.add(f"{path} {oid}", known)
             found += [Receipted(place, pull, merge, datetime.fromisoformat(at)) for place, pull, merge, at in known]
     return found, sorted(left)
 
@@ -71,4 +71,4 @@ def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:
         read = [(path, Receipt.model_validate_json(contents[path])) for path in paths]
     except ValidationError:
         return None
-    return [Receipted(path, one.pull, one.merge, one.at) for path, one in read]
+    return [Receipted(path, receipt.pull, receipt.merge, receipt.at) for path, receipt in read]

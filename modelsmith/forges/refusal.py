@@ -57,9 +57,9 @@ def find_refusal(stderr: str) -> ModelsmithError | None:
             "The forge's hook cannot run: the Python or the toolkit that it names is gone",
             "On the forge's host, as its user, with the toolkit in place: modelsmith hook install REPOSITORY.",
         )
-    said = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
+    lines = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
     return GateNotCleared(
         "push-refused",
-        f"The forge's hook refused: {' '.join(said) or 'without a word'}",
+        f"The forge's hook refused: {' '.join(lines) or 'without a word'}",
         "Do what the hook asks for, then run the command again.",
     )

@@ -64,7 +64,7 @@ def closed_at(reader: Reader, log: Sequence[LoggedEvent], main: str) -> datetime
     Where no hook asks who closes, closings of others stand in a log, too. Signatures are for the reader to check.
     """
     now, first = reader.governance(main), opened(log)
-    closings = [one.event for one in log if one.event.kind == "closed"]
+    closings = [event.event for event in log if event.event.kind == "closed"]
     change = _proposed(reader.git, first) if closings else Change(paths=())
     return next((event.at for event in closings if now.may_close(event.actor, first, change)), None)
 

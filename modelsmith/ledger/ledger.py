@@ -91,11 +91,11 @@ class Ledger:
         found = self.runs(tag, cluster)
         if not found:
             known = sorted({run.tag for run in self.runs(cluster=cluster)})
-            more = f", and {len(known) - 20} others" if len(known) > 20 else ""
+            rest = f", and {len(known) - 20} others" if len(known) > 20 else ""
             raise InvalidInput(
                 "unknown-tag",
                 f"No run is recorded under tag '{tag}'.",
-                f"Known tags: {', '.join(known[-20:])}{more}." if known else "Run `modelsmith eval` first.",
+                f"Known tags: {', '.join(known[-20:])}{rest}." if known else "Run `modelsmith eval` first.",
                 tag=tag,
                 known=known[-20:],
             )

@@ -20,8 +20,8 @@ class Drifts:
         told: Called, in some thread, for each that is new.
     """
 
-    def __init__(self, rates: Callable[[str], Mapping[str, Rate] | None], told: Callable[[], None]) -> None:
-        self._rates, self._told = rates, told
+    def __init__(self, rates: Callable[[str], Mapping[str, Rate] | None], report: Callable[[], None]) -> None:
+        self._rates, self._told = rates, report
         self._found: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
         """By record, week and metric."""
         self._looked: dict[str, int] = {}
@@ -31,32 +31,32 @@ class Drifts:
         """Each with the number of its week; again what was told before."""
         return list(self._found.values())
 
-    def look(self, one: Validated, now: datetime) -> None:
+    def look(self, validated: Validated, now: datetime) -> None:
         """In this week where a day of it has just ended, and in the one before, of which reports may still come.
 
         Between, hours of the day that are worse than others would look like a drift.
         """
-        day, week, before = one.day(now), one.week(now), self._looked.get(one.record)
+        day, week, before = validated.day(now), validated.week(now), self._looked.get(validated.record)
         if before is not None and day <= before:
             return
         ended = day % 7 and before is not None
         weeks = range(max(0, week - 1), week + 1 if ended else week)
-        looked = [self._look_at_week(one, number) for number in weeks]
+        looked = [self._look_at_week(validated, number) for number in weeks]
         if all(looked):
-            self._looked[one.record] = day
+            self._looked[validated.record] = day
 
-    def _look_at_week(self, one: Validated, week: int) -> bool:
+    def _look_at_week(self, validated: Validated, week: int) -> bool:
         """Judge a week's counts; False where they cannot be read now."""
-        rates = self._rates(one.counted_as(week))
+        rates = self._rates(validated.counted_as(week))
         if rates is None:
             return False
-        for found in drifted(one.terms, one.baseline, rates):
-            new = (one.record, week, found.metric) not in self._found
-            self._found.setdefault((one.record, week, found.metric), (one, week, found))
+        for found in drifted(validated.terms, validated.baseline, rates):
+            new = (validated.record, week, found.metric) not in self._found
+            self._found.setdefault((validated.record, week, found.metric), (validated, week, found))
             if new:
                 _log.error(
                     "%s drifts: %s is %.4f, validated at %.4f",
-                    one.specialist,
+                    validated.specialist,
                     found.metric,
                     found.observed,
                     found.baseline,

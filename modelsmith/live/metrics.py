@@ -44,57 +44,61 @@ class Metrics:
     """The metrics of one door, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = one = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._bound: dict[tuple[str, str, str], _Bound] = {}
         self._decisions = Counter(
-            "modelsmith_router_decisions", "Requests by outcome", (*_WHO, "outcome"), registry=one
+            "modelsmith_router_decisions", "Requests by outcome", (*_WHO, "outcome"), registry=registry
         )
         self._duration = Histogram(
-            in_prometheus(DURATION, SECOND), "To the last token", _WHO, buckets=SECONDS, registry=one
+            in_prometheus(DURATION, SECOND), "To the last token", _WHO, buckets=SECONDS, registry=registry
         )
-        self._first = Histogram(in_prometheus(FIRST_CHUNK, SECOND), "To the first", _WHO, buckets=SECONDS, registry=one)
+        self._first = Histogram(
+            in_prometheus(FIRST_CHUNK, SECOND), "To the first", _WHO, buckets=SECONDS, registry=registry
+        )
         self._tokens = Histogram(
-            in_prometheus(TOKENS), "Tokens", (*_WHO, in_prometheus(USAGE_KIND)), buckets=COUNTS, registry=one
+            in_prometheus(TOKENS), "Tokens", (*_WHO, in_prometheus(USAGE_KIND)), buckets=COUNTS, registry=registry
         )
         self._cost = Counter(
-            "modelsmith_cost", "Of tokens, by the prices of the machine's settings", (*_WHO, "of"), registry=one
+            "modelsmith_cost", "Of tokens, by the prices of the machine's settings", (*_WHO, "of"), registry=registry
         )
         self._format = Counter(
             "modelsmith_format_checks",
             "Sampled answers, by the rubric's format checks",
             (*_WHO, "result"),
-            registry=one,
+            registry=registry,
         )
         self._shadow = Counter(
             "modelsmith_shadow_answers", "Copies of requests, by how they ended",
-            (*_WHO, "outcome"), registry=one,
+            (*_WHO, "outcome"), registry=registry,
         )  # fmt: skip
         self._compared = Counter(
             "modelsmith_shadow_compared", "Answers in the shadow beside what the caller got",
-            ("cluster", "specialist", "result"), registry=one,
+            ("cluster", "specialist", "result"), registry=registry,
         )  # fmt: skip
-        self._reports = Counter("modelsmith_feedback", "Reports by result", ("cluster", "result"), registry=one)
+        self._reports = Counter("modelsmith_feedback", "Reports by result", ("cluster", "result"), registry=registry)
         self._evidence = Gauge(
             "modelsmith_window_evidence", "log10 of the evidence that it is worse",
-            ("cluster", "specialist", "metric"), registry=one,
+            ("cluster", "specialist", "metric"), registry=registry,
         )  # fmt: skip
         self._trip = Gauge(
             "modelsmith_window_trip", "log10 of the evidence at which it is taken back", ("cluster", "specialist"),
-            registry=one,
+            registry=registry,
         )  # fmt: skip
         self._windows: dict[tuple[str, str], list[str]] = {}
         """By cluster and specialist: the metrics whose evidence is shown."""
-        self._dropped = Counter("modelsmith_uncounted", "Decisions and answers that could not be counted", registry=one)
+        self._dropped = Counter(
+            "modelsmith_uncounted", "Decisions and answers that could not be counted", registry=registry
+        )
 
     def answered(self, decision: Decision, answered: Answered) -> None:
         """Count one answer of the front door."""
-        who = (decision.cluster, decision.specialist, decision.arm)
-        bound = self._bound.get(who)
+        labels = (decision.cluster, decision.specialist, decision.arm)
+        bound = self._bound.get(labels)
         if bound is None:
-            bound = self._bound[who] = self._bind(who)
+            bound = self._bound[labels] = self._bind(labels)
         outcome = _outcome(answered)
         if outcome not in bound.outcomes:
-            bound.outcomes[outcome] = self._decisions.labels(*who, outcome)
+            bound.outcomes[outcome] = self._decisions.labels(*labels, outcome)
         bound.outcomes[outcome].inc()
         bound.duration.observe(answered.total_ms / 1000)
         if answered.first_token_ms is not None:
@@ -102,26 +106,26 @@ class Metrics:
         bound.tokens_in.observe(answered.tokens_in)
         bound.tokens_out.observe(answered.tokens_out)
         if answered.cost:
-            self._cost.labels(*who, "request").inc(answered.cost)
+            self._cost.labels(*labels, "request").inc(answered.cost)
         if answered.format_ok is not None:
-            self._format.labels(*who, "valid" if answered.format_ok else "broken").inc()
+            self._format.labels(*labels, "valid" if answered.format_ok else "broken").inc()
 
     def shadowed(self, decision: Decision, answered: Answered) -> None:
         """Count one answer to a copy, or the answer of the incumbent that it is compared with."""
-        who = (decision.cluster, decision.specialist)
-        self._shadow.labels(*who, decision.arm, _outcome(answered)).inc()
+        labels = (decision.cluster, decision.specialist)
+        self._shadow.labels(*labels, decision.arm, _outcome(answered)).inc()
         if answered.cost and decision.arm == "specialist":  # the caller's answer is counted already
-            self._cost.labels(*who, decision.arm, "copy").inc(answered.cost)
+            self._cost.labels(*labels, decision.arm, "copy").inc(answered.cost)
         if answered.differs is not None:
-            self._compared.labels(*who, "different" if answered.differs else "same").inc()
+            self._compared.labels(*labels, "different" if answered.differs else "same").inc()
 
-    def _bind(self, who: tuple[str, str, str]) -> _Bound:
+    def _bind(self, labels: tuple[str, str, str]) -> _Bound:
         return _Bound(
             {},
-            self._duration.labels(*who),
-            self._first.labels(*who),
-            self._tokens.labels(*who, "input"),
-            self._tokens.labels(*who, "output"),
+            self._duration.labels(*labels),
+            self._first.labels(*labels),
+            self._tokens.labels(*labels, "input"),
+            self._tokens.labels(*labels, "output"),
         )
 
     def report(self, cluster: str, result: str, number: int = 1) -> None:
@@ -141,10 +145,10 @@ class Metrics:
 
     def open_windows(self, open_now: Set[tuple[str, str]]) -> None:
         """Show no other windows any longer than those of these clusters and specialists."""
-        for who in set(self._windows) - open_now:
-            self._trip.remove(*who)
-            for metric in self._windows.pop(who):
-                self._evidence.remove(*who, metric)
+        for labels in set(self._windows) - open_now:
+            self._trip.remove(*labels)
+            for metric in self._windows.pop(labels):
+                self._evidence.remove(*labels, metric)
 
     def exposition(self) -> tuple[str, bytes]:
         """Content type and text of ``/metrics``."""

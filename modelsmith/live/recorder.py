@@ -92,18 +92,18 @@ class LiveRecorder(Recorder):
         ``validated`` are watched for drift, which is told and takes nothing back. Those that are ``shadowed`` are
         counted, and judged by whoever asks.
         """
-        self._watching = {one.cluster: one for one in watching}
-        self._validated = {one.cluster: one for one in validated}
-        self.metrics.open_windows({(one.cluster, one.specialist) for one in watching})
-        self._shadowed = {one.cluster: one for one in shadowed}
+        self._watching = {window.cluster: window for window in watching}
+        self._validated = {item.cluster: item for item in validated}
+        self.metrics.open_windows({(window.cluster, window.specialist) for window in watching})
+        self._shadowed = {item.cluster: item for item in shadowed}
         for copied in shadowed:
             self._guarded("counts", partial(self._count_copies, copied.counting(self._clock.wall())[0]))
         for settled in validated:
             self._drifts.look(settled, self._clock.now())
-        for one in watching:
-            if one.terms.rule:
-                self._guarded("latch", partial(self.latches.reserve, one.record))
-                self._judge(one)
+        for window in watching:
+            if window.terms.rule:
+                self._guarded("latch", partial(self.latches.reserve, window.record))
+                self._judge(window)
 
     @override
     def decided(
@@ -138,8 +138,8 @@ class LiveRecorder(Recorder):
         if rule:
             budget = rule.slow.milliseconds if rule.slow else None
             self._put(Note(self._in_its_time(self._dated(decision)), measured_of(answered, budget)))
-        elif (one := self._validated_of(decision)) and one.terms.rule:
-            slow = one.terms.rule.slow
+        elif (standing := self._validated_of(decision)) and standing.terms.rule:
+            slow = standing.terms.rule.slow
             self._put(Note(self._in_its_time(decision), measured_of(answered, slow.milliseconds if slow else None)))
 
     @override
@@ -152,40 +152,42 @@ class LiveRecorder(Recorder):
             return 400, {"error": {"code": "malformed", "message": WORDS["malformed"]}}
         now = self._clock.now()
         followed: list[Validated | Watching] = [*self._validated.values(), *self._watching.values()]
-        asked = {
-            one.record: Asked(
-                [m.name for m in watched(one.terms) if m.reported],
-                timedelta(minutes=one.terms.rule.late_minutes),
-                isinstance(one, Validated),
+        expected = {
+            item.record: Asked(
+                [m.name for m in watched(item.terms) if m.reported],
+                timedelta(minutes=item.terms.rule.late_minutes),
+                isinstance(item, Validated),
             )
-            for one in followed
-            if one.terms.rule
+            for item in followed
+            if item.terms.rule
         }
-        read = [read_report(one, self._ids, asked, may, sender, now) for one in given]
+        read = [read_report(report, self._ids, expected, may, sender, now) for report in given]
         good = [
-            one._replace(decision=self._in_its_time(self._dated(one.decision)))
-            for one in read
-            if isinstance(one, Report)
+            report._replace(decision=self._in_its_time(self._dated(report.decision)))
+            for report in read
+            if isinstance(report, Report)
         ]
-        if not self._flow.allows(Counter((one.decision.cluster, sender) for one in good), self._clock.steady()):
+        if not self._flow.allows(Counter((report.decision.cluster, sender) for report in good), self._clock.steady()):
             self.metrics.report("", "flood", len(given))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
-        said = iter(self._stored(good))
+        stored = iter(self._stored(good))
         results = []
-        for one in read:
-            cluster, result = (one.decision.cluster, next(said)) if isinstance(one, Report) else (one[1], one[0])
+        for report in read:
+            cluster, result = (
+                (report.decision.cluster, next(stored)) if isinstance(report, Report) else (report[1], report[0])
+            )
             self.metrics.report(cluster, result)
             results.append({"result": result, **({"message": WORDS[result]} if result in WORDS else {})})
-        self._judge_all({one.decision.record for one in good})
+        self._judge_all({report.decision.record for report in good})
         if len(results) == 1:
             return STATUS[results[0]["result"]], results[0]
-        whole = {STATUS[one["result"]] for one in results}
-        return (whole.pop() if len(whole) == 1 else 200), {"results": results}
+        statuses = {STATUS[answer["result"]] for answer in results}
+        return (statuses.pop() if len(statuses) == 1 else 200), {"results": results}
 
     @override
     def copies(self, record: str) -> Copies:
-        one = next((one for one in self._shadowed.values() if one.counted_as == record), None)
-        name = one.counting(self._clock.wall())[0] if one else record
+        shadow = next((item for item in self._shadowed.values() if item.counted_as == record), None)
+        name = shadow.counting(self._clock.wall())[0] if shadow else record
         return Copies(name, self._copies[name])
 
     @override
@@ -198,20 +200,20 @@ class LiveRecorder(Recorder):
 
     def drifts(self) -> list[tuple[Validated, int, Drifted]]:
         """What has left its envelope, each with the number of the week; again what was told before."""
-        for one in list(self._validated.values()):
-            self._drifts.look(one, self._clock.now())
+        for validated in list(self._validated.values()):
+            self._drifts.look(validated, self._clock.now())
         return self._drifts.found()
 
-    def counts(self, one: Watching) -> Counts | None:
+    def counts(self, watching: Watching) -> Counts | None:
         """What was counted for a deployment. Raises sqlite3.Error."""
-        return self._opened().counts(one.record, [metric.name for metric in watched(one.terms)])
+        return self._opened().counts(watching.record, [metric.name for metric in watched(watching.terms)])
 
     def trips(self) -> list[tuple[Watching, Latched | None]]:
         """Deployments under watch that are latched on disk, each with what its latch says; None of a damaged one."""
         return [
-            (one, self._held.get(one.record) or self.latches.read(one.record))
-            for one in list(self._watching.values())
-            if self.latches.is_set(one.record)
+            (watching, self._held.get(watching.record) or self.latches.read(watching.record))
+            for watching in list(self._watching.values())
+            if self.latches.is_set(watching.record)
         ]
 
     def forget(self, days: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -220,8 +222,8 @@ class LiveRecorder(Recorder):
         Those of an open window stay, and those of a shadow that are still evidence.
         """
         before = self._clock.now() - timedelta(days=days)
-        keep = {one.record for one in self._watching.values()}
-        keep.update(name for one in self._shadowed.values() for name in one.counting(self._clock.wall()))
+        keep = {watching.record for watching in self._watching.values()}
+        keep.update(name for shadowed in self._shadowed.values() for name in shadowed.counting(self._clock.wall()))
         self._guarded("store", lambda: self._opened().forget(before, keep, stop))
 
     def flush(self) -> None:
@@ -247,34 +249,34 @@ class LiveRecorder(Recorder):
 
     def _rule_for(self, decision: Decision) -> Rule | None:
         """The rule by which it is compared: two arms, under watch. None where it is not part of a comparison."""
-        one: Watching | Shadowed | None = self._watching.get(decision.cluster)
+        watched_by: Watching | Shadowed | None = self._watching.get(decision.cluster)
         if decision.stage == "shadow":
-            one = self._shadowed.get(decision.cluster)
-        if one is None or _counted_as(one) != decision.record:
+            watched_by = self._shadowed.get(decision.cluster)
+        if watched_by is None or _counted_as(watched_by) != decision.record:
             return None
-        return one.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
+        return watched_by.terms.rule if LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE else None
 
     def _validated_of(self, decision: Decision) -> Validated | None:
-        one = self._validated.get(decision.cluster)
-        return one if one and one.record == decision.record and decision.stage == "full" else None
+        validated = self._validated.get(decision.cluster)
+        return validated if validated and validated.record == decision.record and decision.stage == "full" else None
 
     def _in_its_time(self, decision: Decision) -> Decision:
         """The decision as it is counted where counts age: by its week, or its period in the shadow."""
         if decision.stage == "shadow":
             copied = self._shadowed.get(decision.cluster)
             return replace(decision, record=copied.counted_in(copied.period(decision.at))) if copied else decision
-        one = self._validated_of(decision)
-        return replace(decision, record=one.counted_as(one.week(decision.at))) if one else decision
+        validated = self._validated_of(decision)
+        return replace(decision, record=validated.counted_as(validated.week(decision.at))) if validated else decision
 
     def _dated(self, decision: Decision) -> Decision:
         """The decision at a time that can be: none was made before the deployment was approved, whatever a clock said.
 
         A clock that was behind for the first of them would else make evidence that no gate takes, for good.
         """
-        one = self._watching.get(decision.cluster)
-        if one is None or one.record != decision.record or decision.at >= one.opens:
+        watching = self._watching.get(decision.cluster)
+        if watching is None or watching.record != decision.record or decision.at >= watching.opens:
             return decision
-        return replace(decision, at=one.opens)
+        return replace(decision, at=watching.opens)
 
     def _put(self, note: Note) -> None:
         if len(self._waiting) >= _MOST_WAITING:
@@ -294,7 +296,7 @@ class LiveRecorder(Recorder):
 
     def _count_copies(self, name: str) -> None:
         found = self._opened().counts(name, [])
-        self._copies[name] = max(self._copies[name], sum(one.specialist for one in found.stages) if found else 0)
+        self._copies[name] = max(self._copies[name], sum(stage.specialist for stage in found.stages) if found else 0)
 
     def _rates(self, name: str) -> dict[str, Rate] | None:
         found = dict[str, Rate]()
@@ -316,7 +318,7 @@ class LiveRecorder(Recorder):
             return ["not-stored"] * len(reports)
         return found
 
-    def _guarded(self, what: str, act: Callable[[], object]) -> bool:
+    def _guarded(self, task: str, act: Callable[[], object]) -> bool:
         """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way.
 
         What can be read says nothing of what can be written. A file that is damaged somewhere stays so, whatever else
@@ -325,50 +327,50 @@ class LiveRecorder(Recorder):
         try:
             act()
         except (OSError, sqlite3.Error) as error:
-            if what not in self._trouble:
-                _log.error("%s: %s", what, error)
-            self._trouble[what] = f"{what}: {error}"
+            if task not in self._trouble:
+                _log.error("%s: %s", task, error)
+            self._trouble[task] = f"{task}: {error}"
             if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                self._trouble["damage"] = f"{what}: {error}"
+                self._trouble["damage"] = f"{task}: {error}"
             return False
-        self._trouble.pop(what, None)
+        self._trouble.pop(task, None)
         return True
 
     def _judge_all(self, records: Set[str]) -> None:
         for settled in list(self._validated.values()):
             if any(record.startswith(f"{settled.record} week ") for record in records):
                 self._drifts.look(settled, self._clock.now())
-        for one in list(self._watching.values()):
-            if one.record in records:
-                self._judge(one)
+        for watching in list(self._watching.values()):
+            if watching.record in records:
+                self._judge(watching)
 
-    def _judge(self, one: Watching) -> None:
+    def _judge(self, watching: Watching) -> None:
         """Latch when the rule trips within the window; outside of it say so, and leave it to a person."""
-        if one.terms.rule is None:
+        if watching.terms.rule is None:
             return
         with self._judging:
-            if self.latched(one.record):
+            if self.latched(watching.record):
                 return
             found: list[Counts | None] = []
-            if not self._guarded("counts", lambda: found.append(self.counts(one))):
+            if not self._guarded("counts", lambda: found.append(self.counts(watching))):
                 return
-            reasons = tripped(one.terms, found[0])
-            self.metrics.window(one.cluster, one.specialist, found[0], one.terms)
+            reasons = tripped(watching.terms, found[0])
+            self.metrics.window(watching.cluster, watching.specialist, found[0], watching.terms)
             if not reasons or found[0] is None:
                 return
             now = self._clock.now()
-            if now > one.closes:
-                if one.record not in self._escalated:
-                    _log.error("%s: worse than allowed, after its window: %s", one.specialist, "; ".join(reasons))
-                self._escalated.add(one.record)
+            if now > watching.closes:
+                if watching.record not in self._escalated:
+                    _log.error("%s: worse than allowed, after its window: %s", watching.specialist, "; ".join(reasons))
+                self._escalated.add(watching.record)
                 return
             at = self._clock.wall().replace(microsecond=0)
             latch = Latched(
-                cluster=one.cluster, specialist=one.specialist, record=one.record, at=at, reasons=reasons,
-                counts=found[0],
+                cluster=watching.cluster, specialist=watching.specialist, record=watching.record, at=at,
+                reasons=reasons, counts=found[0],
             )  # fmt: skip
-            self._held[one.record] = latch
-        _log.error("%s is taken back: %s", one.specialist, "; ".join(reasons))
+            self._held[watching.record] = latch
+        _log.error("%s is taken back: %s", watching.specialist, "; ".join(reasons))
         self._latch(latch)
 
     def _latch(self, latch: Latched) -> None:
@@ -382,5 +384,5 @@ class LiveRecorder(Recorder):
             self._on_trip()
 
 
-def _counted_as(one: Watching | Shadowed) -> str:
-    return one.counted_as if isinstance(one, Shadowed) else one.record
+def _counted_as(watching: Watching | Shadowed) -> str:
+    return watching.counted_as if isinstance(watching, Shadowed) else watching.record

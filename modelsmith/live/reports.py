@@ -107,15 +107,15 @@ def read_report(
     return Report(decision, metric, bool(given), hashlib.blake2b(text, digest_size=16).digest())
 
 
-def _refusal(decision: Decision, metric: str, given: Any, asked: Asked | None, now: datetime) -> Refused | None:
+def _refusal(decision: Decision, metric: str, given: Any, expected: Asked | None, now: datetime) -> Refused | None:
     if decision.stage == "shadow":
         return "shadow"
-    if asked is None or asked.validated != (decision.stage == "full"):
+    if expected is None or expected.validated != (decision.stage == "full"):
         return "not-watched"
-    if not asked.validated and not LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE:
+    if not expected.validated and not LEAST_SHARE <= decision.share <= 1 - LEAST_SHARE:
         return "not-watched"
-    if metric not in asked.metrics:
+    if metric not in expected.metrics:
         return "unknown-metric"
     if isinstance(given, bool) or not isinstance(given, int | float) or given not in (0, 1):
         return "not-yes-or-no"
-    return "late" if now - decision.at > asked.late else None
+    return "late" if now - decision.at > expected.late else None

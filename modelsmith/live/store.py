@@ -116,7 +116,7 @@ class Store:
         """Take reports of outcomes."""
         with self._changing() as database:
             tallies: dict[_Tally, list[int]] = {}
-            found = [_report(database, one, tallies) for one in reports]
+            found = [_report(database, report, tallies) for report in reports]
             _write(database, tallies)
             return found
 
@@ -189,9 +189,9 @@ class Store:
     def _remove(self, reading: sqlite3.Connection, table: str, record: str, stop: Callable[[], bool]) -> bool:
         """Remove a record's rows from a table that goes by decisions; whether that came to its end."""
         last = b""
-        asked = f"SELECT decision FROM {table} WHERE decision > ? AND record = ? ORDER BY decision LIMIT {_STEP}"  # noqa: S608
+        query = f"SELECT decision FROM {table} WHERE decision > ? AND record = ? ORDER BY decision LIMIT {_STEP}"  # noqa: S608
         while not stop():
-            keys = reading.execute(asked, (last, record)).fetchall()
+            keys = reading.execute(query, (last, record)).fetchall()
             with self._changing() as database:
                 database.executemany(f"DELETE FROM {table} WHERE decision = ?", keys)  # noqa: S608 - our own names
             if len(keys) < _STEP:
@@ -244,7 +244,7 @@ def _firsts(
     for decision, known in decided:
         came.setdefault((decision.record, decision.unit), (decision, known))
     found = {(record, unit): bytes.fromhex(known) for record, unit, known in _in_units(database, came)}
-    new = {unit: one for unit, one in came.items() if unit not in found}
+    new = {unit: arrival for unit, arrival in came.items() if unit not in found}
     _insert(database, "units", [(*unit, known) for unit, (_, known) in new.items()])
     for decision, _ in new.values():
         _add(tallies, decision, UNITS, True)
@@ -272,7 +272,7 @@ def _in_units(database: sqlite3.Connection, units: Collection[_Unit]) -> Iterato
 
 def _in_measured(database: sqlite3.Connection, decisions: Collection[bytes]) -> Iterator[bytes]:
     """Each of these decisions of which an answer was counted."""
-    for some in _portions([(one,) for one in decisions]):
+    for some in _portions([(decision,) for decision in decisions]):
         (found,) = database.execute(
             "SELECT json_group_array(hex(decision)) FROM measured "  # noqa: S608 - only marks
             f"WHERE decision IN (VALUES {_marks(some)})",

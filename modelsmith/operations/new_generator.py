@@ -68,7 +68,7 @@ class NewGeneratorRequest(Request):
         found = OpenSet(workspace, given.get("set"))
         found.require_capability(given["capability"])
         if answer := given.get("answer"):
-            reference(answer, found.rubric, whole=more != "answer")
+            reference(answer, found.rubric, complete=more != "answer")
         values = slots(given.get("slots") or ())
         named = {name for text in given.get("templates") or () for name in SLOT.findall(text)}
         if "slots" in given and more != "slots" and (without := sorted(named - set(values))):

@@ -61,7 +61,7 @@ class CaseRequest(Request):
     def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
         found = OpenSet(workspace, given.get("set"))
         if answer := given.get("answer"):
-            reference(answer, found.rubric, whole=more != "answer")
+            reference(answer, found.rubric, complete=more != "answer")
         if "capability" in given:
             found.require_capability(given["capability"])
         refuse_draft(Scenario, {file: of(given[asked]) for asked, (file, of) in _SAID.items() if given.get(asked)})

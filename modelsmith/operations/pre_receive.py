@@ -53,7 +53,7 @@ def _check(stdin: str) -> None:
             parse_updates(stdin),
             lambda *push: gate().decide(*push),
             lambda *due: gate().receipts(*due),
-            kept=(logs, known),
+            known=(logs, known),
         )
         logs.save()
         known.save()

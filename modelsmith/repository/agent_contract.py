@@ -31,8 +31,8 @@ def written(tree: Tree) -> bytes:
     Raises:
         InvalidInput: as `rendered`.
     """
-    held = tree.read(AGENT_CONTRACT).decode("utf-8", "replace") if tree.exists(AGENT_CONTRACT) else None
-    return placed(held, rendered(tree)).encode()
+    text = tree.read(AGENT_CONTRACT).decode("utf-8", "replace") if tree.exists(AGENT_CONTRACT) else None
+    return placed(text, rendered(tree)).encode()
 
 
 def contract_problem(tree: Tree) -> Problem | None:

@@ -70,21 +70,21 @@ def size_problem(git: Git, change: Change, limits: Limits) -> str:
     for blob, size in sizes.items():
         if size > limits.file_bytes:
             return f"{added[blob]!a} has {size} bytes; the policy allows {limits.file_bytes}"
-    whole = sum(sizes[p.new_blob] for p in change.paths if p.new_blob in sizes)
+    total = sum(sizes[p.new_blob] for p in change.paths if p.new_blob in sizes)
     return (
-        f"its files have {whole} bytes; the policy allows {limits.change_bytes}" if whole > limits.change_bytes else ""
+        f"its files have {total} bytes; the policy allows {limits.change_bytes}" if total > limits.change_bytes else ""
     )
 
 
 def work_tree_problems(git: Git, files: WorkTree, paths: Iterable[str]) -> list[Problem]:
     """What the gate would refuse for its size or path, by main's limits; what main holds already is not asked again."""
     main = git.rev("refs/heads/main")
-    held = Revision(git, main) if main else None
-    limits = _limits_of(held)
+    state = Revision(git, main) if main else None
+    limits = _limits_of(state)
     return [
-        Problem(path, None, "", *said)
+        Problem(path, None, "", *refusal)
         for path in paths
-        if (said := _too_large(files, path, limits)) and not _same(held, files, path)
+        if (refusal := _too_large(files, path, limits)) and not _same(state, files, path)
     ]
 
 

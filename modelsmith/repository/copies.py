@@ -28,33 +28,33 @@ def copies(files: SetFiles) -> Iterator[Problem]:
     for source in sources:
         yield from _inside(source)
     first: dict[_Asked, Source[Scenario]] = {}
-    told: set[tuple[str, str]] = set()
-    for source, number, asked in _wordings(sources):
-        other = first.setdefault(asked, source)
+    reported: set[tuple[str, str]] = set()
+    for source, number, texts in _wordings(sources):
+        other = first.setdefault(texts, source)
         pair = (source.value.id, other.value.id)
         known = (id(source) in hidden) != (id(other) in hidden) and limit < 1  # said by what keeps these two apart
-        if other is not source and pair not in told and not known:
-            told.add(pair)
+        if other is not source and pair not in reported and not known:
+            reported.add(pair)
             yield _copied(source, number, other)
 
 
 def _wordings(sources: Sequence[Source[Scenario]]) -> Iterator[tuple[Source[Scenario], int, _Asked]]:
     """Own wordings before variants, so that of a note and a variant the variant is the copy."""
     before = [_before(source.value) for source in sources]
-    for source, told in zip(sources, before, strict=True):
-        yield source, 0, (told, _plain(source.value.messages[-1].content))
-    for source, told in zip(sources, before, strict=True):
+    for source, before_text in zip(sources, before, strict=True):
+        yield source, 0, (before_text, _plain(source.value.messages[-1].content))
+    for source, before_text in zip(sources, before, strict=True):
         for number, variant in enumerate(source.value.variants, start=1):
-            yield source, number, (told, _plain(variant))
+            yield source, number, (before_text, _plain(variant))
 
 
 def _inside(source: Source[Scenario]) -> Iterator[Problem]:
     """Variants that are no rephrasings."""
     own = _words(source.value.messages[-1].content)
-    seen: dict[tuple[str, ...], int] = {}
+    numbers: dict[tuple[str, ...], int] = {}
     for number, variant in enumerate(source.value.variants):
         words = _words(variant)
-        earlier = seen.setdefault(words, number)
+        earlier = numbers.setdefault(words, number)
         if words == own:
             message = "this variant is the scenario's own wording"
         elif earlier != number:
@@ -76,7 +76,10 @@ def _copied(source: Source[Scenario], wording: int, other: Source[Scenario]) -> 
 
 def _before(scenario: Scenario) -> tuple[str, ...]:
     passages = (f"{passage.source}\n{passage.text}" for passage in scenario.context)
-    return (*map(_plain, passages), *(f"{one.role}\n{_plain(one.content)}" for one in scenario.messages[:-1]))
+    return (
+        *map(_plain, passages),
+        *(f"{message.role}\n{_plain(message.content)}" for message in scenario.messages[:-1]),
+    )
 
 
 def _plain(text: str) -> str:

@@ -153,5 +153,5 @@ def _what(mode: str) -> str:
 
 
 def _cut(line: str) -> str:
-    more = len(line) - LINE_LETTERS
-    return line if more <= 0 else f"{line[:LINE_LETTERS]} ... {more} more letters"
+    surplus = len(line) - LINE_LETTERS
+    return line if surplus <= 0 else f"{line[:LINE_LETTERS]} ... {surplus} more letters"

@@ -122,15 +122,15 @@ def first_of(path: str, problems: Iterable[Problem]) -> list[Problem]:
 def named(names: Iterable[str], mark: str = "") -> str:
     """Names for a mend, sorted, the first twenty of many; ``none yet`` without any."""
     every = sorted(names)
-    more = f" and {len(every) - 20} more" if len(every) > 20 else ""
-    return ", ".join(mark + name for name in every[:20]) + more or "none yet"
+    rest = f" and {len(every) - 20} more" if len(every) > 20 else ""
+    return ", ".join(mark + name for name in every[:20]) + rest or "none yet"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was most likely meant; None when none is near."""
     if len(name) > MAX_NAME:
         return None
-    by_form = {_form(one): one for one in names}
+    by_form = {_form(choice): choice for choice in names}
     near = get_close_matches(_form(name), by_form, n=1)
     return by_form[near[0]] if near else None
 
@@ -218,9 +218,9 @@ def alike(keys: Collection[str]) -> Iterable[tuple[str, str]]:
     """Pairs of keys of one mapping that look the same."""
     if all(key.isascii() for key in keys):
         return
-    seen: dict[str, str] = {}
+    by_skeleton: dict[str, str] = {}
     for key in keys:
-        first = seen.setdefault(skeleton(key), key)
+        first = by_skeleton.setdefault(skeleton(key), key)
         if first != key:
             yield first, key
 

@@ -42,7 +42,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
     if _PLAIN.fullmatch(text) or _reads_back(text, style):
         return dumper.represent_scalar(_STRING, text, style)
-    marked = "".join(f"{_OPEN}{ord(one):08x}{_SHUT}" if _is_odd(one) else one for one in text)
+    marked = "".join(f"{_OPEN}{ord(character):08x}{_SHUT}" if _is_odd(character) else character for character in text)
     return dumper.represent_scalar(_STRING, marked, '"')
 
 
@@ -89,7 +89,7 @@ def free_name(stem: str, taken: Collection[str], first: str = "", above: int = 0
 def wanted(rubric: Rubric) -> tuple[str, ...]:
     """The reference fields that the rubric compares an answer with, in its order; then others that it requires."""
     expected = (getattr(point.check, "expected", None) for point in rubric.points)
-    compared = [one.reference for one in expected if one is not None and one.reference]
+    compared = [check.reference for check in expected if check is not None and check.reference]
     tops = {path.partition(".")[0] for path in compared}
     required = [name for schema in _schemas(rubric) for name in schema.get("required", ()) if name not in tops]
     return tuple(dict.fromkeys((*compared, *required)))
@@ -101,15 +101,15 @@ def offered_answers(rubric: Rubric) -> tuple[str, ...]:
     return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in wanted(rubric))
 
 
-def _offered(said: Mapping[str, Any]) -> str:
-    words = "|".join(map(str, _words(said) or ["..."]))
-    return f"{words},..." if said.get("type") == "array" else words
+def _offered(field: Mapping[str, Any]) -> str:
+    words = "|".join(map(str, _words(field) or ["..."]))
+    return f"{words},..." if field.get("type") == "array" else words
 
 
-def reference(given: Sequence[str], rubric: Rubric, whole: bool = True) -> dict[str, JsonValue]:
+def reference(given: Sequence[str], rubric: Rubric, complete: bool = True) -> dict[str, JsonValue]:
     """The right answer from each ``FIELD=VALUE``; a dotted field lies inside another.
 
-    Not ``whole``: more of it is to come.
+    Not ``complete``: more of it is to come.
 
     Raises:
         InvalidInput: ``bad-answer``.
@@ -121,14 +121,14 @@ def reference(given: Sequence[str], rubric: Rubric, whole: bool = True) -> dict[
             raise _bad_answer(text, "expected FIELD=VALUE", rubric)
         inner: Any = found
         *folders, name = path.split(".")
-        for one in folders:
-            inner = inner.setdefault(one, {})
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
             if not isinstance(inner, dict):
-                raise _bad_answer(text, f"'{one}' has a value already", rubric)
+                raise _bad_answer(text, f"'{folder}' has a value already", rubric)
         inner[name] = _value(text, path, written, rubric)
-    said = {text.partition("=")[0] for text in given}
-    missing = [path for path in wanted(rubric) if path not in said]
-    if missing and whole:
+    given_paths = {text.partition("=")[0] for text in given}
+    missing = [path for path in wanted(rubric) if path not in given_paths]
+    if missing and complete:
         raise InvalidInput(
             "bad-answer",
             f"The rubric compares an answer with {', '.join(missing)} too",
@@ -141,31 +141,33 @@ def reference(given: Sequence[str], rubric: Rubric, whole: bool = True) -> dict[
 def _value(text: str, path: str, written: str, rubric: Rubric) -> JsonValue:
     """The value in the type that the rubric compares it as; text where it does not say."""
     numbers = {p.check.expected.reference for p in rubric.points if isinstance(p.check, NumberCheck)}
-    said = _properties(rubric).get(path, {})
-    kind = "number" if path in numbers else said.get("type", "string")
+    schema = _properties(rubric).get(path, {})
+    kind = "number" if path in numbers else schema.get("type", "string")
     value: JsonValue = written
     if kind == "array" and not written.lstrip().startswith("["):
-        value = [one.strip() for one in written.split(",")]
+        value = [word.strip() for word in written.split(",")]
     elif kind != "string":
         try:
             value = json.loads(written)
         except ValueError:
             raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
-    words = _words(said)
-    for one in value if isinstance(value, list) and kind == "array" else [value]:
-        if words and one not in words and not SLOT.search(str(one)):
-            near = get_close_matches(str(one), [str(word) for word in words], n=1)
+    words = _words(schema)
+    for item in value if isinstance(value, list) and kind == "array" else [value]:
+        if words and item not in words and not SLOT.search(str(item)):
+            near = get_close_matches(str(item), [str(word) for word in words], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             a_list = "a list: each " if kind == "array" else ""
             raise _bad_answer(text, f"{path} is {a_list}one of {', '.join(map(str, words))}{hint}", rubric)
     return value
 
 
-def _words(said: Mapping[str, Any]) -> list[JsonValue]:
+def _words(schema: Mapping[str, Any]) -> list[JsonValue]:
     """The words that a field may hold, or each item of it; none where the rubric does not list them."""
-    items = said.get("items")
+    items = schema.get("items")
     words = (
-        (items.get("enum") if isinstance(items, dict) else None) if said.get("type") == "array" else said.get("enum")
+        (items.get("enum") if isinstance(items, dict) else None)
+        if schema.get("type") == "array"
+        else schema.get("enum")
     )
     return words if isinstance(words, list) else []
 
@@ -176,7 +178,11 @@ def _properties(rubric: Rubric) -> Mapping[str, Mapping[str, Any]]:
     for schema in _schemas(rubric):
         properties = schema.get("properties")
         if isinstance(properties, dict):
-            found |= {name: {**one, **found.get(name, {})} for name, one in properties.items() if isinstance(one, dict)}
+            found |= {
+                name: {**keywords, **found.get(name, {})}
+                for name, keywords in properties.items()
+                if isinstance(keywords, dict)
+            }
     return found
 
 
@@ -291,7 +297,7 @@ def plain_rubric_draft(name: str, owner: str, description: str, field: str, word
 def plain_turn(rubric: Rubric, reference: Mapping[str, JsonValue]) -> str | None:
     """The right answer as the model says it, where the rubric compares the whole of it with one text."""
     checks = (point.check for point in rubric.points)
-    fields = (one.expected.reference for one in checks if isinstance(one, TextCheck) and one.match == "equals")
+    fields = (check.expected.reference for check in checks if isinstance(check, TextCheck) and check.match == "equals")
     return next((str(reference[field]) for field in fields if field and field in reference), None)
 
 

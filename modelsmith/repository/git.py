@@ -82,9 +82,9 @@ class Git(GitRefs):
         return self._read_objects(oids, "blob")
 
     def _read_objects(self, oids: Sequence[str], kind: str) -> dict[str, bytes]:
-        asked = set(oids)
-        contents = cat_file.read(self.path, sorted(asked), kind) if asked else {}
-        wanted = sorted(asked - contents.keys())
+        wanted_ids = set(oids)
+        contents = cat_file.read(self.path, sorted(wanted_ids), kind) if wanted_ids else {}
+        wanted = sorted(wanted_ids - contents.keys())
         if not wanted:
             return contents
         out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in wanted).encode())
@@ -101,15 +101,15 @@ class Git(GitRefs):
 
     def blob_sizes(self, oids: Sequence[str]) -> dict[str, int]:
         """Sizes of those of the objects that are blobs of this repository."""
-        asked = set(oids)
-        known = cat_file.sizes(self.path, asked) if asked else {}
-        wanted = sorted(asked - known.keys())
-        said = (
+        wanted_ids = set(oids)
+        known = cat_file.sizes(self.path, wanted_ids) if wanted_ids else {}
+        wanted = sorted(wanted_ids - known.keys())
+        output = (
             self.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
             if wanted
             else b""
         )
-        facts = (line.split() for line in said.decode("utf-8", "replace").splitlines())
+        facts = (line.split() for line in output.decode("utf-8", "replace").splitlines())
         known |= {fact[0]: (fact[1], int(fact[2])) for fact in facts if len(fact) == 3}
         return {oid: size for oid, (kind, size) in known.items() if kind == "blob"}
 
@@ -132,7 +132,7 @@ class Git(GitRefs):
             sizes[oid] = int(facts[2])
         return sizes
 
-    def merge_base(self, one: str, other: str) -> str | None:
+    def merge_base(self, commit: str, other: str) -> str | None:
         """The latest commit that both contain; None when they share no history.
 
         Where there are several, git merges those first, and what they have in common before: branches that were merged
@@ -141,8 +141,8 @@ class Git(GitRefs):
         Raises:
             GateNotCleared: ``several-bases``, ``over-limits`` when git takes longer than `MERGE_SECONDS`.
         """
-        said = self.lasting("merge-base", "--all", ids=(one, other), seconds=MERGE_SECONDS, unless={1})
-        found = said.decode().split() if said else []
+        output = self.lasting("merge-base", "--all", ids=(commit, other), seconds=MERGE_SECONDS, unless={1})
+        found = output.decode().split() if output else []
         if len(found) > 1:
             raise GateNotCleared(
                 "several-bases",
@@ -153,9 +153,9 @@ class Git(GitRefs):
 
     def count_commits(self, since: str, tip: str, most: int) -> int:
         """How many commits ``tip`` contains beyond ``since``; counted up to ``most``."""
-        said = self.lasting("rev-list", "--count", f"--max-count={most}", ids=(tip, f"^{plain(since)}"))
-        assert said is not None
-        return int(said)
+        output = self.lasting("rev-list", "--count", f"--max-count={most}", ids=(tip, f"^{plain(since)}"))
+        assert output is not None
+        return int(output)
 
     def read_commits(self, commits: Sequence[str]) -> dict[str, bytes]:
         """Raw commit objects by id, read by a single process.

@@ -128,10 +128,10 @@ class GitProcess:
                     raise over_limits("It holds more files than are ever listed", "Split the proposal.")
         if process.returncode:
             self.run(*args)
-        said = b"".join(read)
+        output = b"".join(read)
         if key:
-            answers.keep(key, said)
-        return said.split(b"\0")[:-1]
+            answers.keep(key, output)
+        return output.split(b"\0")[:-1]
 
     def inside(self) -> str:
         """The folder in which git keeps this repository; git is asked only where it may lie elsewhere."""
@@ -148,16 +148,16 @@ class GitProcess:
         return place if not place.is_symlink() and (place / "HEAD").is_file() else None
 
 
-def over_limits(what: str, mend: str) -> GateNotCleared:
+def over_limits(problem: str, mend: str) -> GateNotCleared:
     """The refusal of something that is larger than anybody looks at."""
-    return GateNotCleared("over-limits", what, mend)
+    return GateNotCleared("over-limits", problem, mend)
 
 
-def missing_object(oid: str, what: str) -> InfrastructureFailure:
+def missing_object(oid: str, problem: str) -> InfrastructureFailure:
     """The failure for an object that is not, or is not what it should be, in the object database."""
     return InfrastructureFailure(
         "missing-object",
-        f"Object {oid} is {what} in this repository",
+        f"Object {oid} is {problem} in this repository",
         "Fetch the full history (`git fetch --unshallow`), then run `git fsck`.",
         object=oid,
     )

@@ -19,18 +19,18 @@ def read_settings(git: GitProcess) -> list[tuple[str, str]]:
     """Name and value of each setting in the repository's own configuration; nothing of a file that is not there."""
     args = ("config", "--local", "--list", "-z")
     key = _key(git, args)
-    said = answers.get(key) if key else None
-    if said is None:
+    output = answers.get(key) if key else None
+    if output is None:
         done = git.attempt(args)
         if done.returncode:
             file = git.text("rev-parse", "--path-format=absolute", "--git-path", "config")
             if Path(file).exists():
                 raise git_failed(args, done)
             return []
-        said = done.stdout
+        output = done.stdout
         if key:
-            answers.keep(key, said)
-    pairs = (os.fsdecode(setting).partition("\n") for setting in said.split(b"\0")[:-1])
+            answers.keep(key, output)
+    pairs = (os.fsdecode(setting).partition("\n") for setting in output.split(b"\0")[:-1])
     return [(name, value) for name, _, value in pairs]
 
 

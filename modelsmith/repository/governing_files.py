@@ -85,12 +85,12 @@ def policy_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Proble
         for number, workflow in enumerate(workflows):
             yield from _root(policy, (listed, number, "trust"), workflow.trust, contents)
     owners = parse(contents.get(CODEOWNERS, b"").decode("utf-8", "replace"))
-    seen: set[str] = set()
+    events: set[str] = set()
     for number, transition in enumerate(policy.value.transitions):
         at: Location = ("transitions", number)
-        if transition.event in seen:
+        if transition.event in events:
             yield policy.problem((*at, "event"), f"a second transition for '{transition.event}'", "Keep one of them.")
-        seen.add(transition.event)
+        events.add(transition.event)
         problem = transition_problem(transition)
         if problem:
             yield policy.problem(at, problem, "Write the gate's role, and the state that the event is named after.")
@@ -131,8 +131,8 @@ def _root(policy: Source[Policy], at: Location, name: str, contents: Mapping[str
 
 def _asked(owners: Codeowners, event: str) -> set[str]:
     """Names that CODEOWNERS asks about an event's folder, without their organisation."""
-    asked = owners.owners(f"promotions/cluster/iter-001-00000000/01-{event}/record.json")
-    return {owner.removeprefix("@").rpartition("/")[2] for owner in asked}
+    required = owners.owners(f"promotions/cluster/iter-001-00000000/01-{event}/record.json")
+    return {owner.removeprefix("@").rpartition("/")[2] for owner in required}
 
 
 def people_file_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Problem]:
@@ -146,9 +146,11 @@ def people_file_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[P
         role = listed.people[number].roles[at_role]
         place: Location = ("people", number, "roles", at_role)
         yield Unlisted(**vars(people.problem(place, *_no_role(role, listed.roles))), role=role)
-    told = {f"has the role '{role}', which is not listed under roles." for one in listed.people for role in one.roles}
+    reported = {
+        f"has the role '{role}', which is not listed under roles." for person in listed.people for role in person.roles
+    }
     for words in people_problems(listed):
-        if words.partition(" ")[2] not in told:
+        if words.partition(" ")[2] not in reported:
             yield Problem(path, None, "", words, "Correct people.yaml.")
     for group in ("people", "harness"):
         for i, holder in enumerate(getattr(people.value, group)):
@@ -179,12 +181,12 @@ def shared_key_problems(contents: Mapping[str, bytes]) -> Iterator[Problem]:
             holders.setdefault(contents.get(f"{TRUST}/{name}", name.encode()), []).append(harness.id)
     for i, harness in enumerate(people.value.harness):
         for j, name in enumerate(harness.trust if harness.observer else ()):
-            held = holders[contents.get(f"{TRUST}/{name}", name.encode())]
-            others = sorted({one for one in held if one != harness.id})
+            key_holders = holders[contents.get(f"{TRUST}/{name}", name.encode())]
+            others = sorted({holder for holder in key_holders if holder != harness.id})
             if others:
-                signs = any(one.id in others and not one.observer for one in people.value.harness)
-                what = "which signs evidence: no observation by it counts" if signs else "so it counts once for both"
-                words = f"the key {name} of the observer {harness.id} is also that of {' and '.join(others)}, {what}"
+                signs = any(holder.id in others and not holder.observer for holder in people.value.harness)
+                effect = "which signs evidence: no observation by it counts" if signs else "so it counts once for both"
+                words = f"the key {name} of the observer {harness.id} is also that of {' and '.join(others)}, {effect}"
                 yield people.problem(("harness", i, "trust", j), words, "Give the observer a key of its own.")
 
 
@@ -260,12 +262,12 @@ def by_role(problems: Sequence[Problem], contents: Mapping[str, bytes]) -> list[
     found = [problem for problem in problems if not isinstance(problem, Unlisted)]
     people = read_source(PEOPLE, contents[PEOPLE], People)[0] if named else None
     for role, places in named.items():
-        plain = [Problem(one.file, one.line, one.field, one.message, one.mend) for one in places]
-        if people is None or len({one.file for one in places}) < MANY:
+        plain = [Problem(place.file, place.line, place.field, place.message, place.mend) for place in places]
+        if people is None or len({place.file for place in places}) < MANY:
             found += plain
             continue
         near = nearest(role, people.value.roles)
-        where = ", ".join(sorted({f"{one.file}:{one.line}" for one in places})[:3])
+        where = ", ".join(sorted({f"{place.file}:{place.line}" for place in places})[:3])
         words = f"{len(places)} places name the role '{role}', which is not listed here: {where}, ..."
         at: Location = ("roles", near) if near else ("roles",)
         mend = f"Did you mean '{role}' instead of '{near}'?" if near else f"Add it: {role}: what it decides."

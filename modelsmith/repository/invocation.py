@@ -70,19 +70,19 @@ def command(folder: Path | str, args: Sequence[str]) -> list[str]:
     return ["git", "-C", str(folder), *settings, *args]
 
 
-def environment(path: Path, more: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
+def environment(path: Path, extra: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
     """The process's environment without what a calling git put there, except a hook's quarantined objects.
 
     As bytes, in which the system keeps it: read as text it would take a tenth of what a short git command takes.
     """
     root = os.path.realpath(path)
-    kept = {k: v for k, v in os.environb.items() if not k.startswith(b"GIT_") or _INHERITED.match(k)}
+    inherited = {k: v for k, v in os.environb.items() if not k.startswith(b"GIT_") or _INHERITED.match(k)}
     quarantine = os.environ.get("GIT_QUARANTINE_PATH")
     if quarantine and Path(quarantine).resolve().is_relative_to(root):
-        kept |= _encoded({name: os.environ[name] for name in _QUARANTINE if name in os.environ})
-    kept |= _ENVIRONMENT
-    kept[b"GIT_CEILING_DIRECTORIES"] = os.fsencode(os.path.dirname(root))
-    return kept | _encoded(more) if more else kept
+        inherited |= _encoded({name: os.environ[name] for name in _QUARANTINE if name in os.environ})
+    inherited |= _ENVIRONMENT
+    inherited[b"GIT_CEILING_DIRECTORIES"] = os.fsencode(os.path.dirname(root))
+    return inherited | _encoded(extra) if extra else inherited
 
 
 def steering() -> tuple[str | None, ...]:
@@ -173,12 +173,12 @@ def git_failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) ->
     words = done.stderr.decode("utf-8", "replace").strip()
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
     telling = [line for line in words.splitlines() if not _ASIDES.match(line)] or words.splitlines()
-    told = telling[0] if telling else f"exit status {done.returncode}"
+    reason = telling[0] if telling else f"exit status {done.returncode}"
     found = ((trouble, trouble.said.search(words)) for trouble in _TROUBLES)
     trouble, match = next(((trouble, match) for trouble, match in found if match), (None, None))
     return InfrastructureFailure(
         trouble.code if trouble else "git-failed",
-        f"git {args[0]} failed: {told}",
+        f"git {args[0]} failed: {reason}",
         trouble.mend.format(**match.groupdict()) if trouble and match else _OTHER_MEND,
         command=args[0],
         status=done.returncode,

@@ -102,7 +102,7 @@ def _odd_values(path: str, line: int | None, value: Any) -> Iterator[Problem]:
                 for key in value:
                     if problem := key_problem(key):
                         yield Problem(path, line, dotted(at), *problem)
-                for one, other in alike(value):
-                    yield alike_problem(path, line, at, one, other)
+                for first, other in alike(value):
+                    yield alike_problem(path, line, at, first, other)
             items = value.items() if isinstance(value, dict) else enumerate(value)
             to_read += [((*at, name), inner) for name, inner in items]

@@ -77,15 +77,15 @@ def _judge(files: SetFiles, evalset: Source[EvalSet]) -> Iterator[Problem]:
 
 
 def _labels(files: SetFiles, source: Source[Labels]) -> Iterator[Problem]:
-    scenarios = {one.value.id for part in files.scenarios.values() for one in part}
-    whole = not any(
+    scenarios = {case.value.id for part in files.scenarios.values() for case in part}
+    complete = not any(
         problem.file.startswith(tuple(f"{files.folder}/{part}/" for part in files.scenarios))
         for problem in files.problems
     )
     judged = _judged(files.rubric.value) if files.rubric else None
-    seen: dict[tuple[str, str, str], int] = {}
+    first_lines: dict[tuple[str, str, str], int] = {}
     for number, label in enumerate(source.value.root):
-        if whole and label.scenario not in scenarios:
+        if complete and label.scenario not in scenarios:
             yield source.problem(
                 (number, "scenario"),
                 f"the set has no scenario '{label.scenario}'",
@@ -94,7 +94,7 @@ def _labels(files: SetFiles, source: Source[Labels]) -> Iterator[Problem]:
         if judged is not None and label.point not in judged:
             known = f"Write one of: {named(judged)}." if judged else "Give the point the check type judge."
             yield source.problem((number, "point"), f"no judge decides a point '{label.point}'", known)
-        first = seen.setdefault((label.scenario, label.point, label.answer.strip()), number)
+        first = first_lines.setdefault((label.scenario, label.point, label.answer.strip()), number)
         if first != number:
             line = source.document.place((first,)).line
             yield source.problem(

@@ -64,7 +64,7 @@ def _write(path: Path, governed: GovernedSet) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _seal(path, body) + b"\n" + body)
-        oldest_first = sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime)
+        oldest_first = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
         for old in oldest_first[:-KEPT]:
             old.unlink()
 

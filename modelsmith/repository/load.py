@@ -81,15 +81,15 @@ def governed_set(files: SetFiles) -> GovernedSet:
     if files.problems or files.evalset is None or files.rubric is None:
         raise invalid(sorted(set(files.problems), key=sort_key))
     core, micro, held_out = (
-        tuple(sorted((source.value for source in files.scenarios[part]), key=lambda one: one.id)) for part in PARTS
+        tuple(sorted((source.value for source in files.scenarios[part]), key=lambda item: item.id)) for part in PARTS
     )
-    generators = tuple(sorted((source.value for source in files.generators), key=lambda one: one.id))
+    generators = tuple(sorted((source.value for source in files.generators), key=lambda item: item.id))
     named = judge_rules.labels(files)
     labels = tuple(sorted(named.value.root if named else (), key=label_digest))
     return GovernedSet(
         files.evalset.value, files.rubric.value, core, micro, held_out, generators, files.folder, labels,
         round(files.nearest.similarity, 4) if files.nearest else 0.0,
-        tuple(sorted((source.value for source in files.datasets), key=lambda one: one.id)),
+        tuple(sorted((source.value for source in files.datasets), key=lambda item: item.id)),
     )  # fmt: skip
 
 
@@ -249,11 +249,11 @@ def _document(path: str, data: bytes, model: type[T], problems: list[Problem]) -
         return None
 
 
-def _unknown(code: str, what: str, name: str, known: Iterable[str]) -> InvalidInput:
+def _unknown(code: str, kind: str, name: str, known: Iterable[str]) -> InvalidInput:
     names = sorted(known)
     return InvalidInput(
         f"unknown-{code}",
-        f"There is no {what} {name!r}",
-        f"Choose one of: {', '.join(names)}." if names else f"Add the first {what}.",
+        f"There is no {kind} {name!r}",
+        f"Choose one of: {', '.join(names)}." if names else f"Add the first {kind}.",
         known=names,
     )

@@ -106,11 +106,11 @@ class ObjectReader(Git):
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
         found = {oid: data for oid in oids if (data := self._small.get(oid)) is not None}
-        asked = [oid for oid in dict.fromkeys(oids) if oid not in found]
-        if not all(map(_ID.fullmatch, asked)):
+        unread = [oid for oid in dict.fromkeys(oids) if oid not in found]
+        if not all(map(_ID.fullmatch, unread)):
             return {oid: self._read(oid, "blob") for oid in oids}
-        for start in range(0, len(asked), _AT_ONCE):
-            found |= self._read_together(asked[start : start + _AT_ONCE])
+        for start in range(0, len(unread), _AT_ONCE):
+            found |= self._read_together(unread[start : start + _AT_ONCE])
         return {oid: found[oid] for oid in oids}
 
     def _read_together(self, oids: Sequence[str]) -> dict[str, bytes]:
@@ -174,17 +174,17 @@ class ObjectReader(Git):
     @override
     def change(self, old: str, new: str) -> Change:
         roots = self._root(old), self._root(new)
-        kept = self._changes.get(roots)
-        if kept is not None:
-            return kept
+        hit = self._changes.get(roots)
+        if hit is not None:
+            return hit
         found = comparison.change(self, *roots)
         return self._changes.keep(roots, found) if len(found.paths) <= _FEW_PATHS else found
 
     def differing(self, old: str, new: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
         """See `comparison.Trees`. A folder of many is walked through once, however often its two trees are compared."""
-        kept = self._differing.get((old, new))
-        if kept is not None:
-            return kept
+        hit = self._differing.get((old, new))
+        if hit is not None:
+            return hit
         found = comparison.names_that_differ(before, after)
         return self._differing.keep((old, new), found) if len(found) <= _FEW_PATHS else found
 
@@ -215,8 +215,8 @@ class ObjectReader(Git):
 
     def entries(self, tree: str) -> Mapping[str, Entry]:
         """Name to entry of one folder, sub-folders included (mode `FOLDER`)."""
-        kept = self._trees.get(tree)
-        return self._trees.keep(tree, *self._read_tree(tree)) if kept is None else kept
+        hit = self._trees.get(tree)
+        return self._trees.keep(tree, *self._read_tree(tree)) if hit is None else hit
 
     @override
     def folder(self, commit: str, path: str) -> str | None:
@@ -384,7 +384,10 @@ class ObjectReader(Git):
         )
 
 
-def _damaged(oid: str, what: str) -> IntegrityFailure:
+def _damaged(oid: str, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
-        "damaged-object", f"Object {oid} {what}.", "Fetch the repository anew from a copy that you trust.", object=oid
+        "damaged-object",
+        f"Object {oid} {problem}.",
+        "Fetch the repository anew from a copy that you trust.",
+        object=oid,
     )

@@ -52,9 +52,9 @@ def passable(files: SetFiles, spent: Spent) -> Passable:
     if evalset is None:
         return found
     broken = {problem.file for problem in files.problems}
-    scenarios = [one for part in files.scenarios.values() for one in part if one.path not in broken]
+    scenarios = [source for part in files.scenarios.values() for source in part if source.path not in broken]
     if rubric is not None and rubric.path not in broken:
-        generators = [one for one in files.generators if one.path not in broken]
+        generators = [generator for generator in files.generators if generator.path not in broken]
         _score(rubric, scenarios, generators, spent, found)
         short = _short_budgets(evalset, rubric.value, scenarios)
         found.never += short.never
@@ -73,22 +73,22 @@ def _score(
     found: Passable,
 ) -> None:
     """Every reference is a right answer, so it passes the rubric; a generator's is taught only when it does in full."""
-    taught = [(one, one.value.first_values()) for one in generators]
+    taught = [(generator, generator.value.first_values()) for generator in generators]
     references = [
-        *(one.value.reference for one in scenarios),
-        *(one.value.filled(values) for one, values in taught),
+        *(scenario.value.reference for scenario in scenarios),
+        *(source.value.filled(values) for source, values in taught),
     ]
-    spent.scored += len(rubric.value.model_dump_json()) * sum(len(json.dumps(one)) for one in references)
+    spent.scored += len(rubric.value.model_dump_json()) * sum(len(json.dumps(reference)) for reference in references)
     if spent.scored > MAX_SCORED:
         words = "the references are too many, or too long, to be scored by the rubric"
         found.never.append(rubric.problem((), words, "Make either fewer or shorter."))
         return
     scoring = _Scoring(rubric.value)
     failed: _Failures = defaultdict(list)
-    for one in scenarios:
-        answers = right_answers(rubric.value, one.value.reference)
-        for number, reason in scoring.failed(one.value.reference, answers):
-            failed[number].append((one, reason))
+    for scenario in scenarios:
+        answers = right_answers(rubric.value, scenario.value.reference)
+        for number, reason in scoring.failed(scenario.value.reference, answers):
+            failed[number].append((scenario, reason))
     everywhere = {number for number, whose in failed.items() if len(whose) == len(scenarios) > 1}
     required = needed(rubric.value)
     for number, whose in failed.items():
@@ -147,22 +147,22 @@ def _place(source: Source[Any], reason: str) -> Location:
 def _short_budgets(evalset: Source[EvalSet], rubric: Rubric, scenarios: Sequence[Source[Scenario]]) -> Passable:
     """Whether the longest right answers fit ``max_new_tokens``: one line about all of them."""
     budget = evalset.value.sampling.max_new_tokens
-    answers = [(one, right_answers(rubric, one.value.reference)[:1]) for one in scenarios]
-    counted = [(one, tokens(answer)) for one, given in answers for answer in given]
+    answers = [(scenario, right_answers(rubric, scenario.value.reference)[:1]) for scenario in scenarios]
+    counted = [(scenario, tokens(answer)) for scenario, given in answers for answer in given]
     at: Location = ("sampling", "max_new_tokens")
-    cut = [(one, size) for one, size in counted if size.least > budget]
+    cut = [(source, size) for source, size in counted if size.least > budget]
     if cut:
-        one, size = max(cut, key=lambda pair: pair[1].least)
+        source, size = max(cut, key=lambda pair: pair[1].least)
         words = f"{_count(len(cut), 'right answer')} of {len(counted)} cannot end within {budget} tokens"
         mend = f"Write {max(size.likely for _, size in counted) * 2} or more."
-        return Passable(never=[evalset.problem(at, f"{words}: {one.value.id} takes at least {size.least}", mend)])
-    tight = [(one, size) for one, size in counted if size.likely > budget]
+        return Passable(never=[evalset.problem(at, f"{words}: {source.value.id} takes at least {size.least}", mend)])
+    tight = [(source, size) for source, size in counted if size.likely > budget]
     if not tight:
         return Passable()
-    one, size = max(tight, key=lambda pair: pair[1].likely)
+    source, size = max(tight, key=lambda pair: pair[1].likely)
     words = f"{_count(len(tight), 'right answer')} of {len(counted)} may be cut off at {budget} tokens"
     mend = f"Write {size.likely * 2} or more, unless you know the model's tokenizer to need fewer."
-    return Passable(odd=[evalset.problem(at, f"{words}: {one.value.id} takes about {size.likely}", mend)])
+    return Passable(odd=[evalset.problem(at, f"{words}: {source.value.id} takes about {size.likely}", mend)])
 
 
 def _sizes(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iterator[Problem]:
@@ -187,12 +187,12 @@ def _floors(evalset: Source[EvalSet], files: SetFiles, broken: set[str]) -> Iter
     """A floor of a capability that nobody asks about holds nothing."""
     if any(path.startswith(tuple(f"{files.folder}/{part}/" for part in files.scenarios)) for path in broken):
         return
-    asked = {one.value.capability for part in files.scenarios.values() for one in part}
-    for name in sorted(evalset.value.decision.capability_floors.keys() - asked):
+    capabilities = {source.value.capability for part in files.scenarios.values() for source in part}
+    for name in sorted(evalset.value.decision.capability_floors.keys() - capabilities):
         yield evalset.problem(
             ("decision", "capability_floors", name),
             f"no scenario has the capability '{name}'",
-            f"Write one of: {named(asked)}.",
+            f"Write one of: {named(capabilities)}.",
         )
 
 
@@ -214,15 +214,15 @@ def _one_sided(files: SetFiles) -> Iterator[Problem]:
 
 def _long(evalset: EvalSet, scenarios: Sequence[Source[Scenario]]) -> Iterator[Problem]:
     system = tokens(evalset.prompt.system).likely
-    for one in scenarios:
-        value = one.value
+    for scenario in scenarios:
+        value = scenario.value
         *before, last = value.messages
         longest = max((last.content, *value.variants), key=len)
         texts = [*(passage.text for passage in value.context), *(message.content for message in before), longest]
         if sum(map(len, texts)) > LONG_PROMPT and (size := system + sum(tokens(text).likely for text in texts)) > (
             LONG_PROMPT
         ):
-            yield one.problem(
+            yield scenario.problem(
                 ("messages",),
                 f"the prompt takes about {size} tokens; a model without room for it ends the eval here",
                 "Shorten it, or be sure that every model that is asked has the room.",
@@ -233,11 +233,12 @@ def _untaught(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
     if any("/generators/" in problem.file for problem in files.problems):
         return
     taught = {generator.value.capability for generator in files.generators}
-    asked = Counter(one.value.capability for part in files.scenarios.values() for one in part)
-    for capability in sorted(asked.keys() - taught):
+    capabilities = Counter(source.value.capability for part in files.scenarios.values() for source in part)
+    for capability in sorted(capabilities.keys() - taught):
         yield evalset.problem(
             (),
-            f"no generator teaches {capability} ({_count(asked[capability], 'scenario')}), so training cannot mend it",
+            f"no generator teaches {capability} ({_count(capabilities[capability], 'scenario')}), "
+            "so training cannot mend it",
             f"Add generators/{capability}.yaml.",
         )
 

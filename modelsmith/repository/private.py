@@ -62,16 +62,16 @@ def _card(text: str) -> _Found:
     groups = [*_DIGITS.finditer(text)]
     if len(groups[0].group()) < _CARD_GROUP:
         return _none(groups[0].end())
-    whole = (j for j in range(len(groups), 0, -1) if _is_card("".join(one.group() for one in groups[:j])))
-    end = groups[last - 1].end() if (last := next(whole, 0)) else 0
+    lengths = (j for j in range(len(groups), 0, -1) if _is_card("".join(group.group() for group in groups[:j])))
+    end = groups[last - 1].end() if (last := next(lengths, 0)) else 0
     return _Found(end, end) if end else _none(groups[0].end())
 
 
 def _is_card(number: str) -> bool:
     if not 13 <= len(number) <= 19:
         return False
-    digits = [int(one) for one in reversed(number)]
-    doubled = (sum(divmod(2 * one, 10)) for one in digits[1::2])
+    digits = [int(character) for character in reversed(number)]
+    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
@@ -85,14 +85,14 @@ def _iban(text: str) -> _Found:
 def _is_iban(text: str) -> bool:
     plain = re.sub("[ -]", "", text.translate(_ALIKE)).upper()
     moved = plain[4:] + plain[:4]
-    return 15 <= len(plain) <= 34 and int("".join(str(int(one, 36)) for one in moved)) % 97 == 1
+    return 15 <= len(plain) <= 34 and int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 
 
 def _phone(text: str) -> _Found:
     """All of it, where it has as many digits as numbers have; after a day it begins anew."""
     if day := _DATE.match(text):
         return _none(day.end())
-    return _all(text) if 9 <= sum(one.isdigit() for one in text) <= 15 else _none()
+    return _all(text) if 9 <= sum(character.isdigit() for character in text) <= 15 else _none()
 
 
 def _address(text: str) -> _Found:
@@ -103,7 +103,7 @@ def _address(text: str) -> _Found:
         ipaddress.IPv6Address(text)
     except ValueError:
         return _none()
-    return _all(text) if any(one.isdigit() for one in text) else _none()
+    return _all(text) if any(character.isdigit() for character in text) else _none()
 
 
 _SPELLINGS: Final = 3
@@ -188,7 +188,7 @@ class Scrubber:
     def _scrubbed(self, text: str, spellings: int, reads: list[Run]) -> Scrubbed:
         removed: Counter[str] = Counter()
         plain = normalized("NFKC", text.replace("\r\n", "\n"))
-        shown = "".join(one if one in "\n\t" or is_shown(one) else "" for one in plain)
+        shown = "".join(character if character in "\n\t" or is_shown(character) else "" for character in plain)
         if len(shown) < len(plain):
             removed[UNSEEN] = len(plain) - len(shown)
         shown = re.sub(r"[^\S\n]+", " ", shown)
@@ -235,10 +235,10 @@ class Scrubber:
 
     @staticmethod
     def _without(text: str, rule: _Rule, removed: Counter[str]) -> str:
-        seen, parts, end = text.translate(rule.alike).encode(), [], 0
+        searchable, parts, end = text.translate(rule.alike).encode(), [], 0
         at = counted = place = 0  # of `counted` bytes it is known that they are `place` characters
-        while at <= len(seen) and (match := rule.pattern.search(seen, at)):
-            place += len(seen[counted : match.start()].decode())
+        while at <= len(searchable) and (match := rule.pattern.search(searchable, at)):
+            place += len(searchable[counted : match.start()].decode())
             counted, word = match.start(), match.group().decode()
             found = rule.holds(word) if word else _none()
             at = counted + max(1, len(text[place : place + found.on].translate(rule.alike).encode()))
@@ -251,7 +251,7 @@ class Scrubber:
 
 def _without_secrets(text: str, removed: Counter[str]) -> str:
     """The text without the lines of its secrets; of a key that goes on over lines nothing after its first is kept."""
-    found = {one.line: one.rule for one in find_plain(text)}
+    found = {secret.line: secret.rule for secret in find_plain(text)}
     if not found:
         return text
     lines, removed[SECRET] = text.split("\n"), len(found)

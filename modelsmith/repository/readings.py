@@ -52,28 +52,28 @@ def spelled(text: str) -> Iterator[Spelled]:
         cut = _BETWEEN.search(text, begin + _PIECE)
         end = cut.start() if cut else len(text)
         piece = text[begin:end]
-        said = _spelled(piece, line)
+        run = _spelled(piece, line)
         for spelling in range(1, _SPELLINGS + 1):
-            if not said.says:
+            if not run.says:
                 break
-            yield said
+            yield run
             if spelling < _SPELLINGS:
-                inner = _spelled(said.says, 1)
-                said = Spelled(inner.says, [said.lines[at - 1] for at in inner.lines])
+                inner = _spelled(run.says, 1)
+                run = Spelled(inner.says, [run.lines[at - 1] for at in inner.lines])
         begin, line = end, line + piece.count("\n")
 
 
 def _spelled(text: str, line: int) -> Spelled:
     """What runs of a text say whose first line has this number; what one line says alike several times, once."""
-    said: dict[tuple[int, str], None] = {}
+    found_readings: dict[tuple[int, str], None] = {}
     at = counted = 0
     for run in encoded(text):
         if run.start < counted:
             at = counted = 0
         at, counted = at + text.count("\n", counted, run.start), run.start
-        said.setdefault((line + at, run.says))
-    lines = [begins for begins, says in said for _ in range(says.count("\n") + 2)]
-    return Spelled("".join(f"{says}\n\x01\n" for _, says in said), lines)
+        found_readings.setdefault((line + at, run.says))
+    lines = [begins for begins, says in found_readings for _ in range(says.count("\n") + 2)]
+    return Spelled("".join(f"{says}\n\x01\n" for _, says in found_readings), lines)
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
@@ -87,8 +87,8 @@ def _unfolded(data: bytes) -> bytes:
     parts, waiting = [first], 0
     for part in rest:
         waiting += 1
-        said, end, after = part.lstrip(b" \t").partition(b"\n")
-        parts.append(said)
+        line, end, after = part.lstrip(b" \t").partition(b"\n")
+        parts.append(line)
         if end:
             parts += [b"\n" * (waiting + 1), after]
             waiting = 0

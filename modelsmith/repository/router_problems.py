@@ -55,10 +55,10 @@ def odd_rules(source: Source[Router]) -> Iterator[Problem]:
     """Rules that no request ever comes to, since those before them take all that they would, or that none can meet."""
     before: dict[_Condition, list[_Taker]] = {}
     for number, rule in enumerate(source.value.rules):
-        asked = [*_alternatives(rule.when)]
-        takers = [_taker(one, before) for one in asked]
+        alternatives = [*_alternatives(rule.when)]
+        takers = [_taker(alternative, before) for alternative in alternatives]
         if rule.when != When() and all(takers):
-            names = " and ".join(f"'{one.rule}'" for one in dict.fromkeys(takers) if one)
+            names = " and ".join(f"'{taker.rule}'" for taker in dict.fromkeys(takers) if taker)
             words = f"the rule is never reached: {names} before it takes every request that it would"
             yield source.problem(("rules", number), words, "Move it before that one, or remove it.")
         for name, value in rule.when.headers.items():
@@ -68,26 +68,26 @@ def odd_rules(source: Source[Router]) -> Iterator[Problem]:
             elif value != value.strip(" \t"):
                 words = "no request has it: HTTP takes away blanks at both ends of a header's value"
                 yield source.problem(at, words, "Leave the blanks out.")
-        for one in filter(None, asked):
-            before.setdefault(min(one, key=repr), []).append(_Taker(number, rule.name, one))
+        for alternative in filter(None, alternatives):
+            before.setdefault(min(alternative, key=repr), []).append(_Taker(number, rule.name, alternative))
 
 
 def _alternatives(when: When) -> Iterator[frozenset[_Condition]]:
     """The conditions of a rule that all have to hold, once for each model that it takes."""
-    told: list[_Condition] = [(f"header {name}", str, value) for name, value in when.headers.items()]
-    told += [(pointer, type(value), value) for pointer, value in when.body.items()]
-    told += [(f"/metadata/{_escaped(name)}", type(value), value) for name, value in when.metadata.items()]
+    conditions: list[_Condition] = [(f"header {name}", str, value) for name, value in when.headers.items()]
+    conditions += [(pointer, type(value), value) for pointer, value in when.body.items()]
+    conditions += [(f"/metadata/{_escaped(name)}", type(value), value) for name, value in when.metadata.items()]
     if when.last_message is not None:
-        told.append(("last_message", str, when.last_message))
+        conditions.append(("last_message", str, when.last_message))
     for model in when.model or (None,):
-        yield frozenset(told if model is None else [*told, ("model", str, model)])
+        yield frozenset(conditions if model is None else [*conditions, ("model", str, model)])
 
 
 def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _taker(asked: frozenset[_Condition], before: Mapping[_Condition, Sequence[_Taker]]) -> _Taker | None:
+def _taker(conditions: frozenset[_Condition], before: Mapping[_Condition, Sequence[_Taker]]) -> _Taker | None:
     """The first rule before this one that asks for nothing that it does not ask for."""
-    found = (one for condition in asked for one in before.get(condition, ()) if one.conditions <= asked)
-    return min(found, default=None, key=lambda one: one.number)
+    found = (taker for condition in conditions for taker in before.get(condition, ()) if taker.conditions <= conditions)
+    return min(found, default=None, key=lambda taker: taker.number)

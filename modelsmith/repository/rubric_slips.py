@@ -34,7 +34,9 @@ def rubric_slips(
 ) -> RubricSlips:
     """Look for words of the rubric that no file, or names of files that the rubric does not know."""
     found = RubricSlips()
-    references = [one.value.reference for one in scenarios] + [one.value.reference for one in generators]
+    references = [scenario.value.reference for scenario in scenarios] + [
+        generator.value.reference for generator in generators
+    ]
     if len(references) >= MANY:
         for problem, path in _paths(rubric, references):
             found.problems.append(problem)
@@ -49,7 +51,7 @@ def _paths(rubric: Source[Rubric], references: Sequence[Mapping[str, Any]]) -> I
     fields = {name for reference in references for name in reference}
     for number, point in enumerate(rubric.value.points):
         path = getattr(getattr(point.check, "expected", None), "reference", None)
-        if path is None or any(look_up(dict(one), path)[1] for one in references):
+        if path is None or any(look_up(dict(reference), path)[1] for reference in references):
             continue
         near = nearest(path, fields)
         mend = f"Did you mean '{near}'?" if near else f"Add {path} to every reference, or correct the path."
@@ -64,15 +66,15 @@ def _points(
     named = Counter(
         point
         for names in (
-            *({criterion.point for criterion in one.value.criteria} for one in scenarios),
-            *(set(one.value.points) for one in generators),
+            *({criterion.point for criterion in scenario.value.criteria} for scenario in scenarios),
+            *(set(generator.value.points) for generator in generators),
         )
         for point in names
     )
     for name, count in named.items():
         if name in known or count < MANY:
             continue
-        near = nearest(name, [one for one in known if one not in named])
+        near = nearest(name, [word for word in known if word not in named])
         at = ("points", known[near], "id") if near else ("points",)
         message = f"{count} files name the point '{name}', which the rubric does not have"
         mend = f"Did you mean '{name}' instead of '{near}'?" if near else f"Add it, or correct the {count} files."

@@ -17,9 +17,9 @@ from modelsmith.schema.training import unfit
 
 def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Problem]:
     """Mistakes of a merged cluster, where they stand: in its own file, the first, or in one that lies below."""
-    one = not isinstance(cluster.training, tuple)
+    single = not isinstance(cluster.training, tuple)
     for number, stage in enumerate(cluster.stages):
-        at: Location = ("training",) if one else ("training", number)
+        at: Location = ("training",) if single else ("training", number)
         if stage.lora != cluster.stages[0].lora:
             yield placed(
                 files,

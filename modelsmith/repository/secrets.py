@@ -149,10 +149,10 @@ def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = F
         guess: Whether `GUESSED` rules have a say.
         marked: Whether a line with `ALLOW` on it passes.
     """
-    told: set[Secret] = set()
+    reported: set[Secret] = set()
     for found in (*find_plain(text, path, guess, marked), *_find_spelled(text, path, guess, marked)):
-        if found not in told:
-            told.add(found)
+        if found not in reported:
+            reported.add(found)
             yield found
 
 
@@ -167,9 +167,9 @@ def _find_spelled(text: str, path: str, guess: bool, marked: bool) -> Iterator[S
     *_, data = readings(text.encode("utf-8", "replace"))
     plain = data.decode("utf-8", "replace")
     allowed = _allowed_lines(plain) if marked else frozenset[int]()
-    for said in spelled(plain):
-        for found in find_plain(said.says, path, guess):
-            line = said.lines[found.line - 1]
+    for reading in spelled(plain):
+        for found in find_plain(reading.says, path, guess):
+            line = reading.lines[found.line - 1]
             if line not in allowed:
                 yield Secret(found.rule, line)
 
@@ -185,21 +185,21 @@ def _find(data: bytes, path: str, guess: bool, marked: bool) -> Iterator[Secret]
             continue
         if not guess and rule.id in GUESSED:
             continue
-        line, counted, told = 1, 0, 0
+        line, counted, last_line = 1, 0, 0
         for number, match in enumerate(_compiled(rule.pattern).finditer(data)):
             line, counted = line + data.count(b"\n", counted, match.start()), match.start()
             if number == _MOST_LOOKED_AT:
                 yield Secret(rule.id, line)
                 break
-            if line == told:
+            if line == last_line:
                 continue
             secret = _secret(match, rule.group)
             if marked and ALLOW in _lines(match, data):
                 continue
             if rule.entropy and entropy(secret) <= rule.entropy:
                 continue
-            if not any(_allows(one, match, secret, data) for one in (*rule.allowed, *_everywhere())):
-                told = line
+            if not any(_allows(allowlist, match, secret, data) for allowlist in (*rule.allowed, *_everywhere())):
+                last_line = line
                 yield Secret(rule.id, line)
 
 
@@ -208,7 +208,7 @@ def first_secret(text: str) -> Secret | None:
     return next(find_secrets(text), None)
 
 
-def refuse_secret(what: str, text: str) -> None:
+def refuse_secret(source: str, text: str) -> None:
     """Refuse words that would be committed with a secret in them.
 
     Raises:
@@ -218,7 +218,7 @@ def refuse_secret(what: str, text: str) -> None:
     if found:
         raise InvalidInput(
             "secret",
-            f"{what} holds what looks like a secret (rule {found.rule}, line {found.line}).",
+            f"{source} holds what looks like a secret (rule {found.rule}, line {found.line}).",
             "Say it without that: what is written here is committed for good. If it is a real one, replace it.",
             rule=found.rule,
             line=found.line,
@@ -271,7 +271,11 @@ def entropy(text: str) -> float:
 
 def _secret(match: Any, group: int) -> str:
     """What the rule means by the secret: its group, else the first that holds something, else all that matched."""
-    found = match.group(group) if group else next((one for one in match.groups() if one), match.group())
+    found = (
+        match.group(group)
+        if group
+        else next((group_text for group_text in match.groups() if group_text), match.group())
+    )
     return str(found.decode("utf-8", "replace"))
 
 
@@ -283,7 +287,7 @@ def _allows(allowed: Mapping[str, Any], match: Any, secret: str, data: bytes) ->
         searched = match.group()
     else:
         searched = _lines(match, data)
-    found = [any(_compiled(one).search(searched) for one in allowed["regexes"])] if "regexes" in allowed else []
+    found = [any(_compiled(regex).search(searched) for regex in allowed["regexes"])] if "regexes" in allowed else []
     if "stopwords" in allowed:
         found.append(any(word in secret.lower() for word in allowed["stopwords"]))
     together = all if allowed.get("condition") == "AND" else any
@@ -310,20 +314,20 @@ def _everywhere() -> tuple[Mapping[str, Any], ...]:
 @cache
 def _rules() -> Sequence[_Rule]:
     """Ours first: they are the plainest. A rule of gitleaks without a pattern looks at names of files only."""
-    theirs = [one for one in _document()["rules"] if one["id"] not in LEFT_OUT and "regex" in one]
+    theirs = [rule for rule in _document()["rules"] if rule["id"] not in LEFT_OUT and "regex" in rule]
     return [
         _Rule(
-            id=one["id"],
-            pattern=one["regex"],
+            id=rule["id"],
+            pattern=rule["regex"],
             keywords=tuple(
-                word.encode().lower().decode() for word in one.get("keywords", [""])
+                word.encode().lower().decode() for word in rule.get("keywords", [""])
             ),  # as the searched bytes are
-            entropy=float(one.get("entropy", 0.0)),
-            group=int(one.get("secretGroup", 0)),
-            path=one.get("path"),
-            allowed=tuple(one.get("allowlists", ())),
+            entropy=float(rule.get("entropy", 0.0)),
+            group=int(rule.get("secretGroup", 0)),
+            path=rule.get("path"),
+            allowed=tuple(rule.get("allowlists", ())),
         )
-        for one in (*_OURS, *theirs)
+        for rule in (*_OURS, *theirs)
     ]
 
 

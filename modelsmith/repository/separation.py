@@ -34,12 +34,12 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
     held_out, core_cases, micro = (
         [source for source in files.scenarios[part] if is_comparable(source.value)] for part in _COMPARED
     )
-    asked = [*core_cases, *micro]
-    held = [(source, i, text) for source in held_out for i, text in enumerate(source.value.user_texts())]
-    core = [(source, text) for source in asked for text in source.value.user_texts()]
-    if not held or not core:
+    open_cases = [*core_cases, *micro]
+    closed = [(source, i, text) for source in held_out for i, text in enumerate(source.value.user_texts())]
+    core = [(source, text) for source in open_cases for text in source.value.user_texts()]
+    if not closed or not core:
         return
-    spent.compared += compared(text for *_, text in held) * compared(text for _, text in core)
+    spent.compared += compared(text for *_, text in closed) * compared(text for _, text in core)
     if spent.compared > MAX_COMPARED:
         yield Problem(
             files.folder,
@@ -49,19 +49,19 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
             "Make either fewer or shorter.",
         )
         return
-    held_texts, core_texts = [text for *_, text in held], [text for _, text in core]
+    held_texts, core_texts = [text for *_, text in closed], [text for _, text in core]
     best = _nearest_again(held_texts, core_texts, limit, before) if before else None
     found: list[tuple[float, int]] = []
     if best is None:
         found = _nearest_of_each(held_texts, core_texts, limit)
-        first = max(range(len(held)), key=lambda place: found[place][0])
+        first = max(range(len(closed)), key=lambda place: found[place][0])
         best = (found[first][0], first, found[first][1])
     score, i, j = best
-    files.nearest = NearestPair(score, limit, held[i][0].value.id, core[j][0].value.id)
+    files.nearest = NearestPair(score, limit, closed[i][0].value.id, core[j][0].value.id)
     if score <= limit:
         files.apart = Apart(_digests(held_texts), _digests(core_texts), best)
         return
-    for (source, wording, _), (score, j) in zip(held, found, strict=True):
+    for (source, wording, _), (score, j) in zip(closed, found, strict=True):
         if score > limit:
             alike, allowed = format_apart(score, limit, 2)
             last: Location = ("messages", len(source.value.messages) - 1, "content")
@@ -72,40 +72,40 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
             )
 
 
-def _nearest_of_each(held: Sequence[str], core: Sequence[str], limit: float) -> list[tuple[float, int]]:
+def _nearest_of_each(closed: Sequence[str], core: Sequence[str], limit: float) -> list[tuple[float, int]]:
     """For each held-out text similarity and position of the nearest core text; ``(0.0, -1)`` where another is nearer.
 
     So the nearest pair is among them, and each that is above ``limit``.
     """
     found: list[tuple[float, int]] = []
     least = 0.0
-    for search in Index(core).searches(held):
+    for search in Index(core).searches(closed):
         found.append(search.nearest(least))
         least = max(least, min(limit, found[-1][0]))
     return found
 
 
 def _nearest_again(
-    held: Sequence[str], core: Sequence[str], limit: float, before: Apart
+    closed: Sequence[str], core: Sequence[str], limit: float, before: Apart
 ) -> tuple[float, int, int] | None:
     """The nearest pair: the one found before, or one with a new text. None where all have to be compared.
 
     That is where the pair found before is gone, where texts changed their order (which decides between pairs that are
     equally near), where most pairs are new, and where a pair is too near, so that each such pair has to be named.
     """
-    still_held, still_core = _still(before.held, held), _still(before.core, core)
+    still_held, still_core = _still(before.held, closed), _still(before.core, core)
     score, i, j = before.nearest
     if still_held is None or still_core is None or i not in still_held or j not in still_core or score > limit:
         return None
-    new_held = sorted({*range(len(held))} - {*still_held.values()})
+    new_held = sorted({*range(len(closed))} - {*still_held.values()})
     new_core = sorted({*range(len(core))} - {*still_core.values()})
-    if 2 * (len(new_held) * len(core) + len(still_held) * len(new_core)) > len(held) * len(core):
+    if 2 * (len(new_held) * len(core) + len(still_held) * len(new_core)) > len(closed) * len(core):
         return None
     best = (score, -still_held[i], -still_core[j])
     for some, others in ((sorted(still_held.values()), new_core), (new_held, range(len(core)))):
         if some and others:
             index = Index(core[place] for place in others)
-            for place, search in zip(some, index.searches([held[place] for place in some]), strict=True):
+            for place, search in zip(some, index.searches([closed[place] for place in some]), strict=True):
                 near, at = search.nearest(best[0])
                 best = max(best, (near, -place, -others[at])) if at >= 0 else best
     return None if best[0] > limit else (best[0], -best[1], -best[2])
@@ -115,8 +115,8 @@ def _still(before: Sequence[str], texts: Sequence[str]) -> dict[int, int] | None
     """Where each text that is still there stood, and where it stands; None unless they kept their order."""
     now = _digests(texts)
     were, are = {*before}, {*now}
-    old = [place for place, one in enumerate(before) if one in are]
-    new = [place for place, one in enumerate(now) if one in were]
+    old = [place for place, text in enumerate(before) if text in are]
+    new = [place for place, text in enumerate(now) if text in were]
     if [before[place] for place in old] != [now[place] for place in new]:
         return None
     return dict(zip(old, new, strict=True))

@@ -50,8 +50,8 @@ def across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
         path = f"{files.folder}/evalset.yaml"
         if not any(problem.file == path for problem in files.problems):
             yield Problem(path, None, "", "the eval set has no evalset.yaml", "Add it, or remove the folder.")
-    for one in files.rubrics.values():
-        yield from first_of(one.path, _rubric(one, spent))
+    for source in files.rubrics.values():
+        yield from first_of(source.path, _rubric(source, spent))
     slips = rubric_slips(rubric, scenarios, files.generators) if rubric else RubricSlips()
     yield from slips.problems
     moved = list(_moved(scenarios))
@@ -59,8 +59,10 @@ def across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
     here = {folder for _, folder in moved}
     for scenario in scenarios:
         found = _scenario(scenario, rubric.value if rubric else None, slips)
-        said = posixpath.dirname(scenario.path) in here
-        yield from first_of(scenario.path, (one for one in found if not (said and one.field == "capability")))
+        implied = posixpath.dirname(scenario.path) in here
+        yield from first_of(
+            scenario.path, (problem for problem in found if not (implied and problem.field == "capability"))
+        )
     yield from _repeated_ids(scenarios)
     capabilities = {scenario.value.capability for scenario in scenarios}
     for generator in files.generators:
@@ -106,7 +108,7 @@ def _weights(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
     if (
         weights.robustness
         and core
-        and not any(one.value.variants for one in core)
+        and not any(source.value.variants for source in core)
         and "scenarios" not in unreadable_parts
     ):
         yield evalset.problem(
@@ -160,10 +162,10 @@ def _moved(scenarios: Sequence[Source[Scenario]]) -> Iterator[tuple[Problem, str
     for scenario in scenarios:
         by_folder[posixpath.dirname(scenario.path)].append(scenario)
     for folder, inside in by_folder.items():
-        name, said = posixpath.basename(folder), {one.value.capability for one in inside}
-        if len(inside) >= MANY and len(said) == 1 and name not in said:
-            words = f"all {len(inside)} scenarios of this folder have the capability '{min(said)}'"
-            mend = f"Rename the folder to {min(said)}/, or write capability: {name} in each."
+        name, capabilities = posixpath.basename(folder), {source.value.capability for source in inside}
+        if len(inside) >= MANY and len(capabilities) == 1 and name not in capabilities:
+            words = f"all {len(inside)} scenarios of this folder have the capability '{min(capabilities)}'"
+            mend = f"Rename the folder to {min(capabilities)}/, or write capability: {name} in each."
             yield inside[0].problem(("capability",), words, mend), folder
 
 
@@ -285,12 +287,12 @@ def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str
     return source.problem(at, f"the rubric has no point '{name}'", meant(name, points))
 
 
-def _twice(source: Source[Any], at: Location, names: Sequence[str], what: str) -> Iterator[Problem]:
-    seen: set[str] = set()
+def _twice(source: Source[Any], at: Location, names: Sequence[str], kind: str) -> Iterator[Problem]:
+    known: set[str] = set()
     for number, name in enumerate(names):
-        if name in seen:
-            yield source.problem((*at, number), f"there is a second {what} '{name}'", "Remove it, or rename one.")
-        seen.add(name)
+        if name in known:
+            yield source.problem((*at, number), f"there is a second {kind} '{name}'", "Remove it, or rename one.")
+        known.add(name)
 
 
 def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:

@@ -183,9 +183,9 @@ def _indented(lines: Sequence[str], reported: int) -> Slip | None:
         if part is None or part["key"] is None:
             continue
         column = len(part["indent"]) + len(part["dashes"])
-        columns = [_column(lines[one - 1]) for one in above if one < number]
+        columns = [_column(lines[above_line - 1]) for above_line in above if above_line < number]
         if columns and column not in columns:
-            nearest = min(columns, key=lambda one: abs(one - column))
+            nearest = min(columns, key=lambda indent: abs(indent - column))
             spaces = f"{column} space{'' if column == 1 else 's'}"
             words = f"the field is indented by {spaces}, and those beside it by {nearest}"
             return Slip(number, words, f"Indent it by {nearest}; an item of a list begins with '- '.")

@@ -31,9 +31,9 @@ def require_sound(git: Git) -> None:
     try:
         git.run("fsck", "--no-dangling", "--no-reflogs", "--no-progress")
     except InfrastructureFailure as error:
-        said = str(error.details.get("stderr", "")).splitlines()
+        lines = str(error.details.get("stderr", "")).splitlines()
         raise IntegrityFailure(
             "damaged-object",
-            f"Objects of this clone are missing or not what their ids say: {said[0] if said else 'see git fsck'}",
+            f"Objects of this clone are missing or not what their ids say: {lines[0] if lines else 'see git fsck'}",
             "Clone the forge again over a connection (`git clone --no-local`); if that fails, do not trust it.",
         ) from None

@@ -89,8 +89,8 @@ class Tokens:
             InvalidInput: ``unknown-token``.
         """
         with self._alone():
-            kept = self.all()
-            found = next((one for one in kept if one.id == name), None)
+            tokens = self.all()
+            found = next((token for token in tokens if token.id == name), None)
             if found is None:
                 raise InvalidInput(
                     "unknown-token",
@@ -98,7 +98,7 @@ class Tokens:
                     f"`modelsmith {self._command} list` shows them.",
                     token=name[:40],
                 )
-            self._write(tuple(one for one in kept if one.id != name))
+            self._write(tuple(token for token in tokens if token.id != name))
         return found
 
     def of(self, secret: str) -> Token | None:
@@ -116,11 +116,11 @@ class Tokens:
 
     def _by_hash(self) -> Mapping[str, Token]:
         try:
-            told = os.stat(self._path)
-            file = (told.st_ino, told.st_mtime_ns, told.st_size)
+            status = os.stat(self._path)
+            file = (status.st_ino, status.st_mtime_ns, status.st_size)
             if self._read is None or self._read[0] != file:
-                kept = _Kept.model_validate_json(read_plain(self._path))
-                self._read = file, {one.hash: one for one in kept.tokens}
+                stored = _Kept.model_validate_json(read_plain(self._path))
+                self._read = file, {token.hash: token for token in stored.tokens}
             return self._read[1]
         except FileNotFoundError:
             return {}

@@ -271,5 +271,5 @@ def _missing(path: str) -> InvalidInput:
     return InvalidInput("missing-file", f"There is no file {path}", "Add it, or correct the path.", path=path)
 
 
-def _not_a_file(path: str, what: str) -> InvalidInput:
-    return InvalidInput("not-a-file", f"{path} is {what}", "Put a regular file in its place.", path=path)
+def _not_a_file(path: str, problem: str) -> InvalidInput:
+    return InvalidInput("not-a-file", f"{path} is {problem}", "Put a regular file in its place.", path=path)

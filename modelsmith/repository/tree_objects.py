@@ -107,9 +107,9 @@ def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
     same = _common(old[begin:][::-1], data[begin:][::-1])
     last = first if len(old) - same <= begin else bisect_left(like.ends, len(old) - same) + 1
     end = like.ends[last - 1] if last else 0
-    more = len(data) - len(old)
-    middle = _at_once(data[begin : end + more], width) if begin < end + more else {}
-    if middle is None or 2 * (end + more - begin) > len(data):
+    growth = len(data) - len(old)
+    middle = _at_once(data[begin : end + growth], width) if begin < end + growth else {}
+    if middle is None or 2 * (end + growth - begin) > len(data):
         return None
     between = known(b"", width, middle)
     names = [*like.names[:first], *between.names, *like.names[last:]]
@@ -117,7 +117,7 @@ def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
     seams = {first, first + len(middle)} - {0, len(names)}
     if not all(_place(names[at - 1], entries[at - 1]) < _place(names[at], entries[at]) for at in seams):
         return None
-    after = [at + more for at in like.ends[last:]] if more else like.ends[last:]
+    after = [at + growth for at in like.ends[last:]] if growth else like.ends[last:]
     ends = [*like.ends[:first], *(begin + at for at in between.ends), *after]
     return FolderRead(data, names, entries, ends) if len(set(names)) == len(names) else None
 
@@ -126,12 +126,12 @@ def _place(name: str, entry: Entry) -> bytes:
     return name.encode() + b"/" if entry[0] == FOLDER else name.encode()
 
 
-def _common(one: bytes, other: bytes) -> int:
+def _common(data: bytes, other: bytes) -> int:
     """How many bytes two texts have in common at their beginning."""
-    low, high = 0, min(len(one), len(other))
+    low, high = 0, min(len(data), len(other))
     while low < high:
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if data[low:middle] == other[low:middle]:
             low = middle
         else:
             high = middle - 1

@@ -184,7 +184,7 @@ def _number(kind: str, value: Any, field: FieldInfo | None) -> tuple[str, str] |
     if not isinstance(value, str):
         return None
     text = value.strip()
-    share = field is not None and any(isinstance(one, Le) and one.le == 1 for one in _metadata(field))
+    share = field is not None and any(isinstance(limit, Le) and limit.le == 1 for limit in _metadata(field))
     if found := _PERCENT.fullmatch(text):
         amount = f"{float(found[1]) / 100:g}" if share else found[1]
         return f"{text} has a % sign", f"Write {amount}."
@@ -210,7 +210,11 @@ def _text(value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
     if isinstance(value, list | dict):
         mark = "[" if isinstance(value, list) else "{"
         return f"the text begins with {mark}, which means something else in YAML", "Put the text in quotes."
-    pattern = next((one.pattern for one in _metadata(field) if getattr(one, "pattern", None)), "") if field else ""
+    pattern = (
+        next((constraint.pattern for constraint in _metadata(field) if getattr(constraint, "pattern", None)), "")
+        if field
+        else ""
+    )
     if value is None:
         return "nothing stands here", "Write a text."
     mend = _PATTERNS.get(pattern, "") if pattern != SLUG else ""
@@ -230,14 +234,14 @@ def _pattern(value: str, pattern: str) -> tuple[str, str] | None:
 
 def _slug(value: str) -> tuple[str, str] | None:
     """The first character that a name may not have, and the name without it."""
-    odd = next((one for one in value if not re.match(r"[a-z0-9._-]", one)), None)
+    odd = next((character for character in value if not re.match(r"[a-z0-9._-]", character)), None)
     if odd is None:
         return None
     letters = normalized("NFKD", value).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9._-]+", "-", letters.lower()).strip("-._")
-    what = "a space" if odd == " " else f"the capital {odd}" if odd.isascii() and odd.isupper() else described(odd)
+    oddity = "a space" if odd == " " else f"the capital {odd}" if odd.isascii() and odd.isupper() else described(odd)
     mend = f"Write {plain}." if re.fullmatch(SLUG, plain) else _PATTERNS[SLUG]
-    return f"the name {shown(value)} has {what}", mend
+    return f"the name {shown(value)} has {oddity}", mend
 
 
 def _ssh_key(value: str) -> tuple[str, str]:
@@ -248,8 +252,8 @@ def _ssh_key(value: str) -> tuple[str, str]:
         return "this is a private key", mend
     if value.startswith("-----BEGIN"):
         return "this is a PEM key, and an SSH key is expected", "Write the line of the .pub file, without the comment."
-    whole = len(words) > 2 and re.fullmatch(_SSH_KEY, " ".join(words[:2]))
-    if whole and not re.fullmatch("[A-Za-z0-9+/=]{30,}", words[2]):
+    complete = len(words) > 2 and re.fullmatch(_SSH_KEY, " ".join(words[:2]))
+    if complete and not re.fullmatch("[A-Za-z0-9+/=]{30,}", words[2]):
         return f"the key is followed by its comment, {' '.join(words[2:])[:40]}", "Leave the comment out."
     if len(words) > 1 and words[0].startswith(("ssh-", "ecdsa-", "sk-")):
         return "blanks stand inside the key", "Write it on one line, as in its .pub file."

@@ -123,19 +123,23 @@ def _last_pulled(git: Git, main: str, tip: str, known: dict[str, bool]) -> str:
             "Begin from a fork or mirror of upstream: see docs/github.md.",
         )
     oldest = _age(git, by_history)
-    named = [(_age(git, one), commit, one) for commit, one in _named(git, main) if git.is_ancestor(one, tip)]
-    for age, commit, one in sorted(named, reverse=True):
+    named = [
+        (_age(git, candidate), commit, candidate)
+        for commit, candidate in _named(git, main)
+        if git.is_ancestor(candidate, tip)
+    ]
+    for age, commit, candidate in sorted(named, reverse=True):
         if age > oldest and commit not in known:
-            known[commit] = _is_pull(git, commit, one, known)
+            known[commit] = _is_pull(git, commit, candidate, known)
         if age > oldest and known[commit]:
-            return one
+            return candidate
     return by_history
 
 
 def _named(git: Git, main: str) -> Iterator[tuple[str, str]]:
     """Commits of main that say that they are pulls, and the one commit that each names; the latest hundred."""
-    said = git.text("log", "-z", "--format=%H%n%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
-    for entry in said.split("\0"):
+    output = git.text("log", "-z", "--format=%H%n%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
+    for entry in output.split("\0"):
         commit, _, words = entry.partition("\n")
         found: list[str] = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", words, re.M)
         if len(found) == 1 and git.rev(found[0]):

@@ -104,7 +104,7 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
         if not tree.paths(path):
             raise InvalidInput("missing-file", f"There is nothing at {path}", "Correct the path.", path=path)
     present = [path for top in _TOPS for path in tree.paths(top)]
-    units = {_unit(path) for path in present if not wanted or any(_below(path, one) for one in wanted)}
+    units = {_unit(path) for path in present if not wanted or any(_below(path, place) for place in wanted)}
     governed = {path: kind for path in present if (kind := kind_of(path)) and (_unit(path) in units or path in _SHARED)}
     contents, refused = read_each(tree, [*governed, *(path for path in present if _TRUST.fullmatch(path))])
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
@@ -155,7 +155,7 @@ def _about_set(files: SetFiles, contents: Mapping[str, bytes], spent: Spent) -> 
 
 def _asked_for(problems: Iterable[Problem], wanted: Sequence[str]) -> tuple[Problem, ...]:
     """Those at or below the paths that were asked for, each once, sorted."""
-    here = {one for one in problems if not wanted or any(_below(one.file, path) for path in wanted)}
+    here = {problem for problem in problems if not wanted or any(_below(problem.file, path) for path in wanted)}
     return tuple(sorted(here, key=sort_key))
 
 

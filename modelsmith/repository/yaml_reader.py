@@ -242,8 +242,8 @@ class _YamlReader:
                 self._problem(line, here, message, "Remove one of them.")
             self.keys[here] = Place(self.path, line)
             made[event.value] = self._value(here, indent)
-        for one, other in alike(made) if self.strange else ():
-            self._add(alike_problem(self.path, self.keys[(*at, other)].line, at, one, other))
+        for key, other in alike(made) if self.strange else ():
+            self._add(alike_problem(self.path, self.keys[(*at, other)].line, at, key, other))
         return made
 
     def _key(self, event: Any, line: int, at: Location) -> None:

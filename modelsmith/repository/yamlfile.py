@@ -71,15 +71,18 @@ def validate_document(document: Document, model: type[T]) -> tuple[T | None, lis
     except ValidationError as error:
         errors = error.errors(include_url=False)
     errors = _by_cause(document.data, errors)
-    one: dict[tuple[str, int | None, str], Problem] = {}
+    problems: dict[tuple[str, int | None, str], Problem] = {}
     for problem in filter(None, (_problem(document, model, details) for details in errors)):
         key = (problem.file, problem.line, problem.field)
-        if len(one) == MAX_PROBLEMS and key not in one:
-            return None, [*sorted(one.values(), key=sort_key), Problem(*document.place(()), "", MORE_PROBLEMS, _FIRST)]
-        other = one.get(key)
+        if len(problems) == MAX_PROBLEMS and key not in problems:
+            return None, [
+                *sorted(problems.values(), key=sort_key),
+                Problem(*document.place(()), "", MORE_PROBLEMS, _FIRST),
+            ]
+        other = problems.get(key)
         mends = problem.mend if other is None else f"{other.mend} Or: {problem.mend}"
-        one[key] = replace(other or problem, mend=mends)
-    return None, sorted(one.values(), key=sort_key)
+        problems[key] = replace(other or problem, mend=mends)
+    return None, sorted(problems.values(), key=sort_key)
 
 
 def _by_cause(data: Any, errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -91,13 +94,13 @@ def _by_cause(data: Any, errors: list[ErrorDetails]) -> list[ErrorDetails]:
     empty = {at for at, error in zip(places, errors, strict=True) if error["input"] is None}
     outside = {at: before for at in unknown if (before := _before(data, at)) in empty}
     misspelt = {(*at[:-1], near) for at in unknown if (near := nearest(str(at[-1]), _missing(at[:-1], places, errors)))}
-    kept: list[ErrorDetails] = []
+    regrouped: list[ErrorDetails] = []
     for at, error in zip(places, errors, strict=True):
         if at in outside:
-            kept.append(error | {"type": "not_indented", "ctx": {"field": outside[at][-1]}})
+            regrouped.append(error | {"type": "not_indented", "ctx": {"field": outside[at][-1]}})
         elif not (at in outside.values() or (error["type"] == "missing" and at in misspelt)):
-            kept.append(error)
-    return kept
+            regrouped.append(error)
+    return regrouped
 
 
 def _missing(folder: Location, places: Sequence[Location], errors: Sequence[ErrorDetails]) -> list[str]:
@@ -123,12 +126,12 @@ def with_model_problems(error: Unreadable, model: type[BaseModel]) -> list[Probl
         return error.problems
     unread = {problem.field for problem in error.problems}
     lines = {problem.line for problem in error.problems if not problem.field}
-    more = [
+    added = [
         problem
         for problem in validate_document(error.document, model)[1]
         if not _within(problem.field, unread) and problem.line not in lines
     ]
-    return sorted([*error.problems, *more], key=sort_key)
+    return sorted([*error.problems, *added], key=sort_key)
 
 
 def _within(field: str, fields: Set[str]) -> bool:
@@ -139,12 +142,12 @@ def _within(field: str, fields: Set[str]) -> bool:
 
 def invalid(problems: Sequence[Problem]) -> InvalidInput:
     """The error that lists every problem in ``details["problems"]``."""
-    first, more = problems[0], len(problems) - 1
+    first, rest = problems[0], len(problems) - 1
     where = f"{first.file}:{first.line}" if first.line else first.file
     return InvalidInput(
         "invalid-file",
         f"{where}: {f'{first.field}: ' if first.field else ''}{first.message}"
-        + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else ""),
+        + (f" (and {rest} more problem{'s' if rest > 1 else ''})" if rest else ""),
         first.mend,
         problems=[asdict(problem) for problem in problems],
     )
@@ -177,8 +180,11 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         mend = _unknown(document, owners, location)
         return Problem(*document.key_place(location), dotted(location), f"there is no field '{name}'", mend)
     place = document.key_place(location) if "[key]" in details["loc"] else document.place(location)
-    inner = [one for owner in _models_at(model, location) for one in _fields(owner)]
-    field = next((owner.model_fields[one] for owner in owners for one in owner.model_fields if one == name), None)
+    inner = [field_name for owner in _models_at(model, location) for field_name in _fields(owner)]
+    field = next(
+        (owner.model_fields[field_name] for owner in owners for field_name in owner.model_fields if field_name == name),
+        None,
+    )
     message, mend = explain(details, field, known.get(name), inner)
     if name in UNSHOWN:
         message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))

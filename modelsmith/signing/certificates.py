@@ -38,9 +38,9 @@ def signed_by(certificate: x509.Certificate) -> SignedBy:
     Raises:
         ValueError: a certificate whose extensions cannot be read.
     """
-    said = {name: _text(certificate, f"{_FULCIO}.{number}") for name, number in _FIELDS.items()}
+    fields = {name: _text(certificate, f"{_FULCIO}.{number}") for name, number in _FIELDS.items()}
     return SignedBy(
-        **said,
+        **fields,
         name=_name(certificate),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,

@@ -152,7 +152,7 @@ def adopt_or_seal(
         InvalidInput, InfrastructureFailure: as `seal`.
     """
     if existing is not None:
-        jobs = [one for one in trusted if isinstance(one, Believed)]
+        jobs = [job for job in trusted if isinstance(job, Believed)]
         if holds(existing, statement, jobs if isinstance(signer, Ambient) else [public_pem(signer)]):
             return existing
     return seal(statement, signer)
@@ -178,10 +178,12 @@ def open_envelope(bundle: bytes, trusted: Sequence[Trusted]) -> bytes:
         InvalidInput: ``invalid-public-key`` for a trusted key that is none, ``invalid-trusted-root``.
         InfrastructureFailure: ``extra-missing`` for a keyless bundle, without sigstore.
     """
-    keys = {_hint(key): key for key in map(load_public_key, (one for one in trusted if isinstance(one, bytes)))}
+    keys = {
+        _hint(key): key for key in map(load_public_key, (signer for signer in trusted if isinstance(signer, bytes)))
+    }
     parsed = parse_bundle(bundle)
     if isinstance(parsed, KeylessBundle):
-        return _open_keyless(bundle, [one for one in trusted if isinstance(one, Believed)])
+        return _open_keyless(bundle, [signer for signer in trusted if isinstance(signer, Believed)])
     payload = from_base64(parsed.envelope.payload)
     signature = from_base64(parsed.envelope.signatures[0].sig)
     key = keys.get(parsed.verification_material.public_key.hint)
@@ -245,9 +247,9 @@ def _open_keyless(bundle: bytes, believed: Sequence[Believed]) -> bytes:
         "The signature is keyless, by a workflow, and main's policy believes none here.",
         "Sign with a trusted key, or have policy's owners name the workflow.",
     )
-    for one in believed:
+    for signer in believed:
         try:
-            return open_keyless(bundle, one)[0]
+            return open_keyless(bundle, signer)[0]
         except (IntegrityFailure, InvalidInput) as error:  # a root that is none takes nothing from the others
             refusal = error
     raise refusal

@@ -199,10 +199,10 @@ def _hash_file(directory: Path, name: str) -> Entry:
         raise _unreadable(name, error) from error
 
 
-def _unsafe(name: str, what: str) -> IntegrityFailure:
+def _unsafe(name: str, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "unsafe-entry",
-        f"{name!a} is {what}; an artifact holds plain regular files only.",
+        f"{name!a} is {problem}; an artifact holds plain regular files only.",
         "Remove it, or put a regular file with a plain name in its place.",
         file=ascii(name)[1:-1],
     )

@@ -114,13 +114,13 @@ def check_root(data: bytes) -> str | None:
     if len(data) > LARGEST_ROOT:
         return f"it has more than {LARGEST_ROOT} bytes"
     try:
-        said = json.loads(data)
+        root = json.loads(data)
     except (ValueError, RecursionError):
         return "it is no JSON"
     kind = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
-    if not isinstance(said, dict) or said.get("mediaType") != kind:
+    if not isinstance(root, dict) or root.get("mediaType") != kind:
         return f"its mediaType is not {kind}"
-    missing = [name for name in ("tlogs", "certificateAuthorities", "ctlogs") if not said.get(name)]
+    missing = [name for name in ("tlogs", "certificateAuthorities", "ctlogs") if not root.get(name)]
     return f"it names no {missing[0]}" if missing else None
 
 
@@ -169,8 +169,8 @@ def find_token() -> Any:
 def job_commit(token: Any) -> str | None:
     """The commit that a job of Actions was started for, as its token says; None where it does not say."""
     part = str(token).split(".")[1]
-    said = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    return said.get("sha") if isinstance(said.get("sha"), str) else None
+    claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return claims.get("sha") if isinstance(claims.get("sha"), str) else None
 
 
 class _Nobody:

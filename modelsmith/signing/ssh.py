@@ -239,8 +239,8 @@ class _Check(NamedTuple):
             line = f'{self.actor} namespaces="{self.namespace}" {self.key}\n'
             (folder / "allowed").write_text(line, "ascii")
             question = ["verify", "-f", "allowed", "-I", self.actor]
-        asked = ["-Y", *question, "-n", self.namespace, "-s", "signature"]
-        return keygen(*asked, stdin=self.payload, folder=folder).returncode == 0
+        arguments = ["-Y", *question, "-n", self.namespace, "-s", "signature"]
+        return keygen(*arguments, stdin=self.payload, folder=folder).returncode == 0
 
 
 def _holders(allowed: Sequence[AllowedKey]) -> dict[str, list[str]]:

@@ -38,14 +38,14 @@ def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) 
         UnsupportedAlgorithm: this build of the library knows no Ed25519.
     """
     try:
-        public, said, reserved, hashed, made = fields(unarmored(signature, canonical=True))
+        public, stated_namespace, reserved, hashed, made = fields(unarmored(signature, canonical=True))
         kind, point = fields(public)
         algorithm, proof = fields(made)
-        plain = (kind, algorithm, reserved, said) == (_KIND, _KIND, b"", namespace.encode())
+        plain = (kind, algorithm, reserved, stated_namespace) == (_KIND, _KIND, b"", namespace.encode())
         if not plain or hashed not in _HASHES or spelled(public) != key:
             return False
         content = hashlib.new(hashed.decode(), payload).digest()
-        signed = b"".join(struct.pack(">I", len(part)) + part for part in (said, reserved, hashed, content))
+        signed = b"".join(struct.pack(">I", len(part)) + part for part in (stated_namespace, reserved, hashed, content))
         Ed25519PublicKey.from_public_bytes(point).verify(proof, _PREAMBLE + signed)
     except (ValueError, struct.error, InvalidSignature):
         return False

@@ -12,6 +12,9 @@ KINDS = {"InvalidInput", "GateNotCleared", "WaitingForPerson", "IntegrityFailure
 BEFORE_ANY_RESULT = {"cli/commands.py", "cli/main.py", "operations/init.py"}
 """Where options are read: the sentence quotes what was typed."""
 
+PROSE = {"problem", "reason", "message", "action", "what"}
+"""Variables that hold part of the sentence, not a fact."""
+
 
 def silent(root: Path) -> Iterator[str]:
     """Errors whose sentence has a variable by its own name, and whose details are empty."""
@@ -23,7 +26,7 @@ def silent(root: Path) -> Iterator[str]:
             if len(call.args) == 3 and isinstance(call.args[1], ast.JoinedStr):
                 parts = [part.value for part in call.args[1].values if isinstance(part, ast.FormattedValue)]
                 names = {part.id for part in parts if isinstance(part, ast.Name) and not part.id.isupper()}
-                if names - {"what", "said"}:
+                if names - PROSE:
                     yield f"{name}:{call.lineno}: {', '.join(sorted(names))}"
 
 

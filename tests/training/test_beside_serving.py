@@ -210,7 +210,7 @@ def test_a_slow_door_does_not_look_quick_by_failures_and_hang_ups(tmp_path):
 
     def p95_with(milliseconds, count):
         for _ in range(count):
-            sign.answered(milliseconds, whole=False)
+            sign.answered(milliseconds, complete=False)
         sign.write(0, sign.recent())
         (door,) = busy_doors(tmp_path)
         return door.p95

@@ -61,10 +61,10 @@ _OPTIONS: Final = {
 def command(host: Host, module: str) -> list[str]:
     """The command line that logs in and starts the host's end there. Pure."""
     options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
-    who = ["-l", host.user] if host.user else []
+    user = ["-l", host.user] if host.user else []
     port = ["-p", str(host.port)] if host.port else []
     there = [host.python, "-P", "-m", _MODULE, host.folder, module, *([host.home] if host.home else [])]
-    return ["ssh", "-T", "-x", "-a", *options, *who, *port, "--", host.address, "exec " + shlex.join(there)]
+    return ["ssh", "-T", "-x", "-a", *options, *user, *port, "--", host.address, "exec " + shlex.join(there)]
 
 
 class Connection:
@@ -164,9 +164,9 @@ class Connection:
 
     def lost(self, why: str) -> HostLostError:
         """The error that says so; the connection is closed."""
-        said = self._last_words()
+        last_words = self._last_words()
         self.close()
-        return HostLostError(self.name, said or why)
+        return HostLostError(self.name, last_words or why)
 
     def refused(self, why: str) -> InfrastructureFailure:
         """The error that says so."""
@@ -204,9 +204,9 @@ class Connection:
         until = time.monotonic() + 5
         while self._process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        said, status = self._last_words(), self._process.poll()
+        last_words, status = self._last_words(), self._process.poll()
         self.close()
-        return refusal(self.name, host, said, status) or HostLostError(self.name, said or why)
+        return refusal(self.name, host, last_words, status) or HostLostError(self.name, last_words or why)
 
 
 class _Words:
@@ -228,7 +228,7 @@ class _Words:
                 self._kept = (self._kept + data)[:_MOST_WORDS]
 
 
-def refusal(name: str, host: Host, said: str, status: int | None) -> ModelsmithError | None:
+def refusal(name: str, host: Host, stderr: str, status: int | None) -> ModelsmithError | None:
     """What only a person can mend, by the last words and the exit status of ssh; None where nobody answered. Pure."""
     login = shlex.join(
         [
@@ -237,7 +237,7 @@ def refusal(name: str, host: Host, said: str, status: int | None) -> ModelsmithE
             f"{host.user}@{host.address}" if host.user else host.address,
         ]
     )
-    if re.search("HOST IDENTIFICATION HAS CHANGED|host key .*has changed|REVOKED HOST KEY", said, re.I):
+    if re.search("HOST IDENTIFICATION HAS CHANGED|host key .*has changed|REVOKED HOST KEY", stderr, re.I):
         return IntegrityFailure(
             "host-key",
             f"The host {name} has another key than the one that this machine knows: it may be somebody else.",
@@ -245,20 +245,20 @@ def refusal(name: str, host: Host, said: str, status: int | None) -> ModelsmithE
             f"the old one out of known_hosts (`ssh-keygen -R {shlex.quote(host.address)}`) and log in once: `{login}`.",
             host=name,
         )
-    if "Host key verification failed" in said or "host key is known" in said:
+    if "Host key verification failed" in stderr or "host key is known" in stderr:
         return IntegrityFailure(
             "host-key",
             f"This machine does not know the key of the host {name}, so it cannot tell who it is.",
             f"Log in once by hand and compare the fingerprint that is shown with the host's own: `{login}`.",
             host=name,
         )
-    if "Permission denied" in said or "Too many authentication failures" in said:
+    if "Permission denied" in stderr or "Too many authentication failures" in stderr:
         return InfrastructureFailure(
             "host-login",
             f"The host {name} lets nobody in with the keys that are at hand without a question.",
             f"See that `{login} true` works without a password (a key without one, or an agent).",
             host=name,
-            reason=said[:300],
+            reason=stderr[:300],
         )
     if status is not None and 0 <= status < 255:
         return InfrastructureFailure(
@@ -266,6 +266,6 @@ def refusal(name: str, host: Host, said: str, status: int | None) -> ModelsmithE
             f"The toolkit does not start on the host {name}.",
             f"See that `{host.python}` is there and has modelsmith {__version__} with the extra `train`.",
             host=name,
-            reason=said[:300],
+            reason=stderr[:300],
         )
     return None

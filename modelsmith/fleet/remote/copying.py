@@ -78,20 +78,20 @@ def bring(connection: Connection, folder: Path, theirs: Listed, other: Other | N
         HostLostError: the connection is lost.
         OSError: this machine's disk.
     """
-    whole = True
+    complete = True
     wanted = {name: digest for name, digest in theirs.files.items() if not files.is_given(name)}
     for name in sorted(wanted, key=lambda name: (name == RESULT_FILE, name)):
         try:
             place = files.place_of(folder, name)
             same = place.is_file() and not place.is_symlink() and file_digest(place) == wanted[name]
-            whole &= files.stays(name) or same or get(connection, folder, name, name, wanted[name], other)
+            complete &= files.stays(name) or same or get(connection, folder, name, name, wanted[name], other)
         except OddPlaceError:
-            whole = False
+            complete = False
     for name in {*files.names(folder)} - wanted.keys():
         if not files.is_given(name) and not files.stays(name):
             with suppress(OddPlaceError):
                 files.remove(folder, name)
-    return whole
+    return complete
 
 
 def bring_put_away(connection: Connection, folder: Path, name: str, theirs: Listed, other: Other) -> bool:
@@ -106,8 +106,8 @@ def bring_put_away(connection: Connection, folder: Path, name: str, theirs: List
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir()
     try:
-        for one, digest in sorted(theirs.files.items()):
-            if not get(connection, incoming, one, f"{PUT_AWAY}/{name}/{one}", digest, other):
+        for path, digest in sorted(theirs.files.items()):
+            if not get(connection, incoming, path, f"{PUT_AWAY}/{name}/{path}", digest, other):
                 return False
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
@@ -119,7 +119,7 @@ def bring_put_away(connection: Connection, folder: Path, name: str, theirs: List
     return True
 
 
-def get(connection: Connection, folder: Path, name: str, asked: str, digest: str, other: Other | None = None) -> bool:
+def get(connection: Connection, folder: Path, name: str, source: str, digest: str, other: Other | None = None) -> bool:
     """Bring one file; whether it came, with this digest. One that did not is not written.
 
     Raises:
@@ -127,15 +127,15 @@ def get(connection: Connection, folder: Path, name: str, asked: str, digest: str
         OddPlaceError: it has no plain place here.
         OSError: this machine's disk.
     """
-    connection.say("get", asked)
-    ended, whole, sha, got, heard, begin = False, False, hashlib.sha256(), 0, 0, time.monotonic()
-    most = MOST_READ if asked in LONE else MOST_BYTES
+    connection.say("get", source)
+    ended, complete, sha, got, heard, begin = False, False, hashlib.sha256(), 0, 0, time.monotonic()
+    most = MOST_READ if source in LONE else MOST_BYTES
     with suppress(_NotWholeError), files.writing(folder, name) as file:
         while not ended:
-            said = connection.hear(_PIECE_SECONDS)
-            if said is None:
+            message = connection.hear(_PIECE_SECONDS)
+            if message is None:
                 raise connection.lost("a file does not come")
-            frame, body = said
+            frame, body = message
             heard += len(body) if frame.kind in ("piece", "lines") else 0
             if time.monotonic() - begin > _PIECE_SECONDS * (1 + heard // PIECE):
                 raise connection.lost("a file comes too slowly")
@@ -148,14 +148,14 @@ def get(connection: Connection, folder: Path, name: str, asked: str, digest: str
             elif frame.kind == "refused":
                 raise connection.refused(frame.name)
             elif frame.kind in ("end", "gone"):
-                ended, whole = True, frame.kind == "end" and f"sha256:{sha.hexdigest()}" == digest
+                ended, complete = True, frame.kind == "end" and f"sha256:{sha.hexdigest()}" == digest
             elif other is not None:
                 other(frame, body)
             else:
                 raise connection.lost("it says something else")
-        if not whole:
+        if not complete:
             raise _NotWholeError
-    return whole
+    return complete
 
 
 class _NotWholeError(Exception):

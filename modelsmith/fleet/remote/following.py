@@ -139,47 +139,47 @@ class RemoteJob:
                 connection.say("ping")
             self._hear(connection, min(seconds, _PING))
             self._lost, self._pause = None, _FIRST_PAUSE
-            kept, self._kept = self._kept, []
-            for one in kept:
-                self._bring_kept(connection, *one)
+            unhandled, self._kept = self._kept, []
+            for file in unhandled:
+                self._bring_kept(connection, *file)
         except HostLostError as error:
             self._lose(error)
 
     def _hear(self, connection: Connection, seconds: float) -> None:
         until = time.monotonic() + seconds
-        said = connection.hear(seconds)
-        while said is not None:
-            self._take(connection, *said)
-            said = None if self._ended or time.monotonic() > until else connection.hear(0)
+        message = connection.hear(seconds)
+        while message is not None:
+            self._take(connection, *message)
+            message = None if self._ended or time.monotonic() > until else connection.hear(0)
 
     def _ask(self, connection: Connection, kind: Kind) -> bytes:
         """The body of the answer to what was just asked; whatever else is said before it is taken, too."""
         until = time.monotonic() + _ANSWER_SECONDS
         while True:
-            said = connection.hear(max(0.0, until - time.monotonic()))
-            if said is None or time.monotonic() > until:
+            message = connection.hear(max(0.0, until - time.monotonic()))
+            if message is None or time.monotonic() > until:
                 raise connection.lost("it does not answer")
-            if said[0].kind == kind:
-                return said[1]
-            self._take(connection, *said)
+            if message[0].kind == kind:
+                return message[1]
+            self._take(connection, *message)
 
-    def _take(self, connection: Connection, said: Frame, body: bytes) -> None:
+    def _take(self, connection: Connection, frame: Frame, body: bytes) -> None:
         """What the host says of the run, whenever it says it."""
-        if said.kind == "lines":
+        if frame.kind == "lines":
             size = self._beats_size()
-            if said.number != size or size + len(body) > _MOST_BEATS:
+            if frame.number != size or size + len(body) > _MOST_BEATS:
                 raise connection.lost("its heartbeats do not fit together")
             try:
                 with place_of(self._folder, HEARTBEAT_FILE).open("ab") as file:
                     file.write(body)
             except OddPlaceError as error:
                 raise connection.lost(str(error)) from None
-        elif said.kind == "kept":
-            self._kept = [*self._kept, (said.name, listed_in(connection, body))][-_KEPT:]
-        elif said.kind == "ended":
-            self._ended, self._status = True, -9 if said.number is None else said.number
-        elif said.kind == "refused":
-            raise connection.refused(said.name)
+        elif frame.kind == "kept":
+            self._kept = [*self._kept, (frame.name, listed_in(connection, body))][-_KEPT:]
+        elif frame.kind == "ended":
+            self._ended, self._status = True, -9 if frame.number is None else frame.number
+        elif frame.kind == "refused":
+            raise connection.refused(frame.name)
         else:
             raise connection.lost("it says something else")
 
@@ -192,8 +192,8 @@ class RemoteJob:
     def _bring_kept(self, connection: Connection, name: str, theirs: Listed) -> None:
         """Have here what the worker has put away, and no more of it than the last ones."""
 
-        def other(said: Frame, body: bytes) -> None:
-            self._take(connection, said, body)
+        def other(frame: Frame, body: bytes) -> None:
+            self._take(connection, frame, body)
 
         with suppress(OddPlaceError):
             if COMPLETE in theirs.files and bring_put_away(connection, self._folder, name, theirs, other):
@@ -206,8 +206,8 @@ class RemoteJob:
     def _bring_all(self, connection: Connection) -> None:
         """Bring what the worker left; what did not come as it was listed is asked for once more."""
 
-        def other(said: Frame, body: bytes) -> None:
-            self._take(connection, said, body)
+        def other(frame: Frame, body: bytes) -> None:
+            self._take(connection, frame, body)
 
         for _ in range(_TRIES):
             connection.say("list")

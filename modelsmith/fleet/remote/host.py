@@ -69,13 +69,13 @@ class Session:
         self._say("hello", __version__, number=PROTOCOL)
         while True:
             attached = self._run is not None and not self._over
-            said = self._channel.receive(_LOOK if attached else self._patience)
-            if said is None and time.monotonic() - self._heard > self._patience:
+            message = self._channel.receive(_LOOK if attached else self._patience)
+            if message is None and time.monotonic() - self._heard > self._patience:
                 return
-            if said is not None:
+            if message is not None:
                 self._heard = time.monotonic()
                 try:
-                    self._answer(*said)
+                    self._answer(*message)
                 except (OSError, OddPlaceError, ValidationError) as error:
                     self._say("refused", str(error)[:500])
             if self._run is not None and not self._over:
@@ -86,30 +86,30 @@ class Session:
     ) -> None:
         self._channel.send(Frame(kind=kind, name=name, number=number, digest=digest), body)
 
-    def _answer(self, said: Frame, body: bytes) -> None:
-        if said.kind == "probe":
+    def _answer(self, frame: Frame, body: bytes) -> None:
+        if frame.kind == "probe":
             self._say("facts", body=facts(self._work, self._home).model_dump_json().encode())
-        elif said.kind == "prepare":
-            self._prepare(said, body)
-        elif said.kind == "attach":
-            self._attach(said, body)
+        elif frame.kind == "prepare":
+            self._prepare(frame, body)
+        elif frame.kind == "attach":
+            self._attach(frame, body)
         elif not self._job:
             self._say("refused", "no job was named")
-        elif said.kind == "put":
-            self._put(said.name)
-        elif said.kind == "remove":
-            files.remove(self._folder, said.name)
-        elif said.kind == "start":
-            self._start(said)
-        elif said.kind == "ping" and self._run:
+        elif frame.kind == "put":
+            self._put(frame.name)
+        elif frame.kind == "remove":
+            files.remove(self._folder, frame.name)
+        elif frame.kind == "start":
+            self._start(frame)
+        elif frame.kind == "ping" and self._run:
             os.utime(self._run.leash)
-        elif said.kind == "stop" and self._run:
-            self._run.stop.write_text(str(said.seconds))
-        elif said.kind == "list":
+        elif frame.kind == "stop" and self._run:
+            self._run.stop.write_text(str(frame.seconds))
+        elif frame.kind == "list":
             self._say("ready", body=files.listed(self._folder).model_dump_json().encode())
-        elif said.kind == "get":
-            self._get(said.name)
-        elif said.kind == "clean":
+        elif frame.kind == "get":
+            self._get(frame.name)
+        elif frame.kind == "clean":
             self._clean()
 
     @property
@@ -125,7 +125,7 @@ class Session:
             raise OddPlaceError(f"{name[:100]!a} is no job")
         self._job = name
 
-    def _prepare(self, said: Frame, body: bytes) -> None:
+    def _prepare(self, frame: Frame, body: bytes) -> None:
         """Take the host for a job; say what of it lies here already."""
         wanted = _DIGESTS.validate_json(body)
         for digest in wanted:
@@ -139,7 +139,7 @@ class Session:
         if self._lock is None:
             self._say("busy")
             return
-        self._take_name(said.name)
+        self._take_name(frame.name)
         self._models = wanted
         _forget_old(self._work, self._job)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -152,19 +152,19 @@ class Session:
             raise OddPlaceError("the host was not taken")
         with files.writing(self._folder, name) as file:
             while True:
-                said = self._channel.receive(_IDLE)
-                if said is None or said[0].kind not in ("piece", "end"):
+                message = self._channel.receive(_IDLE)
+                if message is None or message[0].kind not in ("piece", "end"):
                     raise Closed("a file did not come whole")
-                if said[0].kind == "end":
+                if message[0].kind == "end":
                     break
-                file.write(said[1])
+                file.write(message[1])
         self._say("done")
 
-    def _start(self, said: Frame) -> None:
+    def _start(self, frame: Frame) -> None:
         """Start a worker in the folder; the locks go over to its keeper."""
         if self._lock is None:
             raise OddPlaceError("the host was not taken")
-        devices = _COUNT.validate_python(said.number)
+        devices = _COUNT.validate_python(frame.number)
         run = Run(self._control, secrets.token_hex(8))
         beats = self._folder / HEARTBEAT_FILE
         self._since = beats.stat().st_size if beats.exists() else 0
@@ -177,7 +177,7 @@ class Session:
             with (self._control / "keeper.log").open("ab") as log:
                 start_apart(
                     [sys.executable, "-P", start.__file__, _KEEPER, str(self._control), run.name, str(self._folder),
-                     str(said.seconds), str(devices), self._module, *words],
+                     str(frame.seconds), str(devices), self._module, *words],
                     left=True, stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, pass_fds=(self._lock, own),
                 )  # fmt: skip
         finally:
@@ -189,19 +189,19 @@ class Session:
         if not run.up.exists():
             self._say("refused", f"no worker could be started: {_ended(run).why}")
             return
-        self._run, self._over, self._patience = run, False, said.seconds
+        self._run, self._over, self._patience = run, False, frame.seconds
         self._say("started", run.name, number=self._since)
 
-    def _attach(self, said: Frame, body: bytes) -> None:
+    def _attach(self, frame: Frame, body: bytes) -> None:
         """Go on telling of a run, from where another connection left off."""
-        job, _, name = said.name.partition("/")
+        job, _, name = frame.name.partition("/")
         self._take_name(job)
         run = Run(self._control, name)
         if not re.fullmatch("[0-9a-f]{16}", name) or not run.lock.exists():
             self._say("gone")
             return
-        self._run, self._over, self._since = run, False, said.number or 0
-        self._shown, self._patience = set(body.decode().split()), said.seconds
+        self._run, self._over, self._since = run, False, frame.number or 0
+        self._shown, self._patience = set(body.decode().split()), frame.seconds
         with suppress(FileNotFoundError):
             os.utime(run.leash)
         self._say("started", name, number=self._since)

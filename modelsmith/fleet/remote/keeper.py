@@ -75,14 +75,14 @@ def keep(run: Run, folder: Path, patience: float, executor: LocalExecutor) -> No
 
 
 def _follow(run: Run, worker: Submitted, patience: float) -> int | None:
-    since, seen, heard = worker.since, _touched(run.leash), time.monotonic()
+    since, last_touch, heard = worker.since, _touched(run.leash), time.monotonic()
     while True:
         since, status = worker.beats(since, POLL)[1:]
         if status is not None:
             return status
         touched = _touched(run.leash)
-        if touched != seen:
-            seen, heard = touched, time.monotonic()
+        if touched != last_touch:
+            last_touch, heard = touched, time.monotonic()
         grace = _grace(run.stop)
         if grace is None and time.monotonic() - heard > patience:
             grace = STOP_GRACE

@@ -90,8 +90,8 @@ class Channel:
         Raises:
             Closed: nobody hears it.
         """
-        said = frame.model_copy(update={"body": len(body)})
-        self._write(said.model_dump_json(exclude_defaults=True).encode() + b"\n" + body)
+        full_frame = frame.model_copy(update={"body": len(body)})
+        self._write(full_frame.model_dump_json(exclude_defaults=True).encode() + b"\n" + body)
 
     def receive(self, seconds: float) -> tuple[Frame, bytes] | None:
         """The next word; None when none came in time. What was begun is waited for by the next call.

@@ -69,11 +69,11 @@ class AppToken(Token):
             if type(error).__module__.partition(".")[0] not in ("jwt", "cryptography", "builtins"):
                 raise
             raise bad_key() from None
-        said = str(data.get("message", "")) if isinstance(data, dict) else ""
+        message = str(data.get("message", "")) if isinstance(data, dict) else ""
         if status == 401:
             raise InvalidInput(
                 "app-refused",
-                f"GitHub does not take the app's key: {said or status}",
+                f"GitHub does not take the app's key: {message or status}",
                 f"Compare {APP_ID} with the app's page, make a new private key there, and set this machine's clock.",
                 app=self._app,
             )
@@ -85,7 +85,7 @@ class AppToken(Token):
                 repository=self._place.full_name,
             )
         raise failure(
-            status, {k.lower(): str(v) for k, v in headers.items()}, said, "give the app a token", self._place
+            status, {k.lower(): str(v) for k, v in headers.items()}, message, "give the app a token", self._place
         )
 
 
@@ -119,8 +119,8 @@ def _read_key(named: str | None, work_tree: Path) -> str:
             f"Set {APP_KEY_FILE} to the file that GitHub gave for the app, or {APP_KEY} to its text.",
         )
     path = Path(named).expanduser()
-    for one in (Path(os.path.abspath(path)), path.resolve()):
-        if one.is_relative_to(work_tree) or one.is_relative_to(work_tree.resolve()):
+    for place in (Path(os.path.abspath(path)), path.resolve()):
+        if place.is_relative_to(work_tree) or place.is_relative_to(work_tree.resolve()):
             raise InvalidInput(
                 "key-in-clone",
                 f"{APP_KEY_FILE} names a file in the work tree, where a commit could put it, and `git add` take it",

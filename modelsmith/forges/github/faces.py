@@ -269,9 +269,9 @@ class Faces:
                 if known.get(name) != {shown}:
                     self._show_run(head, name, *shown)
             else:
-                said = (_STATUSES[check.state], _short(check.title, LONGEST_STATUS), "")
-                if known.get(name) != {said}:
-                    self._show_status(head, name, *said[:2])
+                face = (_STATUSES[check.state], _short(check.title, LONGEST_STATUS), "")
+                if known.get(name) != {face}:
+                    self._show_status(head, name, *face[:2])
 
     def _runs(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
         """Check runs of a commit, by name; the last of each app.
@@ -283,17 +283,19 @@ class Faces:
         answer = self.rest.ask("read the checks", path)
         runs = [read_answer(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
         known: dict[str, set[tuple[str, str, str]]] = {}
-        for one in runs:
-            said = (one.conclusion or "", one.output.title or "", one.output.summary or "")
-            known.setdefault(one.name, set()).add(said)
+        for check_run in runs:
+            shown = (check_run.conclusion or "", check_run.output.title or "", check_run.output.summary or "")
+            known.setdefault(check_run.name, set()).add(shown)
         return known
 
     def _shown_statuses(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
         answer = self.rest.ask("read the statuses", f"/commits/{head}/status?per_page=100")
         statuses = (
-            [read_answer(StatusAnswer, one) for one in answer.get("statuses", ())] if isinstance(answer, dict) else []
+            [read_answer(StatusAnswer, status) for status in answer.get("statuses", ())]
+            if isinstance(answer, dict)
+            else []
         )
-        return {one.context: {(one.state, one.description or "", "")} for one in statuses}
+        return {status.context: {(status.state, status.description or "", "")} for status in statuses}
 
     def _show_run(self, head: str, name: str, conclusion: str, title: str, summary: str) -> None:
         output: dict[str, Any] = {"title": title, "summary": summary}
@@ -343,10 +345,10 @@ def _short(words: str, most: int) -> str:
 
 def _summary(check: NamedCheck) -> str:
     """What a check run says below its title: its question, and what the answer rests on as plain text."""
-    said = "\n".join((check.title, *check.lines))
-    if len(said) > LONGEST_SUMMARY:
-        said = f"{said[:LONGEST_SUMMARY]}\n(cut here; `modelsmith check` shows all of it)"
-    return f"**{QUESTIONS[check.name]}**\n\n{quoted(said)}"
+    text = "\n".join((check.title, *check.lines))
+    if len(text) > LONGEST_SUMMARY:
+        text = f"{text[:LONGEST_SUMMARY]}\n(cut here; `modelsmith check` shows all of it)"
+    return f"**{QUESTIONS[check.name]}**\n\n{quoted(text)}"
 
 
 def read_answer(model: type[A], answer: Any) -> A:

@@ -53,14 +53,14 @@ def rate_limited(seconds: float, now: datetime) -> InfrastructureFailure:
     )
 
 
-def failure(status: int, headers: Mapping[str, str], message: str, what: str, place: Place) -> ModelsmithError:
+def failure(status: int, headers: Mapping[str, str], message: str, action: str, place: Place) -> ModelsmithError:
     """The error behind an answer that is none of a rate limit.
 
     Args:
         status: Of HTTP.
         headers: With names in small letters.
         message: GitHub's words.
-        what: What was asked for: ``read the pull requests``.
+        action: What was asked for: ``read the pull requests``.
         place: Where.
     """
     facts = {"status": status, "repository": place.full_name}
@@ -71,31 +71,34 @@ def failure(status: int, headers: Mapping[str, str], message: str, what: str, pl
     if status == 403:
         needed = headers.get("x-accepted-github-permissions", "")
         named = needed if re.fullmatch(r"[a-z_=;, ]{1,200}", needed) else ""
-        said = f"GitHub does not let this token {what}." + (f" It takes one with {named}." if named else "")
+        refusal = f"GitHub does not let this token {action}." + (f" It takes one with {named}." if named else "")
         mend = f"{_PLACE}: grant it {named}, or use another token for this command." if named else _WHERE
-        return InvalidInput("token-too-weak", said, mend, needed=needed, **facts)
+        return InvalidInput("token-too-weak", refusal, mend, needed=needed, **facts)
     if status in (404, 410):
         return unknown_repository(place, status=status, said=message)
     if status in (405, 409) and "Base branch was modified" in message:
         return InfrastructureFailure(
-            "ref-moved", f"Main moved at GitHub while it was to {what}", "Run it again: it judges anew.", **facts
+            "ref-moved", f"Main moved at GitHub while it was to {action}", "Run it again: it judges anew.", **facts
         )
-    if status in (405, 409) and what.startswith("merge "):
+    if status in (405, 409) and action.startswith("merge "):
         return GateNotCleared(
             "branch-moved" if "Head branch" in message else "branch-rules",
-            f"GitHub would not {what}: {message or status}",
+            f"GitHub would not {action}: {message or status}",
             "Do what it says, then run it again; the gate here was open.",
             **facts,
         )
     if status >= 500 or status == 0:
         return InfrastructureFailure(
             "github-unsure",
-            f"GitHub did not say whether it could {what} ({status or 'no answer'})",
+            f"GitHub did not say whether it could {action} ({status or 'no answer'})",
             "Run the command again: it looks first, and does nothing twice.",
             **facts,
         )
     return InfrastructureFailure(
-        "github-failed", f"GitHub would not {what}: {message or status}", "Do what it says, then run it again.", **facts
+        "github-failed",
+        f"GitHub would not {action}: {message or status}",
+        "Do what it says, then run it again.",
+        **facts,
     )
 
 
@@ -144,15 +147,15 @@ def moved_repository(place: Place, found: str) -> InvalidInput:
 def push_refusal(stderr: str) -> ModelsmithError | None:
     """The error behind a push that GitHub refused, from what git printed; None when it was not refused."""
     words = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
-    said = " ".join(word for word in words if word and not word.startswith(("Resolving", "Review all")))[:600]
-    if "archived" in said:
+    message = " ".join(word for word in words if word and not word.startswith(("Resolving", "Review all")))[:600]
+    if "archived" in message:
         return InvalidInput(
             "archived-repository", "The repository is archived at GitHub: nothing can be pushed", "Unarchive it."
         )
     if _RULES.search(stderr):
         return GateNotCleared(
             "branch-rules",
-            f"The rules of this branch at GitHub refuse the push: {said}",
+            f"The rules of this branch at GitHub refuse the push: {message}",
             "Let the ruleset's bypass list hold the account that merges (docs/github.md); the gate here was open.",
         )
     if _TOO_WEAK.search(stderr):

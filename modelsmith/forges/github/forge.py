@@ -99,8 +99,12 @@ class GitHubForge:
             until = face.merged_at if face else None
             return _as_merged(pull, face, self._logs.closed_at(number), self._faces.heard(number, until))
         known = {number: face} if face and face.state == "open" else {}
-        seen = _as_seen(pull, known)
-        return seen if seen.status != "open" else seen.model_copy(update={"heard": self._faces.heard(number)})
+        pull_seen = _as_seen(pull, known)
+        return (
+            pull_seen
+            if pull_seen.status != "open"
+            else pull_seen.model_copy(update={"heard": self._faces.heard(number)})
+        )
 
     def list(self, status: Status | None = None) -> tuple[PullRequest, ...]:
         """See `Forge`."""
@@ -111,11 +115,11 @@ class GitHubForge:
         self._require()
         faces = self._faces.open_ones()
         pulls, unreadable = self._logs.survey("open" if status == "open" else None)
-        seen = tuple(_as_seen(pull, faces) for pull in pulls)
+        pulls_seen = tuple(_as_seen(pull, faces) for pull in pulls)
         if status in (None, "open"):
             alone = faces.keys() - self._logs.numbers()
             unreadable |= {number: self._unsigned(faces[number]) for number in sorted(alone)}
-        return tuple(pull for pull in seen if status in (None, pull.status)), unreadable
+        return tuple(pull for pull in pulls_seen if status in (None, pull.status)), unreadable
 
     def open(self, proposal: Proposal) -> PullRequest:
         """See `Forge`. Its branch there is ``modelsmith/ACTOR/BRANCH``, which is its opener's to move.
@@ -163,10 +167,10 @@ class GitHubForge:
         """What GitHub has of its reviews; nothing that was remembered."""
         return self._faces.reviews(number)
 
-    def attest(self, said: ReviewsAttestation, bundle: bytes) -> None:
+    def attest(self, attestation: ReviewsAttestation, bundle: bytes) -> None:
         """Keep what a workflow attested in the pull request's log, where it outlives GitHub."""
         self._require(writing=True)
-        self._logs.attest(said, bundle)
+        self._logs.attest(attestation, bundle)
 
     def close(self, number: int, reason: str) -> PullRequest:
         """See `Forge`."""
@@ -336,8 +340,8 @@ def _as_seen(pull: PullRequest, faces: dict[int, Face]) -> PullRequest:
     face = faces.get(pull.number)
     if face is None:
         return pull.model_copy(update={"status": "closed", "elsewhere": ()})
-    seen = {"draft": face.draft, "numbered_at": face.created_at}
-    return pull.model_copy(update={**seen, "moved": None if face.head.sha == pull.head else face.head.sha})
+    face_facts = {"draft": face.draft, "numbered_at": face.created_at}
+    return pull.model_copy(update={**face_facts, "moved": None if face.head.sha == pull.head else face.head.sha})
 
 
 def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, heard: tuple[Heard, ...]) -> PullRequest:
@@ -352,8 +356,8 @@ def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, he
     left = face.state == "closed" and face.merged_at is None
     before = closed is not None and (face.merged_at is None or closed <= face.merged_at)
     moved = face.head.sha if face.state == "open" and face.head.sha != pull.head else None
-    seen = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard}
-    return pull.model_copy(update=seen | {"withdrawn": left or before})
+    face_facts = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard}
+    return pull.model_copy(update=face_facts | {"withdrawn": left or before})
 
 
 def _moved(pull: PullRequest) -> GateNotCleared:

@@ -48,10 +48,10 @@ def parse_place(forge: str) -> Place:
     Raises:
         InvalidInput: ``bad-forge``.
     """
-    said = forge.removeprefix(SCHEME)
-    web, api, path = "https://github.com", "https://api.github.com", said
-    if "://" in said:
-        url = urlsplit(said)
+    place = forge.removeprefix(SCHEME)
+    web, api, path = "https://github.com", "https://api.github.com", place
+    if "://" in place:
+        url = urlsplit(place)
         safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK)
         if not safe or not url.hostname or "@" in url.netloc or url.query or url.fragment:
             raise _bad(forge)

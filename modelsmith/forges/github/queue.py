@@ -65,19 +65,19 @@ class Queue:
         Raises:
             ModelsmithError: as `Rest.do`; GitHub refuses what its rules do not let in.
         """
-        seen = self._look(number)
-        entry, said = seen.entry, ""
+        look = self._look(number)
+        entry, reason = look.entry, ""
         if entry is None:
-            removed = [one for one in seen.last.nodes if one.kind == "RemovedFromMergeQueueEvent"]
+            removed = [node for node in look.last.nodes if node.kind == "RemovedFromMergeQueueEvent"]
             if removed:
-                said = f"; the queue had taken it out before, because: {removed[-1].reason or 'it did not say'}"
-            facts = {"id": seen.id, "head": head}
+                reason = f"; the queue had taken it out before, because: {removed[-1].reason or 'it did not say'}"
+            facts = {"id": look.id, "head": head}
             data = self._rest.graphql(f"queue pull request {number}", ENTER, facts)
             entry = read_answer(_Entry, _inner(data, "enqueuePullRequest", "mergeQueueEntry"))
         return WaitingForPerson(
             "queued",
             f"Pull request {number} is in GitHub's merge queue at place {entry.position} ({entry.state.lower()}), "
-            f"which is not merged{said}",
+            f"which is not merged{reason}",
             "When the queue has merged it, run `{next}` again: it adds the receipts that main needs to verify.",
             number=number,
             position=entry.position,

@@ -100,11 +100,11 @@ class Rest:
         """PyGithub's repository; making it asks nothing."""
         return self._github.get_repo(self.place.full_name)
 
-    def do(self, what: str, call: Callable[[], T], again: bool = False) -> T:
+    def do(self, action: str, call: Callable[[], T], again: bool = False) -> T:
         """Make a request that changes something.
 
         Args:
-            what: In words, for errors.
+            action: In words, for errors.
             call: Makes it.
             again: Whether doing it twice is doing it once, so that it is repeated when no answer came.
 
@@ -122,14 +122,14 @@ class Rest:
                 return call()
             except GithubException as error:
                 headers = {name.lower(): str(value) for name, value in (error.headers or {}).items()}
-                status, said = error.status, _message(error.data)
+                status, message = error.status, _message(error.data)
             except (OSError, RuntimeError):
-                headers, status, said = {}, 0, ""
-            wait = wait_for(status, headers, said, _moment(headers))
+                headers, status, message = {}, 0, ""
+            wait = wait_for(status, headers, message, _moment(headers))
             if wait is not None and (wait > MOST_WAIT or last):
                 raise rate_limited(wait, _moment(headers))
             if wait is None and (last or not again or 0 < status < 500):
-                raise failure(status, headers, said, what, self.place)
+                raise failure(status, headers, message, action, self.place)
             self._sleep(wait if wait is not None else 0.5 * 2**attempt)
         raise AssertionError
 
@@ -137,35 +137,35 @@ class Rest:
         """Let time pass before the next request."""
         self._sleep(seconds)
 
-    def ask(self, what: str, path: str) -> Any:
+    def ask(self, action: str, path: str) -> Any:
         """One JSON answer; ``path`` begins after the repository's own and may hold a query.
 
         It is asked for with the mark of the last answer: one that did not change counts against no limit, by GitHub's
         "Use conditional requests".
         """
-        return self._page(what, self._url(path))[0]
+        return self._page(action, self._url(path))[0]
 
-    def ask_elsewhere(self, what: str, path: str) -> Any:
+    def ask_elsewhere(self, action: str, path: str) -> Any:
         """`ask` about something that is not part of the repository."""
-        return self._page(what, path)[0]
+        return self._page(action, path)[0]
 
-    def send(self, what: str, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def send(self, action: str, method: str, path: str, body: Mapping[str, Any]) -> Any:
         """A request that PyGithub has no words for; made again when no answer came, so twice must be once.
 
         Raises:
             ModelsmithError: as `do`.
         """
         return self.do(
-            what,
+            action,
             lambda: self._github.requester.requestJsonAndCheck(method, self._url(path), input=dict(body))[1],
             again=True,
         )
 
-    def graphql(self, what: str, query: str, variables: Mapping[str, Any], again: bool = False) -> Any:
+    def graphql(self, action: str, query: str, variables: Mapping[str, Any], again: bool = False) -> Any:
         """What GitHub's GraphQL interface answers, for what REST cannot say. Raises as `do`."""
-        return self.do(what, lambda: self._github.requester.graphql_query(query, dict(variables))[1]["data"], again)
+        return self.do(action, lambda: self._github.requester.graphql_query(query, dict(variables))[1]["data"], again)
 
-    def ask_all(self, what: str, path: str) -> Iterator[Any]:
+    def ask_all(self, action: str, path: str) -> Iterator[Any]:
         """Entries of a list, page by page.
 
         Raises:
@@ -175,14 +175,14 @@ class Rest:
         for _ in range(MOST_PAGES):
             if url is None:
                 return
-            entries, url = self._page(what, url)
+            entries, url = self._page(action, url)
             yield from entries if isinstance(entries, list) else ()
-        raise InfrastructureFailure("github-failed", f"GitHub's list has no end: {what}", "Close what is not needed.")
+        raise InfrastructureFailure("github-failed", f"GitHub's list has no end: {action}", "Close what is not needed.")
 
     def _url(self, path: str) -> str:
         return f"/repos/{self.place.full_name}{path}"
 
-    def _page(self, what: str, url: str) -> tuple[Any, str | None]:
+    def _page(self, action: str, url: str) -> tuple[Any, str | None]:
         from github.Requester import Requester
 
         known = self._recall(url)
@@ -194,14 +194,14 @@ class Rest:
                 raise Requester.createException(status, dict(headers), _parsed(body))
             return status, headers, body
 
-        status, headers, body = self.do(what, call, again=True)
+        status, headers, body = self.do(action, call, again=True)
         if status == 304 and known:
             return known["body"], known["next"]
         answer = _json(body)
         if answer is None:
-            raise InfrastructureFailure("github-failed", f"GitHub's answer is no JSON: {what}", "Try again later.")
-        more = _NEXT.search(str(headers.get("link", "")))
-        following = _path(more[1], self.place.api) if more else None
+            raise InfrastructureFailure("github-failed", f"GitHub's answer is no JSON: {action}", "Try again later.")
+        link = _NEXT.search(str(headers.get("link", "")))
+        following = _path(link[1], self.place.api) if link else None
         if etag := headers.get("etag"):
             self._remember(url, {"etag": str(etag), "next": following, "body": answer})
         return answer, following
@@ -266,5 +266,8 @@ def _message(data: object) -> str:
     if not isinstance(data, dict):
         return ""
     found = data.get("errors")
-    more = [str(one.get("message", "")) if isinstance(one, dict) else str(one) for one in found or ()]
-    return " ".join([str(data.get("message", "")), *(word for word in more if word)])[:500]
+    messages = [
+        str(error_entry.get("message", "")) if isinstance(error_entry, dict) else str(error_entry)
+        for error_entry in found or ()
+    ]
+    return " ".join([str(data.get("message", "")), *(word for word in messages if word)])[:500]

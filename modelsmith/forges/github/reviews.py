@@ -31,41 +31,42 @@ def given_by(
     """
     end = _text(until) if until else None
     moved = max(
-        (one.created_at for one in events if one.event in _OTHER_DIFFERENCE and not _later(one, end)), default=""
+        (event.created_at for event in events if event.event in _OTHER_DIFFERENCE and not _later(event, end)),
+        default="",
     )
-    kept = []
-    for one in reviews:
-        state = _left(one, events, end)
-        if state == "CHANGES_REQUESTED" and end and _text(one.at) > end:
+    effective = []
+    for review in reviews:
+        state = _left(review, events, end)
+        if state == "CHANGES_REQUESTED" and end and _text(review.at) > end:
             continue
-        if state != "APPROVED" or _text(one.at) > moved:
-            kept.append(one.model_copy(update={"state": state}))
-    return kept
+        if state != "APPROVED" or _text(review.at) > moved:
+            effective.append(review.model_copy(update={"state": state}))
+    return effective
 
 
 def last_verdicts(reviews: Sequence[AttestedReview]) -> tuple[Heard, ...]:
     """The last verdict of each account; one that was dismissed since is none, and brings back none before it."""
-    said: dict[int, Heard] = {}
-    for one in reviews:
-        said.pop(one.account, None)
-        verdict = VERDICTS.get(one.state)
+    verdicts: dict[int, Heard] = {}
+    for review in reviews:
+        verdicts.pop(review.account, None)
+        verdict = VERDICTS.get(review.state)
         if verdict:
-            facts = {"login": one.login, "account": one.account, "head": one.commit, "at": one.at}
-            said[one.account] = Heard.model_validate(facts | {"verdict": verdict})
-    return tuple(said.values())
+            facts = {"login": review.login, "account": review.account, "head": review.commit, "at": review.at}
+            verdicts[review.account] = Heard.model_validate(facts | {"verdict": verdict})
+    return tuple(verdicts.values())
 
 
-def _left(one: AttestedReview, events: Sequence[EventAnswer], end: str | None) -> str:
+def _left(review: AttestedReview, events: Sequence[EventAnswer], end: str | None) -> str:
     """The state of a review; one that was dismissed keeps its own where that takes nothing from it."""
-    ends = [event for event in events if event.dismissed_review and event.dismissed_review.review_id == one.review]
-    if one.state != "DISMISSED" or not ends:
-        return one.state
+    ends = [event for event in events if event.dismissed_review and event.dismissed_review.review_id == review.review]
+    if review.state != "DISMISSED" or not ends:
+        return review.state
     last = ends[-1]
     assert last.dismissed_review
     before = last.dismissed_review.state.upper()
-    its_giver = last.actor is not None and last.actor.id == one.account
+    its_giver = last.actor is not None and last.actor.id == review.account
     stands = before in VERDICTS and (_later(last, end) or (before == "CHANGES_REQUESTED" and not its_giver))
-    return before if stands else one.state
+    return before if stands else review.state
 
 
 def _later(event: EventAnswer, end: str | None) -> bool:

@@ -63,7 +63,7 @@ def effective(rules: Collection[Rule], classic: Protection | None) -> Effective:
     return found
 
 
-def _add(found: Effective, kind: str, said: dict[str, Any]) -> None:
+def _add(found: Effective, kind: str, parameters: dict[str, Any]) -> None:
     if kind == "update":
         found.only_bypassers = True
     elif kind == "deletion":
@@ -75,16 +75,16 @@ def _add(found: Effective, kind: str, said: dict[str, Any]) -> None:
     elif kind == "required_signatures":
         found.signatures = True
     elif kind == "merge_queue":
-        found.queue = str(said.get("merge_method", "MERGE"))
+        found.queue = str(parameters.get("merge_method", "MERGE"))
     elif kind == "pull_request":
         found.pull_requests = True
-        found.code_owners |= said.get("require_code_owner_review") is True
-        found.dismiss_stale |= said.get("dismiss_stale_reviews_on_push") is True
-        found.last_push |= said.get("require_last_push_approval") is True
-        found.approvals = max(found.approvals, int(said.get("required_approving_review_count") or 0))
-        found.methods &= set(said.get("allowed_merge_methods") or found.methods)
+        found.code_owners |= parameters.get("require_code_owner_review") is True
+        found.dismiss_stale |= parameters.get("dismiss_stale_reviews_on_push") is True
+        found.last_push |= parameters.get("require_last_push_approval") is True
+        found.approvals = max(found.approvals, int(parameters.get("required_approving_review_count") or 0))
+        found.methods &= set(parameters.get("allowed_merge_methods") or found.methods)
     elif kind == "required_status_checks":
-        for check in said.get("required_status_checks") or ():
+        for check in parameters.get("required_status_checks") or ():
             found.checks.setdefault(str(check.get("context")), set()).add(check.get("integration_id"))
 
 
@@ -139,11 +139,12 @@ def findings(settings: Settings, reported: Collection[str]) -> Iterator[Said]:
 _WORDS = {"rules": "GitHub rules of main", "rulesets": "GitHub bypass", "classic": "GitHub classic protection"}
 
 
-def _unread(subject: str, what: Unread) -> Said:
+def _unread(subject: str, setting: Unread) -> Said:
     return Said(
-        subject, "bad", f"this token may not see it; it takes {what.needs}",
+        subject, "bad", f"this token may not see it; it takes {setting.needs}",
         "what cannot be read is taken as missing",
-        f"Run it once with a token that has {what.needs} for this repository (for --apply: Administration: write).",
+        f"Run it once with a token that has {setting.needs} for this repository "
+        "(for --apply: Administration: write).",
     )  # fmt: skip
 
 
@@ -158,9 +159,9 @@ def _who_moves_main(now: Effective) -> Iterator[Said]:
             subject, "bad", "whoever may push moves it, without pull request or check",
             "`verify` finds such a push afterwards; only a rule prevents it", _apply("Require a pull request"),
         )  # fmt: skip
-    for there, what in ((now.force_push, "force pushes"), (now.deletion, "deletion")):
+    for there, move in ((now.force_push, "force pushes"), (now.deletion, "deletion")):
         if not there:
-            yield Said(subject, "bad", f"nothing stops its {what}", "history could be taken back, records and all",
+            yield Said(subject, "bad", f"nothing stops its {move}", "history could be taken back, records and all",
                        _apply("Block force pushes, Restrict deletions"))  # fmt: skip
     if now.linear:
         yield Said(subject, "bad", "it must be linear", "every merge here is a merge commit, and would be refused",
@@ -186,9 +187,9 @@ def _reviews(now: Effective) -> Iterator[Said]:
         yield Said(subject, "bad", "an approval outlives new commits",
                    "GitHub would merge what its approver did not see", _apply("Dismiss stale approvals"))  # fmt: skip
     if now.approvals or now.last_push:
-        asked = f"{now.approvals} approvals" if now.approvals else "an approval of the last push"
+        condition = f"{now.approvals} approvals" if now.approvals else "an approval of the last push"
         yield Said(
-            subject, "note", f"every pull request needs {asked}",
+            subject, "note", f"every pull request needs {condition}",
             "the loop's own events need nobody by policy, and wait for a person at GitHub then",
             "Set required approvals to 0 and leave the last push's approval off: owners are asked by CODEOWNERS, and a "
             "branch that moved shuts the gate anyway.",
@@ -250,13 +251,13 @@ def _bypass(ruleset: Ruleset) -> Iterator[Said]:
         yield _unread(subject, Unread("Administration: write (GitHub shows bypass lists to no other)"))
         return
     for actor in ruleset.bypass_actors:
-        who = actor_words(actor)
+        actor_name = actor_words(actor)
         how = "on pull requests" if actor.bypass_mode == "pull_request" else "always"
         if actor.actor_type == "RepositoryRole" and actor.actor_id in (2, 4):
-            yield Said(subject, "bad", f"{who} passes ruleset {ruleset.name!a}, {how}",
+            yield Said(subject, "bad", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
                        "then it holds for hardly anybody", "Name the one account that pushes receipts.")  # fmt: skip
         else:
-            yield Said(subject, "note", f"{who} passes ruleset {ruleset.name!a}, {how}",
+            yield Said(subject, "note", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
                        "what they push past the gate is found by `verify` only", "Keep it to one account.")  # fmt: skip
 
 

@@ -38,13 +38,15 @@ def wanted_ruleset(
         }},
     }  # fmt: skip
     if reported:
-        said = rules.get("required_status_checks", {}).get("parameters", {})
-        others = [one for one in said.get("required_status_checks", ()) if one.get("context") not in reported]
+        parameters = rules.get("required_status_checks", {}).get("parameters", {})
+        others = [
+            check for check in parameters.get("required_status_checks", ()) if check.get("context") not in reported
+        ]
         ours = [{"context": name, "integration_id": actions} for name in sorted(reported)]
         rules["required_status_checks"] = {"type": "required_status_checks", "parameters": {
-            "strict_required_status_checks_policy": False, **said, "required_status_checks": [*others, *ours],
+            "strict_required_status_checks_policy": False, **parameters, "required_status_checks": [*others, *ours],
         }}  # fmt: skip
-    actors = [one.model_dump() for one in (own.bypass_actors or ())] if own else []
+    actors = [actor.model_dump() for actor in (own.bypass_actors or ())] if own else []
     if merger and not any(
         (a["actor_type"], a["actor_id"]) == (merger["actor_type"], merger["actor_id"]) for a in actors
     ):
@@ -67,7 +69,7 @@ def as_it_is(own: Ruleset | None) -> dict[str, Any]:
         "name": own.name,
         "target": own.target,
         "enforcement": own.enforcement,
-        "bypass_actors": [one.model_dump() for one in own.bypass_actors or ()],
+        "bypass_actors": [actor.model_dump() for actor in own.bypass_actors or ()],
         "conditions": own.conditions,
         "rules": sorted((_rule(rule) for rule in own.rules), key=lambda rule: str(rule["type"])),
     }
@@ -79,5 +81,5 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 def difference(before: object, after: object) -> Sequence[str]:
     """Lines of what would change, as ``diff`` shows them; empty when nothing would."""
-    old, new = (json.dumps(one, indent=2, sort_keys=True).splitlines() for one in (before, after))
+    old, new = (json.dumps(value, indent=2, sort_keys=True).splitlines() for value in (before, after))
     return [line for line in difflib.unified_diff(old, new, n=1, lineterm="") if not line.startswith(("---", "+++"))]

@@ -66,7 +66,7 @@ def read_settings(rest: Rest) -> Settings:
     rules = _or_unread("Metadata: read", lambda: _rules(rest))
     named = _or_unread("Metadata: read", lambda: _named(rest))
     ids = set() if isinstance(rules, Unread) else {rule.ruleset_id for rule in rules if rule.ruleset_id is not None}
-    own = None if isinstance(named, Unread) else next((one for one in named if _is_own(one)), None)
+    own = None if isinstance(named, Unread) else next((ruleset for ruleset in named if _is_own(ruleset)), None)
     sets = _or_unread("Metadata: read", lambda: tuple(_ruleset(rest, at) for at in sorted(ids)))
     return Settings(
         repository=repository,
@@ -93,7 +93,7 @@ def write_ruleset(rest: Rest, own: Ruleset | None, wanted: dict[str, Any]) -> No
         ModelsmithError: as `Rest.do`.
     """
     if own is None:
-        found = next((one for one in _named(rest) if _is_own(one)), None)
+        found = next((ruleset for ruleset in _named(rest) if _is_own(ruleset)), None)
         own = found and _ruleset(rest, found.id)
     if own is None:
         rest.send("make the ruleset", "POST", "/rulesets", wanted)
@@ -145,12 +145,12 @@ def _or_unread(needs: str, ask: Callable[[], T]) -> T | Unread:
 
 def _rules(rest: Rest) -> tuple[Rule, ...]:
     found = rest.ask_all("read the rules of main", "/rules/branches/main?per_page=100")
-    return tuple(read_answer(Rule, one) for one in found)
+    return tuple(read_answer(Rule, rule) for rule in found)
 
 
 def _named(rest: Rest) -> tuple[Ruleset, ...]:
     found = rest.ask_all("read the rulesets", "/rulesets?per_page=100&includes_parents=false")
-    return tuple(read_answer(Ruleset, one) for one in found)
+    return tuple(read_answer(Ruleset, ruleset) for ruleset in found)
 
 
 def _is_own(ruleset: Ruleset) -> bool:

@@ -22,11 +22,11 @@ def require_empty(place: Place, token: Token, git: Git) -> None:
     """
     if Faces(Rest(place, token)).repository.archived:
         raise archived(place)
-    held = remote_refs(git, place.url, "refs/heads/", "refs/tags/", "refs/modelsmith/", env=token.for_git(place))
-    if held:
+    refs = remote_refs(git, place.url, "refs/heads/", "refs/tags/", "refs/modelsmith/", env=token.for_git(place))
+    if refs:
         raise InvalidInput(
             "not-empty",
-            f"{place.full_name} holds {min(held)} already",
+            f"{place.full_name} holds {min(refs)} already",
             "Name an empty repository, made without a README; or clone that one, and set modelsmith.forge there.",
             repository=place.full_name,
         )

@@ -48,8 +48,8 @@ def asked_by(environment: Mapping[str, str]) -> Asked:
     base, head = _found(event, "merge_group", "base_sha"), _found(event, "merge_group", "head_sha")
     if is_commit_id(base) and is_commit_id(head):
         return Asked(None, (base, head))
-    what = f"The event {kind!a} is of no pull request" if kind else "No workflow of GitHub's runs here"
-    raise InvalidInput("no-event", what, "Name the pull request: --pr N.", event=kind)
+    problem = f"The event {kind!a} is of no pull request" if kind else "No workflow of GitHub's runs here"
+    raise InvalidInput("no-event", problem, "Name the pull request: --pr N.", event=kind)
 
 
 def is_commit_id(name: object) -> bool:
@@ -86,5 +86,9 @@ def _found(event: Mapping[str, Any], *names: str) -> Any:
 
 def _input(event: Mapping[str, Any]) -> int | None:
     """The number that whoever started a workflow by hand gave it (``workflow_dispatch``)."""
-    said = _found(event, "inputs", "number")
-    return int(said) if isinstance(said, str) and said.isascii() and said.isdecimal() and len(said) < 10 else None
+    number = _found(event, "inputs", "number")
+    return (
+        int(number)
+        if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 10
+        else None
+    )
