@@ -60,13 +60,13 @@ def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> Re
         IntegrityFailure: ``held-out-in-diagnosis``.
         InvalidInput: ``unknown-scenario``.
     """
-    known, asked, cases = _Known(governed), dict[Slug, list[Scenario]](), []
+    known, by_capability, cases = _Known(governed), dict[Slug, list[Scenario]](), []
     for scenario, answers in _by_scenario(governed, observations).values():
-        asked.setdefault(scenario.capability, []).append(scenario)
+        by_capability.setdefault(scenario.capability, []).append(scenario)
         case = known.case(scenario, answers)
         if case.missed:
             cases.append(case)
-    return Read(tuple(cases), {name: tuple(each) for name, each in asked.items()})
+    return Read(tuple(cases), {name: tuple(each) for name, each in by_capability.items()})
 
 
 def _by_scenario(
@@ -151,8 +151,8 @@ def _shape(scenario: Scenario, completion: str) -> Shape:
     words = words_of(completion[:2000])
     if not words:
         return "empty"
-    said = {word for text in scenario.user_texts() for word in words_of(text)}
-    return "echo" if len(words) >= 8 and sum(word in said for word in words) >= 0.9 * len(words) else "answer"
+    prompt_words = {word for text in scenario.user_texts() for word in words_of(text)}
+    return "echo" if len(words) >= 8 and sum(word in prompt_words for word in words) >= 0.9 * len(words) else "answer"
 
 
 def _word(value: JsonValue) -> str:

@@ -78,7 +78,7 @@ def groups(governed: GovernedSet, read: Read, embedder: Embedder | None) -> Iter
 def _weightiest(points: Mapping[Slug, RubricPoint], case: Case) -> Slug | None:
     if case.unreadable and not case.wrong:
         return None
-    return max((point for point in points.values() if point.id in case.missed), key=lambda one: one.weight).id
+    return max((point for point in points.values() if point.id in case.missed), key=lambda point: point.weight).id
 
 
 def _split(capability: Slug, point: RubricPoint | None, cases: Sequence[Case], topics_of: _Topics) -> Iterator[Group]:
@@ -100,7 +100,7 @@ def _answered(point: RubricPoint, cases: Sequence[Case]) -> Iterator[tuple[Case,
     field = point.check.path if isinstance(point.check, JsonFieldCheck) else None
     given = [{value for path, value, _ in case.wrong if path == field} for case in cases]
     counts = Counter(value for values in given for value in values)
-    chosen = [max(values, key=lambda one: (counts[one], one or "")) if values else "" for values in given]
+    chosen = [max(values, key=lambda choice: (counts[choice], choice or "")) if values else "" for values in given]
     frequent = {value for value, count in Counter(chosen).items() if count >= APART}
     rest = {value for value in chosen if value not in frequent}
     named = frequent | (rest if len(rest) == 1 else set())
@@ -116,10 +116,10 @@ def _answered(point: RubricPoint, cases: Sequence[Case]) -> Iterator[tuple[Case,
 def _by_topic(cause: Cause, cases: Sequence[Case], topics_of: _Topics) -> Iterator[Group]:
     """The cases, those apart that keep to one topic."""
     topic = topics(topics_of.read.asked[cause.capability], topics_of.embedder)
-    kept = kept_to([case.scenario.id for case in cases], topic)
-    for name, asked in sorted(kept.items()):
+    near_topic = kept_to([case.scenario.id for case in cases], topic)
+    for name, counts in sorted(near_topic.items()):
         some = tuple(case for case in cases if topic[case.scenario.id] == name)
-        yield Group(cause._replace(kind="topic", detail=f"near-{name}"), some, asked)
-    rest = tuple(case for case in cases if topic.get(case.scenario.id) not in kept)
+        yield Group(cause._replace(kind="topic", detail=f"near-{name}"), some, counts)
+    rest = tuple(case for case in cases if topic.get(case.scenario.id) not in near_topic)
     if rest:
         yield Group(cause, rest)

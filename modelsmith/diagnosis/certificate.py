@@ -41,7 +41,7 @@ def certificate(
                 part=part,
                 texts=len(texts),
                 similarity=_nearest(texts, rows),
-                overlap=round(most_overlap((one.text for one in texts), batch), 4),
+                overlap=round(most_overlap((text.text for text in texts), batch), 4),
             )
             for part, texts in scored_parts(governed).items()
         ),
@@ -51,7 +51,7 @@ def certificate(
 
 def nearest_of(found: Firewall) -> float:
     """Similarity of the nearest pair of a row, of this batch or one before it, and any scored text."""
-    parts = (*found.parts, *(part for one in found.ancestors for part in one.parts))
+    parts = (*found.parts, *(part for ancestor in found.ancestors for part in ancestor.parts))
     return max((part.similarity for part in parts), default=0.0)
 
 

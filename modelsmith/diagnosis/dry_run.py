@@ -66,12 +66,12 @@ def dry_run(governed: GovernedSet, training: Settings, before: Clear | None = No
     clear = _clear_again(tried, texts, limit, before) if before else None
     if clear is not None:
         return DryRun(len(tried), 0, clear.nearest, (), clear)
-    kept = separate(tried, texts, limit)
-    if not kept.dropped:
+    separated = separate(tried, texts, limit)
+    if not separated.dropped:
         names = tuple(map(_name, texts))
-        nearest_to = names[kept.nearest_to] if kept.nearest_to >= 0 else ""
-        clear = Clear(_rows_name(tried), names, kept.nearest, nearest_to)
-    return DryRun(len(tried), len(kept.dropped), kept.nearest, losses(tried, kept), clear)
+        nearest_to = names[separated.nearest_to] if separated.nearest_to >= 0 else ""
+        clear = Clear(_rows_name(tried), names, separated.nearest, nearest_to)
+    return DryRun(len(tried), len(separated.dropped), separated.nearest, losses(tried, separated), clear)
 
 
 def _clear_again(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], limit: float, before: Clear) -> Clear | None:
@@ -81,12 +81,12 @@ def _clear_again(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], limit
         return None
     known = {*before.texts}
     new = [place for place, name in enumerate(names) if name not in known]
-    kept = separate(rows, [texts[place] for place in new], limit)
-    if kept.dropped:
+    separated = separate(rows, [texts[place] for place in new], limit)
+    if separated.dropped:
         return None
-    if kept.nearest <= before.nearest:
+    if separated.nearest <= before.nearest:
         return Clear(before.rows, names, before.nearest, before.nearest_to)
-    return Clear(before.rows, names, kept.nearest, names[new[kept.nearest_to]])
+    return Clear(before.rows, names, separated.nearest, names[new[separated.nearest_to]])
 
 
 def _rows_name(rows: Sequence[TrainingRow]) -> str:

@@ -60,7 +60,7 @@ def _order(cluster: FailureCluster) -> tuple[int, int, float, str, tuple[str, ..
 def _cluster(
     governed: GovernedSet,
     group: Group,
-    asked: Sequence[Scenario],
+    scenarios: Sequence[Scenario],
 ) -> FailureCluster:
     capability, cases = group.cause.capability, group.cases
     points = _in_order(governed, frozenset[Slug]().union(*(case.missed for case in cases)))
@@ -68,7 +68,7 @@ def _cluster(
     missed = Counter(_in_order(governed, case.missed) for case in cases)
     lenses = Counter(case.scenario.operator_lens for case in cases)
     critical = sum(case.scenario.critical for case in cases)
-    share = sum(RISK_WEIGHT[case.scenario.risk] for case in cases) / sum(RISK_WEIGHT[s.risk] for s in asked)
+    share = sum(RISK_WEIGHT[case.scenario.risk] for case in cases) / sum(RISK_WEIGHT[s.risk] for s in scenarios)
     confusions = _confusions(governed, cases)
     main = confusions[0] if confusions and confusions[0].cases >= PATTERN_SHARE * len(cases) else None
     unreadable = sum(case.unreadable for case in cases)
@@ -96,7 +96,7 @@ def _cluster(
         missed=tuple(Missed(points=some, cases=count) for some, count in missed.most_common()),
         operator_lenses=dict(sorted(lenses.items(), key=lambda item: (-item[1], item[0]))),
         failed_cases=len(cases),
-        total_cases=len(asked),
+        total_cases=len(scenarios),
         critical_cases=critical,
         risk_share=share,
         severity="high" if critical or share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low",
@@ -139,8 +139,8 @@ def _pattern(
         given = main.given or f"an unknown {main.field}"
         sentence = f"answers {given} where {main.right} is right ({main.cases} of {total})"
     elif confusions:
-        seen = ", ".join(f"{c.given or 'unknown'} ({c.cases})" for c in confusions[:3])
-        sentence = f"no single wrong {confusions[0].field} where {confusions[0].right} is right: {seen} of {total}"
+        answers = ", ".join(f"{c.given or 'unknown'} ({c.cases})" for c in confusions[:3])
+        sentence = f"no single wrong {confusions[0].field} where {confusions[0].right} is right: {answers} of {total}"
     else:
         sentence = f"misses {_listed(points)} ({total} of {total})"
     if not any(case.own_wording for case in cases):

@@ -86,28 +86,28 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
         "micro": governed.micro,
         "held_out": governed.held_out,
     }
-    asked = [
+    questions = [
         ScoredText(HELD_OUT if part == "held_out" else scenario.id, text, part=_part(part, variant))
         for part, scenarios in sections.items()
         for scenario in scenarios
         for text, variant in _texts(scenario).items()
     ]
     hidden = {scenario.id for scenario in governed.held_out}
-    taught = {text for one in governed.generators for text in own_words(one.turn(one.first_values()))}
+    taught = {text for generator in governed.generators for text in own_words(generator.turn(generator.first_values()))}
     labelled = [
         ScoredText(HELD_OUT if label.scenario in hidden else label.scenario, text, "answer", "labels")
         for label in governed.labels
         for text in own_words(label.answer)
         if text not in taught
     ]
-    return (*asked, *labelled)
+    return (*questions, *labelled)
 
 
 def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> Separation[Row]:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
     given = [*texts]
     scored = Scored(given)
-    kept: list[Row] = []
+    rows_kept: list[Row] = []
     dropped: list[Dropped] = []
     nearest, nearest_text = 0.0, None
     for position, (row, search) in enumerate(zip(rows, scored.searches(rows), strict=True)):
@@ -115,10 +115,12 @@ def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> 
         if near is not None and similarity >= limit:
             dropped.append(dropped_for(position, near, similarity))
         else:
-            kept.append(row)
+            rows_kept.append(row)
             if similarity > nearest:
                 nearest, nearest_text = similarity, near
-    return Separation(tuple(kept), tuple(dropped), nearest, -1 if nearest_text is None else given.index(nearest_text))
+    return Separation(
+        tuple(rows_kept), tuple(dropped), nearest, -1 if nearest_text is None else given.index(nearest_text)
+    )
 
 
 def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most: int) -> tuple[Dropped, ...]:
@@ -128,7 +130,7 @@ def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most:
         near, similarity = search(found[-1].similarity if len(found) == most else 0.0)
         if near is not None:
             found.append(dropped_for(position, near, similarity))
-            found = sorted(found, key=lambda one: -one.similarity)[:most]
+            found = sorted(found, key=lambda item: -item.similarity)[:most]
     return tuple(found)
 
 
@@ -153,15 +155,15 @@ class Scored:
         of_questions = self._of_questions.searches([probe for some in probes for probe in some])
         of_answers = self._of_answers.searches([text for some in answers for text in some])
         for some, texts in zip(probes, answers, strict=True):
-            asked, written = [*islice(of_questions, len(some))], [*islice(of_answers, len(texts))]
-            yield partial(self._nearest, asked, written)
+            question_searches, written = [*islice(of_questions, len(some))], [*islice(of_answers, len(texts))]
+            yield partial(self._nearest, question_searches, written)
 
     def _nearest(
-        self, asked: Sequence[Search], written: Sequence[Search], least: float
+        self, question_searches: Sequence[Search], written: Sequence[Search], least: float
     ) -> tuple[ScoredText | None, float]:
-        found = [(self._questions, search.nearest(least)) for search in asked]
+        found = [(self._questions, search.nearest(least)) for search in question_searches]
         found += [(self._answers, search.nearest(least)) for search in written]
-        group, (similarity, place) = max(found, key=lambda one: one[1])
+        group, (similarity, place) = max(found, key=lambda match: match[1])
         return (group[place] if place >= 0 else None), similarity
 
 
@@ -181,11 +183,11 @@ class Loss(NamedTuple):
         """The loss for people; of a held-out scenario only that it is one."""
         near = self.nearest
         whose = "a held-out scenario" if near.scenario == HELD_OUT else f"{near.scenario} ({_begin(near.text)})"
-        what = "a labelled answer to" if near.kind == "answer" else "what is asked in"
+        relation = "a labelled answer to" if near.kind == "answer" else "what is asked in"
         where = "its answer" if near.kind == "answer" else f"template {self.template}"
         return (
             f"{self.generator}: {self.dropped} of {self.rows} rows are too near to scored texts; "
-            f"{where} is {near.similarity:.2f} like {what} {whose}{', by meaning' if near.by == 'meaning' else ''}"
+            f"{where} is {near.similarity:.2f} like {relation} {whose}{', by meaning' if near.by == 'meaning' else ''}"
         )
 
 
@@ -196,7 +198,7 @@ def losses(rows: Sequence[Row], separation: Separation[Row]) -> tuple[Loss, ...]
         by_generator.setdefault(rows[dropped.row].generator, []).append(dropped)
     found = []
     for generator, drops in by_generator.items():
-        worst = max(drops, key=lambda one: one.similarity)
+        worst = max(drops, key=lambda drop: drop.similarity)
         made = sum(row.generator == generator for row in rows)
         found.append(Loss(generator, made, len(drops), rows[worst.row].template, worst))
     return tuple(sorted(found, key=lambda loss: (-loss.dropped / loss.rows, loss.generator)))

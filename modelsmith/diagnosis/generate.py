@@ -98,11 +98,11 @@ def rows_within(possible: int, generators: int) -> int:
 def _shuffled(
     governed: GovernedSet, generators: Sequence[Generator], shares: Sequence[int], seed: int
 ) -> tuple[Prompt, ...]:
-    seen: set[str] = set()
+    texts_drawn: set[str] = set()
     rows = [
         row
         for generator, share in zip(generators, shares, strict=True)
-        for row in _rows(governed, generator, share, seed, seen)
+        for row in _rows(governed, generator, share, seed, texts_drawn)
     ]
     random.Random(f"order {seed}").shuffle(rows)  # noqa: S311
     return tuple(rows)
@@ -110,7 +110,9 @@ def _shuffled(
 
 def _failed_share(generator: Generator, clusters: Sequence[FailureCluster]) -> float:
     aimed = [cluster for cluster in clusters if cluster.capability == generator.capability]
-    failed = sum(one.cases for cluster in aimed for one in cluster.missed if set(one.points) & set(generator.points))
+    failed = sum(
+        missed.cases for cluster in aimed for missed in cluster.missed if set(missed.points) & set(generator.points)
+    )
     return failed / max(cluster.total_cases for cluster in aimed) if aimed else 0.0
 
 
@@ -125,7 +127,9 @@ def _apportion(weights: Sequence[float], count: int) -> list[int]:
     return shares
 
 
-def _rows(governed: GovernedSet, generator: Generator, count: int, seed: int, seen: set[str]) -> Iterator[Prompt]:
+def _rows(
+    governed: GovernedSet, generator: Generator, count: int, seed: int, texts_drawn: set[str]
+) -> Iterator[Prompt]:
     if not count:
         return
     known: dict[str, str] = {}
@@ -136,12 +140,14 @@ def _rows(governed: GovernedSet, generator: Generator, count: int, seed: int, se
     made = 0
     while made < count and texts:
         for template in order:
-            found = next((one for one in texts.get(template.id, ()) if one[0] not in seen), None)
+            found = next(
+                (candidate for candidate in texts.get(template.id, ()) if candidate[0] not in texts_drawn), None
+            )
             if found is None:
                 texts.pop(template.id, None)
                 continue
             text, values = found
-            seen.add(text)
+            texts_drawn.add(text)
             made += 1
             yield Prompt(
                 messages=(Message(role="user", content=text),),

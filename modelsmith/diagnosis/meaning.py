@@ -58,21 +58,21 @@ def kept_apart(
     rows: Sequence[Row], texts: Sequence[ScoredText], limit: float, meaning: Meaning | None
 ) -> Separation[Row]:
     """Drop every row that is too near to a scored text: by its words (see `separate`), and then by its meaning."""
-    kept = separate(rows, texts, limit)
+    separation = separate(rows, texts, limit)
     if meaning is None or not meaning.most:
-        return kept
-    gone = {one.row for one in kept.dropped}
+        return separation
+    gone = {drop.row for drop in separation.dropped}
     places = [place for place in range(len(rows)) if place not in gone]
     dropped = [
         dropped_for(place, near.text, near.cosine, "meaning")
-        for place, near in zip(places, _over(kept.rows, texts, meaning), strict=True)
+        for place, near in zip(places, _over(separation.rows, texts, meaning), strict=True)
         if near
     ]
     if not dropped:
-        return kept
-    gone |= {one.row for one in dropped}
+        return separation
+    gone |= {drop.row for drop in dropped}
     left = [row for place, row in enumerate(rows) if place not in gone]
-    both = sorted([*kept.dropped, *dropped], key=lambda one: one.row)
+    both = sorted([*separation.dropped, *dropped], key=lambda drop: drop.row)
     again = separate(left, texts, limit)
     return Separation(tuple(left), tuple(both), again.nearest, again.nearest_to)
 
@@ -99,17 +99,17 @@ def nearest_in_meaning(
     """
     every = Meaning(embedder, {text.part: 1.0 for text in texts})
     found = [(place, max(near, key=_cosine)) for place, near in enumerate(_by_part(rows, texts, every)) if near]
-    return tuple(sorted((one for one in found if one[1].cosine), key=lambda one: -one[1].cosine)[:most])
+    return tuple(sorted((item for item in found if item[1].cosine), key=lambda item: -item[1].cosine)[:most])
 
 
-def agree(one: Nearness, other: Nearness) -> bool:
+def agree(first: Nearness, other: Nearness) -> bool:
     """Whether two machines say the same of a batch, within `TOLERANCE`."""
     flat = Nearness.model_copy
-    same = [flat(each, update={"parts": ()}) for each in (one, other)]
-    parts = [[part.model_copy(update={"cosine": 0.0}) for part in each.parts] for each in (one, other)]
+    same = [flat(each, update={"parts": ()}) for each in (first, other)]
+    parts = [[part.model_copy(update={"cosine": 0.0}) for part in each.parts] for each in (first, other)]
     if same[0] != same[1] or parts[0] != parts[1]:
         return False
-    return all(abs(a.cosine - b.cosine) <= TOLERANCE + 1e-9 for a, b in zip(one.parts, other.parts, strict=True))
+    return all(abs(a.cosine - b.cosine) <= TOLERANCE + 1e-9 for a, b in zip(first.parts, other.parts, strict=True))
 
 
 def _cosine(near: Nearest) -> float:
@@ -135,12 +135,12 @@ def _by_part(
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
         found = [[nothing] * len(parts) for _ in some]
-        for kind, said in (("question", [*map(_asked, some)]), ("answer", [*map(_answered, some)])):
+        for kind, texts_of_rows in (("question", [*map(_asked, some)]), ("answer", [*map(_answered, some)])):
             for number, part in enumerate(parts):
                 places = [place for place, text in enumerate(scored) if (text.part, text.kind) == (part, kind)]
-                if not places or not any(said):
+                if not places or not any(texts_of_rows):
                     continue
-                best, which = _nearest(meaning.embedder, said, of_texts[places])
+                best, which = _nearest(meaning.embedder, texts_of_rows, of_texts[places])
                 for row in range(len(some)):
                     if best[row] > found[row][number].cosine:
                         found[row][number] = Nearest(scored[places[int(which[row])]], float(best[row]))
@@ -148,16 +148,16 @@ def _by_part(
 
 
 def _nearest(
-    embedder: Embedder, said: Sequence[Sequence[str]], texts: NDArray[np.float32]
+    embedder: Embedder, texts_of_rows: Sequence[Sequence[str]], texts: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Of each row the largest cosine of one of its texts and one of ``texts``, rounded, and which; 0 without texts."""
     import numpy as np
 
-    places = {text: place for place, text in enumerate(dict.fromkeys(text for some in said for text in some))}
+    places = {text: place for place, text in enumerate(dict.fromkeys(text for some in texts_of_rows for text in some))}
     cosines = _vectors(embedder, [*places]) @ texts.T
     best_of_text, which_of_text = cosines.max(axis=1), cosines.argmax(axis=1)
-    best, which = np.zeros(len(said)), np.zeros(len(said), np.int64)
-    for row, some in enumerate(said):
+    best, which = np.zeros(len(texts_of_rows)), np.zeros(len(texts_of_rows), np.int64)
+    for row, some in enumerate(texts_of_rows):
         for text in some:
             cosine = round(min(1.0, max(0.0, float(best_of_text[places[text]]))), DIGITS)
             if cosine > best[row]:
@@ -188,8 +188,8 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 def _asked(row: TrainingRow) -> tuple[str, ...]:
     messages = [message.content for message in row.messages]
-    whole = dict.fromkeys(["\n".join(messages), *(messages if len(messages) > 1 else ()), *own_words(row.answer)])
-    return tuple(dict.fromkeys(piece for text in whole if text.strip() for piece in (text, *_stretches(text))))
+    pieces = dict.fromkeys(["\n".join(messages), *(messages if len(messages) > 1 else ()), *own_words(row.answer)])
+    return tuple(dict.fromkeys(piece for text in pieces if text.strip() for piece in (text, *_stretches(text))))
 
 
 def _answered(row: TrainingRow) -> tuple[str, ...]:

@@ -47,11 +47,11 @@ def pairs_from(
     found = [
         (prompt, worst, missed[number, worst])
         for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
-        for worst in _most_often([one for one in given if missed[number, one] and _differs(prompt, one)])
+        for worst in _most_often([drawn for drawn in given if missed[number, drawn] and _differs(prompt, drawn)])
     ]
     doubted = [prompt for prompt, _, points in found if set(points) & _judged_due(rubric)]
-    verdicts = judged([Sampled(one.answer, False, one.expected, one.messages) for one in doubted])
-    right = {one.messages: points for one, points in zip(doubted, verdicts, strict=True)}
+    verdicts = judged([Sampled(prompt.answer, False, prompt.expected, prompt.messages) for prompt in doubted])
+    right = {prompt.messages: points for prompt, points in zip(doubted, verdicts, strict=True)}
     return tuple(
         PreferencePair(
             messages=prompt.messages,
@@ -83,16 +83,17 @@ def _missed(
 ) -> dict[tuple[int, Drawn], tuple[Slug, ...]]:
     """By prompt and answer: which points that must pass the answer misses."""
     missed = {
-        (number, one): missed_points(rubric, prompt, one)
+        (number, drawn): missed_points(rubric, prompt, drawn)
         for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
-        for one in given
+        for drawn in given
     }
     due = _judged_due(rubric)
     open_ = [key for key, points in missed.items() if not points] if due else []
-    asked = [
-        Sampled(one.text, one.cut_off, prompts[number].expected, prompts[number].messages) for number, one in open_
+    samples = [
+        Sampled(drawn.text, drawn.cut_off, prompts[number].expected, prompts[number].messages)
+        for number, drawn in open_
     ]
-    for key, verdicts in zip(open_, judged(asked), strict=True):
+    for key, verdicts in zip(open_, judged(samples), strict=True):
         missed[key] = tuple(point for point, passed in verdicts.items() if point in due and not passed)
     return missed
 
@@ -111,5 +112,5 @@ def _judged_due(rubric: Rubric) -> set[Slug]:
 
 
 def _most_often(failed: Sequence[Drawn]) -> Sequence[Drawn]:
-    counts = Counter(one.text for one in failed)
-    return sorted(failed, key=lambda one: -counts[one.text])[:1]
+    counts = Counter(drawn.text for drawn in failed)
+    return sorted(failed, key=lambda drawn: -counts[drawn.text])[:1]

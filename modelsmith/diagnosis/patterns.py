@@ -40,13 +40,17 @@ def possible(action: Action, *, judged: bool) -> Action:
 
 
 def _remembered(cluster: FailureCluster, past: Sequence[Past], judged: bool) -> FailureCluster:
-    seen = [(one, found) for one in past for found in one.diagnosis.clusters if found.id == cluster.id]
-    tried = tuple(_tried(one, found) for one, found in seen if one.diagnosis.rows.get(found.id))
+    appearances = [
+        (iteration, found) for iteration in past for found in iteration.diagnosis.clusters if found.id == cluster.id
+    ]
+    tried = tuple(
+        _tried(iteration, found) for iteration, found in appearances if iteration.diagnosis.rows.get(found.id)
+    )
     fruitless = _fruitless(tried)
     action = possible(_action(tried, fruitless), judged=judged)
     history = PatternHistory(
-        first_seen=seen[0][0].diagnosis.iteration if seen else None,
-        iterations=len(seen),
+        first_seen=appearances[0][0].diagnosis.iteration if appearances else None,
+        iterations=len(appearances),
         tried=tried,
         persistent=fruitless >= PERSISTENT,
         action=action,
@@ -68,8 +72,8 @@ def _tried(past: Past, found: FailureCluster) -> Tried:
 def _fruitless(tried: Sequence[Tried]) -> int:
     """Trainings at the end that did not help; one whose candidate was never evaluated says nothing."""
     count = 0
-    for one in reversed([one for one in tried if one.after is not None]):
-        if one.after is not None and one.after <= (1 - ENOUGH) * one.before:
+    for attempt in reversed([attempt for attempt in tried if attempt.after is not None]):
+        if attempt.after is not None and attempt.after <= (1 - ENOUGH) * attempt.before:
             break
         count += 1
     return count
@@ -80,7 +84,7 @@ def _action(tried: Sequence[Tried], fruitless: int) -> Action:
         return "train"
     if fruitless < PERSISTENT:
         return "widen"
-    used = {method for one in tried[-fruitless:] for method in one.methods}
+    used = {method for attempt in tried[-fruitless:] for method in attempt.methods}
     return "dpo" if not used & {"dpo", "grpo"} else "grpo" if "grpo" not in used else "review"
 
 
@@ -93,8 +97,8 @@ _NEXT: Final[dict[Action, str]] = {
 
 
 def _words(action: Action, tried: Sequence[Tried]) -> str:
-    done = ", ".join(f"{one.before} to {one.after} in iteration {one.iteration}" for one in tried[-3:])
-    methods = " and ".join(sorted({method for one in tried for method in one.methods}))
+    done = ", ".join(f"{attempt.before} to {attempt.after} in iteration {attempt.iteration}" for attempt in tried[-3:])
+    methods = " and ".join(sorted({method for attempt in tried for method in attempt.methods}))
     return f"training by {methods} did not help ({done}): {_NEXT[action]}"
 
 

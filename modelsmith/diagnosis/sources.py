@@ -79,15 +79,15 @@ def full_marks(rubric: Rubric, answer: str, expected: Mapping[str, JsonValue], *
 
 def within_room(offer: Offer, most: Mapping[Slug, int]) -> None:
     """Leave so many rows of each capability in the offer, the first ones: the others would find no room."""
-    left, kept = Counter(most), []
+    left, rows_kept = Counter(most), []
     for row in offer.rows:
         assert row.lineage
         left[row.lineage.capability] -= 1
         if left[row.lineage.capability] >= 0:
-            kept.append(row)
-    offer.rejected["no-room"] += len(offer.rows) - len(kept)
+            rows_kept.append(row)
+    offer.rejected["no-room"] += len(offer.rows) - len(rows_kept)
     offer.rejected = +offer.rejected
-    offer.rows = kept
+    offer.rows = rows_kept
 
 
 def without_failed(offer: Offer, judged: JudgedPoints) -> None:
@@ -115,7 +115,9 @@ def own_samples(
     for prompt, given in zip(prompts, answers, strict=True):
         offer.offered += 1
         passing = [
-            one.text for one in given if full_marks(governed.rubric, one.text, prompt.expected, cut_off=one.cut_off)
+            drawn.text
+            for drawn in given
+            if full_marks(governed.rubric, drawn.text, prompt.expected, cut_off=drawn.cut_off)
         ]
         new = next((text for text in passing if text.strip() != prompt.answer.strip()), None)
         if new is None:
@@ -146,7 +148,7 @@ def taught(
             offer.rejected["no-answer"] += 1
         elif not full_marks(governed.rubric, answer.text, prompt.expected, cut_off=answer.cut_off):
             offer.rejected["fails-rubric"] += 1
-        elif any(tells(message.content, one) for message in prompt.messages for one in (prompt.answer, answer.text)):
+        elif any(tells(message.content, text) for message in prompt.messages for text in (prompt.answer, answer.text)):
             offer.rejected["tells-answer"] += 1
         else:
             lineage = _lineage("teacher", governed, prompt, clusters, writer)
@@ -162,16 +164,16 @@ def tells(text: str, answer: str) -> bool:
     >>> tells("The timeout was 42 ms, so cut latency.", '{"cause": "timeout", "action": "cut_latency"}')
     False
     """
-    said, (value, _) = _letters(text), read_answer(answer)
+    prompt_letters, (value, _) = _letters(text), read_answer(answer)
     parts = [answer]
     if isinstance(value, dict):
-        parts = [f"{name}{json.dumps(one, ensure_ascii=False)}" for name, one in value.items()]
+        parts = [f"{name}{json.dumps(item, ensure_ascii=False)}" for name, item in value.items()]
     letters = [_letters(part) for part in parts]
-    return sum(map(len, letters)) >= _SAYS and all(one in said for one in letters)
+    return sum(map(len, letters)) >= _SAYS and all(letter in prompt_letters for letter in letters)
 
 
 def _letters(text: str) -> str:
-    return "".join(one for one in text.casefold() if one.isalnum())
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], line: int) -> Prompt:
@@ -183,7 +185,7 @@ def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], l
     columns = dataset.columns
     prompt, answer = _text(record, columns.prompt), _text(record, columns.answer)
     capability = dataset.capability or _text(record, columns.capability or "")
-    if capability not in {one.capability for one in (*governed.core, *governed.micro)}:
+    if capability not in {scenario.capability for scenario in (*governed.core, *governed.micro)}:
         raise NoRow("other-capability", "its capability is none of the eval set's core")
     given = answer if columns.reference is None else record.get(columns.reference)
     expected, problem = read_answer(given) if isinstance(given, str) else (given, "")
@@ -223,9 +225,9 @@ def screened(
     meaning: Meaning | None = None,
 ) -> None:
     """Take out of the offer what is too near to a scored text, or to one of the rows ``beside`` or before it."""
-    kept = kept_apart(offer.rows, scored, limit, meaning)
-    offer.rejected["near-scored"] += len(kept.dropped)
-    offer.rows = list(kept.rows)
+    separation = kept_apart(offer.rows, scored, limit, meaning)
+    offer.rejected["near-scored"] += len(separation.dropped)
+    offer.rows = list(separation.rows)
     if offer.source != "own-sample":
         new = _unlike(offer.rows, beside, alike)
         offer.rejected["near-row"] += len(offer.rows) - len(new)
@@ -307,8 +309,10 @@ def _lineage(
     source: PairSource, governed: GovernedSet, prompt: Prompt, clusters: Sequence[FailureCluster], writer: str
 ) -> Lineage:
     assert source in ("own-sample", "teacher")
-    capability = next(one.capability for one in governed.generators if one.id == prompt.generator)
-    called = [one for one in clusters if one.capability == capability and set(one.points) & set(prompt.points)]
+    capability = next(generator.capability for generator in governed.generators if generator.id == prompt.generator)
+    called = [
+        cluster for cluster in clusters if cluster.capability == capability and set(cluster.points) & set(prompt.points)
+    ]
     return Lineage(
         source=source,
         capability=capability,
@@ -336,6 +340,6 @@ def _text(record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
     if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT:
         raise NoRow("unreadable", f"column {column!r} holds no text of 1 to {LONGEST_TEXT:,} characters")
-    if any("\ud800" <= one <= "\udfff" for one in value):
+    if any("\ud800" <= character <= "\udfff" for character in value):
         raise NoRow("unreadable", f"column {column!r} holds half of a character, as of an emoji that was cut")
     return value

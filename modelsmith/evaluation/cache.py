@@ -68,9 +68,13 @@ class CompletionKeys:
 
 def verdict_key(question: JudgeQuestion, judge: str) -> str:
     """Key of a judge's verdict; `judge` is the judge's identity."""
-    wording = [one.model_dump(mode="json") for one in question.scenario.criteria if one.point == question.point.id]
-    asked = [content_digest(question.point), scenario_digest(question.scenario), wording]
-    return sha256(_json(["verdict", judge, *asked, sha256(question.completion.encode("utf-8", "replace"))]))
+    wording = [
+        criterion.model_dump(mode="json")
+        for criterion in question.scenario.criteria
+        if criterion.point == question.point.id
+    ]
+    facts = [content_digest(question.point), scenario_digest(question.scenario), wording]
+    return sha256(_json(["verdict", judge, *facts, sha256(question.completion.encode("utf-8", "replace"))]))
 
 
 def kept(completion: Completion, wall: float) -> KeptCompletion | None:

@@ -28,13 +28,13 @@ def prior_run(request: RunRequest, observations: Iterable[Observation]) -> Prior
     """What later runs are seen against."""
     scenarios: dict[str, str] = {}
     keys, failed = set(), set()
-    for one in observations:
-        key = observation_key(one)
-        if one.row is None:
+    for observation in observations:
+        key = observation_key(observation)
+        if observation.row is None:
             failed.add(key)
         else:
             keys.add(key)
-            scenarios[one.id] = one.row.scenario
+            scenarios[observation.id] = observation.row.scenario
     return PriorRun(request, scenarios, keys, failed)
 
 

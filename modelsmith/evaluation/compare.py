@@ -91,10 +91,10 @@ def _changes(first: Tally, second: Tally) -> list[tuple[str, bool]]:
     """Each rubric point of each common completion that changed, and whether it passes now."""
     return [
         (point, passed)
-        for asked, points in second.points.items()
-        if asked in first.points
+        for key, points in second.points.items()
+        if key in first.points
         for point, passed in points.items()
-        if first.points[asked][point] != passed
+        if first.points[key][point] != passed
     ]
 
 

@@ -34,7 +34,7 @@ def critical_failures(rows: Iterable[VerdictRow], rule: GateRule) -> tuple[Criti
     """All of them, by section and id."""
     critical = [row for row in rows if row.critical]
     found = tally(critical, rule).values() if critical else ()
-    return tuple(_failure(one, rule) for one in found if not one.passed)
+    return tuple(_failure(failed_tally, rule) for failed_tally in found if not failed_tally.passed)
 
 
 def how(failure: CriticalFailure) -> str:
@@ -46,15 +46,15 @@ def how(failure: CriticalFailure) -> str:
     return f"{answers}score {failure.score:.2f}; misses {points}"
 
 
-def _failure(one: Tally, rule: GateRule) -> CriticalFailure:
-    answers = [one.points[key] for key in sorted(one.points)]
+def _failure(failed: Tally, rule: GateRule) -> CriticalFailure:
+    answers = [failed.points[key] for key in sorted(failed.points)]
     missed = Counter(point for answer in answers for point, passed in answer.items() if not passed)
     return CriticalFailure(
-        section=one.section,
-        id=one.id,
-        capability=one.capability,
+        section=failed.section,
+        id=failed.id,
+        capability=failed.capability,
         failed=sum(not row_passed(answer, rule.points) for answer in answers),
         answers=len(answers),
-        score=round(math.fsum(one.scores) / len(one.scores), 9),
+        score=round(math.fsum(failed.scores) / len(failed.scores), 9),
         points={point.id: missed[point.id] for point in rule.points if missed[point.id]},
     )

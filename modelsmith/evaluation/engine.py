@@ -154,7 +154,7 @@ class _Session:
     def grade_again(self) -> None:
         """Grade the completions whose grading failed before."""
         for keys in _chunks(self._failed(), SYNC_COMPLETIONS):
-            self._finish([one for one in self._run.observations(keys) if one.finish != "error"])
+            self._finish([observation for observation in self._run.observations(keys) if observation.finish != "error"])
 
     def adopt(self) -> None:
         """Take from the cache what it holds."""
@@ -198,7 +198,7 @@ class _Session:
     def _write(self, observations: Sequence[Observation]) -> None:
         """Write down at once what is known without a judge: whoever is killed now has lost nothing."""
         if self._grader.judges:
-            self._run.append([unjudged(one) for one in observations])
+            self._run.append([unjudged(observation) for observation in observations])
         else:
             self._note(self._grader.grade(observations))
 
@@ -222,14 +222,14 @@ class _Session:
 
     def _note(self, graded: Sequence[Observation]) -> None:
         self._run.append(graded)
-        self._done |= {observation_key(one) for one in graded if one.error is None}
+        self._done |= {observation_key(observation) for observation in graded if observation.error is None}
         self._report()
 
     def _open(self) -> list[Sample]:
         """Prompts without a completion."""
         failed = self._run.observations(self._failed())
-        held = {observation_key(one) for one in failed if one.finish != "error"}
-        return [sample for key, sample in self._samples.items() if key not in self._done and key not in held]
+        known = {observation_key(observation) for observation in failed if observation.finish != "error"}
+        return [sample for key, sample in self._samples.items() if key not in self._done and key not in known]
 
     def _failed(self) -> list[str]:
         return [key for key, line in self._run.answered().items() if line.failed]
@@ -312,7 +312,11 @@ def _require_complete(run: RunFolder, samples: Mapping[str, Sample]) -> None:
     answered = run.answered()
     missing = [key for key in samples if key not in answered]
     broken = [key for key, line in answered.items() if line.failed]
-    lasting = [one for one in run.observations(broken) if one.error and one.error.get("exit") == Exit.INVALID]
+    lasting = [
+        observation
+        for observation in run.observations(broken)
+        if observation.error and observation.error.get("exit") == Exit.INVALID
+    ]
     if lasting:
         raise _unanswerable(lasting, len(samples))
     if missing or broken:
@@ -326,7 +330,7 @@ def _require_complete(run: RunFolder, samples: Mapping[str, Sample]) -> None:
             failed=len(broken),
             missing=len(missing),
             total=len(samples),
-            first=[{"key": observation_key(one), "error": one.error} for one in first],
+            first=[{"key": observation_key(observation), "error": observation.error} for observation in first],
         )
 
 
@@ -334,7 +338,7 @@ def _unanswerable(broken: Sequence[Observation], total: int) -> InvalidInput:
     """Answers that no repetition brings: the first one's error, with the scenario that it is about."""
     first = broken[0]
     error = first.error or {}
-    scenarios = list(dict.fromkeys(f"{one.section}/{one.id}" for one in broken))
+    scenarios = list(dict.fromkeys(f"{observation.section}/{observation.id}" for observation in broken))
     others = f"; {len(scenarios) - 1} other scenarios fail as lastingly" if len(scenarios) > 1 else ""
     return InvalidInput(
         str(error["code"]),
@@ -344,6 +348,6 @@ def _unanswerable(broken: Sequence[Observation], total: int) -> InvalidInput:
         scenarios=scenarios,
         failed=len(broken),
         total=total,
-        codes=dict(Counter(str((one.error or {})["code"]) for one in broken)),
+        codes=dict(Counter(str((observation.error or {})["code"]) for observation in broken)),
         cause=error.get("details"),
     )

@@ -72,7 +72,7 @@ def _held_out(measured: Measured, rule: GateRule) -> GateCheck:
             outcome="INCONCLUSIVE",
             sentence="the held-out pass rate cannot be judged, because held-out was not asked",
         )
-    passed = f"{sum(one.passed for one in inside)} of "
+    passed = f"{sum(tally.passed for tally in inside)} of "
     return _threshold("held-out", "held-out", measured.held_out, rule.thresholds.held_out, passed)
 
 
@@ -92,8 +92,8 @@ def _threshold(name: str, label: str, estimate: Estimate, threshold: float, pass
 
 def _critical(measured: Measured, rule: GateRule) -> GateCheck:
     """Enough of them pass, whoever serves today: a first release has nobody to lose a case against."""
-    critical = {one.id: True for one in measured.candidate.values() if one.critical}
-    critical |= {one.id: False for one in measured.candidate.values() if one.critical and not one.passed}
+    critical = {tally.id: True for tally in measured.candidate.values() if tally.critical}
+    critical |= {tally.id: False for tally in measured.candidate.values() if tally.critical and not tally.passed}
     failed = sorted(name for name, passed in critical.items() if not passed)
     if not critical:
         return GateCheck(name="critical-scenarios", outcome="PASS", sentence="no critical scenario was asked")
@@ -112,7 +112,7 @@ def _critical(measured: Measured, rule: GateRule) -> GateCheck:
 
 
 def _critical_losses(measured: Measured) -> GateCheck:
-    lost = sorted({one.id for one in measured.regressions if one.critical})
+    lost = sorted({regression.id for regression in measured.regressions if regression.critical})
     return GateCheck(
         name="critical-losses",
         outcome="FAIL" if lost else "PASS",
@@ -126,18 +126,18 @@ def _critical_losses(measured: Measured) -> GateCheck:
 
 def _capabilities(measured: Measured, rule: GateRule) -> GateCheck:
     """No capability may be bad enough to hide behind the others."""
-    asked = [one for one in measured.candidate.values() if one.section != "robustness"]
-    total = Counter(one.capability for one in asked)
-    passed = Counter(one.capability for one in asked if one.passed)
+    scored = [tally for tally in measured.candidate.values() if tally.section != "robustness"]
+    total = Counter(tally.capability for tally in scored)
+    passed = Counter(tally.capability for tally in scored if tally.passed)
     floors = {name: rule.decision.capability_floors.get(name, rule.decision.capability_floor) for name in total}
     low = sorted(name for name in total if passed[name] / total[name] < floors[name])
-    told = [_floor(name, passed[name], total[name], floors[name]) for name in low[:_FLOORS_SHOWN]]
-    more = f" and {len(low) - len(told)} more" if len(low) > len(told) else ""
+    floor_lines = [_floor(name, passed[name], total[name], floors[name]) for name in low[:_FLOORS_SHOWN]]
+    rest = f" and {len(low) - len(floor_lines)} more" if len(low) > len(floor_lines) else ""
     return GateCheck(
         name="capability-floors",
         outcome="FAIL" if low else "PASS",
         sentence=(
-            f"{_count(len(low), 'capability', 'capabilities')} below the floor: {', '.join(told)}{more}"
+            f"{_count(len(low), 'capability', 'capabilities')} below the floor: {', '.join(floor_lines)}{rest}"
             if low
             else f"no capability of {len(total)} is below its floor"
         ),
@@ -214,8 +214,8 @@ def _judge(judge: JudgeAgreement | None, needed: float) -> GateCheck:
             f"{value} [{kappa.low:.3f}, {kappa.high:.3f}], asked for {least} "
             f"({judge.agreed} of {_count(kappa.n, 'labelled answer')} judged alike)"
         )
-    met = judge is not None and judge.met is True
-    return GateCheck(name="judge-agreement", outcome="PASS" if met else "INCONCLUSIVE", sentence=sentence)
+    agrees = judge is not None and judge.met is True
+    return GateCheck(name="judge-agreement", outcome="PASS" if agrees else "INCONCLUSIVE", sentence=sentence)
 
 
 def _set_size(measured: Measured, rule: GateRule) -> GateCheck:
@@ -256,8 +256,8 @@ def _unequally_asked(measured: Measured) -> int:
     """Scenarios in a section that only one of the two runs answered, or in other wordings or repeats."""
     if measured.incumbent is None:
         return 0
-    candidate = {key: one.points.keys() for key, one in measured.candidate.items()}
-    incumbent = {key: one.points.keys() for key, one in measured.incumbent.items()}
+    candidate = {key: tally.points.keys() for key, tally in measured.candidate.items()}
+    incumbent = {key: tally.points.keys() for key, tally in measured.incumbent.items()}
     return sum(candidate.get(key) != incumbent.get(key) for key in candidate.keys() | incumbent.keys())
 
 
@@ -267,8 +267,8 @@ def _label(section: str) -> str:
 
 def _names(names: list[Section] | list[str]) -> str:
     shown = [_label(name) for name in names[:5]]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(shown) if more or len(shown) < 2 else f"{', '.join(shown[:-1])} and {shown[-1]}") + more
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(shown) if rest or len(shown) < 2 else f"{', '.join(shown[:-1])} and {shown[-1]}") + rest
 
 
 def _was(names: list[Section]) -> str:

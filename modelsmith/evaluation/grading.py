@@ -127,9 +127,11 @@ class Grader:
         Raises:
             ModelsmithError: what stops the judge altogether.
         """
-        answered = [one for one in observations if one.finish != "error"]
+        answered = [observation for observation in observations if observation.finish != "error"]
         verdicts = self._judge_all(answered) if self._judged else {}
-        return [self._graded(one, verdicts.get(observation_key(one), {})) for one in observations]
+        return [
+            self._graded(observation, verdicts.get(observation_key(observation), {})) for observation in observations
+        ]
 
     def _graded(self, observation: Observation, judged: Mapping[str, JudgeVerdict]) -> Observation:
         if observation.finish == "error":
@@ -150,10 +152,12 @@ class Grader:
             return {}
         places: dict[str, tuple[str, str]] = {}
         questions = []
-        for one in observations:
-            where = observation_key(one)
+        for observation in observations:
+            where = observation_key(observation)
             for point in self._judged:
-                question = JudgeQuestion(f"{where}#{point.id}", point, self._samples[where].scenario, one.completion)
+                question = JudgeQuestion(
+                    f"{where}#{point.id}", point, self._samples[where].scenario, observation.completion
+                )
                 places[question.key] = (where, point.id)
                 questions.append(question)
         verdicts: dict[str, dict[str, JudgeVerdict]] = {}

@@ -112,10 +112,14 @@ def _outcome(checks: Sequence[GateCheck]) -> Outcome:
 def _regressions(candidate: Tallies, prior: Tallies) -> tuple[Regression, ...]:
     return tuple(
         Regression(
-            section=one.section, id=one.id, scenario=one.scenario, capability=one.capability, critical=one.critical
+            section=entry.section,
+            id=entry.id,
+            scenario=entry.scenario,
+            capability=entry.capability,
+            critical=entry.critical,
         )
-        for key, one in candidate.items()
-        if key in prior and prior[key].passed and not one.passed
+        for key, entry in candidate.items()
+        if key in prior and prior[key].passed and not entry.passed
     )
 
 
@@ -127,8 +131,8 @@ def _per_rubric(rows: Sequence[VerdictRow], rule: GateRule) -> tuple[PointRate, 
 
 
 def _per_capability(candidate: Tallies) -> tuple[CapabilityRate, ...]:
-    passed = Counter((one.section, one.capability) for one in candidate.values() if one.passed)
-    total = Counter((one.section, one.capability) for one in candidate.values())
+    passed = Counter((entry.section, entry.capability) for entry in candidate.values() if entry.passed)
+    total = Counter((entry.section, entry.capability) for entry in candidate.values())
     return tuple(
         CapabilityRate(section=section, capability=capability, passed=passed[section, capability], total=total[key])
         for key in sorted(total, key=lambda key: (SECTIONS.index(key[0]), key[1]))

@@ -34,12 +34,12 @@ def override_refusal(rows: Sequence[VerdictRow], headline: Headline, rule: GateR
     failed = [check.sentence for check in headline.checks if check.outcome == "FAIL"]
     if headline.verdict == "FAIL":
         return f"the verdict is FAIL, which nobody overrides: {'; '.join(failed)}"
-    critical = sorted({one.id for one in tally(rows, rule).values() if one.critical and not one.passed})
+    critical = sorted({entry.id for entry in tally(rows, rule).values() if entry.critical and not entry.passed})
     if critical:
         return f"a critical scenario fails, which nobody overrides: {', '.join(critical)}"
     unclear = [check for check in headline.checks if check.outcome == "INCONCLUSIVE"]
-    missing = [one.sentence for one in unclear if one.name not in TOO_FEW]
-    missing += [one.sentence for one in unclear if one.name == "non-inferiority" and headline.difference is None]
+    missing = [check.sentence for check in unclear if check.name not in TOO_FEW]
+    missing += [check.sentence for check in unclear if check.name == "non-inferiority" and headline.difference is None]
     if missing:
         return f"only too few data are overridden, and this is something else: {'; '.join(missing)}"
     return None

@@ -82,7 +82,7 @@ def plan(
         scenarios = _scenarios(governed, section)
         if quick:
             scenarios = representative(scenarios, governed.evalset.quick.scenarios)
-        for scenario in sorted(scenarios, key=lambda one: one.id):
+        for scenario in sorted(scenarios, key=lambda item: item.id):
             if only is not None and scenario.id not in only:
                 continue
             samples += [

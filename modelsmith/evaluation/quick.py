@@ -14,8 +14,8 @@ def representative(scenarios: Sequence[Scenario], limit: int) -> tuple[Scenario,
     operator lens and outcome type not yet seen; the id breaks ties. The order of the input does not matter.
     """
     queues = [
-        _by_novelty(one for one in scenarios if one.capability == capability)
-        for capability in sorted({one.capability for one in scenarios})
+        _by_novelty(scenario for scenario in scenarios if scenario.capability == capability)
+        for capability in sorted({scenario.capability for scenario in scenarios})
     ]
     longest = max(map(len, queues), default=0)
     turns = (queue[turn] for turn in range(longest) for queue in queues if turn < len(queue))
@@ -23,13 +23,13 @@ def representative(scenarios: Sequence[Scenario], limit: int) -> tuple[Scenario,
 
 
 def _by_novelty(scenarios: Iterable[Scenario]) -> list[Scenario]:
-    left = sorted(scenarios, key=lambda one: one.id)
-    seen: set[tuple[str, str]] = set()
+    left = sorted(scenarios, key=lambda scenario: scenario.id)
+    covered: set[tuple[str, str]] = set()
     ordered: list[Scenario] = []
     while left:
-        best = max(left, key=lambda one: (one.critical, len(_values(one) - seen)))
+        best = max(left, key=lambda scenario: (scenario.critical, len(_values(scenario) - covered)))
         left.remove(best)
-        seen |= _values(best)
+        covered |= _values(best)
         ordered.append(best)
     return ordered
 

@@ -21,10 +21,10 @@ def repeat_rates(tallies: Tallies, section: Section, rule: GateRule) -> RepeatRa
     Where scenarios were tried unequally often, the least number counts as drawn.
     """
     inside = section_tallies(tallies, section)
-    drawn = min((len({repeat for _, repeat in one.points}) for one in inside), default=0)
+    drawn = min((len({repeat for _, repeat in tally.points}) for tally in inside), default=0)
     if drawn < 2:
         return None
-    tries = {one.id: _tries(one, rule) for one in inside}
+    tries = {tally.id: _tries(tally, rule) for tally in inside}
     rates = []
     for k in [*(1 << power for power in range((drawn - 1).bit_length())), drawn]:
         once, always = (_mean(tries, k, share, rule.decision.confidence) for share in (at_least_one, every))
@@ -55,10 +55,10 @@ def every(drawn: int, passed: int, k: int) -> float:
     return math.comb(passed, k) / math.comb(drawn, k)
 
 
-def _tries(one: Tally, rule: GateRule) -> tuple[int, int]:
+def _tries(tally: Tally, rule: GateRule) -> tuple[int, int]:
     """How often the scenario was tried, and how often it passed."""
     passed: dict[int, bool] = {}
-    for (_, repeat), points in one.points.items():
+    for (_, repeat), points in tally.points.items():
         passed[repeat] = passed.get(repeat, True) and row_passed(points, rule.points)
     return len(passed), sum(passed.values())
 

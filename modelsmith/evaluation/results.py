@@ -184,7 +184,7 @@ class RunFolder:
         with _writing(self.path):
             os.fsync(self._open_file())
 
-    def hold_served(self, who: Who, name: str) -> None:
+    def hold_served(self, model_name: Who, name: str) -> None:
         """Note under which name a server answers, or find that it is the name noted before, in an earlier call too.
 
         Raises:
@@ -194,13 +194,13 @@ class RunFolder:
         self._open_file()
         if self._served is None:
             self._served = self._load("served.json", Served) or Served()
-        noted, now = getattr(self._served, who), sha256(name.encode("utf-8", "surrogatepass"))
+        noted, now = getattr(self._served, model_name), sha256(name.encode("utf-8", "surrogatepass"))
         if noted is None:
-            self._served = self._served.model_copy(update={who: now})
+            self._served = self._served.model_copy(update={model_name: now})
             with _writing(self.path):
                 write_atomically(self.path / "served.json", canonical_json(self._served) + b"\n")
         elif noted != now:
-            raise model_changed(who, self.tag)
+            raise model_changed(model_name, self.tag)
 
     def write_result(self, result: RunResult) -> None:
         """Write ``result.json``, whole or not at all.

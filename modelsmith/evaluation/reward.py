@@ -56,8 +56,8 @@ def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]
     for point in rubric.points:
         if point.id not in judged:
             require_usable(point)
-        for one in expected:
-            require_comparable(point, one)
+        for reference in expected:
+            require_comparable(point, reference)
 
 
 class Earned(NamedTuple):
@@ -90,12 +90,12 @@ def earned_or_unclear(
         ModelsmithError: what else kept the judge from a verdict on one of them.
     """
     worth, found = _worth(rubric), list[Earned | ModelsmithError]()
-    for one, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True):
+    for sample, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True):
         errors = [verdict.error for verdict in verdicts.values() if verdict.error]
         if errors and all(error.code in unclear for error in errors):
             found.append(errors[0])
         else:
-            found.append(worth(decide(rubric, one.expected, one.text, verdicts, cut_off=one.cut_off)[0]))
+            found.append(worth(decide(rubric, sample.expected, sample.text, verdicts, cut_off=sample.cut_off)[0]))
     return found
 
 
@@ -103,7 +103,7 @@ def _worth(rubric: Rubric) -> Callable[[Mapping[str, bool]], Earned]:
     """From the points that an answer passes to what it is worth."""
     weights = point_weights(rubric)
     content = {point.id for point in content_points(rubric.points)}
-    of_content = tuple(one for one in weights if one.id in content)
+    of_content = tuple(weight for weight in weights if weight.id in content)
     told_apart = 0 < len(of_content) < len(weights)
 
     def worth(passed: Mapping[str, bool]) -> Earned:
@@ -115,18 +115,18 @@ def _worth(rubric: Rubric) -> Callable[[Mapping[str, bool]], Earned]:
 
 def rewards(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[float]:
     """The reward of each, 0 to 1, in order: the score of it in an eval. Raises as `earned`."""
-    return [one.score for one in earned(rubric, sampled, judge)]
+    return [item.score for item in earned(rubric, sampled, judge)]
 
 
 def _decided(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None) -> Iterator[dict[str, bool]]:
     """Each answer's points, and whether they passed."""
     if judge is not None and judged_points(rubric):
         verdicts = _judged(rubric, sampled, judge)
-        for number, one in enumerate(sampled):
-            yield decide(rubric, one.expected, one.text, verdicts[number], cut_off=one.cut_off)[0]
+        for number, sample in enumerate(sampled):
+            yield decide(rubric, sample.expected, sample.text, verdicts[number], cut_off=sample.cut_off)[0]
         return
-    for one in sampled:
-        yield {point.id: passes(point, one.text, one.expected, cut_off=one.cut_off) for point in rubric.points}
+    for sample in sampled:
+        yield {point.id: passes(point, sample.text, sample.expected, cut_off=sample.cut_off) for point in rubric.points}
 
 
 JudgedPoints = Callable[[Sequence[Sampled]], list[dict[str, bool]]]
@@ -152,9 +152,10 @@ def scores(rubric: Rubric, sampled: Sequence[Sampled], judged: JudgedPoints) -> 
     weights = point_weights(rubric)
     return [
         row_score(
-            {p.id: passes(p, one.text, one.expected, cut_off=one.cut_off) for p in declared.points} | verdicts, weights
+            {p.id: passes(p, sample.text, sample.expected, cut_off=sample.cut_off) for p in declared.points} | verdicts,
+            weights,
         )
-        for one, verdicts in zip(sampled, judged(sampled), strict=True)
+        for sample, verdicts in zip(sampled, judged(sampled), strict=True)
     ]
 
 
@@ -167,8 +168,8 @@ def judged_of(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[
     """
     only = rubric.model_copy(update={"points": judged_points(rubric)})
     return [
-        decide(only, one.expected, one.text, verdicts)[0]
-        for one, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True)
+        decide(only, sample.expected, sample.text, verdicts)[0]
+        for sample, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True)
     ]
 
 
@@ -176,10 +177,10 @@ def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[di
     """The judge's verdicts on each by the point's id; one that it leaves out is missing."""
     places: dict[str, tuple[int, str]] = {}
     questions = []
-    for number, one in enumerate(sampled):
-        scenario = practice(one)
+    for number, sample in enumerate(sampled):
+        scenario = practice(sample)
         for point in judged_points(rubric):
-            question = JudgeQuestion(f"{number}#{point.id}", point, scenario, one.text)
+            question = JudgeQuestion(f"{number}#{point.id}", point, scenario, sample.text)
             places[question.key] = (number, point.id)
             questions.append(question)
     found: list[dict[str, JudgeVerdict]] = [{} for _ in sampled]
@@ -189,9 +190,9 @@ def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[di
     return found
 
 
-def practice(one: Sampled) -> Scenario:
+def practice(sample: Sampled) -> Scenario:
     """What was asked as a case that a judge can be asked about; it has no words of its own for any point."""
     return Scenario.model_construct(
         id="practice", capability="practice", risk="low", operator_lens="practice", outcome_type="practice",
-        critical=False, context=(), messages=one.messages, reference=dict(one.expected), criteria=(), variants=(),
+        critical=False, context=(), messages=sample.messages, reference=dict(sample.expected), criteria=(), variants=(),
     )  # fmt: skip

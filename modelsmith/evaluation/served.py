@@ -24,13 +24,13 @@ class Served(Frozen):
     """Of the name that the judge's server gave."""
 
 
-def model_changed(who: Who, tag: str) -> InfrastructureFailure:
+def model_changed(model_name: Who, tag: str) -> InfrastructureFailure:
     """Answers of two models are no eval of either."""
-    whose = "The endpoint" if who == "model" else "The judge's endpoint"
+    whose = "The endpoint" if model_name == "model" else "The judge's endpoint"
     return InfrastructureFailure(
         "endpoint-model-changed",
         f"{whose} answers with another model than before in run '{tag}'.",
         "Name the exact version in the endpoint's model, and run again under a new --tag.",
         tag=tag,
-        endpoint=who,
+        endpoint=model_name,
     )

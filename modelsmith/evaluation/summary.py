@@ -25,9 +25,14 @@ def run_id(
     Tokens, times and the order of the observations do not enter.
     """
     facts = sorted(
-        [observation_key(one), one.row.scenario, dict(one.row.points), sha256(one.completion.encode())]
-        for one in observations
-        if one.row is not None
+        [
+            observation_key(observation),
+            observation.row.scenario,
+            dict(observation.row.points),
+            sha256(observation.completion.encode()),
+        ]
+        for observation in observations
+        if observation.row is not None
     )
     return digest(
         {
@@ -57,16 +62,22 @@ def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrice
         InvalidInput: ``no-rows``.
     """
     spent = [
-        _Spent(one.seconds, one.wall_seconds, one.prompt_tokens, one.completion_tokens, one.first_token_seconds)
-        for one in observations
+        _Spent(
+            observation.seconds,
+            observation.wall_seconds,
+            observation.prompt_tokens,
+            observation.completion_tokens,
+            observation.first_token_seconds,
+        )
+        for observation in observations
     ]
     if not spent:
         raise InvalidInput("no-rows", "There is not one completion to reckon with.", "Run the eval first.")
-    seconds = [one.seconds for one in spent]
-    first = [one.first_token for one in spent if one.first_token is not None]
-    wall = sum(one.wall for one in spent)
-    prompt_tokens = sum(one.prompt_tokens for one in spent)
-    completion_tokens = sum(one.completion_tokens for one in spent)
+    seconds = [spending.seconds for spending in spent]
+    first = [spending.first_token for spending in spent if spending.first_token is not None]
+    wall = sum(spending.wall for spending in spent)
+    prompt_tokens = sum(spending.prompt_tokens for spending in spent)
+    completion_tokens = sum(spending.completion_tokens for spending in spent)
     measured = Cost(
         p50_seconds=percentile(seconds, 0.50),
         p95_seconds=percentile(seconds, 0.95),

@@ -70,7 +70,7 @@ def tally(rows: Iterable[VerdictRow], rule: GateRule) -> Tallies:
 
 def section_tallies(tallies: Tallies, section: Section) -> list[Tally]:
     """The scenarios of one section."""
-    return [one for one in tallies.values() if one.section == section]
+    return [entry for entry in tallies.values() if entry.section == section]
 
 
 def estimate(bounds: Bounds, n: int) -> Estimate:
@@ -81,7 +81,7 @@ def estimate(bounds: Bounds, n: int) -> Estimate:
 
 def section_score(tallies: Tallies, section: Section, confidence: float) -> Estimate:
     """Mean over scenarios of their mean score, clustered by scenario."""
-    scores = {one.id: one.scores for one in section_tallies(tallies, section)}
+    scores = {entry.id: entry.scores for entry in section_tallies(tallies, section)}
     return estimate(clustered_mean(scores, confidence), len(scores))
 
 
@@ -90,7 +90,7 @@ def pass_rate(tallies: Tallies, section: Section, confidence: float) -> Estimate
     inside = section_tallies(tallies, section)
     if not inside:
         return NOT_MEASURED
-    return estimate(wilson(sum(one.passed for one in inside), len(inside), confidence), len(inside))
+    return estimate(wilson(sum(entry.passed for entry in inside), len(inside), confidence), len(inside))
 
 
 def composite(tallies: Tallies, rule: GateRule) -> Estimate:
@@ -101,7 +101,7 @@ def composite(tallies: Tallies, rule: GateRule) -> Estimate:
     """
     parts = []
     for section, weight in composite_weights(rule).items():
-        means = {one.id: math.fsum(one.scores) / len(one.scores) for one in section_tallies(tallies, section)}
+        means = {entry.id: math.fsum(entry.scores) / len(entry.scores) for entry in section_tallies(tallies, section)}
         if means:
             parts.append(Part(weight, "micro" if section == "micro" else "core", means))
     if not parts:
@@ -120,25 +120,25 @@ def composite_weights(rule: GateRule) -> dict[Section, float]:
     return {section: weight for section, weight in weights.items() if weight > 0}
 
 
-def paired(one: Tallies, other: Tallies) -> list[tuple[Tally, Tally]]:
+def paired(first: Tallies, other: Tallies) -> list[tuple[Tally, Tally]]:
     """Core and held-out scenarios that both runs answered: one pair for each scenario."""
-    return [(one[key], other[key]) for key in one if key in other and key[0] in ("core", "held_out")]
+    return [(first[key], other[key]) for key in first if key in other and key[0] in ("core", "held_out")]
 
 
 def difference(pairs: Sequence[tuple[Tally, Tally]], confidence: float) -> Estimate:
     """Paired difference of pass rates, first minus second."""
-    first = {f"{one.section}/{one.id}": one.passed for one, _ in pairs}
+    first = {f"{entry.section}/{entry.id}": entry.passed for entry, _ in pairs}
     second = {f"{other.section}/{other.id}": other.passed for _, other in pairs}
     return estimate(paired_difference(first, second, confidence), len(pairs))
 
 
-def require_same_scenarios(one: Tallies, other: Tallies) -> None:
+def require_same_scenarios(first: Tallies, other: Tallies) -> None:
     """Refuse to compare runs whose scenarios carry the same name and differ in content.
 
     Raises:
         InvalidInput: ``question-differs``.
     """
-    differing = sorted({key[1] for key in one if key in other and one[key].scenario != other[key].scenario})
+    differing = sorted({key[1] for key in first if key in other and first[key].scenario != other[key].scenario})
     if differing:
         raise InvalidInput(
             "question-differs",
@@ -168,7 +168,7 @@ def _remembering(rule: GateRule) -> Score:
 def _gather(rows: Mapping[tuple[int, int], VerdictRow], score: Score) -> Tally:
     points = {key: rows[key].points for key in (sorted(rows) if len(rows) > 1 else rows)}
     first = rows[next(iter(points))]
-    scores = [score(one) for one in points.values()]
+    scores = [score(verdicts) for verdicts in points.values()]
     return Tally(
         section=first.section,
         id=first.id,

@@ -28,11 +28,11 @@ _FLAGGED: Final = frozenset({"overweight", "underweight", "no-held-out", "held-o
 def balance_chart(balance: Balance) -> str:
     """The picture as SVG text."""
     flagged = {(flag.dimension, flag.value) for flag in balance.flags if flag.kind in _FLAGGED}
-    reach = max(max(value.composite, value.held_out) for one in balance.dimensions for value in one.values)
+    reach = max(max(value.composite, value.held_out) for dimension in balance.dimensions for value in dimension.values)
     body: list[str] = []
     top = _header(balance, body)
-    for one in balance.dimensions:
-        top = _panel(one, balance, flagged, reach, top, body)
+    for dimension in balance.dimensions:
+        top = _panel(dimension, balance, flagged, reach, top, body)
     height = _footer(balance, top, body)
     return svg.picture(height, _title(balance), _description(balance), body)
 
@@ -43,15 +43,15 @@ def _title(balance: Balance) -> str:
 
 def _description(balance: Balance) -> str:
     parts = [
-        f"{one.dimension.replace('_', ' ')}: {', '.join(_coverage(value, balance) for value in one.values)}"
-        for one in balance.dimensions
+        f"{dimension.dimension.replace('_', ' ')}: {', '.join(_coverage(value, balance) for value in dimension.values)}"
+        for dimension in balance.dimensions
     ]
     return "; ".join([*parts, *(flag.sentence.rstrip(".") for flag in balance.flags)]) + "."
 
 
 def _coverage(value: ValueBalance, balance: Balance) -> str:
-    held = f" and {value.held_out:.1%} of held-out" if "held_out" in balance.scenarios else ""
-    return f"{value.value} carries {value.composite:.1%} of the composite{held}"
+    held_out = f" and {value.held_out:.1%} of held-out" if "held_out" in balance.scenarios else ""
+    return f"{value.value} carries {value.composite:.1%} of the composite{held_out}"
 
 
 def _header(balance: Balance, body: list[str]) -> int:
@@ -64,11 +64,11 @@ def _header(balance: Balance, body: list[str]) -> int:
         svg.text(MARGIN, 70, svg.fit(subtitle, 13, room), MUTED),
     ]
     y = 98
-    held = "held_out" in balance.scenarios
+    held_out = "held_out" in balance.scenarios
     marks = [
         (svg.bar(MARGIN, y - 10, 14, 9, BLUE), "part of the composite"),
         (svg.bar(MARGIN, y - 10, 14, 9, AMBER), "flagged below"),
-        *([(svg.bar(MARGIN, y - 8, 14, 6, GREY), "share of held-out")] if held else []),
+        *([(svg.bar(MARGIN, y - 8, 14, 6, GREY), "share of held-out")] if held_out else []),
         (svg.line(MARGIN + 7, y - 12, MARGIN + 7, y + 2, INK, 1.6, dashed=True), "even part"),
     ]
     x = 0.0
@@ -80,7 +80,7 @@ def _header(balance: Balance, body: list[str]) -> int:
 
 
 def _panel(
-    one: DimensionBalance,
+    dimension: DimensionBalance,
     balance: Balance,
     flagged: Set[tuple[str | None, str | None]],
     reach: float,
@@ -89,20 +89,20 @@ def _panel(
 ) -> int:
     body.append(svg.line(MARGIN, top, WIDTH - MARGIN, top, RULE))
     header = top + 26
-    body.append(svg.text(MARGIN, header, one.dimension.replace("_", " ").capitalize(), bold=True, size=14))
+    body.append(svg.text(MARGIN, header, dimension.dimension.replace("_", " ").capitalize(), bold=True, size=14))
     for section, name, right in _COLUMNS:
         if section in balance.scenarios:
             body.append(svg.text(right, header, name, MUTED, size=12, anchor="end"))
     y = header + 10
-    for value in one.values[:_VALUES_SHOWN]:
-        colour = AMBER if (one.dimension, value.value) in flagged else BLUE
+    for value in dimension.values[:_VALUES_SHOWN]:
+        colour = AMBER if (dimension.dimension, value.value) in flagged else BLUE
         body.append(svg.group(_tip(value, balance), _row(value, balance, colour, reach, y)))
         y += _ROW
-    if len(one.values) > 1:
-        x = _x(one.even, reach)
+    if len(dimension.values) > 1:
+        x = _x(dimension.even, reach)
         body.append(svg.line(x, header + 8, x, y - 4, INK, 1.6, dashed=True))
-    if len(one.values) > _VALUES_SHOWN:
-        body.append(svg.text(MARGIN, y + 14, f"and {len(one.values) - _VALUES_SHOWN} more", MUTED, size=12))
+    if len(dimension.values) > _VALUES_SHOWN:
+        body.append(svg.text(MARGIN, y + 14, f"and {len(dimension.values) - _VALUES_SHOWN} more", MUTED, size=12))
         y += 20
     return y + 10
 

@@ -173,10 +173,10 @@ def recompute(evidence: Evidence) -> None:
             rows give; ``rows-disagree`` or ``points-differ`` when the rows contradict each other or the rule.
     """
     candidate, incumbent = evidence.candidate, evidence.incumbent
-    asked = asked_of(candidate.rows)
+    keys = asked_of(candidate.rows)
     named = [("incumbent", incumbent), *((f"baselines.{i}", run) for i, run in enumerate(evidence.baselines))]
     for name, run in named:
-        require_asked(f"{name}.rows", run.rows, asked)
+        require_asked(f"{name}.rows", run.rows, keys)
     require_recomputed("candidate.weights", candidate.weights, evidence.artifact)
     require_recomputed("training.reward", evidence.training.reward, evidence.rubric)
     rule, judge = evidence.rule, evidence.judge
@@ -236,7 +236,7 @@ def _run_evidence(
     Time and tokens are the run's; what they come to is reckoned at the cluster's prices of today.
     """
     rows = sorted_rows(run.rows)
-    endpoint = next((one.endpoint for one in cluster.baselines if one.name == run.result.model), None)
+    endpoint = next((baseline.endpoint for baseline in cluster.baselines if baseline.name == run.result.model), None)
     return RunEvidence(
         run_id=run.result.run_id,
         model=run.result.model,
@@ -264,15 +264,15 @@ def asked_of(rows: Sequence[VerdictRow]) -> Asked:
     }
 
 
-def require_asked(field: str, rows: Sequence[VerdictRow], asked: Asked) -> None:
+def require_asked(field: str, rows: Sequence[VerdictRow], keys: Asked) -> None:
     """Refuse verdicts about anything else than what was asked.
 
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``.
     """
     other = asked_of(rows)
-    if other != asked:
-        _refuse(field, len(other.keys() & asked.keys()), len(asked), "is about other scenarios")
+    if other != keys:
+        _refuse(field, len(other.keys() & keys.keys()), len(keys), "is about other scenarios")
 
 
 def require_recomputed(field: str, stated: object, recomputed: object) -> None:
@@ -283,31 +283,31 @@ def require_recomputed(field: str, stated: object, recomputed: object) -> None:
     """
     if isinstance(stated, Frozen) and stated == recomputed:  # of one strict type: nothing is left to tell apart
         return
-    for path, one, other in _differences(field, _plain(stated), _plain(recomputed)):
-        _refuse(path, one, other, "does not follow from the verdict rows")
+    for path, value, other in _differences(field, _plain(stated), _plain(recomputed)):
+        _refuse(path, value, other, "does not follow from the verdict rows")
 
 
 def _plain(value: object) -> object:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _differences(path: str, one: object, other: object) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            yield from _differences(f"{path}.{key}", one.get(key), other.get(key))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, pair in enumerate(zip(one, other, strict=True)):
+def _differences(path: str, value: object, other: object) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    if isinstance(value, dict) and isinstance(other, dict):
+        for key in sorted(value.keys() | other.keys()):
+            yield from _differences(f"{path}.{key}", value.get(key), other.get(key))
+    elif isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        for index, pair in enumerate(zip(value, other, strict=True)):
             yield from _differences(f"{path}.{index}", *pair)
-    elif not _equal(one, other):
-        yield path, _short(one), _short(other)
+    elif not _equal(value, other):
+        yield path, _short(value), _short(other)
 
 
-def _equal(one: object, other: object) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
-    return one == other
+def _equal(value: object, other: object) -> bool:
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    if isinstance(value, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(value, other, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
+    return value == other
 
 
 def _short(value: object) -> JsonValue:

@@ -89,12 +89,12 @@ def _scores(evidence: Evidence) -> tuple[_Score, ...]:
 def _capabilities(evidence: Evidence) -> tuple[_Capability, ...]:
     found: dict[str, _Capability] = {}
     for rate in evidence.candidate.headline.per_capability:
-        one = found.setdefault(rate.capability, _Capability(rate.capability, {}, {}))
-        one.counts[rate.section] = (rate.passed, rate.total)
+        capability = found.setdefault(rate.capability, _Capability(rate.capability, {}, {}))
+        capability.counts[rate.section] = (rate.passed, rate.total)
     for rate in evidence.incumbent.headline.per_capability:
         if rate.capability in found:
             found[rate.capability].before[rate.section] = (rate.passed, rate.total)
-    return tuple(sorted(found.values(), key=lambda one: (one.share(), one.name)))
+    return tuple(sorted(found.values(), key=lambda capability: (capability.share(), capability.name)))
 
 
 def _section(headline: Headline, section: Section) -> SectionScore | None:
@@ -124,16 +124,20 @@ def _description(scores: Sequence[_Score], capabilities: Sequence[_Capability], 
         if row.incumbent is not None:
             text += f", incumbent {row.incumbent.value:.3f}"
         parts.append(text)
-    for one in capabilities:
-        counts = (f"{name.lower()} {one.counts[s][0]} of {one.counts[s][1]}" for s, name in SECTIONS if s in one.counts)
-        parts.append(f"{one.name}: {', '.join(counts)}")
+    for capability in capabilities:
+        counts = (
+            f"{name.lower()} {capability.counts[s][0]} of {capability.counts[s][1]}"
+            for s, name in SECTIONS
+            if s in capability.counts
+        )
+        parts.append(f"{capability.name}: {', '.join(counts)}")
     parts.append(_regressions(evidence))
     return "; ".join(parts) + "."
 
 
 def _regressions(evidence: Evidence) -> str:
     headline = evidence.candidate.headline
-    critical = sum(one.critical for one in headline.regressions)
+    critical = sum(regression.critical for regression in headline.regressions)
     text = f"{len(headline.regressions)} of {headline.compared} results that the incumbent passes are lost"
     return f"{text}, {critical} of them critical" if critical else text
 
@@ -205,7 +209,7 @@ def _whisker(estimate: Estimate, y: float, colour: str, width: float) -> Iterato
 
 
 def _capability_panel(capabilities: Sequence[_Capability], top: int, body: list[str]) -> int:
-    columns = [(s, name) for s, name in SECTIONS if any(s in one.counts for one in capabilities)]
+    columns = [(s, name) for s, name in SECTIONS if any(s in capability.counts for capability in capabilities)]
     slot = (WIDTH - MARGIN - _BARS_LEFT - _BAR_GAP * (len(columns) - 1)) / len(columns)
     body.append(svg.line(MARGIN, top, WIDTH - MARGIN, top, RULE))
     header = top + 27
@@ -214,19 +218,19 @@ def _capability_panel(capabilities: Sequence[_Capability], top: int, body: list[
     for left, (_, name) in zip(lefts, columns, strict=True):
         body.append(svg.text(left, header, name, MUTED, size=12))
     y = float(header + 12)
-    for one in capabilities:
-        body.append(svg.text(MARGIN, y + 15, svg.fit_name(one.name, 13, _BARS_LEFT - MARGIN - 16)))
+    for capability in capabilities:
+        body.append(svg.text(MARGIN, y + 15, svg.fit_name(capability.name, 13, _BARS_LEFT - MARGIN - 16)))
         for left, (section, _) in zip(lefts, columns, strict=True):
-            if section in one.counts:
-                body += _bar(one, section, left, y + 4, slot - _COUNT_WIDTH)
+            if section in capability.counts:
+                body += _bar(capability, section, left, y + 4, slot - _COUNT_WIDTH)
         y += _CAPABILITY_ROW
     return round(y) + 14
 
 
-def _bar(one: _Capability, section: Section, left: float, top: float, width: float) -> Iterator[str]:
-    passed, total = one.counts[section]
+def _bar(capability: _Capability, section: Section, left: float, top: float, width: float) -> Iterator[str]:
+    passed, total = capability.counts[section]
     share = passed / total
-    before = one.before.get(section)
+    before = capability.before.get(section)
     prior = before[0] / before[1] if before and before[1] else None
     colour = AMBER if prior is not None and share < prior else BLUE
     place = f'x="{svg.number(left)}" y="{svg.number(top)}" height="14" rx="3"'

@@ -146,9 +146,11 @@ def composite_history(
     for run in found:
         numbers.setdefault(run.asked, len(numbers) + 1)
     events = _events(histories)
-    overridden = {one.eval_run for history in histories for one in history.records if OVERRIDE_FILE in one.evidence}
+    overridden = {
+        record.eval_run for history in histories for record in history.records if OVERRIDE_FILE in record.evidence
+    }
     latest = {run.model: run.run_id for run in found if run.complete}
-    serving = {one.specialist: one.share for one in routing.serving}
+    serving = {route.specialist: route.share for route in routing.serving}
     entries = tuple(
         HistoryEntry(
             number=number,
@@ -172,7 +174,7 @@ def composite_history(
     return CompositeHistory(
         cluster=routing.cluster,
         entries=entries,
-        questions=tuple(_question(number, one, found) for one, number in numbers.items()),
+        questions=tuple(_question(number, question, found) for question, number in numbers.items()),
         changes=tuple(
             QuestionChange(number=number, sentence=_changed(before, run, numbers[before.asked], numbers[run.asked]))
             for number, (before, run) in enumerate(itertools.pairwise(found), start=2)
@@ -196,9 +198,12 @@ def _in_time(runs: Sequence[RunResult], promoted: Sequence[Promoted]) -> list[_R
             later = [judged for judged in run.by_rule if judged.rule not in rules]
             run = known._replace(complete=run.complete or known.complete, by_rule=(*known.by_rule, *later))
         placed[run.run_id] = (*first[:2], run) if first else (reached, 1, run)
-    for one in sorted(promoted, key=lambda one: (one.record.iteration, one.record.specialist, one.record.sequence)):
-        for run in _from_main(one):
-            placed.setdefault(run.run_id, (one.record.iteration, 0, run))
+    for promotion in sorted(
+        promoted,
+        key=lambda promotion: (promotion.record.iteration, promotion.record.specialist, promotion.record.sequence),
+    ):
+        for run in _from_main(promotion):
+            placed.setdefault(run.run_id, (promotion.record.iteration, 0, run))
     return [run for _, _, run in sorted(placed.values(), key=lambda item: item[:2])]
 
 
@@ -231,13 +236,13 @@ def _rejudged(judged: Judged) -> Rejudged:
     )
 
 
-def _from_main(one: Promoted) -> Iterator[_Run]:
+def _from_main(promotion: Promoted) -> Iterator[_Run]:
     """The runs that evidence speaks of, the candidate's last."""
-    evidence = one.evidence
+    evidence = promotion.evidence
     for run in (*evidence.baselines, evidence.incumbent, evidence.candidate):
         yield _Run(
             run_id=run.run_id,
-            tag=one.record.eval_tag if run is evidence.candidate else None,
+            tag=promotion.record.eval_tag if run is evidence.candidate else None,
             model=run.model,
             eval_set=evidence.eval_set,
             version=evidence.eval_set_version,
@@ -260,8 +265,8 @@ def _events(histories: Sequence[SpecialistHistory]) -> dict[str, tuple[Event, ..
     return events
 
 
-def _question(number: int, asked: _Asked, found: Sequence[_Run]) -> AskedQuestion:
-    inside = [run for run in found if run.asked == asked]
+def _question(number: int, key: _Asked, found: Sequence[_Run]) -> AskedQuestion:
+    inside = [run for run in found if run.asked == key]
     base = [run.first.composite for run in inside if run.model == BASE and run.complete]
     return AskedQuestion(
         number=number,

@@ -41,15 +41,17 @@ def history_chart(history: CompositeHistory) -> str:
 def _description(history: CompositeHistory) -> str:
     if not history.entries:
         return "No complete run yet."
-    return " ".join([*(f"{_tip(entry)}." for entry in history.entries), *(one.sentence for one in history.changes)])
+    return " ".join(
+        [*(f"{_tip(entry)}." for entry in history.entries), *(change.sentence for change in history.changes)]
+    )
 
 
 def _tip(entry: HistoryEntry) -> str:
-    one = entry.composite
-    value, limit = format_apart(one.value, entry.threshold)
+    composite = entry.composite
+    value, limit = format_apart(composite.value, entry.threshold)
     parts = [
         f"Run {entry.number}, {entry.model}, question {entry.question}: composite {value}, "
-        f"interval {one.low:.3f} to {one.high:.3f}, threshold {limit}, "
+        f"interval {composite.low:.3f} to {composite.high:.3f}, threshold {limit}, "
         f"held-out {entry.held_out.value:.3f}, {entry.verdict}"
     ]
     parts += [f"{later.verdict} by a later rule, threshold {later.threshold:g}" for later in entry.rejudged]
@@ -111,9 +113,14 @@ def _span(
         start, end = places[numbers[0]] - step / 2, places[numbers[-1]] + step / 2
         yield svg.line(start, _y(threshold), end, _y(threshold), INK, 1.6, dashed=True)
     line = [entry for entry in inside if entry.complete and entry.model != BASE]
-    for one, other in pairwise(line):
+    for earlier, other in pairwise(line):
         yield svg.line(
-            places[one.number], _y(one.composite.value), places[other.number], _y(other.composite.value), BLUE, 2
+            places[earlier.number],
+            _y(earlier.composite.value),
+            places[other.number],
+            _y(other.composite.value),
+            BLUE,
+            2,
         )
 
 
@@ -158,8 +165,8 @@ def _footer(
         return y
     if any(entry.serves for entry in shown):
         body.append(svg.text(MARGIN, _BOTTOM + 45, "serves", GREEN, 10, bold=True))
-    changes = [one for one in history.changes if one.number in places]
-    lines = [one.sentence for one in changes[-_CHANGES_SHOWN:]]
+    changes = [change for change in history.changes if change.number in places]
+    lines = [change.sentence for change in changes[-_CHANGES_SHOWN:]]
     if len(history.changes) > len(lines):
         lines.append(f"The question changed {len(history.changes) - len(lines)} more times before.")
     for sentence in lines:

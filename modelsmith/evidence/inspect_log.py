@@ -62,9 +62,9 @@ def inspect_log(run: RunResult, governed: GovernedSet, observations: Iterable[Ob
             eval_set=run.eval_set,
             tag=run.tag,
         )
-    scenarios = {one.id: one for one in (*governed.core, *governed.micro, *governed.held_out)}
+    scenarios = {scenario.id: scenario for scenario in (*governed.core, *governed.micro, *governed.held_out)}
     ordered = sorted(observations, key=lambda o: (SECTIONS.index(o.section), o.id, o.wording, o.repeat))
-    samples = [_sample(run, governed, scenarios[one.id], one) for one in ordered]
+    samples = [_sample(run, governed, scenarios[observation.id], observation) for observation in ordered]
     started, ended = run.started_at, run.started_at + timedelta(seconds=run.duration_seconds)
     return EvalLog(
         status="success",

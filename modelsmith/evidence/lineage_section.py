@@ -33,8 +33,8 @@ def training_section(evidence: Evidence) -> str:
     if not evidence.training.curves:
         return ""
     lines = [f"- {stage.name or evidence.training.method}: {_words(stage.curve)}" for stage in _stages(evidence)]
-    what = "loss, and where answers are rewarded reward, score held in and KL, by step"
-    picture = f"![Training of {safe(_trained(evidence))}: {what}]({CURVE})"
+    curves = "loss, and where answers are rewarded reward, score held in and KL, by step"
+    picture = f"![Training of {safe(_trained(evidence))}: {curves}]({CURVE})"
     return "\n\n".join(["### How it was trained", picture, "\n".join(lines)])
 
 
@@ -54,12 +54,12 @@ def _stages(evidence: Evidence) -> Iterator[StageShown]:
 
 def _words(curve: StageCurve) -> str:
     points = {line.measure: line.points for line in curve.lines}
-    said = [
+    facts = [
         f"{name} {points[measure][0][1]:.3f} to {points[measure][-1][1]:.3f}"
         for measure, name in _SAID
         if measure in points
     ]
-    return ", ".join(said)
+    return ", ".join(facts)
 
 
 def lineage_section(evidence: Evidence, cluster: Cluster) -> str:
@@ -98,14 +98,14 @@ def _try_rows(evidence: Evidence) -> list[list[str]]:
     if tries is None:
         return []
     best = best_of(tries)
-    said = [
-        f"seed {one.seed}: {one.ended if one.held_in is None else f'{one.held_in:.3f}'}"
+    tried = [
+        f"seed {seed_try.seed}: {seed_try.ended if seed_try.held_in is None else f'{seed_try.held_in:.3f}'}"
         + (" (chosen)" if number == best else "")
-        for number, one in enumerate(tries.each, start=1)
+        for number, seed_try in enumerate(tries.each, start=1)
     ]
     how = f"score held in, on {tries.asked} training prompts set aside, {short(tries.asked_digest)}"
     how += f"; judge {short(tries.judge)}" if tries.judge else ""
-    return [["seeds tried", f"{len(tries.each)}; {'; '.join(said)}"], ["chosen by", how]]
+    return [["seeds tried", f"{len(tries.each)}; {'; '.join(tried)}"], ["chosen by", how]]
 
 
 def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
@@ -118,10 +118,10 @@ def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
             f"{part.texts} texts; nearest pair {part.similarity:.2f} alike; "
             f"at most {part.overlap:.1%} of a text's words stand in the rows",
         ]
-    for one in evidence.firewall.ancestors:
-        alike, words = max(part.similarity for part in one.parts), max(part.overlap for part in one.parts)
+    for ancestor in evidence.firewall.ancestors:
+        alike, words = max(part.similarity for part in ancestor.parts), max(part.overlap for part in ancestor.parts)
         yield [
-            f"firewall, rows of {one.specialist}",
+            f"firewall, rows of {ancestor.specialist}",
             f"which it goes on from: nearest pair {alike:.2f} alike; at most {words:.1%} of a text's words in the rows",
         ]
     if meaning := evidence.firewall.meaning:
@@ -145,20 +145,23 @@ def _quantised_rows(evidence: Evidence) -> list[list[str]]:
 def _judge_rows(facts: TrainingFacts) -> Iterator[list[str]]:
     """Who decided judged points of rewards and of rows: in all stages one, or each stage's own."""
     for name, first, of_stage in (
-        ("judge of the reward", facts.trained_judge, [one.trained_judge for one in facts.stages]),
-        ("judge of rows", facts.rows_judge, [one.rows_judge for one in facts.stages]),
+        ("judge of the reward", facts.trained_judge, [stage.trained_judge for stage in facts.stages]),
+        ("judge of rows", facts.rows_judge, [stage.rows_judge for stage in facts.stages]),
     ):
         if len({*of_stage} - {None}) < 2:
             yield from [[name, short(first)]] if first else []
             continue
-        yield from ([f"{name}, stage {at}", short(one)] for at, one in enumerate(of_stage, start=1) if one)
+        yield from ([f"{name}, stage {at}", short(judge)] for at, judge in enumerate(of_stage, start=1) if judge)
 
 
 def _recovery_rows(evidence: Evidence) -> list[list[str]]:
     """What failed while it was trained, and was mended."""
     return [
-        [f"mended in stage {one.stage}", f"{one.failure}: {one.action}, {one.rows_at_once} rows at once"]
-        for one in evidence.training.recoveries or ()
+        [
+            f"mended in stage {recovery.stage}",
+            f"{recovery.failure}: {recovery.action}, {recovery.rows_at_once} rows at once",
+        ]
+        for recovery in evidence.training.recoveries or ()
     ]
 
 

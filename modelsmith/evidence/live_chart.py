@@ -55,11 +55,11 @@ def _row(found: Finding, top: float) -> Iterator[str]:
     if found.loss is not None:
         beyond = found.loss > found.allowed
         yield svg.dot(_at(found.loss, found), middle, 5, RED if beyond else BLUE, "#ffffff", 1.5)
-    said = "nothing yet" if found.loss is None else f"{shown(found.loss, relative)} worse"
+    text = "nothing yet" if found.loss is None else f"{shown(found.loss, relative)} worse"
     if found.loss is not None and found.loss <= 0:
-        said = f"{shown(abs(found.loss), relative)} better"
+        text = f"{shown(abs(found.loss), relative)} better"
     room = WIDTH - MARGIN - _RIGHT - 16
-    yield svg.text(_RIGHT + 16, top + 14, svg.fit(said, 13, room), INK, 13, True)
+    yield svg.text(_RIGHT + 16, top + 14, svg.fit(text, 13, room), INK, 13, True)
     yield svg.text(_RIGHT + 16, top + 32, svg.fit(f"excluded: {excluded_words(found)}", 11, room), MUTED, 11)
 
 

@@ -18,7 +18,7 @@ def live_section(live: LiveEvidence, in_shadow: bool = False) -> str:
     metrics = guards(live.terms) if in_shadow else None
     reasons = judge(live.terms, live.counts, ended=live.outcome == "confirm", metrics=metrics).reasons
     rows = [("Metric", "Specialist", "Incumbent", "Loss", "Excluded", "Allowed")]
-    rows += [finding_row(one, live.counts) for one in live.findings]
+    rows += [finding_row(finding, live.counts) for finding in live.findings]
     rule = live.terms.rule
     began, ended = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M}" for at in (live.counts.began, live.counts.ended))
     lines = [
@@ -51,11 +51,11 @@ def finding_row(found: Finding, counts: Counts | None) -> tuple[str, str, str, s
     relative = found.scale == "relative"
     mine = theirs = mine_of = theirs_of = 0
     for stage in counts.stages if counts else ():
-        for one in stage.metrics:
-            if one.metric == found.metric:
-                mine, theirs = mine + one.specialist, theirs + one.incumbent
-                mine_of += stage.specialist if relative else one.specialist_known
-                theirs_of += stage.incumbent if relative else one.incumbent_known
+        for metric in stage.metrics:
+            if metric.metric == found.metric:
+                mine, theirs = mine + metric.specialist, theirs + metric.incumbent
+                mine_of += stage.specialist if relative else metric.specialist_known
+                theirs_of += stage.incumbent if relative else metric.incumbent_known
     return (
         found.metric,
         _rate(mine, mine_of),

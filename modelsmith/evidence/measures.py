@@ -54,19 +54,19 @@ def critical_section(evidence: Evidence) -> str:
     failed = critical_failures(evidence.candidate.rows, evidence.rule)
     if not failed:
         return f"### Critical scenarios\n\nAll {len(critical)} pass."
-    theirs = {(one.section, one.id) for one in critical_failures(evidence.incumbent.rows, evidence.rule)}
+    theirs = {(failure.section, failure.id) for failure in critical_failures(evidence.incumbent.rows, evidence.rule)}
     lines = [
-        f"- `{one.id}` ({LABELS[one.section].lower()}, {one.capability}): {how(one)}; the incumbent "
-        f"{'fails it too' if (one.section, one.id) in theirs else 'passes it'}"
-        for one in failed
+        f"- `{failure.id}` ({LABELS[failure.section].lower()}, {failure.capability}): {how(failure)}; the incumbent "
+        f"{'fails it too' if (failure.section, failure.id) in theirs else 'passes it'}"
+        for failure in failed
     ]
-    lost = len({one.id for one in failed})
+    lost = len({failure.id for failure in failed})
     parts = [
         f"### Critical scenarios\n\n{lost} of {len(critical)} fail. Each, and how:",
         "\n".join(lines[:CRITICAL_SHOWN]),
     ]
-    if more := lines[CRITICAL_SHOWN:]:
-        parts.append(folded(f"and {len(more)} more", "\n".join(more)))
+    if folded_lines := lines[CRITICAL_SHOWN:]:
+        parts.append(folded(f"and {len(folded_lines)} more", "\n".join(folded_lines)))
     return "\n\n".join(parts)
 
 
@@ -75,31 +75,32 @@ def judge_section(evidence: Evidence) -> str:
     judge = evidence.judge
     if judge is None:
         return ""
-    who = f"The model {safe(judge.judge)} ({short(judge.identity)}) decides what no declared check can."
+    judge_sentence = f"The model {safe(judge.judge)} ({short(judge.identity)}) decides what no declared check can."
     if not judge.verdicts:
-        return f"### Judge\n\n{who} Nobody labelled answers to measure it by."
+        return f"### Judge\n\n{judge_sentence} Nobody labelled answers to measure it by."
     needed = "" if evidence.rule.min_kappa is None else f"; the rule asks for {evidence.rule.min_kappa:.3f}"
     unclear = f" To {judge.unclear} of them it gave no clear verdict." if judge.unclear else ""
     text = (
-        f"{who} On {len(judge.verdicts)} answers that people labelled it says what they say {judge.agreed} times: "
-        f"Cohen's kappa {_kappa(judge.kappa)}{needed}. 1 is full agreement, 0 is what chance gives.{unclear}"
+        f"{judge_sentence} On {len(judge.verdicts)} answers that people labelled it says what they say "
+        f"{judge.agreed} times: Cohen's kappa {_kappa(judge.kappa)}{needed}. "
+        f"1 is full agreement, 0 is what chance gives.{unclear}"
     )
     rows = [["rubric point", "judged alike", "kappa"]]
-    rows += [[one.point, f"{one.agreed} / {one.total}", _kappa(one.kappa)] for one in judge.points]
+    rows += [[point.point, f"{point.agreed} / {point.total}", _kappa(point.kappa)] for point in judge.points]
     return f"### Judge\n\n{text}\n\n{table(rows, 'lrr')}"
 
 
 def repeats_section(evidence: Evidence) -> str:
     """pass@k and pass^k of candidate and incumbent; empty when each wording was answered once."""
     mine, theirs = evidence.candidate.headline.sections, evidence.incumbent.headline.sections
-    before = {(one.section, rate.k): rate for one in theirs if one.repeats for rate in one.repeats.rates}
+    before = {(score.section, rate.k): rate for score in theirs if score.repeats for rate in score.repeats.rates}
     rows = [["section", "k", "at least once in k", "interval", "every time in k", "interval", "incumbent, every time"]]
-    for one in mine:
-        for rate in one.repeats.rates if one.repeats else ():
-            prior = before.get((one.section, rate.k))
+    for score in mine:
+        for rate in score.repeats.rates if score.repeats else ():
+            prior = before.get((score.section, rate.k))
             rows.append(
                 [
-                    LABELS[one.section],
+                    LABELS[score.section],
                     str(rate.k),
                     *_share(rate.at_least_one),
                     *_share(rate.every),

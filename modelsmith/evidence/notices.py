@@ -56,8 +56,8 @@ def rollback_notice(
         f"- Ready: {safe(ready)}",
         f"- Then: {deployment.cluster} is on hold; `modelsmith rollback {deployment.cluster} --clear-hold` ends that",
     ]
-    more = ["", live_section(live)] if live else []
-    return "\n".join([*lines, "", *_details(deployment, order), *more]) + "\n"
+    live_part = ["", live_section(live)] if live else []
+    return "\n".join([*lines, "", *_details(deployment, order), *live_part]) + "\n"
 
 
 def hold_notice(hold: Hold, rolled_back: RollbackOrder, routing: Routing, deciders: Sequence[str], reason: str) -> str:
@@ -105,7 +105,10 @@ def retirement_notice(
             f"- **{name}** is under watch and its contract returns to it: a rollback will need a person"
             for name in returning
         ),
-        *(f"- Stays as it is: its export {safe(one.specialist)} ({one.state}), retired by itself" for one in exports),
+        *(
+            f"- Stays as it is: its export {safe(export.specialist)} ({export.state}), retired by itself"
+            for export in exports
+        ),
         "- Final: it serves nothing any more and nothing is trained from it; no event follows",
         "- Kept: artifact, evidence and records stay addressable (`modelsmith lineage`, `compare`, `verify`)",
         f"- Decides: {' or '.join(f'**{role}**' for role in deciders)}",
@@ -136,14 +139,14 @@ def override_notice(override: Override, role: str | None, approved_by: Sequence[
 
 def shares(routing: Routing) -> str:
     """Who serves which share of the traffic, in words."""
-    return ", ".join(f"{safe(one.specialist)} {one.share * 100:g}%" for one in routing.serving)
+    return ", ".join(f"{safe(serving.specialist)} {serving.share * 100:g}%" for serving in routing.serving)
 
 
 def _why(order: RollbackOrder, live: LiveEvidence | None) -> str:
     if live:
         return safe("; ".join(judge(live.terms, live.counts, ended=False).reasons))
-    said = safe(order.reason) or NO_REASON
-    return f"{safe(rates(order.window))}. {said}" if order.window else said
+    reason = safe(order.reason) or NO_REASON
+    return f"{safe(rates(order.window))}. {reason}" if order.window else reason
 
 
 def _details(deployment: PromotionRecord, order: RollbackOrder) -> list[str]:

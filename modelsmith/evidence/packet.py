@@ -58,27 +58,27 @@ class Asked:
 
 
 def packet(
-    evidence: Evidence, cluster: Cluster, asked: Asked | None = None, trail: Trail = NO_TRAIL, override: str = ""
+    evidence: Evidence, cluster: Cluster, request: Asked | None = None, trail: Trail = NO_TRAIL, override: str = ""
 ) -> str:
-    """The packet as Markdown; without ``asked`` it speaks of the evidence only, as beside ``evidence.json``.
+    """The packet as Markdown; without ``request`` it speaks of the evidence only, as beside ``evidence.json``.
 
     An ``override`` (`override_notice`) stands above everything else.
     """
     parts = [
         override,
-        _outcome_section(evidence, asked),
+        _outcome_section(evidence, request),
         f"![Scores of {safe(evidence.specialist)} with intervals and thresholds, and each capability]({CHART})",
         _scores(evidence),
         _checks(evidence.candidate.headline),
-        asked.live if asked else "",
-        asked.observers if asked else "",
+        request.live if request else "",
+        request.observers if request else "",
         trail_section(evidence, trail),
         _regressions(evidence),
         critical_section(evidence),
         _risks(evidence, cluster),
-        _approval(cluster, asked, override),
-        _rollback(evidence, cluster, asked),
-        *([_next(evidence, cluster, asked)] if asked else []),
+        _approval(cluster, request, override),
+        _rollback(evidence, cluster, request),
+        *([_next(evidence, cluster, request)] if request else []),
         _capabilities(evidence),
         _points(evidence),
         baselines_section(evidence),
@@ -88,29 +88,31 @@ def packet(
         _coverage(evidence),
         training_section(evidence),
         lineage_section(evidence, cluster),
-        _check_yourself(evidence, asked),
+        _check_yourself(evidence, request),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _outcome_section(evidence: Evidence, asked: Asked | None) -> str:
+def _outcome_section(evidence: Evidence, request: Asked | None) -> str:
     headline = evidence.candidate.headline
     blockers = [check.sentence for check in headline.checks if check.outcome != "PASS"]
     if blockers:
         reason = "; ".join(blockers)
     else:
         limits = evidence.rule.thresholds
-        whole, _ = format_apart(headline.composite.value, limits.composite)
-        held, _ = format_apart(headline.held_out.value, limits.held_out)
-        reason = f"composite {whole} and held-out {held} reach their thresholds, and {_lost(headline)}"
-    what = f" ({safe(evidence.export.description)})" if evidence.export else ""
-    line = f"**{headline.verdict}**: {safe(evidence.specialist)}{what} for {safe(evidence.cluster)}: {safe(reason)}."
-    if asked is None:
+        composite_text, _ = format_apart(headline.composite.value, limits.composite)
+        held_out_text, _ = format_apart(headline.held_out.value, limits.held_out)
+        reason = (
+            f"composite {composite_text} and held-out {held_out_text} reach their thresholds, and {_lost(headline)}"
+        )
+    export = f" ({safe(evidence.export.description)})" if evidence.export else ""
+    line = f"**{headline.verdict}**: {safe(evidence.specialist)}{export} for {safe(evidence.cluster)}: {safe(reason)}."
+    if request is None:
         return line
-    who = f"Asked for: **{asked.event}**, by {safe(asked.requested_by)}"
-    if asked.prepared_by.id != asked.requested_by:
-        who += f", prepared by {safe(asked.prepared_by.id)} ({asked.prepared_by.kind})"
-    return f"{line}\n\n{who}."
+    request_line = f"Asked for: **{request.event}**, by {safe(request.requested_by)}"
+    if request.prepared_by.id != request.requested_by:
+        request_line += f", prepared by {safe(request.prepared_by.id)} ({request.prepared_by.kind})"
+    return f"{line}\n\n{request_line}."
 
 
 def _lost(headline: Headline) -> str:
@@ -132,7 +134,7 @@ def _scores(evidence: Evidence) -> str:
         score = _section(mine, section)
         if score:
             theirs = [_section(other, section) for _, other in others]
-            rows.append(_row(LABELS[section], score.score, None, [one.score if one else None for one in theirs]))
+            rows.append(_row(LABELS[section], score.score, None, [other.score if other else None for other in theirs]))
     rows.append(_row("**Held-out** passed", mine.held_out, limits.held_out, [other.held_out for _, other in others]))
     return _table(rows, "lrrrlrr"[: len(rows[0])])
 
@@ -168,11 +170,14 @@ def _mark(outcome: str) -> str:
 
 
 def _regressions(evidence: Evidence) -> str:
-    found = sorted(evidence.candidate.headline.regressions, key=lambda one: (not one.critical, one.section, one.id))
+    found = sorted(
+        evidence.candidate.headline.regressions,
+        key=lambda loss: (not loss.critical, loss.section, loss.id),
+    )
     lines = ["### Regressions", ""]
     lines += [
-        f"- `{one.id}` ({LABELS[one.section].lower()}, {one.capability}){' **critical**' if one.critical else ''}"
-        for one in found[:REGRESSIONS_SHOWN]
+        f"- `{loss.id}` ({LABELS[loss.section].lower()}, {loss.capability}){' **critical**' if loss.critical else ''}"
+        for loss in found[:REGRESSIONS_SHOWN]
     ]
     if len(found) > REGRESSIONS_SHOWN:
         lines.append(f"- and {len(found) - REGRESSIONS_SHOWN} more, all in `{EVIDENCE_FILE}`")
@@ -207,7 +212,9 @@ def _points(evidence: Evidence) -> str:
     before = {rate.point: rate for rate in evidence.incumbent.headline.per_rubric}
     required = {point.id: point.required for point in evidence.rule.points}
     rows = [["rubric point, weakest first", "passed", "share", "incumbent"]]
-    for rate in sorted(evidence.candidate.headline.per_rubric, key=lambda one: (one.passed / one.total, one.point)):
+    for rate in sorted(
+        evidence.candidate.headline.per_rubric, key=lambda point: (point.passed / point.total, point.point)
+    ):
         prior = before.get(rate.point)
         name = rate.point if required[rate.point] else f"{rate.point} (not required)"
         share = f"{prior.passed / prior.total:.1%}" if prior else "-"
@@ -237,8 +244,8 @@ def _latency_rows(evidence: Evidence) -> list[list[str]]:
     if found is None:
         return []
     return [
-        ["one request, p50", *(f"{one.p50_seconds:.3f} s" for one in (found.candidate, found.incumbent))],
-        ["one request, p95", *(f"{one.p95_seconds:.3f} s" for one in (found.candidate, found.incumbent))],
+        ["one request, p50", *(f"{timing.p50_seconds:.3f} s" for timing in (found.candidate, found.incumbent))],
+        ["one request, p95", *(f"{timing.p95_seconds:.3f} s" for timing in (found.candidate, found.incumbent))],
     ]
 
 
@@ -256,21 +263,21 @@ def _risks(evidence: Evidence, cluster: Cluster) -> str:
     return "\n".join(["### Open risk", "", *(f"- {safe(risk)}" for risk in open_risks(evidence, cluster))])
 
 
-def _approval(cluster: Cluster, asked: Asked | None, override: str) -> str:
-    if asked is None and override:
+def _approval(cluster: Cluster, request: Asked | None, override: str) -> str:
+    if request is None and override:
         line = "The role that is named at the top. Whoever asked for this, prepared it or wrote its commits cannot."
-    elif asked is None:
+    elif request is None:
         line = f"None here: the harness's checks decide this step. {cluster.owner} answers for the cluster."
-    elif asked.required_approvers:
-        roles = " and ".join(f"**{role}**" for role in asked.required_approvers)
+    elif request.required_approvers:
+        roles = " and ".join(f"**{role}**" for role in request.required_approvers)
         line = f"{roles}. Whoever asked for this, prepared it or wrote its commits cannot approve it."
     else:
         line = "None: the harness's checks alone decide this step."
     return f"### Required approvers\n\n{line}"
 
 
-def _rollback(evidence: Evidence, cluster: Cluster, asked: Asked | None) -> str:
-    contract = asked.rollback if asked else None
+def _rollback(evidence: Evidence, cluster: Cluster, request: Asked | None) -> str:
+    contract = request.rollback if request else None
     terms = contract.terms if contract else cluster.rollback
     prior = contract.prior_specialist if contract else evidence.incumbent.model
     back = f"to {safe(prior)}" + (
@@ -298,7 +305,7 @@ def _rule(terms: Rollback) -> str:
     """What the front door does by itself."""
     rule = terms.rule
     assert rule
-    limits = ", ".join(f"{one.name} {shown(one.allowed, one.relative)} worse" for one in watched(terms))
+    limits = ", ".join(f"{metric.name} {shown(metric.allowed, metric.relative)} worse" for metric in watched(terms))
     return (
         f"In those minutes the front door takes it back by itself when it is worse than this: {limits}; with at least "
         f"{rule.least_decisions} decisions on each side, and an error probability of {rule.error_probability:g} over "
@@ -307,9 +314,9 @@ def _rule(terms: Rollback) -> str:
     )
 
 
-def _next(evidence: Evidence, cluster: Cluster, asked: Asked) -> str:
+def _next(evidence: Evidence, cluster: Cluster, request: Asked) -> str:
     """What the merge does to live traffic, who is there when it goes wrong, and which decision comes after."""
-    before, after = asked.routing
+    before, after = request.routing
     lines = [
         f"- Serves now: {shares(before)}",
         f"- Serves after the merge: {shares(after)}, on {cluster.deployment.target}"
@@ -317,11 +324,11 @@ def _next(evidence: Evidence, cluster: Cluster, asked: Asked) -> str:
         *(
             f"- On call: **{role}** ({', '.join(safe(name) for name in names) or '**nobody has this role**'}), who "
             "decides about a rollback outside the terms above"
-            for role, names in asked.on_call
+            for role, names in request.on_call
         ),
     ]
-    if asked.validators:
-        roles = " or ".join(f"**{role}**" for role in asked.validators)
+    if request.validators:
+        roles = " or ".join(f"**{role}**" for role in request.validators)
         lines.append(
             f"- Then: watch {cluster.rollback.metric}; `modelsmith promote {cluster.cluster}` asks {roles} whether "
             f"production validates it, which gives {safe(evidence.specialist)} all of the traffic"
@@ -347,9 +354,9 @@ def _coverage(evidence: Evidence) -> str:
     return folded(title, _table(rows, "ll" + "r" * len(sections)))
 
 
-def _check_yourself(evidence: Evidence, asked: Asked | None) -> str:
+def _check_yourself(evidence: Evidence, request: Asked | None) -> str:
     folder = folder_of(evidence.cluster, evidence.specialist, 2, "eval-accepted")
-    show = [f"modelsmith pr show {asked.pull}"] if asked and asked.pull else []
+    show = [f"modelsmith pr show {request.pull}"] if request and request.pull else []
     commands = [
         *show,
         f"modelsmith verify promotions/{evidence.cluster}/{evidence.specialist}",

@@ -83,28 +83,37 @@ def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
         return "**Nothing to evaluate**: no eval set and no cluster's settings change here.\n"
     rows = [["cluster", "model", "verdict", "composite", "held-out", "regressions"], *map(_eval_row, evals)]
     parts = ["**The governed eval of this change**", table(rows, "lllrrr")]
-    for at, one in enumerate(evals):
-        parts.append(f"### {safe(one.cluster)}, {safe(one.model)}\n\n{safe(one.sentence.rstrip('.'))}.")
-        if one.whole:
-            checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in one.whole.checks)
+    for at, evaluated in enumerate(evals):
+        parts.append(
+            f"### {safe(evaluated.cluster)}, {safe(evaluated.model)}\n\n{safe(evaluated.sentence.rstrip('.'))}."
+        )
+        if evaluated.whole:
+            checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in evaluated.whole.checks)
             parts.append(folded("The registered rule", checks))
-        last = at + 1 == len(evals) or evals[at + 1].cluster != one.cluster
-        if last and one.change is not None:
-            parts += _difference(one.cluster, one.change, one.effects, one.lost)
+        last = at + 1 == len(evals) or evals[at + 1].cluster != evaluated.cluster
+        if last and evaluated.change is not None:
+            parts += _difference(evaluated.cluster, evaluated.change, evaluated.effects, evaluated.lost)
     return _cut(parts, "`modelsmith eval-changes --json`")
 
 
-def _eval_row(one: ChangeEvaluated) -> list[str]:
-    if one.whole is None:
-        return [safe(one.cluster), safe(one.model), "**not known**", "", "", ""]
+def _eval_row(change: ChangeEvaluated) -> list[str]:
+    if change.whole is None:
+        return [safe(change.cluster), safe(change.model), "**not known**", "", "", ""]
 
     def score(estimate: Estimate) -> str:
         return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
-    lost = f"{len(one.whole.regressions)} of {one.whole.compared}"
-    verdict = one.whole.verdict
+    lost = f"{len(change.whole.regressions)} of {change.whole.compared}"
+    verdict = change.whole.verdict
     shown = verdict if verdict == "PASS" else f"**{verdict}**"
-    return [safe(one.cluster), safe(one.model), shown, score(one.whole.composite), score(one.whole.held_out), lost]
+    return [
+        safe(change.cluster),
+        safe(change.model),
+        shown,
+        score(change.whole.composite),
+        score(change.whole.held_out),
+        lost,
+    ]
 
 
 def _difference(cluster: str, change: SetChange, effects: Sequence[Effect], lost: Sequence[str]) -> list[str]:
@@ -162,7 +171,7 @@ def _cut(parts: Sequence[str], elsewhere: str) -> str:
 
 def _effect_row(effect: Effect) -> list[str]:
     def moved(pair: tuple[object, object]) -> str:
-        before, after = (getattr(one, "value", None) for one in pair)
+        before, after = (getattr(side, "value", None) for side in pair)
         return f"{before:.3f} to {after:.3f}" if after is not None else f"{before:.3f} to unknown"
 
     verdict = f"{effect.before} to {effect.after or 'unknown'}"
@@ -188,8 +197,8 @@ def _picture(cluster: str, effects: Sequence[Effect]) -> str:
 
 def _flips(effect: Effect) -> str:
     lines = [
-        f"- {one.direction}: `{one.id}` ({one.section.replace('_', '-')}){' **critical**' if one.critical else ''}"
-        for one in effect.flips[:_SHOWN]
+        f"- {flip.direction}: `{flip.id}` ({flip.section.replace('_', '-')}){' **critical**' if flip.critical else ''}"
+        for flip in effect.flips[:_SHOWN]
     ]
     if len(effect.flips) > _SHOWN:
         lines.append(f"- and {len(effect.flips) - _SHOWN} more")
@@ -197,10 +206,10 @@ def _flips(effect: Effect) -> str:
 
 
 def _changes(change: SetChange) -> list[str]:
-    lines = [f"- point `{one.point}` {one.kind}: {safe('; '.join(one.sentences))}" for one in change.points]
+    lines = [f"- point `{point.point}` {point.kind}: {safe('; '.join(point.sentences))}" for point in change.points]
     lines += [f"- {safe(sentence)}" for sentence in (*change.settings, *change.gate, *change.labels)]
-    for one in change.scenarios:
-        fields = f": {safe(', '.join(one.fields))}" if one.fields else ""
-        lines.append(f"- {one.part.replace('_', '-')} `{one.id}` {one.kind}{fields}")
-    more = len(lines) - 5 * _SHOWN
-    return lines if more <= 0 else [*lines[: 5 * _SHOWN], f"- and {more} more"]
+    for scenario in change.scenarios:
+        fields = f": {safe(', '.join(scenario.fields))}" if scenario.fields else ""
+        lines.append(f"- {scenario.part.replace('_', '-')} `{scenario.id}` {scenario.kind}{fields}")
+    rest = len(lines) - 5 * _SHOWN
+    return lines if rest <= 0 else [*lines[: 5 * _SHOWN], f"- and {rest} more"]

@@ -46,7 +46,11 @@ def open_risks(evidence: Evidence, cluster: Cluster) -> tuple[str, ...]:
 
 def _critical(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
     failed = sorted(
-        {one.id for one in tally(evidence.candidate.rows, evidence.rule).values() if one.critical and not one.passed}
+        {
+            entry.id
+            for entry in tally(evidence.candidate.rows, evidence.rule).values()
+            if entry.critical and not entry.passed
+        }
     )
     if failed:
         shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
@@ -116,14 +120,14 @@ def _weakest(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
         passed[rate.capability] += rate.passed
         total[rate.capability] += rate.total
     if len(total) > 1:
-        name = min(total, key=lambda one: (passed[one] / total[one], one))
-        weak = [one for one in total if passed[one] / total[one] < WEAK]
+        name = min(total, key=lambda capability: (passed[capability] / total[capability], capability))
+        weak = [capability for capability in total if passed[capability] / total[capability] < WEAK]
         others = f"; {len(weak)} capabilities are below {WEAK:.0%}" if len(weak) > 1 else ""
         yield f"The weakest capability is {name}: {passed[name]} of {total[name]} results pass{others}."
 
 
 def _rephrasing(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
-    scores = {one.section: one.score.value for one in evidence.candidate.headline.sections}
+    scores = {section.section: section.score.value for section in evidence.candidate.headline.sections}
     loss = scores.get("core", 0.0) - scores.get("robustness", math.inf)
     if loss >= REPHRASING_LOSS:
         yield f"Rephrasing costs {_points(loss)} of the score: part of what it knows is wording."

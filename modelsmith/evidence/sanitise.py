@@ -167,7 +167,7 @@ def _kind(text: str) -> str | None:
     """The most telling kind of leak in a text; None when there is none."""
     for kind, pattern in LEAKS.items():
         needed = _NEEDED.get(kind)
-        if needed and not any(one in text for one in needed):
+        if needed and not any(word in text for word in needed):
             continue
         if any(not _allowed(kind, match) for match in pattern.finditer(text)):
             return kind

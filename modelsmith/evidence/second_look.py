@@ -105,13 +105,13 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``, ``rows-disagree`` or ``points-differ``.
     """
-    asked = asked_of(evidence.candidate.rows)
+    keys = asked_of(evidence.candidate.rows)
     retrained = look.retraining.run if look.retraining else None
-    more = (("retraining", retrained),) if retrained else ()
-    for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent), *more):
+    extra = (("retraining", retrained),) if retrained else ()
+    for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent), *extra):
         again = asked_of(run.rows)
         require_recomputed(f"{name}.rows", len(run.rows), len(again))
-        require_recomputed(f"{name}.rows", again == asked, True)
+        require_recomputed(f"{name}.rows", again == keys, True)
     judge, rule = look.judge, evidence.rule
     if judge is not None:
         confidence = rule.decision.confidence
@@ -144,13 +144,13 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
     same = _same_engine(look, evidence)
     limit = 0.0 if same else share
     pairs = ((evidence.candidate, look.candidate), (evidence.incumbent, look.incumbent))
-    turned = [tuple(_turned(stated, seen, evidence.rule, exact=same)) for stated, seen in pairs]
+    turned = [tuple(_turned(stated, observed, evidence.rule, exact=same)) for stated, observed in pairs]
     compared = len(tally(evidence.candidate.rows, evidence.rule))
     verdict = look.candidate.headline.verdict
     within = all(len(found) <= limit * compared for found in turned)
     retrained = _retrained(look, evidence, share * compared)
     agrees = within and verdict != "FAIL" and (retrained is None or retrained.agrees)
-    every = tuple(one for found in turned for one in found)
+    every = tuple(flip for found in turned for flip in found)
     return Agreement(
         observer=look.observer,
         number=look.number,
@@ -189,8 +189,8 @@ def _of_training(found: Retrained | None, how: str) -> str:
     if found.identical:
         return f"; trained again {how}, it is the very same artifact"
     verb = "agrees" if found.agrees else "disagrees"
-    said = f"; trained again {how}, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
-    return f"{said}{_named(found.turned)}"
+    text = f"; trained again {how}, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
+    return f"{text}{_named(found.turned)}"
 
 
 def observers_section(
@@ -207,14 +207,14 @@ def observers_section(
     """
     if not (required or found or uncounted):
         return ""
-    agreeing = sum(one.agrees for one in found)
-    asked = f"the policy requires {required} for this" if required else "the policy requires none"
-    lines = ["### Second observers", "", f"{agreeing} agree with the evidence; {asked}.", ""]
+    agreeing = sum(observed.agrees for observed in found)
+    requirement = f"the policy requires {required} for this" if required else "the policy requires none"
+    lines = ["### Second observers", "", f"{agreeing} agree with the evidence; {requirement}.", ""]
     if retrained or again:
         names = f" ({', '.join(safe(name) for name in again)})" if again else ""
-        who = f"the policy requires {retrained}" if retrained else "the policy requires none"
-        lines[2:3] = [f"{lines[2]} {len(again)} trained it again from its rows{names}; {who}."]
-    lines += [f"- {'AGREES' if one.agrees else '**DISAGREES**'} {safe(one.sentence)}" for one in found]
+        retrain_requirement = f"the policy requires {retrained}" if retrained else "the policy requires none"
+        lines[2:3] = [f"{lines[2]} {len(again)} trained it again from its rows{names}; {retrain_requirement}."]
+    lines += [f"- {'AGREES' if observed.agrees else '**DISAGREES**'} {safe(observed.sentence)}" for observed in found]
     lines += [f"- not counted: {safe(words)}" for words in uncounted]
     return "\n".join(lines).rstrip()
 
@@ -231,20 +231,20 @@ def _sentence(
     where = "on the same engine" if same else f"on another engine ({_engine(look.engine)})"
     verb = "agrees" if agrees else "disagrees"
     count = f"{len(turned)} verdicts differ" if turned else "no verdict differs"
-    said = f"{look.observer} {verb} {where}: {count} over {compared} scenarios of each of two models"
+    text = f"{look.observer} {verb} {where}: {count} over {compared} scenarios of each of two models"
     if not same:
-        said += f", where {limit:.3f} of them may"
+        text += f", where {limit:.3f} of them may"
     if within and not agrees:
-        said += f"; its own verdicts come to {look.candidate.headline.verdict}"
-    return f"{said}{_named(turned)}"
+        text += f"; its own verdicts come to {look.candidate.headline.verdict}"
+    return f"{text}{_named(turned)}"
 
 
 def _named(turned: Sequence[Turned]) -> str:
     if not turned:
         return ""
-    names = [f"{one.model} {one.section} {one.id} ({one.direction})" for one in turned[:NAMED]]
-    more = f" and {len(turned) - NAMED} more" if len(turned) > NAMED else ""
-    return f": {', '.join(names)}{more}"
+    names = [f"{flip.model} {flip.section} {flip.id} ({flip.direction})" for flip in turned[:NAMED]]
+    rest = f" and {len(turned) - NAMED} more" if len(turned) > NAMED else ""
+    return f": {', '.join(names)}{rest}"
 
 
 def _engine(facts: EngineFacts) -> str:
@@ -265,18 +265,18 @@ def _with_chat(facts: EngineFacts) -> EngineFacts:
     return facts.model_copy(update={"chat": facts.chat or Chat()})
 
 
-def _turned(stated: RunEvidence, seen: RunEvidence, rule: GateRule, exact: bool) -> Iterator[Turned]:
+def _turned(stated: RunEvidence, observed: RunEvidence, rule: GateRule, exact: bool) -> Iterator[Turned]:
     """Scenarios that differ; where verdicts must be identical, also those that come to the same by other points.
 
     Whoever shows a proposal holds an observation against its evidence before anybody has checked it.
     """
-    require_asked("rows", seen.rows, asked_of(stated.rows))
-    theirs = tally(seen.rows, rule)
-    for key, one in tally(stated.rows, rule).items():
+    require_asked("rows", observed.rows, asked_of(stated.rows))
+    theirs = tally(observed.rows, rule)
+    for key, entry in tally(stated.rows, rule).items():
         other = theirs[key]
-        if one.passed != other.passed:
+        if entry.passed != other.passed:
             yield Turned(
-                model=stated.model, section=one.section, id=one.id, direction="lost" if one.passed else "gained"
+                model=stated.model, section=entry.section, id=entry.id, direction="lost" if entry.passed else "gained"
             )
-        elif exact and one.points != other.points:
-            yield Turned(model=stated.model, section=one.section, id=one.id, direction="points")
+        elif exact and entry.points != other.points:
+            yield Turned(model=stated.model, section=entry.section, id=entry.id, direction="points")

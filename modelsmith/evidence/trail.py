@@ -60,12 +60,12 @@ def earlier_runs(runs: Sequence[RunResult], models: Sequence[str], candidate: Ru
 
     The candidate's own eval under its rule is what the evidence is about, so it is not among them.
     """
-    seen = {(candidate.run_id, content_digest(candidate.rule))}
+    known = {(candidate.run_id, content_digest(candidate.rule))}
     for run in runs:
         for judged in run.by_rule:
             key = run.run_id, content_digest(judged.rule)
-            if run.model in models and key not in seen:
-                seen.add(key)
+            if run.model in models and key not in known:
+                known.add(key)
                 yield EarlierRun(model=run.model, run_id=run.run_id, question=run.question, judged=judged)
 
 
@@ -90,10 +90,10 @@ def set_changes(change: SetChange) -> tuple[str, ...]:
     """What is asked otherwise, counted; scores and limits are `rule_changes`."""
     found = []
     for kind in ("added", "removed", "changed"):
-        scenarios = [one for one in change.scenarios if one.kind == kind and one.scored]
+        scenarios = [scenario for scenario in change.scenarios if scenario.kind == kind and scenario.scored]
         if scenarios:
             found.append(f"{len(scenarios)} scenario{'' if len(scenarios) == 1 else 's'} {kind}")
-    points = [one.point for one in change.points if one.kind == "changed"]
+    points = [point.point for point in change.points if point.kind == "changed"]
     return (*found, *([f"rubric points changed: {', '.join(points)}"] if points else []))
 
 
@@ -120,11 +120,11 @@ def trail_section(evidence: Evidence, trail: Trail) -> str:
 
 
 def _changes(evidence: Evidence, trail: Trail) -> Iterator[str]:
-    who = evidence.incumbent.model
-    then = "when main first had this cluster" if who == BASE else f"when {safe(who)} was accepted"
-    said = rule_changes(evidence.since.rule, evidence.rule)
-    if said:
-        yield f"**The rule is not what it was** {then}: {'; '.join(said)}"
+    model_name = evidence.incumbent.model
+    then = "when main first had this cluster" if model_name == BASE else f"when {safe(model_name)} was accepted"
+    changes_of_rule = rule_changes(evidence.since.rule, evidence.rule)
+    if changes_of_rule:
+        yield f"**The rule is not what it was** {then}: {'; '.join(changes_of_rule)}"
         former = by_former_rule(evidence)
         if former is None:
             yield "By the rule of then the candidate cannot be judged: it knows other rubric points"
@@ -141,21 +141,23 @@ def _changes(evidence: Evidence, trail: Trail) -> Iterator[str]:
         yield f"{trail.before} more merges changed files of the cluster or its set before these"
     for merge in trail.merges:
         named = f"pull request {merge.pull}" if merge.pull else "a merge without a receipt"
-        asked = f", asked for by {safe(merge.asked_by)}" if merge.asked_by else ""
-        approved = f", approved by {', '.join(safe(one) for one in merge.approved_by)}" if merge.approved_by else ""
-        yield f"Merged since, {named}{asked}{approved}: {'; '.join(merge.said)}"
+        requested = f", asked for by {safe(merge.asked_by)}" if merge.asked_by else ""
+        approved = (
+            f", approved by {', '.join(safe(approver) for approver in merge.approved_by)}" if merge.approved_by else ""
+        )
+        yield f"Merged since, {named}{requested}{approved}: {'; '.join(merge.said)}"
 
 
 def _earlier(evidence: Evidence) -> str:
     rows = [["candidate", "composite", "to reach", "held-out", "to reach", "verdict then", ""]]
     hidden = max(0, len(evidence.earlier) - EARLIER_SHOWN)
-    for one in islice(evidence.earlier, hidden, None):
-        judged = one.judged
+    for run in islice(evidence.earlier, hidden, None):
+        judged = run.judged
         limits = judged.rule.thresholds
         composite = format_beside(judged.composite.value, limits.composite)
         held_out = format_beside(judged.held_out.value, limits.held_out)
-        same = "" if one.question == evidence.question else "another question"
-        rows.append([safe(one.model), *composite, *held_out, _mark(judged.verdict), same])
+        same = "" if run.question == evidence.question else "another question"
+        rows.append([safe(run.model), *composite, *held_out, _mark(judged.verdict), same])
     return table(rows, "lrrrrll") + (f"\n\nAnd {hidden} before them." if hidden else "")
 
 

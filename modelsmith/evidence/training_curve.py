@@ -61,7 +61,7 @@ class _Panel(NamedTuple):
 def training_curve(stages: Sequence[StageShown], title: str) -> str:
     """The picture as SVG text."""
     body = [svg.text(MARGIN, 47, svg.fit(title, 22, WIDTH - 2 * MARGIN, bold=True), INK, 22, True)]
-    said, top = [], _HEAD
+    sentences, top = [], _HEAD
     for stage in stages:
         panels = _panels(stage.curve)
         begin = f"{stage.name}: " if stage.name else ""
@@ -72,10 +72,10 @@ def training_curve(stages: Sequence[StageShown], title: str) -> str:
             left, row = MARGIN + (number % 2) * (_COLUMN + MARGIN), top + (number // 2) * _ROW
             body += _drawn(panel, left, row, max(stage.steps, stage.curve.last_step, 1))
         top += -(-len(panels) // 2) * _ROW
-        said.append(begin + "; ".join(f"{line.label} {_ends(line)}" for panel in panels for line in panel.lines))
+        sentences.append(begin + "; ".join(f"{line.label} {_ends(line)}" for panel in panels for line in panel.lines))
     if not stages:
         body.append(svg.text(MARGIN, _HEAD + 6, "No step yet.", MUTED))
-    return svg.picture(max(top, _HEAD + _NAME), title, ". ".join(said) or "No step yet.", body)
+    return svg.picture(max(top, _HEAD + _NAME), title, ". ".join(sentences) or "No step yet.", body)
 
 
 def _panels(curve: StageCurve) -> list[_Panel]:

@@ -81,5 +81,5 @@ def _standing(decided: MergeDecision, people: People) -> Standing:
         refusals = tuple(refusal.sentence for refusal in decision.refusals)
         return Standing("closed", refusals[0], (*refusals[1:], *decision.notes), ())
     missing = {actor for need in decision.needs if need.satisfied_by is None for actor in need.eligible}
-    asked = tuple(holder.logins for holder in holders(people) if holder.id in missing)
-    return Standing("waiting", f"It waits for {decision.decides}.", decision.notes, asked)
+    logins = tuple(holder.logins for holder in holders(people) if holder.id in missing)
+    return Standing("waiting", f"It waits for {decision.decides}.", decision.notes, logins)

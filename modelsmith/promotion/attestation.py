@@ -44,9 +44,9 @@ class Attested(NamedTuple):
     """Exactly as it was signed."""
 
 
-def attestation(said: ReviewsAttestation) -> dict[str, object]:
+def attestation(claim: ReviewsAttestation) -> dict[str, object]:
     """The statement that the workflow signs."""
-    return statement(SUBJECT, said.change, ATTESTATION_TYPE, said.model_dump(mode="json"))
+    return statement(SUBJECT, claim.change, ATTESTATION_TYPE, claim.model_dump(mode="json"))
 
 
 def claimed(bundle: bytes) -> ReviewsAttestation:
@@ -77,32 +77,32 @@ def read_attestation(bundle: bytes, main: GovernedState, line: Collection[str]) 
         IntegrityFailure, InvalidInput: ``bad-attestation``; as `unseal_keyless`.
         InfrastructureFailure: ``extra-missing``.
     """
-    said = claimed(bundle)
-    refusal: ModelsmithError = _bad(f"is of {said.forge}, of which policy believes no workflow")
+    claim = claimed(bundle)
+    refusal: ModelsmithError = _bad(f"is of {claim.forge}, of which policy believes no workflow")
     for workflow in main.policy.attested_forges:
-        if workflow.forge != said.forge:
+        if workflow.forge != claim.forge:
             continue
         believed = Believed(workflow, main.tree.read(f"{GOVERNANCE}/trust/{workflow.trust}"))
         try:
-            _, by = unseal_keyless(bundle, believed, said.change, ATTESTATION_TYPE)
+            _, by = unseal_keyless(bundle, believed, claim.change, ATTESTATION_TYPE)
         except (IntegrityFailure, InvalidInput) as error:
             refusal = error
             continue
-        if (said.hosted, said.hosted_id) != (workflow.repository, workflow.repository_id):
-            raise _bad(f"is of {said.hosted} ({said.hosted_id})")
-        if said.repository != main.policy.repository:
-            raise _bad(f"is of repository {said.repository}")
-        if by.commit != said.base:
+        if (claim.hosted, claim.hosted_id) != (workflow.repository, workflow.repository_id):
+            raise _bad(f"is of {claim.hosted} ({claim.hosted_id})")
+        if claim.repository != main.policy.repository:
+            raise _bad(f"is of repository {claim.repository}")
+        if by.commit != claim.base:
             raise _bad("names another main than its run's")
-        if said.base not in line:
-            raise _bad(f"was made on a main that is no more ({said.base[:12]})")
+        if claim.base not in line:
+            raise _bad(f"was made on a main that is no more ({claim.base[:12]})")
         if not main.tree.exists(workflow.workflow) or main.tree.read(workflow.workflow) != Revision(
-            main.tree.git, said.base
+            main.tree.git, claim.base
         ).read(workflow.workflow):
             raise _bad(f"was made by {workflow.workflow} as main does not have it now; let it run again")
-        if not by.not_before - CLOCK_TOLERANCE <= said.read_at <= by.not_after + CLOCK_TOLERANCE:
+        if not by.not_before - CLOCK_TOLERANCE <= claim.read_at <= by.not_after + CLOCK_TOLERANCE:
             raise _bad("says another time than its certificate")
-        return Attested(said, by, workflow.hours, bundle.decode())
+        return Attested(claim, by, workflow.hours, bundle.decode())
     raise refusal
 
 
@@ -117,17 +117,17 @@ def newest(main: GovernedState, pull: PullRequest) -> tuple[Attested | None, tup
     readable = []
     for bundle in pull.attested:
         try:
-            said = claimed(bundle.encode())
+            claim = claimed(bundle.encode())
         except IntegrityFailure as error:
             doubts.append(error.message)
             continue
-        if said.pull == pull.number:
-            states = [one.state for one in said.reviews]
+        if claim.pull == pull.number:
+            states = [review.state for review in claim.reviews]
             approvals = states.count("APPROVED")
-            readable.append(((said.read_at, -approvals, len(states) - approvals), bundle))
+            readable.append(((claim.read_at, -approvals, len(states) - approvals), bundle))
         else:
-            doubts.append(_bad(f"is of pull request {said.pull}").message)
-    for _, bundle in sorted(readable, key=lambda one: one[0], reverse=True):
+            doubts.append(_bad(f"is of pull request {claim.pull}").message)
+    for _, bundle in sorted(readable, key=lambda item: item[0], reverse=True):
         try:
             return read_attestation(bundle.encode(), main, main.line), tuple(doubts)
         except (IntegrityFailure, InvalidInput) as error:
@@ -178,12 +178,12 @@ def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple
     """
 
     def stands(review: Review) -> bool:
-        own = [one for one in signed if one.actor == review.actor]
+        own = [other for other in signed if other.actor == review.actor]
         if review.verdict == "approve":
             return not [
-                one
-                for one in own
-                if one.at >= review.at - (CLOCK_TOLERANCE if one.verdict == "reject" else timedelta())
+                other
+                for other in own
+                if other.at >= review.at - (CLOCK_TOLERANCE if other.verdict == "reject" else timedelta())
             ]
         last = own[-1] if own else review
         return not (last.verdict == "approve" and last.change == review.change and last.at > review.at)
@@ -206,14 +206,14 @@ def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[
     if doubt:
         return (), (*notes, f"An attestation of reviews does not count: it {doubt}.")
     given, others = verdicts(found, main)
-    kept = []
+    reviews_left = []
     for review in given:
         assert review.source
         if review.verdict == "approve" and pull.heard is not None and not _still(pull, review.source.login):
             notes.append(f"The approval of {review.actor} does not count: the forge does not show it any more.")
             continue
-        kept.append(review)
-    return tuple(kept), (*notes, *others)
+        reviews_left.append(review)
+    return tuple(reviews_left), (*notes, *others)
 
 
 def said_no(people: People, pull: PullRequest, signed: Sequence[Review], change: str) -> frozenset[str]:
@@ -223,25 +223,27 @@ def said_no(people: People, pull: PullRequest, signed: Sequence[Review], change:
     workflow need have attested it. Nothing of it outlives the merge: receipts hold approvals, and ``verify`` asks no
     forge.
     """
-    taken_back = {(one.actor, one.at) for one in signed if (one.verdict, one.change) == ("approve", change)}
+    taken_back = {
+        (review.actor, review.at) for review in signed if (review.verdict, review.change) == ("approve", change)
+    }
     return frozenset(
         person.id
-        for one in pull.heard or ()
+        for heard in pull.heard or ()
         for person in people.people
-        if one.verdict == "reject"
-        and (person.logins.get(FORGE, "").lower() == one.login.lower() or person.accounts.get(FORGE) == one.account)
+        if heard.verdict == "reject"
+        and (person.logins.get(FORGE, "").lower() == heard.login.lower() or person.accounts.get(FORGE) == heard.account)
         and not is_harness(person.id, people)
-        and not any(actor == person.id and at > one.at for actor, at in taken_back)
+        and not any(actor == person.id and at > heard.at for actor, at in taken_back)
     )
 
 
-def about(said: ReviewsAttestation, pull: int, head: str | None, change: str) -> str | None:
+def about(claim: ReviewsAttestation, pull: int, head: str | None, change: str) -> str | None:
     """Why an attestation is not about this pull request as it is; None when it is."""
-    if said.pull != pull:
-        return f"is of pull request {said.pull}"
-    if said.head != head:
-        return f"is of another commit ({said.head[:12]})"
-    return None if said.change == change else "is of another change"
+    if claim.pull != pull:
+        return f"is of pull request {claim.pull}"
+    if claim.head != head:
+        return f"is of another commit ({claim.head[:12]})"
+    return None if claim.change == change else "is of another change"
 
 
 def approved_at(people: People, actor: str, path: str, data: bytes) -> datetime:
@@ -256,40 +258,44 @@ def approved_at(people: People, actor: str, path: str, data: bytes) -> datetime:
     try:
         if not path.rpartition("/")[2].startswith("attested-"):
             return Approval.model_validate_json(data).at
-        said = claimed(data)
+        claim = claimed(data)
     except (ValueError, IntegrityFailure):
         raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
-    given = [one for one in said.reviews if one.state == "APPROVED"]
-    own = [one for one in _last(given) if account_holder(people, said.forge, one.login, one.account) == actor]
-    return min((one.at for one in own or given), default=said.read_at)
+    given = [review for review in claim.reviews if review.state == "APPROVED"]
+    own = [
+        review for review in _last(given) if account_holder(people, claim.forge, review.login, review.account) == actor
+    ]
+    return min((review.at for review in own or given), default=claim.read_at)
 
 
 def _last(reviews: Iterable[AttestedReview]) -> Iterator[AttestedReview]:
     """The last opinion of each account."""
     last: dict[int, AttestedReview] = {}
-    for one in sorted(reviews, key=lambda one: (one.at, one.review)):
-        last[one.account] = one
+    for review in sorted(reviews, key=lambda review: (review.at, review.review)):
+        last[review.account] = review
     yield from last.values()
 
 
-def _doubt(last: AttestedReview, verdict: str, said: ReviewsAttestation, actor: str | None) -> str | None:
+def _doubt(last: AttestedReview, verdict: str, claim: ReviewsAttestation, actor: str | None) -> str | None:
     if last.kind != "User":
         return f"it is a {last.kind}, and decides nothing for people"
     if actor is None:
         return "people.yaml gives this account and login together to nobody"
-    if last.at > said.read_at + CLOCK_TOLERANCE:
+    if last.at > claim.read_at + CLOCK_TOLERANCE:
         return "it is dated after it was read"
-    if verdict == "approve" and last.commit != said.head:
+    if verdict == "approve" and last.commit != claim.head:
         return f"it approves another commit ({(last.commit or 'none')[:12]})"
     return None
 
 
 def _still(pull: PullRequest, login: str) -> bool:
     heard = pull.heard or ()
-    return any((one.login.lower(), one.verdict, one.head) == (login.lower(), "approve", pull.head) for one in heard)
+    return any(
+        (entry.login.lower(), entry.verdict, entry.head) == (login.lower(), "approve", pull.head) for entry in heard
+    )
 
 
-def _bad(what: str) -> IntegrityFailure:
+def _bad(problem: str) -> IntegrityFailure:
     return IntegrityFailure(
-        "bad-attestation", f"An attestation of reviews {what}.", "Compare with a clone that verifies."
+        "bad-attestation", f"An attestation of reviews {problem}.", "Compare with a clone that verifies."
     )

@@ -63,12 +63,12 @@ def audit_of(git: Git, log: Sequence[Commit], root: str, since: datetime, until:
     steps = {commit.id: commit for commit in log}
     place = {commit.id: number for number, commit in enumerate(log)}
     found = [receipts for commit in log[1:] if (receipts := read_receipts(git, commit))]
-    told = [one for one in found if since <= one.receipt.at < until]
-    told.sort(key=lambda one: place[one.receipt.merge])
-    changes = tuple(_change(git, steps[one.receipt.merge], one) for one in told)
-    earlier = [one.commit.id for one in found if one.receipt.at < since]
-    before = steps[told[0].receipt.merge].parents[0] if told else earlier[-1] if earlier else log[0].id
-    after = told[-1].commit.id if told else before
+    included = [item for item in found if since <= item.receipt.at < until]
+    included.sort(key=lambda item: place[item.receipt.merge])
+    changes = tuple(_change(git, steps[item.receipt.merge], item) for item in included)
+    earlier = [item.commit.id for item in found if item.receipt.at < since]
+    before = steps[included[0].receipt.merge].parents[0] if included else earlier[-1] if earlier else log[0].id
+    after = included[-1].commit.id if included else before
     return Audit(
         repository=load_policy(Revision(git, after)).repository,
         root=root,
@@ -86,8 +86,8 @@ def keys_in_force(tree: Revision) -> tuple[AuditedKey, ...]:
     """Everything that may sign by a commit's people and policy, ended and revoked keys with their times."""
     people, policy = load_people(tree), load_policy(tree)
     found = [
-        *(_ssh_key("person", one.id, key) for one in people.people for key in one.keys),
-        *(_ssh_key("harness", one.id, key) for one in people.harness for key in one.keys),
+        *(_ssh_key("person", person.id, key) for person in people.people for key in person.keys),
+        *(_ssh_key("harness", harness.id, key) for harness in people.harness for key in harness.keys),
     ]
     found += [
         AuditedKey(
@@ -100,10 +100,15 @@ def keys_in_force(tree: Revision) -> tuple[AuditedKey, ...]:
         for name in harness.trust
     ]
     found += [
-        AuditedKey(holder=f"{one.repository}/{one.workflow}", kind="workflow", use="seal", key=content_digest(one))
-        for one in policy.keyless
+        AuditedKey(
+            holder=f"{workflow.repository}/{workflow.workflow}",
+            kind="workflow",
+            use="seal",
+            key=content_digest(workflow),
+        )
+        for workflow in policy.keyless
     ]
-    return tuple(sorted(found, key=lambda one: (one.kind, one.holder, one.use, one.key)))
+    return tuple(sorted(found, key=lambda key: (key.kind, key.holder, key.use, key.key)))
 
 
 def _ssh_key(kind: Literal["person", "harness"], holder: str, key: SshKey) -> AuditedKey:
@@ -153,8 +158,8 @@ def _change(git: Git, step: Commit, receipts: Receipts) -> AuditedChange:
 
 
 def _paths(change: Change) -> Iterator[str]:
-    for one in sorted(path.path for path in change.paths):
-        yield plain(one) if concern(one) == "other" else one
+    for changed in sorted(path.path for path in change.paths):
+        yield plain(changed) if concern(changed) == "other" else changed
 
 
 def _approvals(main: Revision, tree: Revision, receipts: Receipts) -> Iterator[AuditedApproval]:
@@ -174,7 +179,7 @@ def _approvals(main: Revision, tree: Revision, receipts: Receipts) -> Iterator[A
 
 
 def _promotion(change: Change, tree: Revision) -> AuditedPromotion | None:
-    paths = record_paths(one.path for one in change.paths)
+    paths = record_paths(changed.path for changed in change.paths)
     if not paths:
         return None
     (path,) = paths
@@ -217,11 +222,11 @@ def _hold_cleared(tree: Revision, folder: str) -> str:
 
 
 def _key_changes(git: Git, step: Commit, change: Change) -> tuple[KeyChange, ...]:
-    if not any(one.path.startswith(f"{GOVERNANCE}/") for one in change.paths):
+    if not any(path.path.startswith(f"{GOVERNANCE}/") for path in change.paths):
         return ()
     before, after = (keys_in_force(Revision(git, commit)) for commit in (step.parents[0], step.id))
     return (*_differ("went", before, after), *_differ("came", after, before))
 
 
-def _differ(what: str, these: Iterable[AuditedKey], others: Sequence[AuditedKey]) -> Iterator[KeyChange]:
-    return (KeyChange.model_validate({"what": what, "key": one}) for one in these if one not in others)
+def _differ(side: str, these: Iterable[AuditedKey], others: Sequence[AuditedKey]) -> Iterator[KeyChange]:
+    return (KeyChange.model_validate({"what": side, "key": key}) for key in these if key not in others)

@@ -49,18 +49,18 @@ class CheckedAudit(Frozen):
 
 
 def sealed_files(
-    audit: Audit, clone: CloneAudit, signer: Signer, trusted: Sequence[Trusted], kept: Path
+    audit: Audit, clone: CloneAudit, signer: Signer, trusted: Sequence[Trusted], folder: Path
 ) -> dict[str, bytes]:
-    """Every file by name; a signature that lies in ``kept`` and holds is taken over.
+    """Every file by name; a signature that lies in ``folder`` and holds is taken over.
 
     Raises:
         InvalidInput, InfrastructureFailure: as `adopt_or_seal`.
     """
     files = {AUDIT_FILE: canonical_json(audit), CLONE_FILE: canonical_json(clone), PAGE_FILE: audit_page(audit, clone)}
     for name, bundle, kind in _SEALED:
-        known = (kept / bundle).read_bytes() if (kept / bundle).is_file() else None
-        said = statement(name, files[name], kind, _predicate(audit))
-        files[bundle] = adopt_or_seal(known, said, signer, trusted)
+        known = (folder / bundle).read_bytes() if (folder / bundle).is_file() else None
+        signed_statement = statement(name, files[name], kind, _predicate(audit))
+        files[bundle] = adopt_or_seal(known, signed_statement, signer, trusted)
     return files
 
 
@@ -115,8 +115,8 @@ def check_audit(git: Git, main: GovernedState, log: Sequence[Commit], root: str,
     if made != audit:
         raise _does_not_hold(_difference(audit, made))
     clone = parse_canonical(CLONE_FILE, files[CLONE_FILE], CloneAudit)
-    told = (clone.repository, clone.audit, clone.since, clone.until)
-    if told != (audit.repository, sha256(files[AUDIT_FILE]), audit.since, audit.until):
+    found = (clone.repository, clone.audit, clone.since, clone.until)
+    if found != (audit.repository, sha256(files[AUDIT_FILE]), audit.since, audit.until):
         raise _does_not_hold(f"has a {CLONE_FILE} that belongs to another audit")
     if audit_page(audit, clone) != files[PAGE_FILE]:
         raise _does_not_hold(f"has a {PAGE_FILE} that says something else than its JSON")
@@ -136,8 +136,8 @@ _SEALED: Final = ((AUDIT_FILE, AUDIT_SIGNATURE, AUDIT_TYPE), (CLONE_FILE, CLONE_
 
 
 def _predicate(audit: Audit) -> dict[str, str]:
-    said = audit.model_dump(mode="json", include={"repository", "root", "since", "until"})
-    return {name: str(value) for name, value in said.items()}
+    fields = audit.model_dump(mode="json", include={"repository", "root", "since", "until"})
+    return {name: str(value) for name, value in fields.items()}
 
 
 def _read(path: Path) -> bytes:
@@ -154,22 +154,24 @@ def _read(path: Path) -> bytes:
 
 def _difference(audit: Audit, made: Audit) -> str:
     """The first thing that an audit tells otherwise than main."""
-    told, due = ({one.commit: one for one in side.changes} for side in (audit, made))
+    by_commit, due = ({entry.commit: entry for entry in side.changes} for side in (audit, made))
     for commit, change in due.items():
-        if commit not in told:
+        if commit not in by_commit:
             return f"leaves out pull request {change.pull}"
-        approvals = {one.actor for one in change.approvals} ^ {one.actor for one in told[commit].approvals}
+        approvals = {approval.actor for approval in change.approvals} ^ {
+            approval.actor for approval in by_commit[commit].approvals
+        }
         if approvals:
             return f"tells of other approvals of pull request {change.pull}: {min(approvals)}"
-        if told[commit] != change:
+        if by_commit[commit] != change:
             return f"tells pull request {change.pull} otherwise than main"
-    extra = next((one.pull for commit, one in told.items() if commit not in due), None)
+    extra = next((audited.pull for commit, audited in by_commit.items() if commit not in due), None)
     return f"tells of pull request {extra}, which main did not merge then" if extra else "names other keys than main"
 
 
-def _does_not_hold(what: str) -> IntegrityFailure:
+def _does_not_hold(problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "audit-does-not-hold",
-        f"The audit {what}",
+        f"The audit {problem}",
         "Do not rely on it; make one anew with `modelsmith audit` from a main that verifies.",
     )

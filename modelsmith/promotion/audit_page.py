@@ -21,7 +21,7 @@ def audit_page(audit: Audit, clone: CloneAudit) -> bytes:
                 ["main before", short(audit.main_before)],
                 ["main after", short(audit.main_after)],
                 ["changes", str(len(audit.changes))],
-                ["approvals", str(sum(len(one.approvals) for one in audit.changes))],
+                ["approvals", str(sum(len(change.approvals) for change in audit.changes))],
             ],
             "ll",
         ),
@@ -43,9 +43,16 @@ def _section(title: str, head: Sequence[str], rows: Iterator[list[str]] | map[li
 
 
 def _changes(audit: Audit) -> Iterator[list[str]]:
-    for one in audit.changes:
-        people = ", ".join(safe(approval.actor) for approval in one.approvals)
-        yield [_moment(one.at), str(one.pull), _what(one), one.gate, people or "nobody", safe(one.merged_by)]
+    for change in audit.changes:
+        people = ", ".join(safe(approval.actor) for approval in change.approvals)
+        yield [
+            _moment(change.at),
+            str(change.pull),
+            _what(change),
+            change.gate,
+            people or "nobody",
+            safe(change.merged_by),
+        ]
 
 
 def _what(change: AuditedChange) -> str:
@@ -57,40 +64,54 @@ def _what(change: AuditedChange) -> str:
 
 def _approvals(audit: Audit) -> Iterator[list[str]]:
     for change in audit.changes:
-        for one in change.approvals:
-            key = safe(one.key) if one.key else "none: as a workflow attested it"
-            yield [str(change.pull), safe(one.actor), _moment(one.at), one.how, short(one.statement), key]
+        for approval in change.approvals:
+            key = safe(approval.key) if approval.key else "none: as a workflow attested it"
+            yield [
+                str(change.pull),
+                safe(approval.actor),
+                _moment(approval.at),
+                approval.how,
+                short(approval.statement),
+                key,
+            ]
 
 
 def _evidence(audit: Audit) -> Iterator[list[str]]:
     for change in audit.changes:
         if change.promotion:
-            one = change.promotion
-            evidence = one.files.get("evidence.json")
-            composite = "" if one.composite is None else f"{one.composite:.4f}"
-            yield [safe(one.specialist), one.event, composite, short(one.record), short(evidence) if evidence else ""]
+            promotion = change.promotion
+            evidence = promotion.files.get("evidence.json")
+            composite = "" if promotion.composite is None else f"{promotion.composite:.4f}"
+            yield [
+                safe(promotion.specialist),
+                promotion.event,
+                composite,
+                short(promotion.record),
+                short(evidence) if evidence else "",
+            ]
 
 
 def _exceptions(audit: Audit) -> Iterator[list[str]]:
     for change in audit.changes:
-        one = change.promotion
-        if one and one.override:
+        promotion = change.promotion
+        if promotion and promotion.override:
             yield [
-                safe(one.specialist),
-                f"override, asked for by {safe(one.override.asked_by)}",
-                safe(one.override.reason),
+                safe(promotion.specialist),
+                f"override, asked for by {safe(promotion.override.asked_by)}",
+                safe(promotion.override.reason),
             ]
-        if one and one.rollback:
-            back = f"rolled back to {safe(one.rollback.prior_specialist)} ({one.rollback.trigger}); hold begins"
-            yield [safe(one.specialist), back, safe(one.rollback.reason)]
-        if one and one.hold_cleared is not None:
-            yield [safe(one.specialist), "hold ends", safe(one.hold_cleared)]
+        if promotion and promotion.rollback:
+            order = promotion.rollback
+            back = f"rolled back to {safe(order.prior_specialist)} ({order.trigger}); hold begins"
+            yield [safe(promotion.specialist), back, safe(order.reason)]
+        if promotion and promotion.hold_cleared is not None:
+            yield [safe(promotion.specialist), "hold ends", safe(promotion.hold_cleared)]
 
 
 def _key_changes(audit: Audit) -> Iterator[list[str]]:
     for change in audit.changes:
-        for one in change.keys:
-            yield [str(change.pull), one.what, safe(one.key.holder), one.key.use, safe(one.key.key)]
+        for key in change.keys:
+            yield [str(change.pull), key.what, safe(key.key.holder), key.key.use, safe(key.key.key)]
 
 
 def _key(key: AuditedKey) -> list[str]:
@@ -106,20 +127,20 @@ def _key(key: AuditedKey) -> list[str]:
 
 def _runs(clone: CloneAudit) -> Iterator[list[str]]:
     for run in clone.runs:
-        for one in run.steps:
-            code = one.state if one.exit is None else f"{one.state}, {one.exit}"
+        for step in run.steps:
+            code = step.state if step.exit is None else f"{step.state}, {step.exit}"
             yield [
                 short(run.id),
                 safe(run.runbook),
-                safe(one.step),
-                safe(one.role or "a person"),
+                safe(step.step),
+                safe(step.role or "a person"),
                 code,
-                _moment(one.ended),
+                _moment(step.ended),
             ]
 
 
 def _events(clone: CloneAudit) -> Iterator[list[str]]:
-    names = [one.event.name for one in clone.events]
+    names = [event.event.name for event in clone.events]
     for name in sorted(set(names)):
         yield [name, str(names.count(name))]
 

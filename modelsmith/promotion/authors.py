@@ -119,7 +119,9 @@ def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[
     ids = git.text("rev-list", f"--max-count={most}", f"{since}..{tip}").split()
     raw = git.read_commits(ids)
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
-    return tuple(Written(one, _signer(raw[one], keys), *_author_and_subject(raw[one])) for one in ids)
+    return tuple(
+        Written(commit_id, _signer(raw[commit_id], keys), *_author_and_subject(raw[commit_id])) for commit_id in ids
+    )
 
 
 def _author_and_subject(commit: bytes) -> tuple[str, str]:

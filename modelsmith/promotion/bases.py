@@ -55,10 +55,10 @@ def ancestors_of(main: GovernedState, facts: TrainingFacts) -> tuple[tuple[Speci
     found: list[tuple[SpecialistHistory, TrainingFacts]] = []
     while facts.parent != BASE:
         history = main.histories.find(facts.parent)
-        told = training_of(main, history)
-        assert told, "the gate lets no candidate in without it"
-        found.append((history, told))
-        facts = told
+        training = training_of(main, history)
+        assert training, "the gate lets no candidate in without it"
+        found.append((history, training))
+        facts = training
     return tuple(found)
 
 

@@ -80,7 +80,7 @@ def named_actors(proposed: Revision, change: Change) -> Named:
         if path.endswith(f"/{RECORD_FILE}") and proposed.exists(path):
             with suppress(ModelsmithError):
                 records.append(parse_record(path, proposed.read(path)))
-    return Named(tuple(one.requested_by for one in records), tuple(one.prepared_by.id for one in records))
+    return Named(tuple(record.requested_by for record in records), tuple(record.prepared_by.id for record in records))
 
 
 def promotion_checks(
@@ -158,10 +158,10 @@ def _checks_for(
         yield "artifact", _artifact
     if record.event in ("customer-deployed", "production-validated"):
         yield FRESH, _fresh
-    asked = (record.event == "production-validated" and needs_live(main, record.specialist)) or (
+    is_due = (record.event == "production-validated" and needs_live(main, record.specialist)) or (
         record.event == "customer-deployed" and needs_shadow(main)
     )
-    if LIVE_FILE in record.evidence or asked:
+    if LIVE_FILE in record.evidence or is_due:
         yield LIVE, lambda promotion: check_live(promotion.main, promotion.record, promotion.files, now, latest_signed)
     if observers.observers:
         yield OBSERVERS, partial(_observers, observers)
@@ -186,8 +186,8 @@ def _checks_for(
 def _signature(promotion: Promotion) -> str:
     refuse(RECORD_SIGNATURE not in promotion.files, "the record is not signed")
     record = promotion.record
-    said = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
-    require_seal(promotion, RECORD_SIGNATURE, RECORD_FILE, RECORD_TYPE, said)
+    predicate = {"cluster": record.cluster, "specialist": record.specialist, "event": record.event}
+    require_seal(promotion, RECORD_SIGNATURE, RECORD_FILE, RECORD_TYPE, predicate)
     return "the record is signed by a key of the trust root, or a workflow of policy"
 
 

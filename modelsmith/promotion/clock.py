@@ -30,7 +30,7 @@ class Signed(NamedTuple):
     """Numbers of the merged pull requests."""
 
 
-def read_signed(tree: Tree, kept: KeptFacts | None = None) -> Signed:
+def read_signed(tree: Tree, known: KeptFacts | None = None) -> Signed:
     """The times and numbers of a tree's merge receipts.
 
     A merge is not before the latest, whatever the clock of the machine says: so a clock set back, or an approval dated
@@ -39,17 +39,17 @@ def read_signed(tree: Tree, kept: KeptFacts | None = None) -> Signed:
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
-    found, left = receipts_on(tree, kept)
-    latest = max((one.at for one in found), default=BEGINNING)
-    pulls = {one.pull for one in found}
+    found, left = receipts_on(tree, known)
+    latest = max((receipted.at for receipted in found), default=BEGINNING)
+    pulls = {receipted.pull for receipted in found}
     paths = [*filter(is_receipt, left)]
     for start in range(0, len(paths), _AT_ONCE):
         contents, refused = read_each(tree, paths[start : start + _AT_ONCE])
         for error in refused.values():
             raise error
         receipts = [_receipt(path, data) for path, data in contents.items()]
-        latest = max([latest, *(one.at for one in receipts)])
-        pulls |= {one.pull for one in receipts}
+        latest = max([latest, *(receipt.at for receipt in receipts)])
+        pulls |= {receipt.pull for receipt in receipts}
     return Signed(latest, frozenset(pulls))
 
 
@@ -71,15 +71,15 @@ def check_times(receipt: Receipt, times: Sequence[datetime], latest: datetime, n
     room = 2 * CLOCK_TOLERANCE
     ahead = max([receipt.at, *times])
     if ahead > now + room:
-        said = f"holds something signed at {_words(ahead)}, which has not come yet by this machine's clock"
-        raise IntegrityFailure("from-the-future", said, "Set the clock; if it is right, do not trust main.")
+        problem = f"holds something signed at {_words(ahead)}, which has not come yet by this machine's clock"
+        raise IntegrityFailure("from-the-future", problem, "Set the clock; if it is right, do not trust main.")
     doubts = (
         (ahead > receipt.at + room, f"holds something signed at {_words(ahead)}, after its merge at "),
         (receipt.at < latest - room, f"comes after a merge at {_words(latest)}, but was merged at "),
     )
-    for doubt, said in doubts:
+    for doubt, sentence in doubts:
         if doubt:
-            raise IntegrityFailure("out-of-order", said + _words(receipt.at), "Compare with a clone that verifies.")
+            raise IntegrityFailure("out-of-order", sentence + _words(receipt.at), "Compare with a clone that verifies.")
 
 
 def _words(moment: datetime) -> str:

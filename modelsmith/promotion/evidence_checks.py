@@ -33,8 +33,8 @@ from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 def check_evidence(promotion: Promotion) -> str:
     """Signed, about this artifact and this run, and every headline number recomputes from the verdicts."""
     evidence, record, audiences = promotion.evidence, promotion.record, promotion.main.policy.audiences
-    said = {"cluster": record.cluster, "specialist": record.specialist, "run": evidence.candidate.run_id}
-    require_seal(promotion, EVIDENCE_SIGNATURE, EVIDENCE_FILE, EVIDENCE_TYPE, said)
+    predicate = {"cluster": record.cluster, "specialist": record.specialist, "run": evidence.candidate.run_id}
+    require_seal(promotion, EVIDENCE_SIGNATURE, EVIDENCE_FILE, EVIDENCE_TYPE, predicate)
     refuse_kept_back(promotion.main, EVIDENCE_FILE, evidence)
     refuse(evidence.artifact != record.artifact, "the evidence is about another artifact")
     refuse(evidence.specialist != record.specialist, "the evidence is about another specialist")
@@ -72,7 +72,7 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.eval_tree != main.tree.folder_id(governed.folder), "eval_tree is not the eval set's tree on main")
     histories = main.histories.of_cluster(cluster.cluster)
     routing = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share)
-    serving = {(one.specialist, one.artifact or cluster.base_model.digest) for one in routing.serving}
+    serving = {(model.specialist, model.artifact or cluster.base_model.digest) for model in routing.serving}
     refuse(
         (evidence.incumbent.model, evidence.incumbent.weights) not in serving,
         f"regressions are counted against {evidence.incumbent.model}, which does not serve",
@@ -82,16 +82,16 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
     refuse(evidence.since != since(main, cluster, evidence.incumbent.model), "since is not what main asked back then")
     known = {history.specialist for history in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
-    odd = sorted({one.model for one in evidence.earlier} - known - {evidence.specialist})
+    odd = sorted({earlier.model for earlier in evidence.earlier} - known - {evidence.specialist})
     refuse(bool(odd), f"earlier names {', '.join(odd)}, which main does not have as a candidate since the incumbent")
     _refuse_judge(evidence.judge, governed)
     wrong_base = wrong_bases(main, evidence, cluster)
     refuse(wrong_base is not None, wrong_base or "")
     wanted = expected_rows(governed)
     for run in (evidence.candidate, evidence.incumbent):
-        asked = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
-        refuse(len(asked) != len(run.rows) or asked.keys() != wanted.keys(), f"{run.model} was not asked everything")
-        wrong = [key for key, row in asked.items() if (row.id, row.capability, row.critical) != wanted[key]]
+        by_key = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
+        refuse(len(by_key) != len(run.rows) or by_key.keys() != wanted.keys(), f"{run.model} was not asked everything")
+        wrong = [key for key, row in by_key.items() if (row.id, row.capability, row.critical) != wanted[key]]
         refuse(bool(wrong), "a verdict is labelled with another scenario's name")
     refuse(evidence.coverage != coverage(governed), "the coverage is not that of main's eval set")
     limit, nearest = governed.evalset.separation.training_to_scored, evidence.nearest
@@ -156,9 +156,11 @@ def _refuse_judge(judge: JudgeAgreement | None, governed: GovernedSet) -> None:
     refuse(
         judge is None or judge.judge != registered.name, "the judged points were not decided by the registered judge"
     )
-    people = sorted((label_digest(one), one.point, one.verdict == "pass") for one in governed.labels)
-    said = sorted((one.label, one.point, one.person) for one in judge.verdicts) if judge else []
-    refuse(said != people, "the judge was measured against other labels than the registered ones")
+    people = sorted((label_digest(label), label.point, label.verdict == "pass") for label in governed.labels)
+    judged_labels = (
+        sorted((verdict.label, verdict.point, verdict.person) for verdict in judge.verdicts) if judge else []
+    )
+    refuse(judged_labels != people, "the judge was measured against other labels than the registered ones")
 
 
 def _runs(evidence: Evidence) -> Sequence[RunEvidence]:

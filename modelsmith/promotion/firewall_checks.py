@@ -26,46 +26,51 @@ def refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedS
     if found is None:
         return
     refuse(found.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
-    said = [(one.specialist, one.rows) for one in found.ancestors]
-    past = [(one.specialist, facts.rows_digest) for one, facts in ancestors_of(main, evidence.training)]
-    refuse(said != past, "the firewall's certificate is about other rows than those of the adapters that came before")
+    stated = [(ancestor.specialist, ancestor.rows) for ancestor in found.ancestors]
+    past = [
+        (ancestor_history.specialist, facts.rows_digest)
+        for ancestor_history, facts in ancestors_of(main, evidence.training)
+    ]
+    refuse(stated != past, "the firewall's certificate is about other rows than those of the adapters that came before")
     other = "the firewall's certificate and nearest.training_to_scored contradict each other"
     refuse(nearest_of(found) != evidence.nearest.training_to_scored, other)
     due = {part: len(texts) for part, texts in scored_parts(governed).items()}
     _refuse_batch(found, main.policy, due, "a training row")
-    for one in found.ancestors:
-        _refuse_batch(one, main.policy, due, f"a training row of {one.specialist}")
+    for ancestor in found.ancestors:
+        _refuse_batch(ancestor, main.policy, due, f"a training row of {ancestor.specialist}")
 
 
 def _refuse_batch(found: Firewall | Ancestor, policy: Policy, due: Mapping[ScoredPart, int], row: str) -> None:
     """One batch; ``row`` is what a row of it is called."""
-    said = [(one.part, one.texts) for one in found.parts]
-    refuse(said != list(due.items()), "the firewall's certificate is about other scored texts than main's")
+    stated = [(part.part, part.texts) for part in found.parts]
+    refuse(stated != list(due.items()), "the firewall's certificate is about other scored texts than main's")
     _refuse_meaning(found, policy, row)
     rule = policy.firewall
-    for one in found.parts if rule else ():
+    for part in found.parts if rule else ():
         assert rule
-        over = f"{row} comes nearer to {one.part} than policy allows:"
-        refuse(one.overlap > rule.most_overlap, f"{over} overlap {one.overlap}, and {rule.most_overlap} at most")
+        over = f"{row} comes nearer to {part.part} than policy allows:"
+        refuse(part.overlap > rule.most_overlap, f"{over} overlap {part.overlap}, and {rule.most_overlap} at most")
         refuse(
-            one.similarity > rule.most_similarity,
-            f"{over} similarity {one.similarity}, and {rule.most_similarity} at most",
+            part.similarity > rule.most_similarity,
+            f"{over} similarity {part.similarity}, and {rule.most_similarity} at most",
         )
 
 
 def _refuse_meaning(found: Firewall | Ancestor, policy: Policy, row: str) -> None:
     """What the certificate says of meaning is by policy's model and limits, and within them; or neither says any."""
     most = policy.firewall.most_cosine if policy.firewall else {}
-    said, model = found.meaning, policy.embedding
+    stated, model = found.meaning, policy.embedding
     lacks = "policy asks how near the training rows come in meaning, and the firewall's certificate does not say it"
-    refuse(bool(most) and said is None, lacks)
-    refuse(not most and said is not None, "the firewall's certificate speaks of meaning, for which policy has no limit")
-    if said is None or model is None:
+    refuse(bool(most) and stated is None, lacks)
+    refuse(
+        not most and stated is not None, "the firewall's certificate speaks of meaning, for which policy has no limit"
+    )
+    if stated is None or model is None:
         return
-    other = (said.model, said.settings) != (model.digest, model.identity)
+    other = (stated.model, stated.settings) != (model.digest, model.identity)
     refuse(other, "the firewall's certificate is by another embedding model, or other settings of it, than policy's")
-    limits = [(one.part, one.most_cosine) for one in said.parts]
+    limits = [(part.part, part.most_cosine) for part in stated.parts]
     refuse(limits != sorted(most.items()), "the firewall's certificate is by other limits of meaning than policy's")
-    for one in said.parts:
-        words = f"{row} comes nearer to {one.part} than policy allows: cosine {one.cosine}, and below"
-        refuse(one.cosine >= one.most_cosine, f"{words} {one.most_cosine} it must be")
+    for part in stated.parts:
+        words = f"{row} comes nearer to {part.part} than policy allows: cosine {part.cosine}, and below"
+        refuse(part.cosine >= part.most_cosine, f"{words} {part.most_cosine} it must be")

@@ -67,8 +67,8 @@ def check_files(promotion: Promotion) -> str:
         refuse(
             (CURVE_FILE in found) != _tells_of_training(promotion), f"{CURVE_FILE} goes with evidence that has curves"
         )
-    more = sorted(found - due.required - due.optional - due.either - own)
-    refuse(bool(more), f"{', '.join(ascii(name) for name in more)} has no place in the folder of {record.event}")
+    surplus = sorted(found - due.required - due.optional - due.either - own)
+    refuse(bool(surplus), f"{', '.join(ascii(name) for name in surplus)} has no place in the folder of {record.event}")
     return f"{len(found)} files, each covered by the record"
 
 

@@ -60,15 +60,15 @@ def outdated(main: GovernedState, history: SpecialistHistory) -> tuple[str, ...]
     evidence = evidence_of(main, history)
     cluster = load_cluster(main.tree, history.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
-    asked = governed.question()
+    current = governed.question()
     reasons: list[str] = []
     if evidence.rubric != governed.rubric_digest:
         reasons.append("the rubric changed since it was evaluated")
-    elif evidence.question.core != asked.core:
+    elif evidence.question.core != current.core:
         reasons.append(
             "the core or micro scenarios, the prompt, the sampling or the judge changed since it was evaluated"
         )
-    elif evidence.question.held_out != asked.held_out:
+    elif evidence.question.held_out != current.held_out:
         reasons.append("the held-out scenarios changed since it was evaluated")
     if evidence.rule != effective_rule(governed, cluster):
         reasons.append("the gate's registered rule changed since it was evaluated")

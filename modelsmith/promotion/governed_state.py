@@ -42,7 +42,7 @@ class GovernedState:
 
     def signers(self, cluster: str) -> tuple[Trusted, ...]:
         """Who may sign a cluster's records, evidence and artifacts."""
-        return *self.trusted, *(one for one in self.workflows if _may_sign(one.workflow, cluster))
+        return *self.trusted, *(workflow for workflow in self.workflows if _may_sign(workflow.workflow, cluster))
 
     @property
     def policy_digest(self) -> str:
@@ -60,10 +60,10 @@ class GovernedState:
         return FirstParents(self.tree.git, self.tree.commit)
 
 
-def read_governed_state(git: Git, commit: str, kept: KeptFacts | None = None) -> GovernedState:
+def read_governed_state(git: Git, commit: str, facts: KeptFacts | None = None) -> GovernedState:
     """Read it all from the object database; the work tree plays no part.
 
-    With ``kept``, and where git is an `ObjectReader`, folders of promotions that were read before are not read again
+    With ``facts``, and where git is an `ObjectReader`, folders of promotions that were read before are not read again
     until somebody asks for their records.
 
     Raises:
@@ -72,7 +72,7 @@ def read_governed_state(git: Git, commit: str, kept: KeptFacts | None = None) ->
     """
     tree = Revision(git, commit)
     policy = load_policy(tree)
-    return _governed(tree, policy, read_histories(tree, policy, kept), kept)
+    return _governed(tree, policy, read_histories(tree, policy, facts), facts)
 
 
 def governed_state_after(before: GovernedState, commit: str) -> GovernedState:
@@ -92,7 +92,7 @@ def _may_sign(workflow: Workflow, cluster: str) -> bool:
     return isinstance(workflow, SigningWorkflow) and (not workflow.clusters or cluster in workflow.clusters)
 
 
-def _governed(tree: Revision, policy: Policy, histories: Histories, kept: KeptFacts | None = None) -> GovernedState:
+def _governed(tree: Revision, policy: Policy, histories: Histories, facts: KeptFacts | None = None) -> GovernedState:
     people = load_people(tree)
     trust = {name for harness in people.harness if not harness.observer for name in harness.trust}
     return GovernedState(
@@ -101,12 +101,14 @@ def _governed(tree: Revision, policy: Policy, histories: Histories, kept: KeptFa
         people=people,
         codeowners=load_codeowners(tree),
         trusted=tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in sorted(trust)),
-        workflows=tuple(Believed(one, tree.read(f"{GOVERNANCE}/trust/{one.trust}")) for one in policy.keyless),
+        workflows=tuple(
+            Believed(workflow, tree.read(f"{GOVERNANCE}/trust/{workflow.trust}")) for workflow in policy.keyless
+        ),
         observers={
             harness.id: tuple(tree.read(f"{GOVERNANCE}/trust/{name}") for name in harness.trust)
             for harness in people.harness
             if harness.observer
         },
         histories=histories,
-        kept=kept,
+        kept=facts,
     )

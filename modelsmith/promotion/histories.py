@@ -136,7 +136,7 @@ def record_paths(paths: Iterable[str]) -> list[str]:
     return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
 
 
-def read_histories(tree: Tree, policy: Policy, kept: KeptFacts | None = None) -> Histories:
+def read_histories(tree: Tree, policy: Policy, facts: KeptFacts | None = None) -> Histories:
     """Fold every record of the tree into histories; those that were folded before come from what is kept of them.
 
     Where git is an `ObjectReader`, the records are not held in memory for long: they are read when somebody asks.
@@ -148,15 +148,15 @@ def read_histories(tree: Tree, policy: Policy, kept: KeptFacts | None = None) ->
     if divided is None:
         return _all(_fold_each(_read_records(tree, record_paths(tree.paths(PROMOTIONS))).items(), policy))
     assert isinstance(tree, Revision)
-    if kept is None:
+    if facts is None:
         return _all(_folders_folded(tree, sorted(divided[0], key="{}/".format), policy))
     rules = content_digest(policy)
     keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
-    known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, kept.get(key)))}
+    known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, facts.get(key)))}
     new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
     folded = _fold_each(_read_records(tree, sorted(new)).items(), policy)
     for history in folded:
-        kept.add(keys[_name(history)], fact_of(tree, history))
+        facts.add(keys[_name(history)], fact_of(tree, history))
     return _all(sorted([*known.values(), *folded], key=_before_files))
 
 
@@ -182,8 +182,8 @@ def histories_after(before: Histories, change: Change, tree: Tree, policy: Polic
     gone = {name for name in named if _name(before.by_specialist[name]) in touched}
     if same_policy:
         return before.changed(gone, _fold_each(records.items(), policy, _light(tree)))
-    kept = [history for name, history in before.by_specialist.items() if name not in gone]
-    again = ((_name(one), [*zip(one.records, one.digests, strict=True)]) for one in kept)
+    unchanged = [history for name, history in before.by_specialist.items() if name not in gone]
+    again = ((_name(history), [*zip(history.records, history.digests, strict=True)]) for history in unchanged)
     return _all(_fold_each(chain(again, records.items()), policy, _light(tree)))
 
 

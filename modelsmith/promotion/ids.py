@@ -23,11 +23,11 @@ def known_ids(main: GovernedState, cluster: str) -> frozenset[str]:
     Raises:
         InvalidInput: a governed file does not parse.
     """
-    asked = load_cluster(main.tree, cluster)
-    governed = load_eval_set(main.tree, asked.eval_set)
+    loaded = load_cluster(main.tree, cluster)
+    governed = load_eval_set(main.tree, loaded.eval_set)
     scenarios = (*governed.core, *governed.micro, *governed.held_out)
-    everything = (asked, governed.evalset, governed.rubric, *scenarios, *governed.generators, main.people, main.policy)
-    return frozenset(one for model in everything for one in _names(model))
+    everything = (loaded, governed.evalset, governed.rubric, *scenarios, *governed.generators, main.people, main.policy)
+    return frozenset(name for model in everything for name in _names(model))
 
 
 def _names(value: Any) -> Iterator[str]:

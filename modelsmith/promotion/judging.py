@@ -118,14 +118,14 @@ def _other_root(memory: Verified, root: str) -> IntegrityFailure:
 
 
 def _rewound(tip: str, now: str) -> IntegrityFailure:
-    whole = step("verify", {}, full=True)
+    full_replay = step("verify", {}, full=True)
     return IntegrityFailure(
         "rewound-main",
         f"Main was rewound or rewritten since it was last verified here: {tip[:12]} is no longer on it",
         "Compare with another clone. If that was agreed, accept main as it is with `{next}`.",
         commit=tip,
         tip=now,
-    ).then(whole)
+    ).then(full_replay)
 
 
 def _remember(workspace: Workspace, verified: Verified) -> None:

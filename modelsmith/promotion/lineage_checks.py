@@ -47,7 +47,7 @@ def check_training(promotion: Promotion) -> str:
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
     _refuse_settings(cluster, facts, record.iteration, _chosen(cluster, facts, record))
-    known = {one.id: content_digest(one) for one in governed.generators}
+    known = {generator.id: content_digest(generator) for generator in governed.generators}
     strange = sorted(name for name, digest in facts.generators.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
     refuse(not facts.generators, "no generator is named that made the rows")
@@ -75,12 +75,12 @@ def _chosen(cluster: Cluster, facts: TrainingFacts, record: PromotionRecord) -> 
     assert tries
     refuse(len(tries.each) != count, f"{len(tries.each)} tries are named, and the cluster says {count} seeds")
     due = [seed_of(first, record.iteration, number) for number in range(1, count + 1)]
-    refuse([one.seed for one in tries.each] != due, "tried other seeds than the cluster's")
+    refuse([seed_try.seed for seed_try in tries.each] != due, "tried other seeds than the cluster's")
     most = held_apart(cluster.stages[0].rows)
     refuse(tries.asked > most, f"chosen by {tries.asked} prompts set aside, and {most} can be")
     dpo = any(stage.method == "dpo" for stage in cluster.stages)
     grpo = any(stage.method == "grpo" for stage in cluster.stages)
-    ended = {one.ended for one in tries.each}
+    ended = {seed_try.ended for seed_try in tries.each}
     refuse("no-pairs" in ended and not dpo, "a try ended for want of pairs, and no stage learns of any")
     refuse("tripped" in ended and not grpo, "a try was ended by a tripwire, and no stage has one")
     best = best_of(tries)
@@ -116,9 +116,9 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int, tri
     )
     for number, (stage, wanted) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1):
         name = f"stage {number}: " if several else ""
-        said = (stage.method, stage.settings, stage.seed)
+        reported = (stage.method, stage.settings, stage.seed)
         refuse(
-            said != (wanted.method, content_digest(wanted, {"seed"}), seed_of(wanted.seed, iteration, tried)),
+            reported != (wanted.method, content_digest(wanted, {"seed"}), seed_of(wanted.seed, iteration, tried)),
             name + other,
         )
         empty = (stage.rows, stage.rows_digest, stage.steps) == (0, None, 0)
@@ -167,7 +167,7 @@ def _refuse_sources(cluster: Cluster, governed: GovernedSet, facts: TrainingFact
             named |= set(stage.sources.datasets.names if stage.sources.datasets else ())
     over = sorted(source for source, rows in facts.sources.items() if rows > most.get(source, 0))
     refuse(bool(over), f"more rows than main's cluster lets come from: {', '.join(over)}")
-    known = {one.id: content_digest(one) for one in governed.datasets if one.id in named}
+    known = {dataset.id: content_digest(dataset) for dataset in governed.datasets if dataset.id in named}
     strange = sorted(name for name, digest in facts.datasets.items() if known.get(name) != digest)
     refuse(bool(strange), f"rows come from data sets that main does not have or name: {', '.join(strange)}")
     refuse(bool(facts.datasets) != ("dataset" in facts.sources), "rows of data sets, and no data set, or the reverse")
@@ -186,7 +186,7 @@ def check_export(promotion: Promotion) -> str:
     _refuse_parent(main, record.cluster, facts.parent, "made")
     parent = main.histories.find(facts.parent)
     refuse(parent.is_export, f"made from {facts.parent}, which is an export itself")
-    accepted = any(one.event == "eval-accepted" for one in parent.records)
+    accepted = any(past.event == "eval-accepted" for past in parent.records)
     refuse(not accepted, f"made from {facts.parent}, which no eval has accepted")
     refuse(facts.export.parent != parent.artifact, f"made from another artifact than that of {facts.parent}")
     beneath, named = training_of(main, parent), (facts.export.base_model, facts.export.base_digest)

@@ -52,25 +52,29 @@ def needs_live(main: GovernedState, specialist: str) -> bool:
     Of one that was never deployed nothing is asked here; its life refuses the event.
     """
     history = main.histories.by_specialist.get(specialist)
-    deployments = [one for one in history.records if one.event == "customer-deployed"] if history else []
+    deployments = [record for record in history.records if record.event == "customer-deployed"] if history else []
     contract = deployments[-1].rollback if deployments else None
     return contract is not None and contract.terms.rule is not None
 
 
 def needs_shadow(main: GovernedState) -> bool:
     """Whether policy lets nobody deploy a specialist that has not held in the shadow."""
-    return any(one.shadow for one in main.policy.transitions if one.event == "customer-deployed")
+    return any(transition.shadow for transition in main.policy.transitions if transition.event == "customer-deployed")
 
 
 def shadow_age(main: GovernedState) -> timedelta:
     """How old the oldest copy in evidence of a shadow may be when the deployment is merged."""
-    return timedelta(hours=min(one.shadow_hours for one in main.policy.transitions if one.event == "customer-deployed"))
+    return timedelta(
+        hours=min(
+            transition.shadow_hours for transition in main.policy.transitions if transition.event == "customer-deployed"
+        )
+    )
 
 
 def seal_of(live: LiveEvidence) -> ObserverSeal:
     """The seal that live evidence has to carry: whose signature, over which file, with which statement."""
-    said = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
-    return ObserverSeal(live.observer, LIVE_FILE, LIVE_TYPE, said)
+    predicate = {"observer": live.observer, "specialist": live.specialist, "deployment": live.deployment}
+    return ObserverSeal(live.observer, LIVE_FILE, LIVE_TYPE, predicate)
 
 
 def check_live(
@@ -105,8 +109,8 @@ def check_live(
     refusal = _elsewhere(main, history, live, deployment) or untimely(live, deployment, now)
     if refusal:
         raise _refused(f"{LIVE_FILE}: {refusal}")
-    said = _check_outcome(record, live, judge(live.terms, live.counts, ended=_ended(live, deployment)))
-    return said + _left_out(live, deployment)
+    problem = _check_outcome(record, live, judge(live.terms, live.counts, ended=_ended(live, deployment)))
+    return problem + _left_out(live, deployment)
 
 
 def _check_shadow(
@@ -204,13 +208,15 @@ def _ended(live: LiveEvidence, deployment: Deployment) -> bool:
     return deployment.approved_at is not None and live.at >= window_ends(deployment.contract, deployment.approved_at)
 
 
-def _alike(said: tuple[Finding, ...], due: tuple[Finding, ...]) -> bool:
+def _alike(stated: tuple[Finding, ...], due: tuple[Finding, ...]) -> bool:
     """Whether figures are the same, but for what two mathematical libraries make of them."""
-    if [(one.metric, one.scale, one.allowed) for one in said] != [(one.metric, one.scale, one.allowed) for one in due]:
+    if [(finding.metric, finding.scale, finding.allowed) for finding in stated] != [
+        (finding.metric, finding.scale, finding.allowed) for finding in due
+    ]:
         return False
     pairs = [
         (getattr(mine, name), getattr(theirs, name))
-        for mine, theirs in zip(said, due, strict=True)
+        for mine, theirs in zip(stated, due, strict=True)
         for name in ("loss", "least", "most", "worse", "held")
     ]
     return all(a == b or (None not in (a, b) and math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)) for a, b in pairs)

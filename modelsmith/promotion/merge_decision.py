@@ -103,26 +103,26 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
 
 def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
     """What was said at the forge and nobody has attested or signed: readers should not take it for a verdict."""
-    known = {(one.source.login.lower(), one.verdict) for one in attested if one.source}
+    known = {(review.source.login.lower(), review.verdict) for review in attested if review.source}
     verbs = {"approve": "approved", "reject": "asked for changes"}
     means = {
         "approve": f"that opens no gate unless they sign: `modelsmith approve {pull.number} --key KEY`",
         "reject": "of an owner of what changes, that closes the gate until they approve",
     }
     return tuple(
-        f"{one.login} {verbs[one.verdict]} at the forge"
-        + ("" if one.head == pull.head else f", of another commit ({(one.head or 'none')[:12]})")
-        + f"; {means[one.verdict]}."
-        for one in pull.heard or ()
-        if (one.login.lower(), one.verdict) not in known
+        f"{heard.login} {verbs[heard.verdict]} at the forge"
+        + ("" if heard.head == pull.head else f", of another commit ({(heard.head or 'none')[:12]})")
+        + f"; {means[heard.verdict]}."
+        for heard in pull.heard or ()
+        if (heard.login.lower(), heard.verdict) not in known
     )
 
 
 def _given_on(line: Set[str], reviews: Sequence[Review]) -> tuple[tuple[Review, ...], tuple[str, ...]]:
     """Reviews without the approvals that were given on another main than this one, and a note about each of these."""
     lost = [r for r in reviews if r.verdict == "approve" and r.base is not None and r.base not in line]
-    kept = tuple(review for review in reviews if review not in lost)
-    return kept, tuple(
+    reviews_left = tuple(review for review in reviews if review not in lost)
+    return reviews_left, tuple(
         f"The approval of {r.actor} does not count: it was given on a main that is no more." for r in lost
     )
 
@@ -200,10 +200,10 @@ def _repository(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ..
     """What was opened and approved under another identity of the repository speaks of another repository."""
     if pull.opening is None:
         return ()
-    said, now = PullEvent.model_validate_json(pull.opening.statement).repository, main.policy.repository
-    if said == now:
+    opened_for, now = PullEvent.model_validate_json(pull.opening.statement).repository, main.policy.repository
+    if opened_for == now:
         return ()
-    sentence = f"it was opened for {said}, and main is {now} now; close it and have the change proposed again"
+    sentence = f"it was opened for {opened_for}, and main is {now} now; close it and have the change proposed again"
     return (CheckResult("repository", False, sentence),)
 
 
@@ -222,8 +222,8 @@ def _opener(pull: PullRequest, main: GovernedState) -> tuple[CheckResult, ...]:
     if pull.key is None:
         return words
     doubt = opener_doubt(pull, main.people)
-    said = f"opened by {pull.preparer}" if doubt is None else f"{doubt}; have the change proposed again"
-    return (CheckResult("opener", doubt is None, said), *words)
+    sentence = f"opened by {pull.preparer}" if doubt is None else f"{doubt}; have the change proposed again"
+    return (CheckResult("opener", doubt is None, sentence), *words)
 
 
 def _secrets_said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
@@ -233,10 +233,10 @@ def _secrets_said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
     words += [(f"the reason of {actor}'s verdict", review.reason) for actor, review in sorted(last.items())]
     raw = (commit.decode("utf-8", "replace") for commit in commits)
     words.append(("a commit (its message, or the names in it)", "\n\n".join(raw)))
-    for what, text in words:
+    for source, text in words:
         found = first_secret(text)
         if found:
-            sentence = f"{what} holds what looks like a secret (rule {found.rule}); say it anew without that"
+            sentence = f"{source} holds what looks like a secret (rule {found.rule}); say it anew without that"
             return CheckResult("secrets-said", False, sentence)
     return CheckResult("secrets-said", True, "nothing that was said looks like a secret")
 
@@ -245,9 +245,9 @@ def _opening(pull: PullRequest, doubt: str | None) -> CheckResult:
     """What was opened is what would be merged, on this main and once, and its opener wants that."""
     if pull.draft:
         return CheckResult("opening", False, "the forge shows it as a draft; mark it there as ready for review")
-    said = "what would be merged is the change that was opened, on this main"
+    sentence = "what would be merged is the change that was opened, on this main"
     again = f"{doubt}; rebase {pull.branch} on main and propose it again"
-    return CheckResult("opening", doubt is None, said if doubt is None else again)
+    return CheckResult("opening", doubt is None, sentence if doubt is None else again)
 
 
 def checks_for(

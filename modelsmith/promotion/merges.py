@@ -61,5 +61,5 @@ def adopt_merge(
     return Merged(receipt.merge, receipt.merged_by, receipt.at), signature
 
 
-def _unproven(what: str) -> IntegrityFailure:
-    return IntegrityFailure("unproven-merge", what, "Compare with a clone that verifies.")
+def _unproven(problem: str) -> IntegrityFailure:
+    return IntegrityFailure("unproven-merge", problem, "Compare with a clone that verifies.")

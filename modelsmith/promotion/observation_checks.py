@@ -167,10 +167,16 @@ def _verdicts(proposed: _Proposed) -> str:
     refuse(
         for_reviewers(look, main.policy.audiences) != look, f"{OBSERVATION_FILE} shows what policy keeps for operators"
     )
-    stated, seen = evidence.judge, look.judge
-    labels = [sorted((one.label, one.point, one.person) for one in j.verdicts) if j else None for j in (stated, seen)]
+    stated, observed = evidence.judge, look.judge
+    labels = [
+        sorted((verdict.label, verdict.point, verdict.person) for verdict in j.verdicts) if j else None
+        for j in (stated, observed)
+    ]
     refuse(labels[0] != labels[1], "its judge was measured on other labels than the evidence's")
-    refuse((stated.judge if stated else None) != (seen.judge if seen else None), "another judge decided its verdicts")
+    refuse(
+        (stated.judge if stated else None) != (observed.judge if observed else None),
+        "another judge decided its verdicts",
+    )
     recompute_look(look, evidence)
     return compare_look(look, evidence, main.policy.observer_flips).sentence
 

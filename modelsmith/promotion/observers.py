@@ -60,7 +60,9 @@ def observed_folders(tree: Tree, history: SpecialistHistory) -> tuple[ObservedFo
 
 def next_number(main: GovernedState, history: SpecialistHistory, observer: str) -> int:
     """Number of this observer's next observation of the specialist."""
-    return 1 + max((one.number for one in observed_folders(main.tree, history) if one.observer == observer), default=0)
+    return 1 + max(
+        (folder.number for folder in observed_folders(main.tree, history) if folder.observer == observer), default=0
+    )
 
 
 def read_look(tree: Tree, folder: ObservedFolder) -> SecondLook:
@@ -110,9 +112,9 @@ def unseal_observed(
     keys = main.observers.get(due.observer, ())
     if not keys:
         raise _no_observer(f"people.yaml lists no observer {due.observer} with a key")
-    said = unseal(bundle, keys, data, due.kind)
+    predicate = unseal(bundle, keys, data, due.kind)
     named = parse_statement(peek(bundle)).subject[0].name
-    if said != due.predicate or named != due.name:
+    if predicate != due.predicate or named != due.name:
         raise IntegrityFailure("bad-file", "The signature says something else than is due", "Observe again.")
     if any(due.observer in (record.prepared_by.id, record.requested_by) for record in history.records):
         raise _no_observer(f"{due.observer} prepared or asked for what it observes")
@@ -177,9 +179,9 @@ def backing(main: GovernedState, history: SpecialistHistory) -> Backing:
 def _retrained(main: GovernedState, history: SpecialistHistory, agreeing: Sequence[Agreement]) -> tuple[str, ...]:
     export = export_of(main, history)
     if export is None:
-        return tuple(one.observer for one in agreeing if one.retrained)
+        return tuple(agreement.observer for agreement in agreeing if agreement.retrained)
     of_parent = backing(main, main.histories.find(export.parent)).retrained
-    return tuple(one.observer for one in agreeing if one.observer in of_parent)
+    return tuple(agreement.observer for agreement in agreeing if agreement.observer in of_parent)
 
 
 def all_backing(main: GovernedState) -> dict[str, Backing]:
@@ -229,13 +231,16 @@ class Required(NamedTuple):
 
 def required(main: GovernedState, event: Event) -> Required:
     """What the policy asks of observers for an event."""
-    asked = [one for one in main.policy.transitions if one.event == event]
-    return Required(max((one.observers for one in asked), default=0), max((one.retrained for one in asked), default=0))
+    transitions = [transition for transition in main.policy.transitions if transition.event == event]
+    return Required(
+        max((transition.observers for transition in transitions), default=0),
+        max((transition.retrained for transition in transitions), default=0),
+    )
 
 
 def count_sentence(found: Backing, needed: Required) -> str:
     """How many of the required observers agree, and trained again, and why others do not count."""
-    names = f": {', '.join(one.observer for one in found.agreeing)}" if found.agreeing else ""
+    names = f": {', '.join(agreement.observer for agreement in found.agreeing)}" if found.agreeing else ""
     words = [f"{len(found.agreeing)} of {needed.observers} required observers agree{names}"]
     if needed.retrained:
         again = f": {', '.join(found.retrained)}" if found.retrained else ""
@@ -245,8 +250,8 @@ def count_sentence(found: Backing, needed: Required) -> str:
 
 def disagreements(found: Backing) -> Iterator[str]:
     """What each observer that disagrees found, in sentences."""
-    return (one.sentence for one in found.disagreeing)
+    return (agreement.sentence for agreement in found.disagreeing)
 
 
-def _no_observer(what: str) -> IntegrityFailure:
-    return IntegrityFailure("no-observer", what, "Have its owners list it in people.yaml with `observer: true`.")
+def _no_observer(problem: str) -> IntegrityFailure:
+    return IntegrityFailure("no-observer", problem, "Have its owners list it in people.yaml with `observer: true`.")

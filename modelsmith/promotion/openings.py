@@ -96,5 +96,5 @@ def check_opening(
     return event
 
 
-def _unproven(what: str, path: str) -> IntegrityFailure:
-    return IntegrityFailure("unproven-opening", what, "Compare with a clone that verifies.", path=path)
+def _unproven(problem: str, path: str) -> IntegrityFailure:
+    return IntegrityFailure("unproven-opening", problem, "Compare with a clone that verifies.", path=path)

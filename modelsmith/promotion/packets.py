@@ -77,10 +77,10 @@ def _evidence_packet(
     live: LiveEvidence | None = None,
 ) -> dict[str, bytes]:
     """``record`` is what people are asked for; None beside the evidence itself."""
-    asked = None
+    request = None
     if record is not None:
-        seen = backing(main, main.histories.find(record.specialist))
-        asked = Asked(
+        support = backing(main, main.histories.find(record.specialist))
+        request = Asked(
             event=record.event,
             requested_by=record.requested_by,
             prepared_by=record.prepared_by,
@@ -89,13 +89,16 @@ def _evidence_packet(
             routing=_around(main, cluster, record),
             on_call=tuple((role, _holders(main, role)) for role in _deciders(main, "rolled-back")),
             observers=observers_section(
-                *required(main, record.event), (*seen.agreeing, *seen.disagreeing), seen.retrained, seen.uncounted
+                *required(main, record.event),
+                (*support.agreeing, *support.disagreeing),
+                support.retrained,
+                support.uncounted,
             ),
             validators=_deciders(main, "production-validated") if record.event == "customer-deployed" else (),
             live=live_section(live, record.event == "customer-deployed") if live else "",
         )
     notice = override_notice(*override) if override else ""
-    text = packet(evidence, cluster, asked, trail(main, cluster, evidence), notice)
+    text = packet(evidence, cluster, request, trail(main, cluster, evidence), notice)
     curve = training_picture(evidence)
     pictures = {CHART_FILE: chart(evidence)} | ({CURVE_FILE: curve} if curve else {})
     return {PACKET_FILE: text.encode(), **{name: picture.encode() for name, picture in pictures.items()}}
@@ -103,7 +106,7 @@ def _evidence_packet(
 
 def _deciders(main: GovernedState, event: Event) -> tuple[str, ...]:
     """Roles that the policy lets decide about an event."""
-    return tuple(sorted({one.gate for one in main.policy.transitions if one.event == event}))
+    return tuple(sorted({transition.gate for transition in main.policy.transitions if transition.event == event}))
 
 
 def _holders(main: GovernedState, role: str) -> tuple[str, ...]:

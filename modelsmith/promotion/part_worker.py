@@ -31,16 +31,16 @@ def question(part: Part, now: datetime) -> bytes:
 
 def answer(line: bytes) -> int | Counts | None:
     """What a line of the process says: steps that are done, what it counted, or (None) that the part does not hold."""
-    said = json.loads(line)
-    return Counts(*said) if isinstance(said, list) else said
+    reply = json.loads(line)
+    return Counts(*reply) if isinstance(reply, list) else reply
 
 
-def main(clone: Path, asked: bytes, out: TextIO) -> None:
+def main(clone: Path, request: bytes, out: TextIO) -> None:
     """Judge what was asked, and tell."""
-    start, before, ids, tip, now = json.loads(asked)
+    start, before, ids, tip, now = json.loads(request)
 
-    def tell(what: int | Counts | None) -> None:
-        out.write(f"{json.dumps(what)}\n")
+    def tell(reply: int | Counts | None) -> None:
+        out.write(f"{json.dumps(reply)}\n")
         out.flush()
 
     found = None

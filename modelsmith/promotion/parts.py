@@ -66,9 +66,9 @@ def _clean_cut(git: Git, steps: Sequence[Commit], at: int) -> int | None:
     for end in range(at, max(first, at - _LOOK_BACK), -1):
         begin = max(0, end - _LOOK_BACK)
         looked = found[begin - first : end - first]
-        told = {receipts.receipt.merge for receipts in looked if receipts}
+        receipted = {receipts.receipt.merge for receipts in looked if receipts}
         changes = {step.id for step, receipts in zip(steps[begin:end], looked, strict=True) if not receipts}
-        if looked[-1] and changes <= told:
+        if looked[-1] and changes <= receipted:
             return end
     return None
 
@@ -94,13 +94,13 @@ def joined(
     Raises:
         ModelsmithError: as `replay`.
     """
-    held = [counts for counts in takewhile(lambda counts: counts is not None, others) if counts]
-    if len(held) < len(parts) - 1 or last is None:
-        rest = [step for part in parts[len(held) :] for step in part.steps]
-        last = replay_part(git, parts[len(held)]._replace(steps=rest), notify, now)
+    finished = [counts for counts in takewhile(lambda counts: counts is not None, others) if counts]
+    if len(finished) < len(parts) - 1 or last is None:
+        rest = [step for part in parts[len(finished) :] for step in part.steps]
+        last = replay_part(git, parts[len(finished)]._replace(steps=rest), notify, now)
     if isinstance(last, ModelsmithError):
         raise last
-    for counts in held:
+    for counts in finished:
         last.changes += counts.changes
         last.promotions += counts.promotions
         last.approvals += counts.approvals

@@ -35,48 +35,51 @@ def check_earlier_commits(
         found = _passing(git, main, commits, change)
     except GateNotCleared as error:
         return CheckResult("earlier-commits", False, f"{error.message}; {_MEND}")
-    said = _problem(git, found, limits) or (_secret(git, found) if merging else "")
-    if said:
-        return CheckResult("earlier-commits", False, f"{said}; {_MEND}")
+    problem = _problem(git, found, limits) or (_secret(git, found) if merging else "")
+    if problem:
+        return CheckResult("earlier-commits", False, f"{problem}; {_MEND}")
     return CheckResult("earlier-commits", True, "no earlier commit of the proposal brings what its last does not show")
 
 
 def _passing(git: Git, main: str, commits: Sequence[str], change: Change) -> list[Brought]:
     """What some commit of the proposal brings, and neither the change shows nor main holds in that place."""
     shown = {(path.path, path.new_mode, path.new_blob) for path in change.paths}
-    found = [one for one in git.brought(sorted(commits)) if (one.path, one.mode, one.blob) not in shown]
-    held = git.listing(main) if found else None
-    return [one for one in found if held is None or held.entry(one.path) != (one.mode, one.blob)]
+    found = [
+        brought for brought in git.brought(sorted(commits)) if (brought.path, brought.mode, brought.blob) not in shown
+    ]
+    listing = git.listing(main) if found else None
+    return [
+        brought for brought in found if listing is None or listing.entry(brought.path) != (brought.mode, brought.blob)
+    ]
 
 
 def _problem(git: Git, found: Sequence[Brought], limits: Limits) -> str:
     """The first thing that is wrong, by names and sizes alone; empty when nothing is."""
-    for one in found:
-        if said := passing_problem(one.path, one.mode, limits):
-            return f"commit {one.commit[:12]}: {said}"
-    sizes = git.sizes([one.blob for one in found if one.mode != SUBMODULE])
-    for one in found:
-        if sizes[one.blob] > limits.file_bytes:
-            return (
-                f"commit {one.commit[:12]} holds {one.path!a} with {sizes[one.blob]} bytes, above {limits.file_bytes}"
-            )
-    whole = sum(sizes[one.blob] for one in found)
+    for brought in found:
+        if problem := passing_problem(brought.path, brought.mode, limits):
+            return f"commit {brought.commit[:12]}: {problem}"
+    sizes = git.sizes([brought.blob for brought in found if brought.mode != SUBMODULE])
+    for brought in found:
+        if sizes[brought.blob] > limits.file_bytes:
+            size = f"{sizes[brought.blob]} bytes, above {limits.file_bytes}"
+            return f"commit {brought.commit[:12]} holds {brought.path!a} with {size}"
+    total = sum(sizes[brought.blob] for brought in found)
     return (
-        f"earlier commits hold files of {whole} bytes, above {limits.change_bytes}"
-        if whole > limits.change_bytes
+        f"earlier commits hold files of {total} bytes, above {limits.change_bytes}"
+        if total > limits.change_bytes
         else ""
     )
 
 
 def _secret(git: Git, found: Sequence[Brought]) -> str:
     """The first secret, by the rules that the change is asked by; what is too large was refused before."""
-    if names := name_problems(one.path for one in found):
+    if names := name_problems(brought.path for brought in found):
         return f"an earlier commit holds {names[0].file!a}, and {names[0].message}"
-    files = [one for one in found if one.mode in (REGULAR, EXECUTABLE)]
-    contents = git.read_blobs([one.blob for one in files])
-    for one in files:
-        text = contents[one.blob].decode("utf-8", "replace")
-        secret = next(find_secrets(text, one.path, guess=False, marked=True), None)
+    files = [brought for brought in found if brought.mode in (REGULAR, EXECUTABLE)]
+    contents = git.read_blobs([file.blob for file in files])
+    for file in files:
+        text = contents[file.blob].decode("utf-8", "replace")
+        secret = next(find_secrets(text, file.path, guess=False, marked=True), None)
         if secret:
-            return f"commit {one.commit[:12]} holds what looks like a secret in {one.path!a} (rule {secret.rule})"
+            return f"commit {file.commit[:12]} holds what looks like a secret in {file.path!a} (rule {secret.rule})"
     return ""

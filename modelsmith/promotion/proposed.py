@@ -72,7 +72,7 @@ def refuse(condition: bool, message: str) -> None:
         raise IntegrityFailure("check-failed", message, "Prepare the promotion again.")
 
 
-def require_seal(promotion: Promotion, signature: str, name: str, kind: str, said: dict[str, str]) -> None:
+def require_seal(promotion: Promotion, signature: str, name: str, kind: str, due: dict[str, str]) -> None:
     """The signature file is of a trusted key, about this file, and says nothing more than is due.
 
     Args:
@@ -80,13 +80,13 @@ def require_seal(promotion: Promotion, signature: str, name: str, kind: str, sai
         signature: Name of the signature file.
         name: Name of the file that it signs.
         kind: Type of the signed statement.
-        said: What the statement may say beside its subject. A free predicate would be a place for any text.
+        due: What the statement may say beside its subject. A free predicate would be a place for any text.
 
     Raises:
         IntegrityFailure: as `unseal`; ``check-failed`` for another name or for more words.
     """
     bundle = promotion.file(signature)
     predicate = unseal(bundle, promotion.main.signers(promotion.record.cluster), promotion.file(name), kind)
-    more = any(said.get(key) != value for key, value in predicate.items())
+    differs = any(due.get(key) != value for key, value in predicate.items())
     named = parse_statement(peek(bundle)).subject[0].name
-    refuse(more or named != name, f"{signature} says something else than that it signs this {name}")
+    refuse(differs or named != name, f"{signature} says something else than that it signs this {name}")

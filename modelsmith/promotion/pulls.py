@@ -164,10 +164,10 @@ def _merge(merger: Merger, number: int, known: GovernedState | None) -> PullRequ
     message = merge_message(pull, decided)
     if merger.forge.land(number, message):
         return add_receipts(merger, number)
-    who = ident(merger)
-    merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], message, who)
+    merger_ident = ident(merger)
+    merge = git.commit_tree(decided.tree, [main.tree.commit, pull.head], message, merger_ident)
     receipts = receipts_of(merger, pull, decided, merge, now)
-    tip = git.commit_files(merge, receipts, f"Receipts of pull request {number}\n", who)
+    tip = git.commit_files(merge, receipts, f"Receipts of pull request {number}\n", merger_ident)
     merged = merger.forge.merge(number, tip, main.tree.commit)
     sync(merger)
     return merged

@@ -83,7 +83,9 @@ def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
         [record.event, tree.blob(f"{record_folder(record)}/{RECORD_FILE}"), digest]
         for record, digest in zip(history.records, history.digests, strict=True)
     ]
-    links = [[one.sequence, one.to_state, one.expected_previous] for one in history.records if is_link(one)]
+    links = [
+        [record.sequence, record.to_state, record.expected_previous] for record in history.records if is_link(record)
+    ]
     known = (history.iteration, history.is_export, history.accepted, history.overridden, history.composite)
     return [history.state, history.artifact, known, records, links]
 

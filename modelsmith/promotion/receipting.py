@@ -39,7 +39,7 @@ def add_missing_receipts(merger: Merger, tip: str) -> tuple[PullRequest, ...]:
 
     Raises as `add_receipts`, for the first step of main that gets none: later ones wait for it.
     """
-    return tuple(_add_receipts_of_any(merger, one) for one in _waiting(merger, tip))
+    return tuple(_add_receipts_of_any(merger, unreceipted) for unreceipted in _waiting(merger, tip))
 
 
 def add_receipts(merger: Merger, number: int) -> PullRequest:
@@ -62,7 +62,7 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
             return pull
         assert pull.merge
         waiting = _waiting(merger, tip)
-        if not any(number in one.pulls for one in waiting):
+        if not any(number in unreceipted.pulls for unreceipted in waiting):
             raise _too_late(number, pull.merge)
         if number not in waiting[0].pulls:
             _add_receipts_of_any(merger, waiting[0])
@@ -97,7 +97,7 @@ def _waiting(merger: Merger, tip: str) -> list[Unreceipted]:
 
     A step that nobody has opened is among them, with no pull request: a squash, a rebase, a push, a branch that moved.
     """
-    known = {one.merge: one.pulls for one in merger.forge.unreceipted()}
+    known = {unreceipted.merge: unreceipted.pulls for unreceipted in merger.forge.unreceipted()}
     steps = unreceipted_steps(merger.workspace, tip)
     return [Unreceipted(step.id, _named_first(step.subject, known.get(step.id, ()))) for step in steps]
 
@@ -168,11 +168,11 @@ def refuse_unless_open(pull: PullRequest, decided: MergeDecision) -> None:
         ).then(show)
     several = sum(need.satisfied_by is None for need in decision.needs) > 1
     approve = step("approve", {"number": pull.number}, key="KEY")
-    who = "For each, one owner" if several else "One of them"
+    approvers = "For each, one owner" if several else "One of them"
     raise WaitingForPerson(
         "approval-missing",
         f"Pull request {pull.number} waits for {decision.decides}",
-        f"{who} runs `{{next}}`.",
+        f"{approvers} runs `{{next}}`.",
         waiting_for=list(decision.waiting_for),
     ).then(approve)
 

@@ -72,8 +72,8 @@ def export_tag(cluster: str, specialist: str, question: Question, engine: Engine
     The same weights can be made again, so the tag also says what was asked and by what it was answered: a run that main
     has outrun does not stand in the way of the next.
     """
-    asked = digest([question.model_dump(mode="json"), engine.model_dump(mode="json")])
-    return f"{cluster}-{specialist}-{asked.removeprefix('sha256:')[:8]}"
+    asked_for = digest([question.model_dump(mode="json"), engine.model_dump(mode="json")])
+    return f"{cluster}-{specialist}-{asked_for.removeprefix('sha256:')[:8]}"
 
 
 def is_assessment(tag: str, cluster: str, model: str) -> bool:

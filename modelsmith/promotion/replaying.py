@@ -56,15 +56,15 @@ def replay_apart(git: Git, parts: Sequence[Part], notify: Notify, now: datetime)
             processes = [running.enter_context(_judging(git.path, part, now)) for part in parts[:-1]]
         except OSError:  # no more processes can be started, and this one is enough
             return joined(git, parts, [None], None, notify, now)
-        told = _Told(parts, processes, notify)
-        last = _last(git, parts[-1], told, now)
+        display = _Told(parts, processes, notify)
+        last = _last(git, parts[-1], display, now)
         for process in processes:
             while not process.has_ended(_LOOK):
-                told.waiting()
+                display.waiting()
             others.append(process.found())
             if others[-1] is None:
                 break
-            told.waiting()
+            display.waiting()
     return joined(git, parts, others, last, notify, now)
 
 
@@ -127,19 +127,19 @@ class _Process:
                 pipe.close()
         return status
 
-    def _listen(self, asked: bytes) -> None:
+    def _listen(self, request: bytes) -> None:
         """Ask, and hear all answers. What is asked through stays open: the process ends itself when it closes."""
         assert self._process.stdin
         assert self._process.stdout
         with suppress(OSError, ValueError):
-            self._process.stdin.write(asked)
+            self._process.stdin.write(request)
             self._process.stdin.flush()
             for line in self._process.stdout:
-                said = answer(line)
-                if isinstance(said, int):
-                    self.done = said
+                reply = answer(line)
+                if isinstance(reply, int):
+                    self.done = reply
                     continue
-                self._counts, self.refused = said, said is None
+                self._counts, self.refused = reply, reply is None
                 return
 
 
@@ -178,10 +178,10 @@ class _Told:
             self._notify(Progress("verify", message, done, self._total))
 
 
-def _last(git: Git, part: Part, told: _Told, now: datetime) -> Replay | ModelsmithError | None:
+def _last(git: Git, part: Part, display: _Told, now: datetime) -> Replay | ModelsmithError | None:
     """What the last part comes to if the others hold; None where that is not known."""
     try:
-        return replay_part(git, part, told.here, now)
+        return replay_part(git, part, display.here, now)
     except (_Doubt, ValueError):
         return None
     except ModelsmithError as error:

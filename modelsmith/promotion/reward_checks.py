@@ -62,8 +62,8 @@ def _refuse_stages(facts: TrainingFacts, rubric: str, measured: str | None, pres
         refuse(not rewarded and (reward, judge) != (None, None), f"{name}a reward is named, and it trained by none")
         refuse(present and rewarded and reward is None, f"{name}trained by reward, and does not say by which")
         refuse(rewarded and stage.rows_judge is not None, f"{name}a judge of rows is named, and it samples its own")
-        for one in (judge, stage.rows_judge):
-            other = measured is not None and one not in (None, measured)
+        for identity in (judge, stage.rows_judge):
+            other = measured is not None and identity not in (None, measured)
             refuse(other, f"{name}answers were judged by another judge than the eval's")
         known = judge or facts.trained_judge
         refuse(
@@ -71,9 +71,9 @@ def _refuse_stages(facts: TrainingFacts, rubric: str, measured: str | None, pres
             f"{name}answers were rewarded by another rubric than the eval's, or read in another way",
         )
     for field in ("trained_reward", "trained_judge", "rows_judge"):
-        first = next((said for stage in facts.stages if (said := getattr(stage, field))), None)
-        said = getattr(facts, field)
-        refuse(None not in (first, said) and first != said, f"{field} is another than that of its stages")
+        first = next((value for stage in facts.stages if (value := getattr(stage, field))), None)
+        value = getattr(facts, field)
+        refuse(None not in (first, value) and first != value, f"{field} is another than that of its stages")
 
 
 def _refuse_choosing_judge(facts: TrainingFacts, judged: bool, measured: str | None) -> None:

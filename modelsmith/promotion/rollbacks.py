@@ -151,14 +151,14 @@ def check_order(main: GovernedState, record: PromotionRecord, order: RollbackOrd
     """
     deployment, contract, approved = deployment_of(main, record.specialist)
     after = incumbent(record.cluster, cluster_histories_after(main, record))
-    for wrong, what in (
+    for wrong, problem in (
         (order.undoes != digest(deployment), "another record than the specialist's latest deployment"),
         (order.prior_specialist != after.specialist, f"a return to another specialist than {after.specialist}"),
         (order.prior_artifact != after.artifact, f"another artifact than that of {after.specialist}"),
         (order.live != record.evidence.get(LIVE_FILE), f"another {LIVE_FILE} than lies beside it"),
     ):
         if wrong:
-            raise IntegrityFailure("bad-rollback", f"{ROLLBACK_FILE} names {what}", "Prepare the rollback again.")
+            raise IntegrityFailure("bad-rollback", f"{ROLLBACK_FILE} names {problem}", "Prepare the rollback again.")
     refusal = window_refusal(order, contract, approved)
     if refusal:
         raise IntegrityFailure(

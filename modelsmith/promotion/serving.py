@@ -45,7 +45,7 @@ def traffic(main: GovernedState, cluster: str) -> Traffic:
     validated = incumbent(cluster, main.histories.of_cluster(cluster))
     path = f"clusters/{cluster}/routing.yaml"
     serving = parse_yaml(path, main.tree.read(path), Routing).serving if main.tree.exists(path) else ()
-    watched = next((one for one in serving if one.specialist != validated.specialist), None)
+    watched = next((route for route in serving if route.specialist != validated.specialist), None)
     return Traffic(
         Arm(validated.specialist, validated.artifact, validated.record or ""),
         Arm(watched.specialist, watched.artifact, watched.record or "") if watched else None,
@@ -66,13 +66,15 @@ def shadow(main: GovernedState, cluster: str) -> Arm | None:
     taken back and not cleared since. Its record is the last of its history.
     """
     histories = main.histories.of_cluster(cluster)
-    serves = max((one.iteration for one in histories if one.routed), default=0)
+    serves = max((history.iteration for history in histories if history.routed), default=0)
     waiting = [
-        one
-        for one in histories
-        if one.state == "artifact-exported" and one.iteration >= serves and one.records[-1].event != "rolled-back"
+        history
+        for history in histories
+        if history.state == "artifact-exported"
+        and history.iteration >= serves
+        and history.records[-1].event != "rolled-back"
     ]
-    newest = max(waiting, key=lambda one: (one.iteration, one.is_export, one.specialist), default=None)
+    newest = max(waiting, key=lambda history: (history.iteration, history.is_export, history.specialist), default=None)
     return Arm(newest.specialist, newest.artifact, newest.digests[-1]) if newest else None
 
 
@@ -94,11 +96,11 @@ def compared(main: GovernedState, cluster: Cluster) -> str:
     path = f"evals/{cluster.eval_set}/evalset.yaml"
     evalset = parse_yaml(path, main.tree.read(path), EvalSet)
     rubric = main.tree.read(posixpath.normpath(f"evals/{cluster.eval_set}/{evalset.rubric}"))
-    asked = (cluster.rollback, cluster.base_model, evalset.prompt, evalset.sampling)
+    settings = (cluster.rollback, cluster.base_model, evalset.prompt, evalset.sampling)
     beside = [
         routing_obeyed(main, cluster.cluster),
         sha256(rubric),
-        *(digest(one.model_dump(mode="json")) for one in asked),
+        *(digest(setting.model_dump(mode="json")) for setting in settings),
     ]
     return digest(beside)
 

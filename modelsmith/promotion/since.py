@@ -37,8 +37,12 @@ def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
         InvalidInput: main has no such specialist, or never had such a cluster.
     """
     if incumbent != BASE:
-        told = evidence_of(main, main.histories.find(incumbent))
-        return Since(question=told.question, eval_set_version=told.eval_set_version, rule=told.rule)
+        accepted_evidence = evidence_of(main, main.histories.find(incumbent))
+        return Since(
+            question=accepted_evidence.question,
+            eval_set_version=accepted_evidence.eval_set_version,
+            rule=accepted_evidence.rule,
+        )
     for commit in (*_touching(main, cluster, main.tree.commit), main.tree.commit):
         with suppress(InvalidInput):
             first, governed = _asked(main, commit, cluster.cluster)
@@ -66,7 +70,7 @@ def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
     Of candidates only those before this one: what is proposed stays as it was rendered while the loop goes on.
     """
     incumbent = evidence.incumbent.model
-    told = {one.model for one in evidence.earlier} | {evidence.specialist}
+    models = {run.model for run in evidence.earlier} | {evidence.specialist}
     commits = _changing(main, cluster, incumbent)
     return Trail(
         merges=tuple(_merges(main, cluster, commits[-MERGES_TOLD:])),
@@ -75,7 +79,7 @@ def trail(main: GovernedState, cluster: Cluster, evidence: Evidence) -> Trail:
             history.specialist
             for history in candidates_since(main, cluster.cluster, incumbent)
             if history.iteration < int(evidence.specialist.split("-")[1])
-            and history.specialist not in told
+            and history.specialist not in models
             and not history.accepted
         ),
     )
@@ -85,7 +89,7 @@ def _changing(main: GovernedState, cluster: Cluster, incumbent: str) -> list[str
     """Merges since the incumbent that changed files of the cluster or its eval set, oldest first."""
     if incumbent == BASE:
         return _touching(main, cluster, main.tree.commit)[1:]
-    accepted = next(one for one in main.histories.find(incumbent).records if one.event == "eval-accepted")
+    accepted = next(record for record in main.histories.find(incumbent).records if record.event == "eval-accepted")
     path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
     begun = load_machine_file(main.tree, path, Receipt).merge
     return _touching(main, cluster, f"{begun}..{main.tree.commit}")
@@ -98,16 +102,16 @@ def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> It
             before, then = _asked(main, f"{commit}^1", cluster.cluster)
             after, now = _asked(main, commit, cluster.cluster)
         except InvalidInput:
-            said: tuple[str, ...] = ("the cluster or its eval set could not be read before or after it",)
+            changes: tuple[str, ...] = ("the cluster or its eval set could not be read before or after it",)
         else:
-            said = rule_changes(effective_rule(then, before), effective_rule(now, after))
-            said += set_changes(set_change(then, now))
-        if said:
+            changes = rule_changes(effective_rule(then, before), effective_rule(now, after))
+            changes += set_changes(set_change(then, now))
+        if changes:
             receipt = _receipt(main, commit)
             yield (
-                SetMerge(receipt.pull, receipt.requested_by, tuple(receipt.approvals), said)
+                SetMerge(receipt.pull, receipt.requested_by, tuple(receipt.approvals), changes)
                 if receipt
-                else SetMerge(None, "", (), said)
+                else SetMerge(None, "", (), changes)
             )
 
 

@@ -23,16 +23,16 @@ def unreceipted_steps(workspace: Workspace, tip: str) -> list[Commit]:
     """
     git = workspace.git
     log = git.first_parent_log(tip)
-    told: set[str] = set()
+    listed: set[str] = set()
     steps: list[Commit] = []
     for commit in reversed(log):
-        if commit.id in told:
+        if commit.id in listed:
             return steps[::-1]
         merge = _receipts_for(git, commit)
         if merge is None:
             steps.append(commit)
         else:
-            told.add(merge)
+            listed.add(merge)
     return _after_root(workspace, log, steps[::-1])
 
 

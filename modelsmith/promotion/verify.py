@@ -163,11 +163,11 @@ def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
     look_ahead(git, pairs)
 
 
-def _does_not_hold(commit: Commit, what: str, cause: str, path: str | None = None) -> IntegrityFailure:
+def _does_not_hold(commit: Commit, problem: str, cause: str, path: str | None = None) -> IntegrityFailure:
     place = {"path": path} if path else {}
     return IntegrityFailure(
         "history-does-not-hold",
-        f"Commit {commit.id[:12]}: {what} (its subject: {commit.subject})",
+        f"Commit {commit.id[:12]}: {problem} (its subject: {commit.subject})",
         "Do not trust main from here on; compare with a clone that verifies.",
         commit=commit.id,
         cause=cause,
@@ -321,7 +321,7 @@ def _reviews(
     given = verdicts(attested, main)[0]
     for actor in bundles.keys() - {review.actor for review in given if review.verdict == "approve"}:
         _broken(f"has an attestation of reviews that says nothing of an approval by {actor}", folder)
-    return with_attested(signed, [one for one in given if one.verdict != "approve" or one.actor in bundles])
+    return with_attested(signed, [other for other in given if other.verdict != "approve" or other.actor in bundles])
 
 
 def _text(tree: Revision, path: str) -> str:
@@ -359,6 +359,6 @@ def authenticate(signed: SignedApproval, people: People, repository: str, pull: 
     )
 
 
-def _broken(what: str, path: str | None = None) -> NoReturn:
+def _broken(problem: str, path: str | None = None) -> NoReturn:
     place = {"path": path} if path else {}
-    raise IntegrityFailure("broken-step", what, "Compare with a clone that verifies.", **place)
+    raise IntegrityFailure("broken-step", problem, "Compare with a clone that verifies.", **place)

@@ -65,14 +65,14 @@ def require_fit(model_folder: Path, adapter: Path) -> None:
     _require_fit(_shapes(adapted), found)
 
 
-def require_whole(told: Mapping[str, Any]) -> None:
+def require_whole(loading_info: Mapping[str, Any]) -> None:
     """Refuse weights that are not all of a model's and no other's, by what transformers tells of their loading.
 
     Raises:
         IntegrityFailure: ``weights-misfit``.
     """
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(map(str, told.get(kind) or ())):
+        if names := sorted(map(str, loading_info.get(kind) or ())):
             raise IntegrityFailure(
                 "weights-misfit",
                 f"The weights are not those of their own configuration: {kind.replace('_', ' ')} "
@@ -132,11 +132,11 @@ def _is_number(value: Any, most: float) -> bool:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) and _NAME.fullmatch(one) for one in value)
+    return isinstance(value, list) and all(isinstance(name, str) and _NAME.fullmatch(name) for name in value)
 
 
 def _are_layers(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(type(one) is int and one >= 0 for one in value))
+    return value is None or (isinstance(value, list) and all(type(layer) is int and layer >= 0 for layer in value))
 
 
 def _is_word(value: Any) -> bool:
@@ -176,8 +176,8 @@ def _require_fit(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int,
         (shapes, "have another shape than base model and rank ask for"),
     ):
         if names:
-            more = ", ..." if len(names) > _SHOWN else ""
-            raise _misfit(f"{len(names)} of its tensors {problem}: {', '.join(names[:_SHOWN])}{more}")
+            ending = ", ..." if len(names) > _SHOWN else ""
+            raise _misfit(f"{len(names)} of its tensors {problem}: {', '.join(names[:_SHOWN])}{ending}")
 
 
 def _misfit(problem: str) -> IntegrityFailure:

@@ -224,10 +224,10 @@ def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
     files = folder.rglob("*") if safe else folder.iterdir()
     refused = sorted(p.name for p in files if p.suffix.lower() in _PICKLES or p.suffix == ".py")
     if refused or not safe:
-        what = f"holds {', '.join(refused)}" if refused else "holds no safetensors"
+        problem = f"holds {', '.join(refused)}" if refused else "holds no safetensors"
         raise InvalidInput(
             "base-model-format",
-            f"The model folder {what}.",
+            f"The model folder {problem}.",
             "Base models load from a GGUF file or a folder of safetensors only; remove pickled weights and code.",
             files=refused,
         )

@@ -32,12 +32,12 @@ def turns(messages: Sequence[Message], system: str, chat: Chat) -> list[dict[str
     >>> turns([Message(role="user", content="Hi")], "Be brief.", Chat(system="first-user"))
     [{'role': 'user', 'content': 'Be brief.\n\nHi'}]
     """
-    said = [{"role": message.role, "content": message.content} for message in messages]
+    turn_list = [{"role": message.role, "content": message.content} for message in messages]
     if chat.system == "role":
-        return [{"role": "system", "content": system}, *said]
-    if said and said[0]["role"] == "user":
-        return [{"role": "user", "content": f"{system}\n\n{said[0]['content']}"}, *said[1:]]
-    return [{"role": "user", "content": system}, *said]
+        return [{"role": "system", "content": system}, *turn_list]
+    if turn_list and turn_list[0]["role"] == "user":
+        return [{"role": "user", "content": f"{system}\n\n{turn_list[0]['content']}"}, *turn_list[1:]]
+    return [{"role": "user", "content": system}, *turn_list]
 
 
 def template_keywords(chat: Chat) -> dict[str, bool]:
@@ -62,10 +62,10 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message], system: str, chat: C
             "Choose an instruction-tuned base model, or add chat_template.jinja to its folder.",
         )
     require_switch(str(tokenizer.chat_template), chat)
-    said = turns(messages, system, chat)
-    hidden = _Hidden(_control_tokens(tokenizer, chat), (turn["content"] for turn in said))
-    said = [{"role": turn["role"], "content": hidden.hide(turn["content"])} for turn in said]
-    return _ids(tokenizer, _rendered(tokenizer, said, chat), hidden)
+    turn_list = turns(messages, system, chat)
+    hidden = _Hidden(_control_tokens(tokenizer, chat), (turn["content"] for turn in turn_list))
+    turn_list = [{"role": turn["role"], "content": hidden.hide(turn["content"])} for turn in turn_list]
+    return _ids(tokenizer, _rendered(tokenizer, turn_list, chat), hidden)
 
 
 def text_ids(tokenizer: Any, text: str, chat: Chat) -> list[int]:
@@ -81,9 +81,9 @@ def answer_end(tokenizer: Any, ends: Sequence[int], chat: Chat) -> int:
     with ``<end_of_turn>``, and its texts with ``<eos>``.
     """
     mark = "x"
-    said = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
+    turn_list = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
     try:
-        text = tokenizer.apply_chat_template(said, tokenize=False, **template_keywords(chat))
+        text = tokenizer.apply_chat_template(turn_list, tokenize=False, **template_keywords(chat))
     except Exception:  # a template may raise what it likes; then it says nothing about an answer's end
         return int(tokenizer.eos_token_id)
     after = _encoded(tokenizer, text.rpartition(mark)[2])
@@ -186,9 +186,9 @@ class _Hidden:
     """Control tokens' names that stand in a text, each behind a private character until the text is tokenised."""
 
     def __init__(self, control: Iterable[str], texts: Iterable[str]) -> None:
-        whole = "\0".join(texts)
-        found = sorted((name for name in control if name in whole), key=lambda name: (-len(name), name))
-        used = set(whole)
+        joined = "\0".join(texts)
+        found = sorted((name for name in control if name in joined), key=lambda name: (-len(name), name))
+        used = set(joined)
         free = (chr(number) for number in range(_SENTINEL, 0x10FFFE) if chr(number) not in used)
         self._stand_ins = dict(zip(found, free, strict=False))
         if len(self._stand_ins) < len(found):
@@ -233,12 +233,12 @@ def _control_tokens(tokenizer: Any, chat: Chat) -> set[str]:
     return control_names(added, str(tokenizer.chat_template), chat)
 
 
-def _rendered(tokenizer: Any, said: list[dict[str, str]], chat: Chat) -> str:
+def _rendered(tokenizer: Any, turn_list: list[dict[str, str]], chat: Chat) -> str:
     import jinja2
 
     try:
         text: str = tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, **template_keywords(chat)
+            turn_list, tokenize=False, add_generation_prompt=True, **template_keywords(chat)
         )
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -250,6 +250,6 @@ def _rendered(tokenizer: Any, said: list[dict[str, str]], chat: Chat) -> str:
             "chat-template-refuses",
             f"The model's chat template does not take these messages: {reason!a}.",
             advice if chat.system == "role" else "Change the roles of the scenario's messages.",
-            roles=[turn["role"] for turn in said],
+            roles=[turn["role"] for turn in turn_list],
         ) from error
     return text

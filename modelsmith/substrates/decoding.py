@@ -99,11 +99,11 @@ def decode(
                     done[number] = Written(number, written[number], end, time.perf_counter() - begin)
         if len(done) == total:
             return list(done.values())
-        kept = [row for row, number in enumerate(rows) if number not in done]
-        if len(kept) <= len(rows) * COMPACT_BELOW:
-            cache.batch_select_indices(torch.tensor(kept, device=device))
-            chosen, visible, positions = chosen[kept], visible[kept], positions[kept]
-            rows = [rows[row] for row in kept]
+        unfinished = [row for row, number in enumerate(rows) if number not in done]
+        if len(unfinished) <= len(rows) * COMPACT_BELOW:
+            cache.batch_select_indices(torch.tensor(unfinished, device=device))
+            chosen, visible, positions = chosen[unfinished], visible[unfinished], positions[unfinished]
+            rows = [rows[row] for row in unfinished]
         step, at = chosen[:, None], slice(at.stop, at.stop + 1)
 
 

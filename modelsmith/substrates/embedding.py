@@ -51,12 +51,12 @@ class LocalEmbedder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(self._way.weights), local_files_only=True, trust_remote_code=False
             )
-            loaded, told = AutoModel.from_pretrained(
+            loaded, loading_info = AutoModel.from_pretrained(
                 str(self._way.weights), dtype=torch.float32, local_files_only=True, use_safetensors=True,
                 output_loading_info=True, trust_remote_code=False,
             )  # fmt: skip
-            missing = sorted(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
-            if missing or told["mismatched_keys"]:
+            missing = sorted(name for name in loading_info["missing_keys"] if not name.startswith(_UNUSED))
+            if missing or loading_info["mismatched_keys"]:
                 raise _unlike(missing)
             self._model: Any = loaded.eval().to(self._device)
         except ModelsmithError:
@@ -95,10 +95,10 @@ class LocalEmbedder:
         windows: list[list[int]] = []
         owner: list[int] = []
         for number, text in enumerate(texts):
-            said = self._way.prefix + (text.lower() if self._way.lower else text)
+            full_text = self._way.prefix + (text.lower() if self._way.lower else text)
             most = self._way.window
             found = self._tokenizer(
-                said.encode("utf-8", "replace").decode(),
+                full_text.encode("utf-8", "replace").decode(),
                 truncation=True, max_length=most, stride=most // 4, return_overflowing_tokens=True,
             )["input_ids"]  # fmt: skip
             some = [ids for ids in found if ids]

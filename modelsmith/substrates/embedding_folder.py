@@ -44,13 +44,13 @@ def way_of(folder: Path, model: EmbeddingModel) -> Way:
         InvalidInput: ``embedding-format`` for modules, poolings or files that this version cannot follow.
     """
     modules = _read(folder, "modules.json", list) or [{"type": "Transformer", "path": ""}]
-    kinds = [str(_field(one, "type")).rsplit(".", 1)[-1] for one in modules]
+    kinds = [str(_field(module, "type")).rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer"], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise _refused(folder, "modules.json", f"it is made of {', '.join(kinds)[:200]}")
     weights = _inside(folder, str(_field(modules[0], "path")))
-    said = _read(weights, "sentence_bert_config.json", dict) or {}
+    settings = _read(weights, "sentence_bert_config.json", dict) or {}
     config = _read(weights, "config.json", dict) or {}
-    limits = [said.get("max_seq_length"), config.get("max_position_embeddings"), _LONGEST]
+    limits = [settings.get("max_seq_length"), config.get("max_position_embeddings"), _LONGEST]
     prompts = _read(folder, "config_sentence_transformers.json", dict) or {}
     named = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "")
     own = _pooling(_inside(folder, str(_field(modules[1], "path")))) if len(modules) > 1 else "mean"
@@ -59,17 +59,19 @@ def way_of(folder: Path, model: EmbeddingModel) -> Way:
         model.pooling or own,
         model.prefix if model.prefix is not None else named if isinstance(named, str) else "",
         min(limit for limit in limits if isinstance(limit, int) and limit > 0),
-        said.get("do_lower_case") is True,
+        settings.get("do_lower_case") is True,
     )
 
 
 def _pooling(folder: Path) -> Pooling:
-    said = _read(folder, "config.json", dict) or {}
-    word = said.get("pooling_mode")
-    asked = [word] if isinstance(word, str) else [name for name, on in said.items() if on is True and "_mode_" in name]
-    known = [_WORDS.get(name) or _FLAGS.get(name) for name in asked]
-    if said.get("include_prompt") is False or len(known) != 1 or known[0] is None:
-        raise _refused(folder, "config.json", f"it pools by {', '.join(map(str, asked))[:200] or 'nothing'}")
+    settings = _read(folder, "config.json", dict) or {}
+    word = settings.get("pooling_mode")
+    modes = (
+        [word] if isinstance(word, str) else [name for name, on in settings.items() if on is True and "_mode_" in name]
+    )
+    known = [_WORDS.get(name) or _FLAGS.get(name) for name in modes]
+    if settings.get("include_prompt") is False or len(known) != 1 or known[0] is None:
+        raise _refused(folder, "config.json", f"it pools by {', '.join(map(str, modes))[:200] or 'nothing'}")
     return known[0]
 
 
@@ -96,10 +98,10 @@ def _read(folder: Path, name: str, kind: type) -> Any:
     return value
 
 
-def _refused(folder: Path, name: str, what: str) -> InvalidInput:
+def _refused(folder: Path, name: str, problem: str) -> InvalidInput:
     return InvalidInput(
         "embedding-format",
-        f"The embedding model's {folder.name}/{name} cannot be followed: {what}.",
+        f"The embedding model's {folder.name}/{name} cannot be followed: {problem}.",
         "Take a model of a transformer with mean, cls or last-token pooling, or set embedding.pooling in policy.yaml "
         "over a folder without modules.json.",
         file=name,

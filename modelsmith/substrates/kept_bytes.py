@@ -40,10 +40,10 @@ class KeptBytes:
             for start in range(0, len(wanted), _AT_ONCE):
                 some = wanted[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(some))
-                asked = f"SELECT key, value, seal FROM {self._table} WHERE key IN ({marks})"  # noqa: S608
+                query = f"SELECT key, value, seal FROM {self._table} WHERE key IN ({marks})"  # noqa: S608
                 found.update(
                     (key, value)
-                    for key, value, seal in database.execute(asked, some)
+                    for key, value, seal in database.execute(query, some)
                     if isinstance(key, bytes) and isinstance(value, bytes) and seal == self._seal(key, value)
                 )
 

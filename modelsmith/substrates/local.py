@@ -78,11 +78,11 @@ class TransformersSubstrate:
         dtype = getattr(torch, self.facts.dtype)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model_folder), local_files_only=True)
-            model, told = AutoModelForCausalLM.from_pretrained(
+            model, loading_info = AutoModelForCausalLM.from_pretrained(
                 str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             if whole:
-                require_whole(told)
+                require_whole(loading_info)
             if adapter is not None:
                 model = load_adapter(model, adapter).merge_and_unload()
             self._model: Any = model.eval().to(device)
@@ -181,13 +181,15 @@ class TransformersSubstrate:
             ends=self._end,
             pad=self._tokenizer.pad_token_id or 0,
         )
-        return [self._completion(requests[one.number], one.tokens, one.ended, one.seconds) for one in written]
+        return [
+            self._completion(requests[output.number], output.tokens, output.ended, output.seconds) for output in written
+        ]
 
     def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:
-        said = answer_in(
+        answer = answer_in(
             self._tokenizer, request.ids, written[:-1] if ended else written, "stop" if ended else "length", self._chat
         )
-        return Completion(request.prompt.key, said.text, said.finish, len(request.ids), len(written), seconds)
+        return Completion(request.prompt.key, answer.text, answer.finish, len(request.ids), len(written), seconds)
 
 
 class Hearing:

@@ -62,5 +62,5 @@ def write_merged(base: Path, adapter: Path, target: Path, dtype: ExportDtype) ->
 def _scrub(path: Path) -> None:
     """Take out the folder of this machine, and put the rest in order."""
     config = json.loads(path.read_bytes())
-    kept = {name: value for name, value in config.items() if name not in _PLACES}
-    path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    remaining = {name: value for name, value in config.items() if name not in _PLACES}
+    path.write_text(json.dumps(remaining, indent=2, sort_keys=True) + "\n", encoding="utf-8")

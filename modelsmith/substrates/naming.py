@@ -53,7 +53,7 @@ class NameFinder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-            loaded, told = AutoModelForTokenClassification.from_pretrained(
+            loaded, loading_info = AutoModelForTokenClassification.from_pretrained(
                 str(folder), dtype=torch.float32, local_files_only=True, use_safetensors=True,
                 output_loading_info=True, trust_remote_code=False,
             )  # fmt: skip
@@ -62,7 +62,7 @@ class NameFinder:
         kinds = {number: re.sub("^[BIESLU]-", "", str(kind)) for number, kind in loaded.config.id2label.items()}
         self._named = [number for number, kind in kinds.items() if kind in model.labels]
         labels = sorted({*kinds.values()})
-        if told["missing_keys"] or told["mismatched_keys"]:
+        if loading_info["missing_keys"] or loading_info["mismatched_keys"]:
             raise _refused(
                 "its weights lack what its configuration asks for: it was not trained to label words", labels
             )

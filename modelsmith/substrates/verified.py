@@ -36,18 +36,18 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
         if any((folder / name).stat().st_size != size for name, (size, _) in listing.items()):
             return False
         traits = {name: _traits(folder / name) for name in listing}
-        seen = {"marker": file_digest(folder / marker), "files": traits}
+        state = {"marker": file_digest(folder / marker), "files": traits}
         before = _recall(memory).get(folder.name)
-        if before == seen:
+        if before == state:
             return True
-        if isinstance(before, dict) and before.get("marker") != seen["marker"]:
+        if isinstance(before, dict) and before.get("marker") != state["marker"]:
             return False
         if any(file_digest(folder / name) != digest for name, (_, digest) in listing.items()):
             return False
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
-    settled = all(_is_settled(one) for one in traits.values())
-    _remember(memory, folder.name, seen if settled else seen | {"files": {}})
+    settled = all(_is_settled(trait) for trait in traits.values())
+    _remember(memory, folder.name, state if settled else state | {"files": {}})
     return True
 
 
@@ -75,9 +75,9 @@ def _recall(memory: Path | None) -> Mapping[str, object]:
     return known if isinstance(known, dict) else {}
 
 
-def _remember(memory: Path | None, name: str, seen: Mapping[str, object]) -> None:
+def _remember(memory: Path | None, name: str, state: Mapping[str, object]) -> None:
     if memory is not None:
-        _write(memory, {**_recall(memory), name: seen})
+        _write(memory, {**_recall(memory), name: state})
 
 
 def _write(memory: Path, known: Mapping[str, object]) -> None:

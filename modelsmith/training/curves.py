@@ -36,7 +36,7 @@ def curve_of(beats: Sequence[Heartbeat], stage: int = 1) -> StageCurve | None:
 
 def _thinned(points: Sequence[tuple[int, float]]) -> tuple[Point, ...]:
     """First, last and what lies at even distances between, rounded."""
-    kept = points
+    points_kept = points
     if len(points) > MOST_POINTS:
-        kept = [points[round(at * (len(points) - 1) / (MOST_POINTS - 1))] for at in range(MOST_POINTS)]
-    return tuple((step, float(f"{value:.{_DIGITS}g}")) for step, value in kept)
+        points_kept = [points[round(at * (len(points) - 1) / (MOST_POINTS - 1))] for at in range(MOST_POINTS)]
+    return tuple((step, float(f"{value:.{_DIGITS}g}")) for step, value in points_kept)

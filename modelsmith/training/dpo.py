@@ -94,9 +94,9 @@ LOSSES: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 def answer_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Log-probability in nats of each answer of a batch (`together`), given its prompt: (answers)."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    seen = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
+    tensors = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
     learned = batch["next_ids"] != IGNORED
-    hidden = causal.base_model(**seen, use_cache=False).last_hidden_state
+    hidden = causal.base_model(**tensors, use_cache=False).last_hidden_state
     logits = causal.get_output_embeddings()(hidden[learned]).float()
     each = -torch.nn.functional.cross_entropy(logits, batch["next_ids"][learned], reduction="none")
     return each.new_zeros(int(batch["answer_of"].max()) + 1).index_add(0, batch["answer_of"], each)
@@ -104,7 +104,7 @@ def answer_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor
 
 def together(answers: Sequence[Tokens]) -> dict[str, torch.Tensor]:
     """All answers in one sequence, as in `packing.Packed`; ``answer_of`` (t) is the number of each token's answer."""
-    (packed,) = pack_answers(answers, most=sum(len(one.answer) + 1 for one in answers))
+    (packed,) = pack_answers(answers, most=sum(len(answer.answer) + 1 for answer in answers))
     owner = [number for number in packed.rows for _ in answers[number].answer]
     return packed.inputs | {"next_ids": packed.next_ids, "answer_of": torch.tensor(owner)}
 

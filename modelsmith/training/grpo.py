@@ -132,26 +132,28 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         """
         size = self._settings.group_size
         numbers = [int(prompt) for prompt in prompts[::size]]
-        asked = [self._tokens[number] for number in numbers]
+        token_prompts = [self._tokens[number] for number in numbers]
         seed = int(digest([self.args.seed, self.state.global_step]).removeprefix("sha256:")[:15], 16)
-        first = ranks.number() * len(asked)
-        seeds = [seed_of(seed, first + place) for place in range(len(asked))]
+        first = ranks.number() * len(token_prompts)
+        seeds = [seed_of(seed, first + place) for place in range(len(token_prompts))]
         written = self._sampler.draw(
-            self.model, asked, size, self._settings.max_completion_tokens, self._settings.temperature, seeds
+            self.model, token_prompts, size, self._settings.max_completion_tokens, self._settings.temperature, seeds
         )
         sampled = [
-            self._watch.sampled(asked[one.number // size], one, self._rows[numbers[one.number // size]])
-            for one in written
+            self._watch.sampled(
+                token_prompts[output.number // size], output, self._rows[numbers[output.number // size]]
+            )
+            for output in written
         ]
         every = ranks.gathered(sampled)
         earned = ranks.decided(lambda: self._score.of(every))
-        contents = [one.content for one in earned if one and one.content is not None]
+        contents = [score.content for score in earned if score and score.content is not None]
         self._content = fmean(contents) if contents else None
-        self._unclear = None if self._score.calls is None else sum(one is None for one in earned) / len(earned)
-        scores = without_verdicts([one.score if one else None for one in earned], size)
+        self._unclear = None if self._score.calls is None else sum(score is None for score in earned) / len(earned)
+        scores = without_verdicts([score.score if score else None for score in earned], size)
         return {
-            "prompt_ids": [asked[one.number // size] for one in written],
-            "completion_ids": [one.tokens for one in written],
+            "prompt_ids": [token_prompts[output.number // size] for output in written],
+            "completion_ids": [output.tokens for output in written],
             "logprobs": None,
             "earned": scores[first * size :][: len(sampled)],
         }
@@ -167,10 +169,10 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         compute_aux_loss: bool = False,
         **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        asked = (input_ids, attention_mask, logits_to_keep, compute_entropy, compute_aux_loss)
+        arguments = (input_ids, attention_mask, logits_to_keep, compute_entropy, compute_aux_loss)
         if model is self.model:
-            return self._packed(model, *asked)
-        return ranks.through(model, self._packed, *asked)
+            return self._packed(model, *arguments)
+        return ranks.through(model, self._packed, *arguments)
 
     def _packed(
         self,
@@ -198,11 +200,11 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             aux.append(out.aux_loss)
         where = tuple(torch.tensor(list(axis), device=input_ids.device) for axis in zip(*places, strict=True))
         empty = torch.zeros(len(rows), logits_to_keep, device=input_ids.device, dtype=log_probs[0].dtype)
-        said = empty.index_put(where, torch.cat(log_probs))
+        placed = empty.index_put(where, torch.cat(log_probs))
         if torch.is_grad_enabled():
-            self._log_probs = said.detach()
+            self._log_probs = placed.detach()
         return (
-            said,
+            placed,
             empty.index_put(where, torch.cat(entropies)) if compute_entropy else None,
             torch.stack(aux).mean() if compute_aux_loss else None,
         )
@@ -212,26 +214,26 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
     ) -> Any:
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._bench.signs.learned(float(loss.detach()) * self.args.gradient_accumulation_steps)
-        said = {name: values[-1] for name, values in self._metrics["train"].items() if values}
+        metrics = {name: values[-1] for name, values in self._metrics["train"].items() if values}
         self._metrics["train"].clear()
-        if "reward" in said:  # with the first part of a step; the answers of all parts were drawn and scored then
-            self._drawn, self._parts = said, []
+        if "reward" in metrics:  # with the first part of a step; the answers of all parts were drawn and scored then
+            self._drawn, self._parts = metrics, []
         step = self.state.global_step + 1
         looks = self._watch.due(step, self.state.max_steps)
         tokens = float(inputs["completion_mask"].sum())
         part = {"tokens": tokens, "kl": self._moved(inputs) * tokens if looks else 0.0}
-        self._parts.append(ranks.mean(part) | {"entropy": said["entropy"]})
+        self._parts.append(ranks.mean(part) | {"entropy": metrics["entropy"]})
         if len(self._parts) < self.args.gradient_accumulation_steps:
             return loss
-        of_all = sum(one["tokens"] for one in self._parts)
+        of_all = sum(measured["tokens"] for measured in self._parts)
         measures = Measures(
             reward=min(1.0, self._drawn["reward"]),
             content=self._content,
             length=self._drawn["completions/mean_length"],
             cut_off=self._drawn["completions/clipped_ratio"],
-            entropy=max(0.0, sum(one["entropy"] * one["tokens"] for one in self._parts) / of_all),
+            entropy=max(0.0, sum(measured["entropy"] * measured["tokens"] for measured in self._parts) / of_all),
             equal_groups=self._drawn["frac_reward_zero_std"],
-            kl=sum(one["kl"] for one in self._parts) / of_all if looks else None,
+            kl=sum(measured["kl"] for measured in self._parts) / of_all if looks else None,
             unclear=self._unclear,
         )
         self._watch.measured(ranks.told(measures))
@@ -242,9 +244,9 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         assert self._log_probs is not None
         mask = inputs["completion_mask"]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        seen = torch.cat([inputs["prompt_mask"], mask], dim=1)
+        attention = torch.cat([inputs["prompt_mask"], mask], dim=1)
         with torch.no_grad(), self._as_at_start():
-            start, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, seen, mask.shape[1])
+            start, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, attention, mask.shape[1])
         return k3(start[mask.bool()], self._log_probs[mask.bool()])
 
     @contextmanager
@@ -268,6 +270,6 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
 def _tokens_of(ids: torch.Tensor, mask: torch.Tensor, answer: int) -> list[Tokens]:
     """Rows of a padded batch, whose last ``answer`` columns are answers, without their padding."""
     return [
-        Tokens(row[:-answer][seen[:-answer]].tolist(), row[-answer:][seen[-answer:]].tolist())
-        for row, seen in zip(ids.cpu(), mask.cpu().bool(), strict=True)
+        Tokens(row[:-answer][visible[:-answer]].tolist(), row[-answer:][visible[-answer:]].tolist())
+        for row, visible in zip(ids.cpu(), mask.cpu().bool(), strict=True)
     ]

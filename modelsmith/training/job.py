@@ -94,14 +94,14 @@ class TrainJob(Frozen):
 
     def identity(self) -> str:
         """Digest of everything that shapes the result: two identical jobs may share one."""
-        said = self.model_dump(mode="json", exclude={"training": _NOT_IN_THE_RESULT, "judge": True})
+        settings = self.model_dump(mode="json", exclude={"training": _NOT_IN_THE_RESULT, "judge": True})
         if self.chat == Chat():
-            del said["chat"]
+            del settings["chat"]
         if self.rubric is None:
-            del said["rubric"]
+            del settings["rubric"]
         if self.judge is not None:
-            said["judge"] = self.judge.identity
-        return digest(said)
+            settings["judge"] = self.judge.identity
+        return digest(settings)
 
 
 class JobFile(Frozen):

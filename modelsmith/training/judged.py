@@ -83,21 +83,21 @@ class Reward:
             raise JudgeSpentError(f"{error}.") from None
         except ModelsmithError as error:
             raise JudgeFailedError(_in_words(error)) from None
-        unclear = [one for one in found if isinstance(one, ModelsmithError)]
+        unclear = [failure for failure in found if isinstance(failure, ModelsmithError)]
         if 2 * len(unclear) > len(found):
             raise JudgeUnclearError(f"On {len(unclear)} of {len(found)} answers at once. {_in_words(unclear[0])}")
         self.last_unclear = _in_words(unclear[0]) if unclear else self.last_unclear
-        return [None if isinstance(one, ModelsmithError) else one for one in found]
+        return [None if isinstance(score, ModelsmithError) else score for score in found]
 
     def _ask(self, sampled: Sequence[Sampled], judge: Judge) -> list[Earned | ModelsmithError]:
         found = earned_or_unclear(self._rubric, sampled, judge, _UNCLEAR)
         for _ in range(0 if judge.lasting else _AGAIN):
-            places = [place for place, one in enumerate(found) if isinstance(one, ModelsmithError)]
+            places = [place for place, score in enumerate(found) if isinstance(score, ModelsmithError)]
             if not places or not (self._account and self._account.allows(len(places) * self._points)):
                 break
             again = earned_or_unclear(self._rubric, [sampled[place] for place in places], judge, _UNCLEAR)
-            for place, one in zip(places, again, strict=True):
-                found[place] = one
+            for place, score in zip(places, again, strict=True):
+                found[place] = score
         return found
 
     def close(self) -> None:

@@ -57,14 +57,14 @@ def require_judge(rubric: Rubric, judge: JudgeModel | None, settings: Grpo, base
     if not points or settings.judge_calls is None:
         return
     require_another(judge, base)
-    least, whole = (points * answers for answers in (first_step(settings, rows), all_steps(settings, rows)))
+    least, most = (points * answers for answers in (first_step(settings, rows), all_steps(settings, rows)))
     if settings.judge_calls < least:
         raise InvalidInput(
             "judge-calls-few",
             f"judge_calls is {settings.judge_calls}, and the first step alone may ask the judge {least} times.",
-            f"Write at least {least}; the whole stage asks {whole} times at most.",
+            f"Write at least {least}; the whole stage asks {most} times at most.",
             least=least,
-            whole=whole,
+            whole=most,
         )
 
 

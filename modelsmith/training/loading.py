@@ -78,8 +78,8 @@ def require_4bit(device: torch.device) -> None:
         ) from error
     try:
         block = torch.linspace(-1, 1, 64, device=device)
-        whole = functional.dequantize_4bit(*functional.quantize_4bit(block, quant_type="nf4"))
-        sound = bool(((whole - block).abs() < 0.2).all())
+        restored = functional.dequantize_4bit(*functional.quantize_4bit(block, quant_type="nf4"))
+        sound = bool(((restored - block).abs() < 0.2).all())
         reason = "a block of weights came back as another"
     except Exception as error:
         sound, reason = False, f"{type(error).__name__}: {error}"[:300]

@@ -83,25 +83,25 @@ def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
     if not steps:
         return None
     last, first = steps[-WINDOW:], steps[:WINDOW]
-    reward, start = fmean(one.reward for one in last), fmean(one.reward for one in first)
+    reward, start = fmean(measure.reward for measure in last), fmean(measure.reward for measure in first)
     kl = steps[-1].kl
     if kl is not None and kl > wires.most_kl:
         return f"the model moved {kl:.2f} nats a token from where the stage began; the limit is {wires.most_kl:g}"
     if len(steps) < 2 * WINDOW:
         return None
-    entropy, at_first = fmean(one.entropy for one in last), fmean(one.entropy for one in first)
+    entropy, at_first = fmean(measure.entropy for measure in last), fmean(measure.entropy for measure in first)
     if reward < SOLVED and entropy < wires.least_entropy * at_first:
         return f"entropy fell from {at_first:.3f} to {entropy:.3f} nats a token: answers are almost always the same"
-    length, before = fmean(one.length for one in last), fmean(one.length for one in first)
+    length, before = fmean(measure.length for measure in last), fmean(measure.length for measure in first)
     if length > wires.most_growth * before:
         return f"answers grew from {before:.0f} to {length:.0f} tokens"
     equal = steps[-wires.equal_steps :]
-    if reward < SOLVED and len(equal) == wires.equal_steps and all(one.equal_groups == 1 for one in equal):
+    if reward < SOLVED and len(equal) == wires.equal_steps and all(measure.equal_groups == 1 for measure in equal):
         return f"for {wires.equal_steps} steps all answers to a prompt earned the same, which teaches nothing"
     form = _of_form_alone(steps, wires)
     if form:
         return form
-    checks = [score for one in steps for score in (one.held_in_before, one.held_in) if score is not None]
+    checks = [score for step in steps for score in (step.held_in_before, step.held_in) if score is not None]
     if len(checks) > 2 and reward > start and max(checks[-2:]) < checks[0] - wires.held_in_loss:
         return (
             f"the reward rose from {start:.2f} to {reward:.2f}, and the greedy score on the prompts set aside fell "
@@ -118,10 +118,10 @@ def _of_form_alone(steps: Sequence[Measures], wires: Tripwires) -> str | None:
     if len(steps) < WINDOW + wires.form_steps:
         return None
     first, last = steps[:WINDOW], steps[-wires.form_steps :]
-    known = [[one.content for one in some if one.content is not None] for some in (first, last)]
+    known = [[measure.content for measure in some if measure.content is not None] for some in (first, last)]
     if [len(some) for some in known] != [WINDOW, wires.form_steps]:
         return None
-    start, reward = (fmean(one.reward for one in some) for some in (first, last))
+    start, reward = (fmean(measure.reward for measure in some) for some in (first, last))
     before, now = map(fmean, known)
     if reward - start < wires.form_gain or now >= SOLVED or now - before > wires.least_content * (reward - start):
         return None

@@ -81,9 +81,9 @@ def told(value: T) -> T:
         return value
     from torch import device, distributed
 
-    said = [value]
-    distributed.broadcast_object_list(said, src=0, device=device("cpu"))
-    return said[0]
+    values = [value]
+    distributed.broadcast_object_list(values, src=0, device=device("cpu"))
+    return values[0]
 
 
 def decided(work: Callable[[], T]) -> T:
@@ -155,8 +155,8 @@ def through(model: Any, compute: Callable[..., T], *arguments: Any) -> T:
         return compute(model, *arguments)
     from trl.models.utils import _ForwardRedirection
 
-    said: T = _ForwardRedirection()(model, model.module, compute, model.module, *arguments)
-    return said
+    result: T = _ForwardRedirection()(model, model.module, compute, model.module, *arguments)
+    return result
 
 
 def lost_one(error: BaseException) -> bool:

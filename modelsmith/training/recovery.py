@@ -79,7 +79,7 @@ def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
 
 def rows_at_once(job: TrainJob, made: Sequence[Recovery]) -> int:
     """How many rows go through the model at once, on all devices together."""
-    return min([job.training.batch_size, *(one.rows_at_once for one in made)])
+    return min([job.training.batch_size, *(mended.rows_at_once for mended in made)])
 
 
 def parts_of_step(job: TrainJob, made: Sequence[Recovery], devices: int) -> int:
@@ -91,7 +91,7 @@ def parts_of_step(job: TrainJob, made: Sequence[Recovery], devices: int) -> int:
 
 def checkpoints_kept(made: Sequence[Recovery]) -> int:
     """How many checkpoints lie in the job's folder at most."""
-    return 1 if any(one.action == "free-space" for one in made) else CHECKPOINTS
+    return 1 if any(mended.action == "free-space" for mended in made) else CHECKPOINTS
 
 
 def recovery(

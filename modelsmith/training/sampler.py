@@ -83,11 +83,11 @@ class Sampler:
             for start in range(0, len(order), size):
                 batch = order[start : start + size]
                 numbers = [index * answers + answer for index in batch for answer in range(answers)]
-                for one in decode(
+                for output in decode(
                     model, [prompts[index] for index in batch], shared, _numbered(choose, numbers),
                     limit=limit, ends=ends, pad=self._pad, answers=answers,
                 ):  # fmt: skip
-                    found[numbers[one.number]] = one._replace(number=numbers[one.number])
+                    found[numbers[output.number]] = output._replace(number=numbers[output.number])
         return [found[number] for number in sorted(found)]
 
     @contextmanager

@@ -143,14 +143,19 @@ class ServedSampler:
     def _written(self, trained: Any, wanted: Sequence[Wanted]) -> list[Written]:
         begin = time.monotonic()
         try:
-            said = self._ask(self._name(trained), wanted, begin)
+            replies = self._ask(self._name(trained), wanted, begin)
         except InfrastructureFailure as error:
             raise _failed(error) from None
         except InvalidInput as error:
             raise SamplerRefusedError(str(error.details.get("reason", error.message))) from None
-        _require_same(trained, [(one.prompt, found[0]) for one, found in zip(wanted, said, strict=True)][:PROBES])
+        _require_same(
+            trained, [(request.prompt, found[0]) for request, found in zip(wanted, replies, strict=True)][:PROBES]
+        )
         seconds = time.monotonic() - begin
-        return [Written(number, one.tokens, one.ended, seconds) for number, one in enumerate(chain.from_iterable(said))]
+        return [
+            Written(number, reply.tokens, reply.ended, seconds)
+            for number, reply in enumerate(chain.from_iterable(replies))
+        ]
 
     def _name(self, trained: Any) -> str:
         """The adapter as it is now, loaded; the name to ask for."""
@@ -171,12 +176,14 @@ class ServedSampler:
     def _ask(self, name: str, wanted: Sequence[Wanted], begin: float) -> list[list[Said]]:
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            asked = [pool.submit(ask_tokens, self._server, name, one, self._ends, self._vocabulary) for one in wanted]
-            while (state := wait(asked, _LOOK, FIRST_EXCEPTION)).not_done:
+            futures = [
+                pool.submit(ask_tokens, self._server, name, request, self._ends, self._vocabulary) for request in wanted
+            ]
+            while (state := wait(futures, _LOOK, FIRST_EXCEPTION)).not_done:
                 for done in state.done:
                     done.result()
                 self._signs.waits_for_vllm("it writes answers", time.monotonic() - begin)
-            return [one.result() for one in asked]
+            return [future.result() for future in futures]
         except BaseException:
             self._server.stop()  # so that no thread waits for a reply any more
             raise
@@ -184,14 +191,14 @@ class ServedSampler:
             pool.shutdown(cancel_futures=True)
 
 
-def _require_same(trained: Any, said: Sequence[tuple[Sequence[int], Said]]) -> None:
+def _require_same(trained: Any, replies: Sequence[tuple[Sequence[int], Said]]) -> None:
     """Hold the server's log-probabilities against those of the model as the trainer has it, without dropout.
 
     Raises:
         WeightsDifferError: they are those of other weights.
     """
     most = SAME.get(next(trained.parameters()).dtype, SAME[torch.float32])
-    differ = fmean(chain.from_iterable(_apart(trained, prompt, one) for prompt, one in said))
+    differ = fmean(chain.from_iterable(_apart(trained, prompt, reply) for prompt, reply in replies))
     if not differ <= most:
         raise WeightsDifferError(
             f"the server's tokens are {differ:.3g} nats more or less likely by the model under training, on average, "
@@ -199,10 +206,10 @@ def _require_same(trained: Any, said: Sequence[tuple[Sequence[int], Said]]) -> N
         )
 
 
-def _apart(trained: Any, prompt: Sequence[int], said: Said) -> list[float]:
-    logits, ids = answer_logits(trained, prompt, said.tokens)
+def _apart(trained: Any, prompt: Sequence[int], reply: Said) -> list[float]:
+    logits, ids = answer_logits(trained, prompt, reply.tokens)
     own = logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].cpu()
-    apart: list[float] = (own - torch.tensor(said.log_probs)).abs().tolist()
+    apart: list[float] = (own - torch.tensor(reply.log_probs)).abs().tolist()
     return apart
 
 

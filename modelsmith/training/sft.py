@@ -44,9 +44,9 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        whole = self.args.gradient_accumulation_steps * ranks.count() == 1
-        loss = ranks.through(model, _loss, inputs, "mean" if whole else "sum")
-        if not whole:
+        undivided = self.args.gradient_accumulation_steps * ranks.count() == 1
+        loss = ranks.through(model, _loss, inputs, "mean" if undivided else "sum")
+        if not undivided:
             # by the tokens that the whole step learns, at all ranks, so that the step is that of the whole batch; the
             # sum over ranks, where their wrapper takes the mean
             loss = loss / num_items_in_batch * ranks.count()
@@ -62,8 +62,8 @@ def _loss(model: Any, inputs: dict[str, torch.Tensor], reduction: str) -> torch.
     causal = model.get_base_model()
     labels = inputs["labels"][:, 1:]
     learned = labels != IGNORED
-    seen = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-    hidden = causal.base_model(**seen, use_cache=False).last_hidden_state[:, :-1]
+    tensors = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+    hidden = causal.base_model(**tensors, use_cache=False).last_hidden_state[:, :-1]
     logits = causal.get_output_embeddings()(hidden[learned]).float()
     return torch.nn.functional.cross_entropy(logits, labels[learned], reduction=reduction)
 

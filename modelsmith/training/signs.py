@@ -127,16 +127,16 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         seconds = time.monotonic() - self._clock - (self.waited - self._waited_before)
         each = seconds / (state.global_step - self._first)
         parts, self._learned = self._learned, []
-        told = ranks.mean({name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]})
+        means = ranks.mean({name: math.fsum(part[name] for part in parts) / len(parts) for name in parts[0]})
         beat = Heartbeat(
             step=state.global_step,
             steps=state.max_steps,
-            loss=told.pop("loss"),
+            loss=means.pop("loss"),
             seconds=seconds,
             eta=each * (state.max_steps - state.global_step),
             measures=self._measures,
-            accuracy=told.get("accuracy"),
-            margin=told.get("margin"),
+            accuracy=means.get("accuracy"),
+            margin=means.get("margin"),
             judge_calls=self._asked,
         )
         if ranks.is_first():

@@ -89,7 +89,7 @@ class Mlflow(Library):
         if before:
             self._id = before[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
-            self.last = max((one.step for one in self._client.get_metric_history(self._id, "loss")), default=0)
+            self.last = max((point.step for point in self._client.get_metric_history(self._id, "loss")), default=0)
             return
         self._id = self._client.create_run(experiment, tags={JOB_TAG: run.identity}, run_name=run.name).info.run_id
         self._client.log_batch(self._id, params=[Param(name, str(value)) for name, value in run.settings.items()])
@@ -97,7 +97,7 @@ class Mlflow(Library):
     @override
     def tell(self, steps: Sequence[Told]) -> None:
         now = int(time.time() * 1000)
-        figures = [self._metric(name, value, now, one.step) for one in steps for name, value in one.figures.items()]
+        figures = [self._metric(name, value, now, step.step) for step in steps for name, value in step.figures.items()]
         self._client.log_batch(self._id, metrics=figures)
 
     @override
@@ -121,8 +121,8 @@ class Trackio(Library):
 
     @override
     def tell(self, steps: Sequence[Told]) -> None:
-        for one in steps:
-            self._run.log(dict(one.figures), step=one.step)
+        for step in steps:
+            self._run.log(dict(step.figures), step=step.step)
         self._check()
 
     @override
@@ -160,8 +160,8 @@ class Wandb(Library):
 
     @override
     def tell(self, steps: Sequence[Told]) -> None:
-        for one in steps:
-            self._run.log(dict(one.figures), step=one.step)
+        for step in steps:
+            self._run.log(dict(step.figures), step=step.step)
 
     @override
     def end(self, sound: bool) -> None:
@@ -205,8 +205,8 @@ def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None])
     last = max(library.last, before.step if before.model_copy(update={"step": 0}) == here else 0)
     sound = False
     while steps := _waiting(lines):
-        sound = sound or any(one.ended == "done" for one in steps)
-        figures = {one.step: one for one in steps if one.figures and one.step > last}
+        sound = sound or any(step.ended == "done" for step in steps)
+        figures = {step.step: step for step in steps if step.figures and step.step > last}
         if figures:
             library.tell(list(figures.values()))
             last = max(figures)

@@ -168,10 +168,10 @@ class Tracker:
         if status == ABSENT:
             return f"is not installed: pip install 'modelsmith[{self._run.to}]'"
         assert process.stdout
-        said = process.stdout.read(200).decode("ascii", "replace").strip()
+        output = process.stdout.read(200).decode("ascii", "replace").strip()
         if status == NOWHERE:
-            return f"has no place to go: set {said}"
-        return f"failed ({said or f'status {status}'}); {TRACKER_LOG} in the job's folder says more"
+            return f"has no place to go: set {output}"
+        return f"failed ({output or f'status {status}'}); {TRACKER_LOG} in the job's folder says more"
 
     def _give_up(self, why: str) -> None:
         """Say it once, and never try again."""

@@ -58,8 +58,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def sampled(self, prompt: list[int], written: Written, row: Prompt) -> Sampled:
         """An answer as the rubric gets it in an eval: without its thoughts."""
         tokens = written.tokens[:-1] if written.ended else written.tokens
-        said = answer_in(self._tokenizer, prompt, tokens, "stop" if written.ended else "length", self._chat)
-        return Sampled(said.text, said.finish == "length", row.expected, row.messages)
+        answer = answer_in(self._tokenizer, prompt, tokens, "stop" if written.ended else "length", self._chat)
+        return Sampled(answer.text, answer.finish == "length", row.expected, row.messages)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers.
@@ -132,17 +132,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if not self._aside:
             return None
         sampled = ranks.shared_out(self._aside, lambda share: self._answered(model, share))
-        return ranks.decided(lambda: fmean(one.score for one in self._reward.of(sampled) if one))
+        return ranks.decided(lambda: fmean(score.score for score in self._reward.of(sampled) if score))
 
     def _answered(self, model: Any, share: Sequence[tuple[Prompt, list[int]]]) -> list[Sampled]:
         """Greedy answers to some of the prompts set aside. Whoever has none answers one to prove its weights by."""
-        asked = [ids for _, ids in share or self._aside[:1]]
-        written = self._sampler.greedy(model, asked, self._settings.max_completion_tokens)
-        for ids, one in list(zip(asked, written, strict=True))[:PROBES]:
-            wrong = disagreement(model, ids, one)
+        prompts = [ids for _, ids in share or self._aside[:1]]
+        written = self._sampler.greedy(model, prompts, self._settings.max_completion_tokens)
+        for ids, output in list(zip(prompts, written, strict=True))[:PROBES]:
+            wrong = disagreement(model, ids, output)
             if wrong:
                 raise WeightsDifferError(wrong)
-        return [self.sampled(ids, one, row) for (row, ids), one in zip(share, written, strict=False)]
+        return [self.sampled(ids, output, row) for (row, ids), output in zip(share, written, strict=False)]
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

@@ -62,9 +62,9 @@ def carry(
         before = known.get(sample.key)
         if before is not None and before.scenario != new.digests[sample.scenario.id]:
             before = None
-        told = _still_decided(before, sample, holds, worded) if before else {}
+        still_held = _still_decided(before, sample, holds, worded) if before else {}
         answer = answers.get(sample.key)
-        points = _points(new, sample, told, answer, judged)
+        points = _points(new, sample, still_held, answer, judged)
         if None in points.values():
             unknown.append(sample)
             continue
@@ -100,17 +100,19 @@ def carried_agreement(old: GovernedSet, new: GovernedSet, known: JudgeAgreement 
     if known is None or judge is None:
         return None
     holds, worded, words = _unchanged_points(old, new), _judged_wordings(old), _judged_wordings(new)
-    said = {one.label: one.judge for one in known.verdicts}
+    by_label = {verdict.label: verdict.judge for verdict in known.verdicts}
     verdicts = []
     for label in new.labels:
         other: Label = label.model_copy(update={"verdict": "fail" if label.verdict == "pass" else "pass"})
-        key = next((one for one in (label_digest(label), label_digest(other)) if one in said), None)
+        key = next((choice for choice in (label_digest(label), label_digest(other)) if choice in by_label), None)
         same = label.scenario in old.digests and old.digests[label.scenario] == new.digests[label.scenario]
         same = same and worded[label.scenario].get(label.point) == words[label.scenario].get(label.point)
         if key is None or not same or label.point not in holds:
             return None
         verdicts.append(
-            LabelVerdict(label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=said[key])
+            LabelVerdict(
+                label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=by_label[key]
+            )
         )
     return agreement(judge.name, known.identity, verdicts, new.evalset.decision.confidence, judge.min_kappa)
 
@@ -119,11 +121,11 @@ def _judged_wordings(governed: GovernedSet) -> dict[str, dict[str, Criterion | N
     """By scenario and judged point: the words by which the judge tells right from wrong there."""
     judged = [point.id for point in judged_points(governed.rubric)]
     scenarios = (*governed.core, *governed.micro, *governed.held_out)
-    return {one.id: {point: _criterion(one, point) for point in judged} for one in scenarios}
+    return {scenario.id: {point: _criterion(scenario, point) for point in judged} for scenario in scenarios}
 
 
 def _criterion(scenario: Scenario, point: str) -> Criterion | None:
-    return next((one for one in scenario.criteria if one.point == point), None)
+    return next((criterion for criterion in scenario.criteria if criterion.point == point), None)
 
 
 def _still_decided(
@@ -141,7 +143,7 @@ def _still_decided(
 def _points(
     governed: GovernedSet,
     sample: Sample,
-    told: Mapping[str, bool],
+    still_held: Mapping[str, bool],
     answer: KeptCompletion | None,
     judged: JudgedBefore,
 ) -> dict[str, bool | None]:
@@ -152,8 +154,8 @@ def _points(
             verdicts[point.id] = grade_point(
                 point, answer.text, sample.scenario.reference, cut_off=answer.finish == "length"
             ).passed
-        elif point.id in told:
-            verdicts[point.id] = told[point.id]
+        elif point.id in still_held:
+            verdicts[point.id] = still_held[point.id]
         elif answer is not None:
             verdicts[point.id] = judged(JudgeQuestion(f"{sample.key}#{point.id}", point, sample.scenario, answer.text))
         else:

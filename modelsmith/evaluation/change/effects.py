@@ -49,7 +49,7 @@ def point_flips(before: Iterable[VerdictRow], after: Iterable[VerdictRow]) -> tu
 def _points(then: Tally, now: Tally) -> tuple[str, ...]:
     """Points that at least one completion decides otherwise, or that only one of the versions knows."""
     turned = set()
-    for asked in {*then.points, *now.points}:
-        before, after = then.points.get(asked, {}), now.points.get(asked, {})
+    for key in {*then.points, *now.points}:
+        before, after = then.points.get(key, {}), now.points.get(key, {})
         turned |= {point for point in {*before, *after} if before.get(point) != after.get(point)}
     return tuple(sorted(turned))

@@ -43,7 +43,9 @@ def set_change(
 
 def changed_ids(change: SetChange) -> tuple[str, ...]:
     """Ids of the scenarios that are asked or scored otherwise, sorted; those that are gone are not among them."""
-    return tuple(sorted({one.id for one in change.scenarios if one.kind != "removed" and one.scored}))
+    return tuple(
+        sorted({scenario.id for scenario in change.scenarios if scenario.kind != "removed" and scenario.scored})
+    )
 
 
 def _points(old: GovernedSet | None, new: GovernedSet) -> Iterator[PointChange]:
@@ -65,8 +67,8 @@ def _points(old: GovernedSet | None, new: GovernedSet) -> Iterator[PointChange]:
 
 def _shares(points: Iterable[RubricPoint]) -> dict[str, float]:
     weights = {point.id: point.weight for point in points}
-    whole = sum(weights.values())
-    return {name: weight / whole for name, weight in weights.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def _share(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -98,7 +100,7 @@ def _scenarios(old: GovernedSet | None, new: GovernedSet) -> Iterator[ScenarioCh
 
 def _scored(scenario: Scenario, judged: Set[str]) -> object:
     """What is asked or scored: the scored content, and the words by which a judge tells right from wrong."""
-    return scenario_digest(scenario), [one for one in scenario.criteria if one.point in judged]
+    return scenario_digest(scenario), [criterion for criterion in scenario.criteria if criterion.point in judged]
 
 
 def _by_id(governed: GovernedSet) -> dict[str, tuple[Part, Scenario]]:
@@ -107,7 +109,7 @@ def _by_id(governed: GovernedSet) -> dict[str, tuple[Part, Scenario]]:
         "micro": governed.micro,
         "held_out": governed.held_out,
     }
-    return {one.id: (part, one) for part in get_args(Part) for one in parts[part]}
+    return {scenario.id: (part, scenario) for part in get_args(Part) for scenario in parts[part]}
 
 
 def _settings(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
@@ -123,7 +125,8 @@ def _settings(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
 def _labels(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
     """Labelled answers by scenario and point; one whose verdict turned is neither new nor gone."""
     before, after = (
-        {(one.scenario, one.point, one.answer): one.verdict for one in governed.labels} for governed in (old, new)
+        {(label.scenario, label.point, label.answer): label.verdict for label in governed.labels}
+        for governed in (old, new)
     )
     turned = Counter(
         (scenario, point, f"{before[key]} -> {verdict}")
@@ -133,13 +136,13 @@ def _labels(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
     )
     came = Counter((*key[:2], "added") for key in after.keys() - before.keys())
     gone = Counter((*key[:2], "removed") for key in before.keys() - after.keys())
-    for (scenario, point, what), count in sorted((turned + came + gone).items()):
-        yield f"{scenario}, {point}: {count} labelled answer{'s' if count > 1 else ''} {what}"
+    for (scenario, point, difference), count in sorted((turned + came + gone).items()):
+        yield f"{scenario}, {point}: {count} labelled answer{'s' if count > 1 else ''} {difference}"
 
 
 def _differences(old: BaseModel, new: BaseModel) -> list[str]:
     """One sentence for each value that is not what it was, named by its dotted path."""
-    then, now = (dict(_leaves(one.model_dump(mode="json", by_alias=True))) for one in (old, new))
+    then, now = (dict(_leaves(model.model_dump(mode="json", by_alias=True))) for model in (old, new))
     return [
         f"{path}: {_turned(then.get(path, _ABSENT), now.get(path, _ABSENT))}"
         for path in {**then, **now}
@@ -165,9 +168,9 @@ def _turned(then: Any, now: Any) -> str:
     return f"{_window(old, start, end)} -> {_window(new, start, end)}"
 
 
-def _shared(one: str, other: str) -> int:
+def _shared(text: str, other: str) -> int:
     """With how many equal characters both begin."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def _window(text: str, start: int, end: int) -> str:

@@ -83,19 +83,19 @@ class Balance(Frozen):
 
 def balance(governed: GovernedSet) -> Balance:
     """Reckon it; the order of the scenarios does not matter."""
-    asked = sections(governed)
-    weights = _weights(governed, asked)
-    dimensions = tuple(_dimension(name, asked, weights) for name in get_args(Dimension))
+    by_section = sections(governed)
+    weights = _weights(governed, by_section)
+    dimensions = tuple(_dimension(name, by_section, weights) for name in get_args(Dimension))
     near = near_duplicates(governed)
-    flags = [flag for one in dimensions for flag in _flags(one, asked)]
+    flags = [flag for dimension in dimensions for flag in _flags(dimension, by_section)]
     return Balance(
         eval_set=governed.folder.removeprefix("evals/"),
         version=governed.evalset.version,
-        scenarios={section: len(scenarios) for section, scenarios in asked.items()},
+        scenarios={section: len(scenarios) for section, scenarios in by_section.items()},
         weights=weights,
         dimensions=dimensions,
         near=near,
-        flags=(*flags, *(_near_flag(one) for one in near if one.duplicates)),
+        flags=(*flags, *(_near_flag(pair) for pair in near if pair.duplicates)),
     )
 
 
@@ -103,78 +103,84 @@ def sections(governed: GovernedSet) -> dict[Section, tuple[Scenario, ...]]:
     """The scenarios that each section asks, without sections that ask nothing."""
     found: dict[Section, tuple[Scenario, ...]] = {
         "core": governed.core,
-        "robustness": tuple(one for one in governed.core if one.variants),
+        "robustness": tuple(scenario for scenario in governed.core if scenario.variants),
         "micro": governed.micro,
         "held_out": governed.held_out,
     }
     return {section: found[section] for section in SECTIONS if found[section]}
 
 
-def _weights(governed: GovernedSet, asked: Mapping[Section, Sequence[Scenario]]) -> dict[Section, float]:
+def _weights(governed: GovernedSet, by_section: Mapping[Section, Sequence[Scenario]]) -> dict[Section, float]:
     weights = governed.evalset.composite
     given: dict[Section, float] = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
-    held = {section: weight for section, weight in given.items() if section in asked and weight > 0}
-    total = math.fsum(held.values())
-    return {section: weight / total for section, weight in held.items()}
+    weighted = {section: weight for section, weight in given.items() if section in by_section and weight > 0}
+    total = math.fsum(weighted.values())
+    return {section: weight / total for section, weight in weighted.items()}
 
 
 def _dimension(
-    name: Dimension, asked: Mapping[Section, Sequence[Scenario]], weights: Mapping[Section, float]
+    name: Dimension, by_section: Mapping[Section, Sequence[Scenario]], weights: Mapping[Section, float]
 ) -> DimensionBalance:
-    counts = {section: Counter(str(getattr(one, name)) for one in inside) for section, inside in asked.items()}
-    core, held = counts["core"], counts.get("held_out", Counter())
+    counts = {
+        section: Counter(str(getattr(scenario, name)) for scenario in inside) for section, inside in by_section.items()
+    }
+    core, held_out = counts["core"], counts.get("held_out", Counter())
     values = [
         ValueBalance(
             value=value,
             scenarios={section: counts[section][value] for section in counts},
-            composite=math.fsum(weights[section] * counts[section][value] / len(asked[section]) for section in weights),
-            held_out=held[value] / held.total() if held else 0.0,
+            composite=math.fsum(
+                weights[section] * counts[section][value] / len(by_section[section]) for section in weights
+            ),
+            held_out=held_out[value] / held_out.total() if held_out else 0.0,
         )
         for value in set().union(*counts.values())
     ]
-    carrying = sum(1 for one in values if one.composite)
-    missing = {value: held.total() * core[value] - core.total() * held[value] for value in core}
+    carrying = sum(1 for value in values if value.composite)
+    missing = {value: held_out.total() * core[value] - core.total() * held_out[value] for value in core}
     lacking = sum(max(0, short) for short in missing.values())
     return DimensionBalance(
         dimension=name,
-        values=tuple(sorted(values, key=lambda one: (-round(one.composite, 9), one.value))),
+        values=tuple(sorted(values, key=lambda value: (-round(value.composite, 9), value.value))),
         even=1 / carrying,
-        distance=lacking / (held.total() * core.total()) if held else None,
-        moves=-(-lacking // core.total()) if held else None,
+        distance=lacking / (held_out.total() * core.total()) if held_out else None,
+        moves=-(-lacking // core.total()) if held_out else None,
     )
 
 
-def _flags(one: DimensionBalance, asked: Mapping[Section, Sequence[Scenario]]) -> Iterator[Flag]:
-    name = one.dimension.replace("_", " ")
+def _flags(dimension: DimensionBalance, by_section: Mapping[Section, Sequence[Scenario]]) -> Iterator[Flag]:
+    name = dimension.dimension.replace("_", " ")
 
     def flag(kind: FlagKind, value: str | None, sentence: str) -> Flag:
-        return Flag(kind=kind, dimension=one.dimension, value=value, sentence=sentence)
+        return Flag(kind=kind, dimension=dimension.dimension, value=value, sentence=sentence)
 
-    carrying = [value for value in one.values if value.composite]
+    carrying = [value for value in dimension.values if value.composite]
     for value in carrying:
         if len(carrying) == 1:
             continue
         others = (1 - value.composite) / (len(carrying) - 1)
         carries = f"{name} {value.value} carries {value.composite:.0%} of the composite"
-        said = f"{carries}; the others carry {others:.0%} on average"
+        text = f"{carries}; the others carry {others:.0%} on average"
         if value.composite > FAR * others + _ROUNDING:
-            yield flag("overweight", value.value, f"{said}.")
+            yield flag("overweight", value.value, f"{text}.")
         elif value.composite < others / FAR - _ROUNDING:
-            yield flag("underweight", value.value, f"{said}.")
-    if "held_out" not in asked:
+            yield flag("underweight", value.value, f"{text}.")
+    if "held_out" not in by_section:
         return
-    for value in one.values:
-        held, core = value.scenarios["held_out"], value.scenarios["core"]
-        if core and not held:
+    for value in dimension.values:
+        held_out_count, core = value.scenarios["held_out"], value.scenarios["core"]
+        if core and not held_out_count:
             yield flag(
                 "no-held-out", value.value, f"{name} {value.value} has no held-out scenario, and {core} in core."
             )
-        if held and not core:
-            sentence = f"{name} {value.value} is asked in held-out ({held}) and never in core."
+        if held_out_count and not core:
+            sentence = f"{name} {value.value} is asked in held-out ({held_out_count}) and never in core."
             yield flag("held-out-only", value.value, sentence)
-    if one.distance is not None and one.distance > APART + _ROUNDING:
-        held_out = len(asked["held_out"])
-        sentence = f"{one.moves} of {held_out} held-out scenarios would need another {name} to stand as core does."
+    if dimension.distance is not None and dimension.distance > APART + _ROUNDING:
+        held_out = len(by_section["held_out"])
+        sentence = (
+            f"{dimension.moves} of {held_out} held-out scenarios would need another {name} to stand as core does."
+        )
         yield flag("held-out-differs", None, sentence)
 
 

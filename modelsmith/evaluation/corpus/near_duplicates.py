@@ -46,20 +46,22 @@ class NearScenarios(Frozen):
 def near_duplicates(governed: GovernedSet) -> tuple[NearScenarios, ...]:
     """The nearest scenarios of each group that has two."""
     limit = governed.evalset.separation.held_out_to_core
-    asked, held = [*governed.core, *governed.micro], governed.held_out
+    open_cases, held_out = [*governed.core, *governed.micro], governed.held_out
     groups: tuple[tuple[Group, Sequence[Scenario], Sequence[Scenario]], ...] = (
-        ("core", asked, asked),
-        ("held_out", held, held),
-        ("held_out_to_core", held, asked),
+        ("core", open_cases, open_cases),
+        ("held_out", held_out, held_out),
+        ("held_out_to_core", held_out, open_cases),
     )
-    return tuple(near for name, one, other in groups if (near := nearest_scenarios(name, one, other, limit)))
+    return tuple(
+        near for name, scenarios, other in groups if (near := nearest_scenarios(name, scenarios, other, limit))
+    )
 
 
 def nearest_scenarios(
     group: Group, scenarios: Sequence[Scenario], others: Sequence[Scenario], limit: float
 ) -> NearScenarios | None:
     """How alike the scenarios are to the others, which may be they themselves; None without a pair."""
-    others = sorted(others, key=lambda one: one.id)
+    others = sorted(others, key=lambda item: item.id)
     wordings = [(other.id, text) for other in others for text in other.user_texts()]
     index = Index(text for _, text in wordings)
     own: dict[str, list[int]] = {}
@@ -67,8 +69,8 @@ def nearest_scenarios(
         own.setdefault(name, []).append(place)
     found: dict[tuple[str, str], float] = {}
     least = 0.0
-    asked = sorted(scenarios, key=lambda one: one.id)
-    for scenario, search in zip(asked, index.searches([one.user_texts()[0] for one in asked]), strict=True):
+    ordered = sorted(scenarios, key=lambda item: item.id)
+    for scenario, search in zip(ordered, index.searches([item.user_texts()[0] for item in ordered]), strict=True):
         score, place = search.nearest(least, own.get(scenario.id, ()))
         if place < 0:
             continue

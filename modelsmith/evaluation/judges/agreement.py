@@ -36,13 +36,13 @@ def measure_agreement(
     if model is None:
         raise InvalidInput("no-judge", "The eval set names no judge.", "Add judge: to evalset.yaml.")
     points = {point.id: point for point in judged_points(governed.rubric)}
-    scenarios = {one.id: one for one in (*governed.core, *governed.micro, *governed.held_out)}
+    scenarios = {scenario.id: scenario for scenario in (*governed.core, *governed.micro, *governed.held_out)}
     labels = {label_digest(label): label for label in governed.labels}
     questions = [
         JudgeQuestion(key, points[label.point], scenarios[label.scenario], label.answer)
         for key, label in labels.items()
     ]
-    said: dict[str, bool | None] = {}
+    judged: dict[str, bool | None] = {}
     for verdict in judge.decide(questions) if questions else ():
         if verdict.served is not None and not judge.lasting:
             heard(verdict.served)
@@ -50,8 +50,8 @@ def measure_agreement(
             label = labels[verdict.key]
             verdict.error.details |= {"scenario": label.scenario, "point": label.point}
             raise verdict.error
-        said[verdict.key] = None if verdict.error is not None else verdict.passed
-    if missing := labels.keys() - said.keys():
+        judged[verdict.key] = None if verdict.error is not None else verdict.passed
+    if missing := labels.keys() - judged.keys():
         raise InfrastructureFailure(
             "judge-failed",
             f"The judge left {len(missing)} labelled answers without a reply.",
@@ -59,7 +59,7 @@ def measure_agreement(
             count=len(missing),
         )
     verdicts = [
-        LabelVerdict(label=key, point=label.point, person=label.verdict == "pass", judge=said[key])
+        LabelVerdict(label=key, point=label.point, person=label.verdict == "pass", judge=judged[key])
         for key, label in labels.items()
     ]
     confidence = governed.evalset.decision.confidence
@@ -70,20 +70,20 @@ def agreement(
     judge: Slug, identity: Digest, verdicts: Sequence[LabelVerdict], confidence: float, min_kappa: float | None
 ) -> JudgeAgreement:
     """The figures that follow from the verdicts; their order does not matter."""
-    ordered = tuple(sorted(verdicts, key=lambda one: one.label))
-    unclear = sum(one.judge is None for one in ordered)
+    ordered = tuple(sorted(verdicts, key=lambda verdict: verdict.label))
+    unclear = sum(verdict.judge is None for verdict in ordered)
     kappa = _kappa(ordered, confidence)
     return JudgeAgreement(
         judge=judge,
         identity=identity,
-        labels=labels_digest(one.label for one in ordered),
+        labels=labels_digest(verdict.label for verdict in ordered),
         agreed=_agreed(ordered),
         unclear=unclear,
         kappa=kappa,
         points=tuple(
             PointAgreement(point=point, agreed=_agreed(inside), total=len(inside), kappa=_kappa(inside, confidence))
-            for point in sorted({one.point for one in ordered})
-            for inside in [[one for one in ordered if one.point == point]]
+            for point in sorted({verdict.point for verdict in ordered})
+            for inside in [[verdict for verdict in ordered if verdict.point == point]]
         ),
         met=None if min_kappa is None else not unclear and kappa is not None and kappa.value >= min_kappa,
         verdicts=ordered,
@@ -118,7 +118,9 @@ def cohens_kappa(both: int, person: int, judge: int, neither: int, confidence: f
     same = math.fsum(
         shares[word, word] * (1 - (by_person[word] + by_judge[word]) * (1 - kappa)) ** 2 for word in (True, False)
     )
-    other = math.fsum(shares[one, not one] * (by_judge[one] + by_person[not one]) ** 2 for one in (True, False))
+    other = math.fsum(
+        shares[answer, not answer] * (by_judge[answer] + by_person[not answer]) ** 2 for answer in (True, False)
+    )
     variance = same + (1 - kappa) ** 2 * other - (kappa - chance * (1 - kappa)) ** 2
     error = math.sqrt(max(0.0, variance) / n) / (1 - chance)
     if error > NEGLIGIBLE:
@@ -130,11 +132,11 @@ def cohens_kappa(both: int, person: int, judge: int, neither: int, confidence: f
 
 
 def _kappa(verdicts: Sequence[LabelVerdict], confidence: float) -> Estimate | None:
-    given = [(one.person, one.judge) for one in verdicts if one.judge is not None]
+    given = [(verdict.person, verdict.judge) for verdict in verdicts if verdict.judge is not None]
     both, neither = given.count((True, True)), given.count((False, False))
     bounds = cohens_kappa(both, given.count((True, False)), given.count((False, True)), neither, confidence)
     return estimate(bounds, len(given)) if bounds else None
 
 
 def _agreed(verdicts: Sequence[LabelVerdict]) -> int:
-    return sum(one.judge == one.person for one in verdicts)
+    return sum(verdict.judge == verdict.person for verdict in verdicts)

@@ -52,16 +52,16 @@ class ModelJudge:
                 prompts.append(Prompt(key, (Message(role="user", content=text),)))
             waiting.setdefault(key, []).append(question)
         for completion in self._substrate.complete(prompts, SYSTEM, self._sampling) if prompts else ():
-            asked = waiting.pop(completion.key, None)
-            if asked is None:
+            own_questions = waiting.pop(completion.key, None)
+            if own_questions is None:
                 raise InfrastructureFailure(
                     "substrate-confused",
                     "The judge's substrate answered a prompt that is not waiting for an answer.",
                     "Report the substrate's version.",
                     key=completion.key,
                 )
-            yield from (_verdict(question, completion) for question in asked)
-        for question in (one for asked in waiting.values() for one in asked):
+            yield from (_verdict(question, completion) for question in own_questions)
+        for question in (pending for group in waiting.values() for pending in group):
             yield JudgeVerdict(question.key, False, "", _silent())
 
     def close(self) -> None:

@@ -86,11 +86,13 @@ def question_text(question: JudgeQuestion) -> str:
     check = question.point.check
     if not isinstance(check, JudgeCheck):
         raise TypeError(f"rubric point {question.point.id} is not judged")
-    said = next((c for c in question.scenario.criteria if c.point == question.point.id), None)
+    criterion = next((c for c in question.scenario.criteria if c.point == question.point.id), None)
     values = {
         "point": visible(question.point.text),
         "instruction": visible(check.instruction),
-        "criterion": visible(_filled(CRITERION, {"pass": said.pass_, "fail": said.fail})) if said else "",
+        "criterion": visible(_filled(CRITERION, {"pass": criterion.pass_, "fail": criterion.fail}))
+        if criterion
+        else "",
         "reference": visible(canonical_json(question.scenario.reference).decode()),
         "conversation": "\n".join(
             f"| {message.role}:\n{_quoted(message.content)}" for message in conversation(question.scenario, 0)

@@ -35,11 +35,11 @@ class RememberingJudge:
         known = self._cache.find(KeptVerdict, set(keys.values()))
         unasked = []
         for question in questions:
-            kept = known.get(keys[question.key])
-            if kept is None:
+            kept_verdict = known.get(keys[question.key])
+            if kept_verdict is None:
                 unasked.append(question)
             else:
-                yield JudgeVerdict(question.key, kept.passed, kept.reason)
+                yield JudgeVerdict(question.key, kept_verdict.passed, kept_verdict.reason)
         fresh: dict[str, KeptVerdict] = {}
         try:
             for verdict in self._ask(unasked):
@@ -55,8 +55,8 @@ class RememberingJudge:
     def known(self, question: JudgeQuestion) -> bool | None:
         """Whether the judge passed this before; None when it was never asked."""
         key = verdict_key(question, self.identity)
-        kept = self._cache.find(KeptVerdict, {key}).get(key) if self.lasting or self._one_run else None
-        return kept.passed if kept else None
+        verdict = self._cache.find(KeptVerdict, {key}).get(key) if self.lasting or self._one_run else None
+        return verdict.passed if verdict else None
 
     def close(self) -> None:
         """See `Judge`."""

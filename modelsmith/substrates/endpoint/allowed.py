@@ -71,10 +71,10 @@ def require_allowed(endpoint: Endpoint, allowed: frozenset[tuple[str, str | None
     if (where, endpoint.key_env) in allowed or (local and endpoint.key_env is None):
         return
     entry = f"{where} {endpoint.key_env}" if endpoint.key_env else where
-    what = f"be sent the key in {endpoint.key_env}" if endpoint.key_env else "be asked"
+    permission = f"be sent the key in {endpoint.key_env}" if endpoint.key_env else "be asked"
     raise InvalidInput(
         "endpoint-not-allowed",
-        f"A governed file names the endpoint {where}, and nobody has allowed on this machine that it may {what}",
+        f"A governed file names the endpoint {where}, and nobody has allowed on this machine that it may {permission}",
         f'If you trust it: git config --local --add modelsmith.{SETTING} "{entry}" (or put that into {ENVIRONMENT}).',
         endpoint=where,
         variable=endpoint.key_env,

@@ -130,8 +130,8 @@ class StreamReader:
             return self._failure
         if self._finish is None:
             return truncated()
-        said = self._spoken or _gave_none(self._finish, self._thought)
-        text = "".join(self._parts) if said else None
+        answer_text = self._spoken or _gave_none(self._finish, self._thought)
+        text = "".join(self._parts) if answer_text else None
         return _answer(text, self._finish, self._usage, self._model, self._thought)
 
     def _events(self, piece: bytes) -> Iterator[bytes]:
@@ -201,7 +201,7 @@ def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
     """The first of the answers; a server that gives more than were asked for may send them mixed."""
     choices = document.get("choices")
     found = choices if isinstance(choices, list) else []
-    return next((one for one in found if isinstance(one, dict) and one.get("index") in (None, 0)), None)
+    return next((choice for choice in found if isinstance(choice, dict) and choice.get("index") in (None, 0)), None)
 
 
 def _thought(message: dict[str, Any]) -> bool:

@@ -173,11 +173,11 @@ class ChatClient:
 
 
 def _completed(prompt: Prompt, answer: Answer, seconds: float, first: float | None, chat: Chat) -> Completion:
-    said = answer if answer.separated else answer_after(answer.text, answer.finish, chat)
+    parts = answer if answer.separated else answer_after(answer.text, answer.finish, chat)
     return Completion(
         key=prompt.key,
-        text=said.text,
-        finish=said.finish,
+        text=parts.text,
+        finish=parts.finish,
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         seconds=seconds,

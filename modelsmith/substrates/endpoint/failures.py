@@ -143,8 +143,8 @@ def of_status(
         key_env: The environment variable that holds the key.
         now: Seconds since the epoch, for a ``Retry-After`` that is a date.
     """
-    said = _error_body(body)
-    facts = {"status": status} | ({"server_code": said.code} if said.code else {})
+    error_body = _error_body(body)
+    facts = {"status": status} | ({"server_code": error_body.code} if error_body.code else {})
     if status in (401, 403):
         return Failure(_wrong_key(key_env, facts), "stop")
     if status == 404:
@@ -157,7 +157,7 @@ def of_status(
             ),
             "stop",
         )
-    if status == 402 or said.code == "insufficient_quota":
+    if status == 402 or error_body.code == "insufficient_quota":
         return Failure(
             InfrastructureFailure(
                 "endpoint-quota",
@@ -194,7 +194,9 @@ def of_status(
             pushed_back=status in _CAPACITY,
             after=retry_after(headers.get("Retry-After"), now),
         )
-    if status == 413 or (status in (400, 422) and (said.code == "context_length_exceeded" or said.too_long)):
+    if status == 413 or (
+        status in (400, 422) and (error_body.code == "context_length_exceeded" or error_body.too_long)
+    ):
         return Failure(
             InvalidInput(
                 "prompt-too-long",
@@ -204,13 +206,13 @@ def of_status(
             ),
             "give-up",
         )
-    if status in (400, 422) and said.setting:
+    if status in (400, 422) and error_body.setting:
         return Failure(
             InvalidInput(
                 "endpoint-refused-setting",
-                f"The endpoint refuses the {said.setting} that the eval set samples with.",
-                f"Add `omit: [{said.setting}]` to the endpoint in the cluster file; then it samples as it likes, and "
-                "the evidence says so. Or ask another model.",
+                f"The endpoint refuses the {error_body.setting} that the eval set samples with.",
+                f"Add `omit: [{error_body.setting}]` to the endpoint in the cluster file; then it samples as it likes, "
+                "and the evidence says so. Or ask another model.",
                 **facts,
             ),
             "stop",
@@ -218,9 +220,10 @@ def of_status(
     return Failure(
         InfrastructureFailure(
             "endpoint-refused",
-            f"The endpoint refused the request with status {status}{'' if said.spoke else ', and does not say why'}.",
+            f"The endpoint refused the request with status {status}"
+            f"{'' if error_body.spoke else ', and does not say why'}.",
             "Look at the server's log: it may not accept one of temperature, top_p, seed or the length of the answer."
-            if said.spoke and status in (400, 422)
+            if error_body.spoke and status in (400, 422)
             else "Look at the log of the server, or of a proxy before it, and check the endpoint's url and model.",
             **facts,
         ),
@@ -297,8 +300,8 @@ def _setting(error: Mapping[str, Any], words: str) -> str | None:
     if error.get("param") in SETTINGS:
         return str(error["param"])
     detail = error.get("detail")
-    for one in detail if isinstance(detail, list) else ():
-        place = one.get("loc") if isinstance(one, dict) else None
+    for entry in detail if isinstance(detail, list) else ():
+        place = entry.get("loc") if isinstance(entry, dict) else None
         if isinstance(place, list) and place and place[-1] in SETTINGS:
             return str(place[-1])
     found = _UNSUPPORTED.search(words)

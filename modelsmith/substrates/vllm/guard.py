@@ -25,15 +25,17 @@ def names_in_folder(model: Path, chat: Chat) -> frozenset[str]:
         require_switch(template, chat)
     try:
         added = json.loads(_text(model / "tokenizer.json"))["added_tokens"]
-        return frozenset(control_names(((str(one["content"]), bool(one["special"])) for one in added), template, chat))
+        return frozenset(
+            control_names(((str(token["content"]), bool(token["special"])) for token in added), template, chat)
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return frozenset()
 
 
 def control_token_in(prompt: Prompt, system: str, names: Iterable[str]) -> InvalidInput | None:
     """Why this prompt is not sent, if it is not: a text in it would become a turn, or end the conversation."""
-    whole = "\0".join((system, *(message.content for message in prompt.messages)))
-    found = sorted(name for name in names if name in whole)
+    joined = "\0".join((system, *(message.content for message in prompt.messages)))
+    found = sorted(name for name in names if name in joined)
     if not found:
         return None
     return InvalidInput(

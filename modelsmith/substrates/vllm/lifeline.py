@@ -69,8 +69,8 @@ def _told(folder: str | None) -> dict[str, str]:
     """What the command's environment says beside our own."""
     if folder is None:
         return {}
-    kept = {} if "TORCHINDUCTOR_CACHE_DIR" in os.environ else {"TORCHINDUCTOR_CACHE_DIR": _compiled()}
-    return {"TMPDIR": folder} | kept
+    variables = {} if "TORCHINDUCTOR_CACHE_DIR" in os.environ else {"TORCHINDUCTOR_CACHE_DIR": _compiled()}
+    return {"TMPDIR": folder} | variables
 
 
 def _compiled() -> str:

@@ -39,4 +39,4 @@ def owners(lines: Iterable[str], port: int) -> set[int]:
     """
     words = (line.split() for line in lines)
     end = f":{port:04X}"
-    return {int(one[7]) for one in words if len(one) > 7 and one[3] == _LISTENS and one[1].endswith(end)}
+    return {int(fields[7]) for fields in words if len(fields) > 7 and fields[3] == _LISTENS and fields[1].endswith(end)}

@@ -237,7 +237,7 @@ class VllmServer:
             ) from error
 
     def _wait_for_health(self, progress: Callable[[float], None]) -> None:
-        begin, told = time.monotonic(), -1.0
+        begin, last_report = time.monotonic(), -1.0
         while (waited := time.monotonic() - begin) < START_SECONDS:
             self.require_alive()
             ours = is_ours(self._port)
@@ -248,9 +248,9 @@ class VllmServer:
                     return
             except (OSError, http.client.HTTPException):
                 pass
-            if waited >= told + 1.0:
+            if waited >= last_report + 1.0:
                 progress(waited)
-                told = waited
+                last_report = waited
             time.sleep(min(1.0, 0.05 + waited / 10))  # one with a small model is there at once
         raise InfrastructureFailure(
             "vllm-slow",
@@ -315,7 +315,7 @@ def _options(
     if facts.device == "cpu":
         options.append("--enforce-eager")
     if rank is not None:
-        allowed = next((one for one in _RANKS if one >= rank), rank)
+        allowed = next((size for size in _RANKS if size >= rank), rank)
         options += ["--enable-lora", "--max-lora-rank", str(allowed)]
     if sequences is not None:
         options += ["--max-num-seqs", str(sequences)]

@@ -91,8 +91,8 @@ def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: in
         raise _unfit("it does not say which tokens it wrote") from None
     if len(choices) != wanted.answers or found.keys() != set(range(wanted.answers)):
         raise _unfit(f"it holds {len(choices)} answers, and {wanted.answers} were asked for")
-    for said in found.values():
-        if why := _wrong(said, wanted, ends, vocabulary):
+    for reply in found.values():
+        if why := _wrong(reply, wanted, ends, vocabulary):
             raise _unfit(why)
     return [found[number] for number in range(wanted.answers)]
 
@@ -101,18 +101,18 @@ def _said(choice: Any) -> Said:
     tokens, log_probs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
     if not all(type(token) is int for token in tokens):
         raise ValueError
-    return Said(list(tokens), choice["finish_reason"] == "stop", [float(one) for one in log_probs])
+    return Said(list(tokens), choice["finish_reason"] == "stop", [float(log_prob) for log_prob in log_probs])
 
 
-def _wrong(said: Said, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
-    tokens = said.tokens
-    if not tokens or len(tokens) != len(said.log_probs) or not all(map(math.isfinite, said.log_probs)):
+def _wrong(reply: Said, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
+    tokens = reply.tokens
+    if not tokens or len(tokens) != len(reply.log_probs) or not all(map(math.isfinite, reply.log_probs)):
         return "an answer's tokens and their log-probabilities are not as many"
     if not all(0 <= token < vocabulary for token in tokens):
         return "an answer holds a token that the model does not have"
     if not ends.isdisjoint(tokens[:-1]):
         return "an answer goes on after its end"
-    if said.ended != (tokens[-1] in ends) or not (said.ended or len(tokens) == wanted.limit):
+    if reply.ended != (tokens[-1] in ends) or not (reply.ended or len(tokens) == wanted.limit):
         return "an answer stops where it does not end"
     return None if len(tokens) <= wanted.limit else "an answer is longer than its limit"
 
