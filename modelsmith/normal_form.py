@@ -32,10 +32,12 @@ def normalized(form: Form, text: str) -> str:
 
 
 def _sorted(apart: Form, run: str) -> str:
-    return "".join(sorted("".join(unicodedata.normalize(apart, one) for one in run), key=unicodedata.combining))
+    return "".join(
+        sorted("".join(unicodedata.normalize(apart, character) for character in run), key=unicodedata.combining)
+    )
 
 
 @cache
 def _runs(apart: Form) -> re.Pattern[str]:
-    marks = "".join(one for one in map(chr, _PLACES) if unicodedata.combining(one))
+    marks = "".join(character for character in map(chr, _PLACES) if unicodedata.combining(character))
     return re.compile(f"[{marks}{_OF_MARKS[apart]}]{{{_RUN},}}")

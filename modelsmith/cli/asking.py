@@ -59,8 +59,8 @@ def answers(
     for name, field in fields.items():
         offered = kind.offers(workspace, {**values, **found}).get(name, ())
 
-        def check(value: Any, more: bool, name: str = name) -> None:
-            kind.check(workspace, {**given, **found, name: value}, name if more else "")
+        def check(value: Any, further: bool, name: str = name) -> None:
+            kind.check(workspace, {**given, **found, name: value}, name if further else "")
 
         answer = _answer(field, docs.get(name, ""), offered, check)
         if answer is not None:

@@ -61,8 +61,8 @@ def _callback(operation: Operation) -> Callable[..., int]:
         given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         _refuse_for_role(verb.request, given, operation.name)
         values |= {name: _located(values[name], here) for name in given}
-        if asked := asked_fields(verb.request, given):
-            values |= answers(verb.request, asked, values, here, as_json)
+        if missing := asked_fields(verb.request, given):
+            values |= answers(verb.request, missing, values, here, as_json)
         request = _request(verb.request, values)
         with reporter(as_json) as notify:
             role = os.environ.get(ROLE)
@@ -130,14 +130,14 @@ def _request(kind: type[Request], values: dict[str, Any]) -> Request:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        said, mend = first["msg"].removeprefix("Value error, "), "See the command's --help."
+        problem, mend = first["msg"].removeprefix("Value error, "), "See the command's --help."
         if first["type"] == "string_pattern_mismatch":
             field = kind.model_fields.get(str(first["loc"][0]))
-            said, mend = (
+            problem, mend = (
                 f"{first['input']!a} is not written as it must be",
                 f"{field.description if field else ''} {mend}",
             )
-        raise InvalidInput("usage", f"{name}: {said}", mend.strip()) from None
+        raise InvalidInput("usage", f"{name}: {problem}", mend.strip()) from None
 
 
 def _parameter(name: str, field: FieldInfo, help: str | None) -> click.Parameter:

@@ -26,8 +26,8 @@ def judge_line(judge: JudgeAgreement) -> str:
 def repeat_table(sections: Sequence[SectionScore], page: Page) -> None:
     """pass@k and pass^k of every section that was answered more than once."""
     body = [
-        (one.section if rate.k == 1 else "", str(rate.k), interval(rate.at_least_one), interval(rate.every))
-        for one in sections
-        for rate in (one.repeats.rates if one.repeats else ())
+        (section.section if rate.k == 1 else "", str(rate.k), interval(rate.at_least_one), interval(rate.every))
+        for section in sections
+        for rate in (section.repeats.rates if section.repeats else ())
     ]
     page.table(("section", "k>", "passes at least once in k>", "passes every time in k>"), body)

@@ -33,16 +33,16 @@ def install(client: Client, role: Role, into: Path | None, replace: bool, as_jso
     refuse_agents("lay down what starts a server with a role")
     root = _root(into)
     files = plan(root, client, role)
-    differing = [one for one in files if one.state == "changed"]
+    differing = [file for file in files if file.state == "changed"]
     if differing and not replace:
         if not as_json:
             _differences(differing)
-        names = ", ".join(one.path for one in differing)
+        names = ", ".join(file.path for file in differing)
         raise InvalidInput(
             "pack-differs",
             f"Nothing was written: {names} {'are' if len(differing) > 1 else 'is'} not as the pack has it",
             "Read the difference. Keep what is yours, or give --replace.",
-            differences={one.path: list(one.difference) for one in differing},
+            differences={file.path: list(file.difference) for file in differing},
         )
     lay(root, files)
     _tell(root, client, role, files, _WORDS, as_json)
@@ -54,22 +54,22 @@ def install(client: Client, role: Role, into: Path | None, replace: bool, as_jso
 def _tell(root: Path, client: Client, role: Role, files: list[Laid], words: dict[str, str], as_json: bool) -> None:
     if as_json:
         shown: list[dict[str, Any]] = [
-            {"path": one.path, "state": one.state, "difference": list(one.difference) if one.before else []}
-            for one in files
+            {"path": file.path, "state": file.state, "difference": list(file.difference) if file.before else []}
+            for file in files
         ]
         write_json({"client": client, "role": role, "into": str(root), "files": shown})
         return
     page = Page()
-    page.rows([(one.path, words[one.state]) for one in files])
+    page.rows([(file.path, words[file.state]) for file in files])
     if words is _PLANS:
-        _differences([one for one in files if one.state in ("added", "changed")])
+        _differences([file for file in files if file.state in ("added", "changed")])
 
 
 def _differences(files: list[Laid]) -> None:
     page = Page()
-    for one in files:
+    for file in files:
         page.gap()
-        page.words("\n".join(one.difference))
+        page.words("\n".join(file.difference))
 
 
 def _root(into: Path | None) -> Path:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROLE = "MODELSMITH_ROLE"
 
 
-def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> None:
+def serve_agents(asked_role: Role | None, clusters: tuple[str, ...], door: str) -> None:
     """Serve one client on standard input and output, with the role asked for, else the session's own, else reviewer.
 
     With ``clusters``, their specialists are tools; where no role is said then, they are all that there is.
@@ -33,7 +33,7 @@ def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> No
         InfrastructureFailure: ``extra-missing``.
     """
     own = os.environ.get(ROLE)
-    role = asked or known_role(own) or "reviewer"
+    role = asked_role or known_role(own) or "reviewer"
     if own is not None and own != role:
         raise InvalidInput(
             "outside-role",
@@ -49,7 +49,7 @@ def serve_agents(asked: Role | None, clusters: tuple[str, ...], door: str) -> No
     from modelsmith.repository.paths import place
 
     specialists = _specialists(clusters, door)
-    scopes = (f"{ASKS}*",) if specialists and asked is None and own is None else ("*",)
+    scopes = (f"{ASKS}*",) if specialists and asked_role is None and own is None else ("*",)
     serve_stdio(Session(place(Path.cwd(), Path("/")), role, scopes), specialists)
 
 
@@ -213,9 +213,9 @@ def list_all(tokens: Tokens) -> None:
     from modelsmith.cli.page import Page
 
     page = Page()
-    for one in tokens.all():
-        until = "expired" if one.expired else f"until {one.expires_at.isoformat(timespec='minutes')}"
-        page.line(f"{one.id}  {one.role}  {', '.join(one.scopes)}  {until}")
+    for token in tokens.all():
+        until = "expired" if token.expired else f"until {token.expires_at.isoformat(timespec='minutes')}"
+        page.line(f"{token.id}  {token.role}  {', '.join(token.scopes)}  {until}")
     if not tokens.all():
         page.line("none issued")
 
@@ -229,7 +229,7 @@ def revoke(tokens: Tokens, token: str) -> None:
     say(f"revoked {found.id}, of the role {found.role}")
 
 
-def refuse_agents(what: str) -> None:
+def refuse_agents(action: str) -> None:
     """Refuse a session with a role what is a person's.
 
     Raises:
@@ -239,17 +239,17 @@ def refuse_agents(what: str) -> None:
     if own is not None:
         raise InvalidInput(
             "outside-role",
-            f"A session with a role ({own!a}) does not {what}",
+            f"A session with a role ({own!a}) does not {action}",
             "A person does, in a session where MODELSMITH_ROLE is not set.",
             role=own,
         )
 
 
 @contextmanager
-def _the_extra(extra: str = "mcp", what: str = "The server for agents") -> Iterator[None]:
+def _the_extra(extra: str = "mcp", part: str = "The server for agents") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         raise InfrastructureFailure(
-            "extra-missing", f"{what} needs the {extra} extra.", f"Run: pip install 'modelsmith[{extra}]'", extra=extra
+            "extra-missing", f"{part} needs the {extra} extra.", f"Run: pip install 'modelsmith[{extra}]'", extra=extra
         ) from error

@@ -136,12 +136,13 @@ def _show_secret(result: WebhookSecret, as_json: bool) -> None:
 
 def _show_list(result: WebhooksList) -> None:
     page = Page()
-    for one in result.subscribers:
-        which = ", ".join(one.events) or "all events"
-        page.line(f"{one.name}  {one.host}  {one.form}  {which}  {one.behind} behind, {one.dead} given up")
-        if one.failure:
-            page.line(f"failing: {one.failure}", indent=2)
-        if one.rotating:
+    for subscriber in result.subscribers:
+        which = ", ".join(subscriber.events) or "all events"
+        counts = f"{subscriber.behind} behind, {subscriber.dead} given up"
+        page.line(f"{subscriber.name}  {subscriber.host}  {subscriber.form}  {which}  {counts}")
+        if subscriber.failure:
+            page.line(f"failing: {subscriber.failure}", indent=2)
+        if subscriber.rotating:
             page.line("two secrets sign: end the rotation with --end", indent=2)
     if not result.subscribers:
         page.line("nobody is sent events")

@@ -101,10 +101,10 @@ class Adapters:
                 await self._post(place, "unload_lora_adapter", key, {})
 
     async def _load(self, lease: Lease) -> None:
-        status, told = await self._post(
+        status, reply = await self._post(
             lease.place, "load_lora_adapter", lease.key, {"lora_path": str(lease.folder.resolve())}
         )
-        if status != 200 and not (status == 400 and b"already" in told):
+        if status != 200 and not (status == 400 and b"already" in reply):
             raise InfrastructureFailure(
                 "adapter-not-loaded",
                 f"The server does not take the adapter {lease.place.name}",
@@ -114,15 +114,15 @@ class Adapters:
             )
 
     async def _post(
-        self, place: Place, what: str, key: str | None, more: Mapping[str, str]
+        self, place: Place, action: str, key: str | None, fields: Mapping[str, str]
     ) -> tuple[int | None, bytes]:
         """Status and beginning of the answer; no status where none came."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = aiohttp.ClientTimeout(total=_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with self._session.post(
-                f"{place.url}/{what}",
-                json={"lora_name": place.name, **more},
+                f"{place.url}/{action}",
+                json={"lora_name": place.name, **fields},
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,

@@ -152,11 +152,11 @@ class Door:
         body = read_request(await self._body(request))
         served = self._served()
         ready, route = self._routed(served, request, body)
-        asked, caller = as_governed(body, ready.line.governed), request[CALLER]
-        who, share = caller.id if caller else None, 1 / len(served.clusters)
+        governed_body, caller = as_governed(body, ready.line.governed), request[CALLER]
+        caller_id, share = caller.id if caller else None, 1 / len(served.clusters)
         turns = part(self.counting.limits.at_once, share)
         async with self._gate.turn(_name(caller), route.cluster, share):
-            return await Exchange(self.counting, request, ready, route, asked, who, turns).answer()
+            return await Exchange(self.counting, request, ready, route, governed_body, caller_id, turns).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
         route = served.rules.route(Asked(body["model"], readable(request.headers.items()), body))
@@ -203,9 +203,9 @@ class Door:
         if served is None or not served.clusters:
             return web.json_response({"status": "not ready"}, status=503, headers={"Retry-After": "5"})
         status = "ready" if not troubles and counting is None else "degraded"
-        said = {"status": status, "trouble": sorted({e.code for e in troubles.values()}), "counting": counting is None}
+        state = {"status": status, "trouble": sorted({e.code for e in troubles.values()}), "counting": counting is None}
         known = {"commit": served.commit} if self.keys is None else {}
-        return web.json_response({**said, **known})
+        return web.json_response({**state, **known})
 
     async def _exposition(self, request: web.Request) -> web.Response:
         """Figures are of every cluster, so they are for who may ask every cluster."""

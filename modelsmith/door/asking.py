@@ -42,7 +42,7 @@ def read_request(raw: bytes) -> dict[str, Any]:
     model, messages = body.get("model"), body.get("messages")
     if not isinstance(model, str) or not 0 < len(model) <= LONGEST_MODEL:
         raise Refused(400, "bad-request", "`model` is missing, or no text of at most 256 characters.", param="model")
-    if not (isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages)):
+    if not (isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)):
         raise Refused(400, "bad-request", "`messages` is no list of messages.", param="messages")
     if not isinstance(body.get("stream", False), (bool, type(None))):
         raise Refused(400, "bad-request", "`stream` is true or false.", param="stream")
@@ -68,7 +68,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def _with_system(messages: Sequence[Mapping[str, Any]], governed: Governed) -> list[Mapping[str, Any]]:
-    if any(one.get("role") in _SYSTEM_ROLES for one in messages):
+    if any(message.get("role") in _SYSTEM_ROLES for message in messages):
         return [*messages]
     if governed.chat.system == "role":
         return [{"role": "system", "content": governed.system}, *messages]

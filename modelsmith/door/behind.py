@@ -34,9 +34,9 @@ class Behind(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, one: T) -> None:
+    def put(self, item: T) -> None:
         """Have it done, later. Neither waits nor raises."""
-        self._waiting.append(one)
+        self._waiting.append(item)
 
     def close(self) -> None:
         """Do what waits, and end."""

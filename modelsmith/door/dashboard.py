@@ -43,8 +43,8 @@ class _Panel(NamedTuple):
     limits: tuple[float | None, float | None] = (0, None)
 
 
-def _sum(by: str, metric: str, more: str = "") -> str:
-    selected = f"{metric}{{{more}}}" if more else metric
+def _sum(by: str, metric: str, labels: str = "") -> str:
+    selected = f"{metric}{{{labels}}}" if labels else metric
     return f"sum by ({by}) (rate({selected}{_RATE}))"
 
 
@@ -194,11 +194,11 @@ def dashboard() -> dict[str, Any]:
     panels: list[dict[str, Any]] = []
     across, down = 0, 0
     for height, group, make in ((5, _STATS, _stat), (8, _GRAPHS, _graph)):
-        for one in group:
-            tall = 5 if one is _GRAPHS[0] else height
-            place = {"x": across, "y": down, "w": one.width, "h": tall}
-            panels.append(make(one) | {"id": len(panels) + 1, "gridPos": place})
-            across += one.width
+        for panel in group:
+            tall = 5 if panel is _GRAPHS[0] else height
+            place = {"x": across, "y": down, "w": panel.width, "h": tall}
+            panels.append(make(panel) | {"id": len(panels) + 1, "gridPos": place})
+            across += panel.width
             if across >= _WIDTH:
                 across, down = 0, down + tall
     return {
@@ -236,7 +236,7 @@ def _variables() -> list[dict[str, Any]]:
     ]
 
 
-def _panel(one: _Panel, kind: str) -> dict[str, Any]:
+def _panel(panel: _Panel, kind: str) -> dict[str, Any]:
     targets = [
         {
             "refId": "ABC"[number],
@@ -245,18 +245,18 @@ def _panel(one: _Panel, kind: str) -> dict[str, Any]:
             "legendFormat": shown.legend,
             "range": True,
         }
-        for number, shown in enumerate(one.shown)
+        for number, shown in enumerate(panel.shown)
     ]
-    return {"type": kind, "title": one.title, "description": one.says, "datasource": _SOURCE, "targets": targets}
+    return {"type": kind, "title": panel.title, "description": panel.says, "datasource": _SOURCE, "targets": targets}
 
 
-def _stat(one: _Panel) -> dict[str, Any]:
-    good, bad = (_RED, _GREEN) if one.unit == "bool_yes_no" else (_GREEN, _RED)
+def _stat(panel: _Panel) -> dict[str, Any]:
+    good, bad = (_RED, _GREEN) if panel.unit == "bool_yes_no" else (_GREEN, _RED)
     steps = [{"value": None, "color": good}, {"value": 1, "color": bad}]
-    return _panel(one, "stat") | {
+    return _panel(panel, "stat") | {
         "fieldConfig": {
             "defaults": {
-                "unit": one.unit,
+                "unit": panel.unit,
                 "noValue": "none",
                 "thresholds": {"mode": "absolute", "steps": steps},
                 "color": {"mode": "thresholds"},
@@ -269,13 +269,13 @@ def _stat(one: _Panel) -> dict[str, Any]:
             "graphMode": "none",
             "justifyMode": "auto",
             "orientation": "auto",
-            "textMode": "name" if one.title == "Not obeyed" else "value",
+            "textMode": "name" if panel.title == "Not obeyed" else "value",
         },
     }
 
 
-def _graph(one: _Panel) -> dict[str, Any]:
-    low, high = one.limits
+def _graph(panel: _Panel) -> dict[str, Any]:
+    low, high = panel.limits
     line = {"lineWidth": 1, "fillOpacity": 0, "showPoints": "never", "spanNulls": False}
     bounds = {name: value for name, value in (("min", low), ("max", high)) if value is not None}
     dashed = {
@@ -285,10 +285,10 @@ def _graph(one: _Panel) -> dict[str, Any]:
             {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}},
         ],
     }
-    trips = any("trip line" in shown.legend for shown in one.shown)
-    return _panel(one, "timeseries") | {
+    trips = any("trip line" in shown.legend for shown in panel.shown)
+    return _panel(panel, "timeseries") | {
         "fieldConfig": {
-            "defaults": {"unit": one.unit, "custom": line, **bounds},
+            "defaults": {"unit": panel.unit, "custom": line, **bounds},
             "overrides": [dashed] if trips else [],
         },
         "options": {

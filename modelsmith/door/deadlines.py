@@ -56,9 +56,9 @@ class Deadlines:
         if late:
             loop.call_later(_GRACE, self._tell, late, self._turns - 1)
 
-    def _tell(self, late: list[int], more: int) -> None:
-        if more:
-            asyncio.get_running_loop().call_later(_GRACE, self._tell, late, more - 1)
+    def _tell(self, late: list[int], reports_left: int) -> None:
+        if reports_left:
+            asyncio.get_running_loop().call_later(_GRACE, self._tell, late, reports_left - 1)
             return
         for number in late:
             if tell := self._late.pop(number, None):

@@ -95,12 +95,12 @@ class EmbeddedModel:
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """See `Model`."""
         system, prompt, sampling = _conversation(body)
-        loop, said, left = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
+        loop, output, left = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
 
         def hear(text: str) -> None:
             if left.is_set():
                 raise _Left
-            loop.call_soon_threadsafe(said.put_nowait, text)
+            loop.call_soon_threadsafe(output.put_nowait, text)
 
         def speak() -> Completion:
             if left.is_set():
@@ -109,21 +109,21 @@ class EmbeddedModel:
 
         turn = Turn()
         work = asyncio.ensure_future(self._engine.compute(speak, self._in_shadow, turn))
-        work.add_done_callback(partial(_told, said))
+        work.add_done_callback(partial(_told, output))
         written = _Written(self._name)
         usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
-        pieces = _events(work, said, written, usage) if body.get("stream") else _whole(work, written)
+        pieces = _events(work, output, written, usage) if body.get("stream") else _whole(work, written)
         try:
             yield Reply(200, EVENTS if body.get("stream") else JSON, pieces, turn)
         finally:
             left.set()
 
 
-def _told(said: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
+def _told(pieces: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
     """The end of what is said; a failure that nobody waits for any more is no news."""
     if not work.cancelled():
         work.exception()
-    said.put_nowait(None)
+    pieces.put_nowait(None)
 
 
 class _Written:
@@ -137,8 +137,8 @@ class _Written:
         return _event({**self.head, "object": "chat.completion.chunk", "choices": [choice]})
 
     def usage(self, completion: Completion) -> dict[str, int]:
-        asked, answered = completion.prompt_tokens, completion.completion_tokens
-        return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+        tokens_in, answered = completion.prompt_tokens, completion.completion_tokens
+        return {"prompt_tokens": tokens_in, "completion_tokens": answered, "total_tokens": tokens_in + answered}
 
 
 async def _whole(work: asyncio.Future[Completion], written: _Written) -> AsyncIterator[bytes]:
@@ -150,15 +150,15 @@ async def _whole(work: asyncio.Future[Completion], written: _Written) -> AsyncIt
 
 
 async def _events(
-    work: asyncio.Future[Completion], said: asyncio.Queue[str | None], written: _Written, usage: bool
+    work: asyncio.Future[Completion], pieces: asyncio.Queue[str | None], written: _Written, usage: bool
 ) -> AsyncIterator[bytes]:
-    first = await said.get()
+    first = await pieces.get()
     if first is None:
         await _done(work)
     yield written.part({"role": "assistant", "content": ""}, None)
     while first is not None:
         yield written.part({"content": first}, None)
-        first = await said.get()
+        first = await pieces.get()
     done = await _done(work)
     yield written.part({}, done.finish)
     if usage:

@@ -116,7 +116,7 @@ class Exchange:
         self._copy = counting.shadows.begin(ready, key, self._arm, body, route.key is not None)
         self._usage = Usage()
         self._sample = counting.formats.sample(ready.line.format)
-        self._kept = [one for one in (self._sample, self._copy and self._copy.answer) if one]
+        self._kept = [sample for sample in (self._sample, self._copy and self._copy.answer) if sample]
         self._ahead: Ahead | None = None
         """Of a stream that is copied: the backend's pace, not the caller's, is what the copy is compared with."""
         self._turn, self._price = Turn(), FREE
@@ -197,25 +197,25 @@ class Exchange:
                     return await self._stream(arm, reply.status, self._ahead)
             if reply.content_type == EVENTS:
                 return await self._stream(arm, reply.status, aiter(reply.pieces))
-            whole = bytearray()
+            received = bytearray()
             async for piece in reply.pieces:
-                whole += piece
-                if len(whole) > LARGEST_ANSWER:
+                received += piece
+                if len(received) > LARGEST_ANSWER:
                     raise Down(502, "too large", again=False)
-            if reply.status == 200 and not is_answer(whole):
+            if reply.status == 200 and not is_answer(received):
                 raise Down(502, "no answer", again=False)
-            return await self._whole(arm, reply.status, bytes(whole))
+            return await self._whole(arm, reply.status, bytes(received))
 
-    async def _whole(self, arm: Arm, status: int, whole: bytes) -> web.StreamResponse:
+    async def _whole(self, arm: Arm, status: int, answer: bytes) -> web.StreamResponse:
         """The answer goes out before it is looked at any further."""
         self._answering, self._status = arm, status
         try:
-            return await write_whole(self._request, status, JSON, whole, self._headers(arm))
+            return await write_whole(self._request, status, JSON, answer, self._headers(arm))
         except ConnectionError:
             self._status = HUNG_UP
             return Written(self._request, status)
         finally:
-            self._saw(whole)
+            self._saw(answer)
 
     async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         try:
@@ -283,14 +283,14 @@ class Exchange:
 
     def _note(self) -> None:
         """Count the outcome for the arm that was assigned, whoever answered."""
-        asked, answered = self._usage.tokens
+        tokens_in, answered = self._usage.tokens
         failed = self._failed if self._failed and self._answering != self._arm else None
         total = self._milliseconds()
         outcome = Answered(
             status=failed.status if failed else self._status,
             first_token_ms=self._first,
             total_ms=total,
-            tokens_in=asked,
+            tokens_in=tokens_in,
             tokens_out=answered,
             cost=self._usage.cost(self._price),
             failed_over=self._answering not in (None, self._arm),
@@ -311,13 +311,13 @@ class Exchange:
             failed=self._failed.reason if self._failed else None,
             key=self._caller,
             milliseconds=round(total, 1),
-            tokens_in=asked,
+            tokens_in=tokens_in,
             tokens_out=answered,
         )
         if self._counting.telemetry:
-            self._counting.telemetry.note(self._ended(total, asked, answered))
+            self._counting.telemetry.note(self._ended(total, tokens_in, answered))
 
-    def _ended(self, total: float, asked: int, answered: int) -> Ended:
+    def _ended(self, total: float, tokens_in: int, answered: int) -> Ended:
         return Ended(
             decision=self._decision,
             specialist=self._arm.specialist,
@@ -328,7 +328,7 @@ class Exchange:
             stream=bool(self._body.get("stream")),
             first_ms=self._first,
             total_ms=total,
-            tokens_in=asked,
+            tokens_in=tokens_in,
             tokens_out=answered,
             parent=parent_of(self._request.headers.getall(TRACE_PARENT, []), self._route.key),
         )
@@ -339,8 +339,8 @@ class Exchange:
             self._counting.shadows.follow(self._copy, self._as_copied(outcome))
         recorder, decision, sample = self._counting.recorder, self._decision, self._sample
         if sample and self._status == 200 and self._answering == self._arm:
-            told = partial(_answered, recorder, decision, outcome)
-            self._counting.formats.check(sample, self._begun is not None, told)
+            report = partial(_answered, recorder, decision, outcome)
+            self._counting.formats.check(sample, self._begun is not None, report)
             return
         if sample:
             self._counting.formats.drop(sample)

@@ -93,11 +93,11 @@ class Follower:
     traffic is routed by it. ``told`` hears of trouble and its end.
     """
 
-    def __init__(self, workspace: Workspace, make: MakeModel, watch: Callable[[str], None], told: Told) -> None:
+    def __init__(self, workspace: Workspace, make: MakeModel, watch: Callable[[str], None], report: Told) -> None:
         self._workspace = workspace
         self._make = make
         self._watch = watch
-        self._told = told
+        self._told = report
         self._models: dict[LoadedAs, Model] = {}
         self._making: dict[LoadedAs, asyncio.Task[Model]] = {}
         """Models that are loaded now, also after nobody waits for them any longer."""
@@ -176,7 +176,7 @@ class Follower:
         await asyncio.to_thread(self._watch, plan.commit)
         self._seen = self._seen or plan.commit
         self.reloads += self.served is not None
-        clusters = {name: replace(one, shadow=self._loading.model(one.line)) for name, one in clusters.items()}
+        clusters = {name: replace(ready, shadow=self._loading.model(ready.line)) for name, ready in clusters.items()}
         self.served = Served(plan.commit, plan.rules, clusters, frozenset(plan.lines.keys() - clusters.keys()))
         used = {ready.line.loaded_as(arm) for ready in clusters.values() for arm in ready.line.arms}
         self._models = {key: model for key, model in self._models.items() if key in used}
@@ -238,12 +238,12 @@ class Follower:
             clusters = {**self.served.clusters, name: replace(ready, shadow=self._loading.model(ready.line))}
             self.served = replace(self.served, clusters=clusters)
 
-    def _trouble(self, what: str, error: ModelsmithError | None) -> None:
-        before = self.troubles.pop(what, None)
+    def _trouble(self, source: str, error: ModelsmithError | None) -> None:
+        before = self.troubles.pop(source, None)
         if error is not None:
-            self.troubles[what] = error.with_traceback(None)  # its frames would hold models that nobody asks any more
+            self.troubles[source] = error.with_traceback(None)  # its frames would hold models that nobody asks any more
         if (before is None) != (error is None) or (before and error and before.message != error.message):
-            self._told(what, error)
+            self._told(source, error)
 
 
 def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:

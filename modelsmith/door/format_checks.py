@@ -57,16 +57,18 @@ class Sample:
 
     def answers(self, streamed: bool) -> list[Answer]:
         """Each choice without its thoughts; none where it cannot be told, or one is not text."""
-        whole = self.whole()
-        said = texts(whole, streamed) if whole else None
-        return [answer_after(text, "length" if cut else "stop", self.wanted.chat) for text, cut in said or ()]
+        answer = self.whole()
+        found_texts = texts(answer, streamed) if answer else None
+        return [answer_after(text, "length" if cut else "stop", self.wanted.chat) for text, cut in found_texts or ()]
 
     def verdict(self, streamed: bool) -> bool | None:
         """Whether the answer keeps the format; None where it has no text that could, or no format is asked for."""
         answers = self.answers(streamed) if self.wanted.points else []
         if not answers:
             return None
-        return all(keeps_format(self.wanted.points, one.text, cut_off=one.finish == "length") for one in answers)
+        return all(
+            keeps_format(self.wanted.points, answer.text, cut_off=answer.finish == "length") for answer in answers
+        )
 
 
 class Pair(NamedTuple):
@@ -81,12 +83,12 @@ class Pair(NamedTuple):
 
         What one of them answers takes no verdict from the other: else a specialist could choose what is compared.
         """
-        mine, theirs = (_guarded(partial(one.verdict, self.streamed)) if one else None for one in self[:2])
+        mine, theirs = (_guarded(partial(sample.verdict, self.streamed)) if sample else None for sample in self[:2])
         return mine, theirs, _guarded(self._differ)
 
     def _differ(self) -> bool | None:
-        said = [one.answers(self.streamed) if one else [] for one in (self.mine, self.theirs)]
-        return any(_differ(*pair) for pair in zip(*said, strict=True)) if len(said[0]) == len(said[1]) > 0 else None
+        both = [sample.answers(self.streamed) if sample else [] for sample in (self.mine, self.theirs)]
+        return any(_differ(*pair) for pair in zip(*both, strict=True)) if len(both[0]) == len(both[1]) > 0 else None
 
 
 class FormatChecks:
@@ -105,19 +107,19 @@ class FormatChecks:
         sample.restart()
         self._room.release()
 
-    def check(self, sample: Sample, streamed: bool, told: Callable[[bool | None], None]) -> None:
+    def check(self, sample: Sample, streamed: bool, report: Callable[[bool | None], None]) -> None:
         """Check it in the thread, tell the verdict there, and give the room back."""
 
         def work() -> None:
             verdict = _guarded(partial(sample.verdict, streamed))
             self.drop(sample)
-            told(verdict)
+            report(verdict)
 
         self._checks.put(work)
 
-    def compare(self, pair: Pair, told: Callable[[bool | None, bool | None, bool | None], None]) -> None:
+    def compare(self, pair: Pair, report: Callable[[bool | None, bool | None, bool | None], None]) -> None:
         """Check two answers to one request in the thread; tell the verdict of each, and whether they differ."""
-        self._checks.put(lambda: told(*pair.verdicts()))
+        self._checks.put(lambda: report(*pair.verdicts()))
 
     def close(self) -> None:
         """Check what is waiting, and end."""
@@ -149,15 +151,15 @@ def texts(raw: bytes, streamed: bool) -> list[tuple[str, bool]] | None:
     """
     try:
         choices = [*_streamed(raw)] if streamed else json.loads(raw)["choices"]
-        said: dict[int, list[str]] = {}
+        pieces: dict[int, list[str]] = {}
         ends: dict[int, Any] = {}
         for choice in choices:
             part, number = choice["delta" if streamed else "message"], int(choice.get("index", 0))
             if part.get("tool_calls") or part.get("function_call"):
                 return None
-            said.setdefault(number, []).append(part.get("content") or "")
+            pieces.setdefault(number, []).append(part.get("content") or "")
             ends[number] = choice.get("finish_reason") or ends.get(number)
-        return [("".join(said[number]), ends[number] == "length") for number in sorted(said)]
+        return [("".join(pieces[number]), ends[number] == "length") for number in sorted(pieces)]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 

@@ -104,8 +104,8 @@ class Gate:
     def _leave(self, cluster: str) -> None:
         self.inside -= 1
         self._held[cluster] -= 1
-        while who := self._next():
-            caller, theirs = who
+        while pair := self._next():
+            caller, theirs = pair
             turn = self._waiting[caller][theirs].popleft()
             self._waiting[caller].move_to_end(theirs)
             self._waiting.move_to_end(caller)
@@ -119,6 +119,11 @@ class Gate:
         if self.inside >= self._limits.at_once:
             return None
         return next(
-            ((caller, one) for caller, clusters in self._waiting.items() for one in clusters if self._has_room(one)),
+            (
+                (caller, cluster)
+                for caller, clusters in self._waiting.items()
+                for cluster in clusters
+                if self._has_room(cluster)
+            ),
             None,
         )

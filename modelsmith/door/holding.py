@@ -41,13 +41,13 @@ class Holding:
         Raises:
             Down: ``crowded``: it holds its part already. That is its failure, as it is slower than the others by far.
         """
-        who = (cluster, specialist)
-        if self._held[who] >= most:
+        key = (cluster, specialist)
+        if self._held[key] >= most:
             raise Down(503, CROWDED, again=False)
-        self._held[who] += 1
+        self._held[key] += 1
         try:
             yield
         finally:
-            self._held[who] -= 1
-            if not self._held[who]:
-                del self._held[who]
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]

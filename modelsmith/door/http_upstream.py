@@ -51,8 +51,8 @@ class HttpModel:
     @asynccontextmanager
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """See `Model`."""
-        asked = {name: value for name, value in body.items() if name not in self.omit}
-        data = encode({**asked, **self.more, "model": self.name})
+        fields = {name: value for name, value in body.items() if name not in self.omit}
+        data = encode({**fields, **self.more, "model": self.name})
         response = await self._post(data)
         if response.status == 404 and self.mend is not None:
             response.close()

@@ -28,9 +28,9 @@ class Journal:
         self._path = path
         self._lines = Behind[dict[str, Any]]("door-log", PAUSE, self._write, _MOST_WAITING)
 
-    def note(self, what: str, **facts: Any) -> None:
+    def note(self, kind: str, /, **facts: Any) -> None:
         """Add a line to the journal."""
-        self._lines.put({"at": datetime.now(UTC), "what": what, **facts})
+        self._lines.put({"at": datetime.now(UTC), "what": kind, **facts})
 
     def close(self) -> None:
         """Write what waits, and end."""

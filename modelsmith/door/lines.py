@@ -80,7 +80,7 @@ def read_line(main: GovernedState, name: str) -> Line:
     return Line(
         cluster, main.tree.commit, incumbent, watched, share, governed,
         Format(_format_points(main.tree, cluster, evalset), chat),
-        frozenset(one.specialist for one in main.histories.of_cluster(name) if one.routed),
+        frozenset(history.specialist for history in main.histories.of_cluster(name) if history.routed),
         copied,
         shadowed_as(main, cluster, copied) if copied else "",
     )  # fmt: skip

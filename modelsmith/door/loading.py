@@ -31,9 +31,9 @@ def shadow_of(cluster: str) -> str:
     return f"{_OF}{cluster}"
 
 
-def is_of_a_shadow(what: str) -> bool:
+def is_of_a_shadow(source: str) -> bool:
     """Whether a trouble is of a shadow: what main says of traffic is obeyed all the same."""
-    return what.startswith(_OF)
+    return source.startswith(_OF)
 
 
 class NotLoaded:
@@ -146,12 +146,12 @@ def _unexpected(line: Line, error: Exception) -> InfrastructureFailure:
     return _failed(line, f"cannot be loaded: {type(error).__name__}; copies of requests count as its errors")
 
 
-def _failed(line: Line, what: str) -> InfrastructureFailure:
-    who = line.shadow.specialist if line.shadow else ""
+def _failed(line: Line, problem: str) -> InfrastructureFailure:
+    specialist = line.shadow.specialist if line.shadow else ""
     return InfrastructureFailure(
         CODE,
-        f"{who}, in the shadow of {line.cluster.cluster}, {what}",
+        f"{specialist}, in the shadow of {line.cluster.cluster}, {problem}",
         "See whether the machine has room for it and the backend takes it; else let the next iteration replace it.",
         cluster=line.cluster.cluster,
-        specialist=who,
+        specialist=specialist,
     )

@@ -63,10 +63,10 @@ class DoorMetrics:
 
     def state(self, follower: Follower, gate: Gate) -> None:
         """Gauges of how things stand now."""
-        self._obeyed.set(all(is_of_a_shadow(what) for what in follower.troubles))
+        self._obeyed.set(all(is_of_a_shadow(source) for source in follower.troubles))
         self._trouble.clear()
-        for what, error in follower.troubles.items():
-            self._trouble.labels(what, error.code).set(1)
+        for source, error in follower.troubles.items():
+            self._trouble.labels(source, error.code).set(1)
         self._reloads.set(follower.reloads)
         self._inside.set(gate.inside)
         self._waiting.set(gate.waiting)

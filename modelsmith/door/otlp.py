@@ -39,17 +39,17 @@ class Otlp:
         self._figures = self._measure(resource, _told("metrics", say)) if "metrics" in signals else None
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)  # it would tell of every failed attempt
 
-    def _trace(self, resource: Resource, told: Callable[[bool], None]) -> Any:
+    def _trace(self, resource: Resource, report: Callable[[bool], None]) -> Any:
         exporter = OTLPSpanExporter()
-        _watch(exporter, SpanExportResult.SUCCESS, SpanExportResult.FAILURE, told)
+        _watch(exporter, SpanExportResult.SUCCESS, SpanExportResult.FAILURE, report)
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(exporter))
         self._closing.append(provider.shutdown)
         return provider.get_tracer(NAME, __version__)
 
-    def _measure(self, resource: Resource, told: Callable[[bool], None]) -> _Figures:
+    def _measure(self, resource: Resource, report: Callable[[bool], None]) -> _Figures:
         exporter = OTLPMetricExporter()
-        _watch(exporter, MetricExportResult.SUCCESS, MetricExportResult.FAILURE, told)
+        _watch(exporter, MetricExportResult.SUCCESS, MetricExportResult.FAILURE, report)
         reader = PeriodicExportingMetricReader(exporter)
         provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
         self._closing.append(provider.shutdown)
@@ -64,7 +64,7 @@ class Otlp:
 
     def close(self) -> None:
         """Export what waits of both signals, side by side: one that hangs holds up no other."""
-        threads = [threading.Thread(target=one, daemon=True) for one in self._closing]
+        threads = [threading.Thread(target=close, daemon=True) for close in self._closing]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -150,16 +150,16 @@ def _resource() -> Resource:
     )
 
 
-def _watch(exporter: Any, good: object, bad: object, told: Callable[[bool], None]) -> None:
+def _watch(exporter: Any, good: object, bad: object, report: Callable[[bool], None]) -> None:
     """Have an exporter raise nothing, and somebody hear whether it worked."""
     export = exporter.export
 
-    def watched(*batch: Any, **more: Any) -> object:
+    def watched(*batch: Any, **keywords: Any) -> object:
         try:
-            result = export(*batch, **more)
+            result = export(*batch, **keywords)
         except Exception:
             result = bad
-        told(result is good)
+        report(result is good)
         return result
 
     exporter.export = watched

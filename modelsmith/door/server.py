@@ -121,14 +121,14 @@ async def opened(
     """The door, listening; it serves nothing before its follower has started. What is under way ends with the block."""
     journal = Journal(workspace.private / LOG)
 
-    def told(what: str, error: ModelsmithError | None) -> None:
+    def told(source: str, error: ModelsmithError | None) -> None:
         if error is None:
-            journal.note("mended", of=what)
-            say(f"{what}: obeyed again")
+            journal.note("mended", of=source)
+            say(f"{source}: obeyed again")
             return
-        journal.note("trouble", of=what, code=error.code, message=error.message, mend=error.mend)
+        journal.note("trouble", of=source, code=error.code, message=error.message, mend=error.mend)
         words = error.message.rstrip(".")
-        say(f"NOT OBEYED, {what} ({error.code}): {words}. What was served before goes on. {error.mend}")
+        say(f"NOT OBEYED, {source} ({error.code}): {words}. What was served before goes on. {error.mend}")
 
     limit = raise_limit()
 
@@ -182,13 +182,13 @@ async def opened(
 
 async def tell_busy(door: Door, sign: DoorSign, journal: Journal) -> None:
     """Say some times a second how busy the door is; whoever trains on this machine waits by it."""
-    said = False
+    reported = False
     while True:
         try:
             await asyncio.to_thread(sign.write, door.requests, sign.recent())
-            said = False
+            reported = False
         except OSError as error:
-            if not said:
+            if not reported:
                 journal.note("trouble", of="sign", message=f"trainings cannot see the door: {error.strerror}")
-            said = True
+            reported = True
         await asyncio.sleep(EVERY)

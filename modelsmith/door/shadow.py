@@ -66,9 +66,9 @@ class Shadows:
         line = ready.line
         if ready.shadow is None or line.shadow is None or arm != line.incumbent:
             return None
-        name, who = line.cluster.cluster, line.shadow
+        name, shadow = line.cluster.cluster, line.shadow
         if self._begun[name] >= self._limits.shadows_at_once or not assigned(
-            f"shadow {key}", name, who.specialist, line.cluster.deployment.shadow_share
+            f"shadow {key}", name, shadow.specialist, line.cluster.deployment.shadow_share
         ):
             return None
         copied = self._recorder.copies(line.shadowed_as)
@@ -77,7 +77,7 @@ class Shadows:
         if sticky and not self._is_new((copied.period, key)):
             return None
         self._begun[name] += 1
-        mine, theirs = (self._decided(ready, who, arm, key) for arm in ("incumbent", "specialist"))
+        mine, theirs = (self._decided(ready, shadow, arm, key) for arm in ("incumbent", "specialist"))
         return Copy(ready.shadow, body, (mine, theirs), Sample(line.format))
 
     def follow(self, copy: Copy, outcome: Answered) -> None:
@@ -89,9 +89,9 @@ class Shadows:
         self._asking.add(task)
         task.add_done_callback(partial(self._done, copy))
 
-    def _is_new(self, what: tuple[str, str]) -> bool:
+    def _is_new(self, key: tuple[str, str]) -> bool:
         """Whether a key was not copied yet, as far as is remembered."""
-        known = hash(what)
+        known = hash(key)
         if known in self._keys:
             return False
         self._keys[known] = None
@@ -117,11 +117,11 @@ class Shadows:
     def _end(self, copy: Copy) -> None:
         self._begun[copy.decisions[0].cluster] -= 1
 
-    def _decided(self, ready: Ready, who: Who, arm: Arm, key: str) -> Decision:
+    def _decided(self, ready: Ready, model: Who, arm: Arm, key: str) -> Decision:
         """Each side counts a key once, so the key has the side in it."""
         return self._recorder.decided(
             cluster=ready.line.cluster.cluster,
-            specialist=who.specialist,
+            specialist=model.specialist,
             incumbent=ready.line.incumbent.specialist,
             record=ready.line.shadowed_as,
             arm=arm,
@@ -131,37 +131,42 @@ class Shadows:
         )
 
     async def _ask(self, copy: Copy, outcome: Answered) -> None:
-        sample, said, begin = Sample(copy.answer.wanted), _Said(), time.perf_counter()
+        sample, heard_answer, begin = Sample(copy.answer.wanted), _Said(), time.perf_counter()
         try:
-            theirs = await self._answer(copy, sample, said, begin)
+            theirs = await self._answer(copy, sample, heard_answer, begin)
         except asyncio.CancelledError:
             # The door closes. Who is slower than the incumbent already is not lost for that: a door that is opened
             # and closed often would else hide whoever hangs.
-            if not said.turn.waits and (waited := _milliseconds(begin) - said.turn.waited_ms) > outcome.total_ms:
+            if (
+                not heard_answer.turn.waits
+                and (waited := _milliseconds(begin) - heard_answer.turn.waited_ms) > outcome.total_ms
+            ):
                 self._tell(copy, Pair(None, None, False), outcome, replace(_FAILED, total_ms=waited, hung_up=True))
             raise
         if theirs.not_asked:
             return
         pair = Pair(
-            copy.answer if outcome.status == 200 else None, sample if theirs.status == 200 else None, said.streamed
+            copy.answer if outcome.status == 200 else None,
+            sample if theirs.status == 200 else None,
+            heard_answer.streamed,
         )
         # It is under way until its format is looked at: else answers would pile up before a check that takes long.
         await asyncio.wait({self._tell(copy, pair, outcome, theirs)})
 
-    async def _answer(self, copy: Copy, sample: Sample, said: _Said, begin: float) -> Answered:
+    async def _answer(self, copy: Copy, sample: Sample, reply_state: _Said, begin: float) -> Answered:
         """How it ended; asked once more where the incumbent would be."""
         status, ours = 504, False
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 try:
-                    status = await self._read(copy, sample, said)
+                    status = await self._read(copy, sample, reply_state)
                 except Down as down:
-                    if not down.again or said.first:
+                    if not down.again or reply_state.first:
                         raise
                     await asyncio.sleep(PAUSE)
                     sample.restart()
-                    said.usage = Usage()
-                    status = await self._read(copy, sample, said)
+                    reply_state.usage = Usage()
+                    status = await self._read(copy, sample, reply_state)
         except TimeoutError:
             pass
         except (Down, Refused) as error:
@@ -169,35 +174,43 @@ class Shadows:
         except Exception as error:  # whatever asking it comes to is the specialist's failure, and never goes uncounted
             _log.error("a copy could not be asked: %s", type(error).__name__)  # its words may hold what was asked
             status = 500
-        tokens_in, tokens_out = said.usage.tokens
+        tokens_in, tokens_out = reply_state.usage.tokens
         return Answered(
             status=status,
-            first_token_ms=(said.first - begin) * 1000 if said.first else None,
-            total_ms=_milliseconds(begin) - said.turn.waited_ms,
+            first_token_ms=(reply_state.first - begin) * 1000 if reply_state.first else None,
+            total_ms=_milliseconds(begin) - reply_state.turn.waited_ms,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            cost=said.usage.cost(said.price),
+            cost=reply_state.usage.cost(reply_state.price),
             not_asked=ours,
         )
 
-    async def _read(self, copy: Copy, sample: Sample, said: _Said) -> int:
+    async def _read(self, copy: Copy, sample: Sample, reply_state: _Said) -> int:
         """Status that the answer comes to; a caller would get no 200 for less than a whole one."""
         size = 0
         async with copy.model.ask(copy.body) as reply:
-            said.streamed, said.turn, said.price = reply.content_type == EVENTS, reply.turn, reply.price
+            reply_state.streamed, reply_state.turn, reply_state.price = (
+                reply.content_type == EVENTS,
+                reply.turn,
+                reply.price,
+            )
             async for piece in reply.pieces:
                 size += len(piece)
-                if said.streamed:
-                    said.first = said.first or time.perf_counter()
+                if reply_state.streamed:
+                    reply_state.first = reply_state.first or time.perf_counter()
                 elif size > LARGEST_ANSWER:
                     return 502
-                said.usage.saw(piece)
+                reply_state.usage.saw(piece)
                 sample.saw(piece)
-        if said.streamed and not size:
+        if reply_state.streamed and not size:
             raise Down(502, "empty")
-        whole = sample.whole()
-        fine = said.usage.done if said.streamed else whole is None or reply.status != 200 or is_answer(whole)
-        return reply.status if fine and not said.usage.failed else 502
+        answer = sample.whole()
+        fine = (
+            reply_state.usage.done
+            if reply_state.streamed
+            else answer is None or reply.status != 200 or is_answer(answer)
+        )
+        return reply.status if fine and not reply_state.usage.failed else 502
 
     def _tell(self, copy: Copy, pair: Pair, outcome: Answered, theirs: Answered) -> asyncio.Future[None]:
         """Both, once their formats have been looked at; over when that is."""

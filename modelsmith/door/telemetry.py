@@ -90,7 +90,7 @@ def _wanted(signal: Signal, environment: Mapping[str, str], say: Callable[[str],
     upper = signal.upper()
     if of("OTEL_SDK_DISABLED").lower() == "true":
         return False
-    named = {one.strip() for one in of(f"OTEL_{upper}_EXPORTER").split(",") if one.strip()}
+    named = {word.strip() for word in of(f"OTEL_{upper}_EXPORTER").split(",") if word.strip()}
     endpoint = of(f"OTEL_EXPORTER_OTLP_{upper}_ENDPOINT") or of("OTEL_EXPORTER_OTLP_ENDPOINT")
     if others := sorted(named - {"otlp", "none"}):
         say(f"NOT EXPORTED: {signal} by {', '.join(others)}; the door knows otlp alone (OTEL_{upper}_EXPORTER)")

@@ -75,17 +75,17 @@ class Model(Protocol):
         """
 
 
-def is_answer(whole: bytes | bytearray) -> bool:
+def is_answer(answer: bytes | bytearray) -> bool:
     """Whether a body with status 200 answers: some servers send an error, or nothing, with that status."""
     try:
-        said = json.loads(whole)
+        document = json.loads(answer)
     except (ValueError, RecursionError):
         return False
-    choices = said.get("choices") if isinstance(said, dict) and not said.get("error") else None
+    choices = document.get("choices") if isinstance(document, dict) and not document.get("error") else None
     return (
         isinstance(choices, list)
         and bool(choices)
-        and all(isinstance(one, dict) and one.get("finish_reason") != "error" for one in choices)
+        and all(isinstance(choice, dict) and choice.get("finish_reason") != "error" for choice in choices)
     )
 
 
@@ -100,8 +100,8 @@ class Usage:
 
     def saw(self, piece: bytes) -> None:
         """Take the next piece."""
-        seen = self._tail[-_BEGINNING:] + piece
-        self.failed = self.failed or (b"error" in seen and _FAILED.search(seen) is not None)
+        seen_tail = self._tail[-_BEGINNING:] + piece
+        self.failed = self.failed or (b"error" in seen_tail and _FAILED.search(seen_tail) is not None)
         self._events += piece.count(b"\ndata:") + piece.startswith(b"data:")
         self._tail = (self._tail + piece)[-_TAIL:]
 
@@ -118,5 +118,5 @@ class Usage:
 
     def cost(self, price: Price) -> float:
         """What the answer costs."""
-        asked, answered = self.tokens
-        return asked * price.asked + answered * price.answered
+        tokens_in, answered = self.tokens
+        return tokens_in * price.asked + answered * price.answered

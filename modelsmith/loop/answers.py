@@ -45,35 +45,37 @@ def draw(
     Raises:
         InvalidInput, InfrastructureFailure: as `open_substrate` and the engine.
     """
-    asked = [Asked(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
-    said: list[list[Drawn]] = [[] for _ in prompts]
+    questions = [Asked(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
+    drawn: list[list[Drawn]] = [[] for _ in prompts]
     substrate, wait = open_substrate(workspace, cluster, target, None), waiting_for_doors(workspace, cluster, target)
     try:
         for number in range(sampling.repeats):
-            one = sampling.model_copy(update={"repeats": 1, "seed": (sampling.seed + number) % 2**32})
-            what = digest([[p.model_dump(mode="json") for p in prompts], target.weights, system, one.model_dump()])
-            path = folder / f"answers-{what.removeprefix('sha256:')[:16]}.json"
+            settings = sampling.model_copy(update={"repeats": 1, "seed": (sampling.seed + number) % 2**32})
+            identity = digest(
+                [[p.model_dump(mode="json") for p in prompts], target.weights, system, settings.model_dump()]
+            )
+            path = folder / f"answers-{identity.removeprefix('sha256:')[:16]}.json"
             known = _kept(path)
             if known is None:
                 given: dict[str, tuple[str, bool]] = {}
                 wait()
-                for done, completion in enumerate(substrate.complete(asked, system, one), start=1):
+                for done, completion in enumerate(substrate.complete(questions, system, settings), start=1):
                     if completion.error is None:
                         given[completion.key] = completion.text, completion.finish == "length"
-                    if done % 32 == 0 or done == len(asked):
-                        at = number * len(asked) + done
-                        text = f"{at} of {sampling.repeats * len(asked)} answers drawn from {target.name}"
-                        workspace.notify(Progress("train", text, at, sampling.repeats * len(asked)))
+                    if done % 32 == 0 or done == len(questions):
+                        at = number * len(questions) + done
+                        text = f"{at} of {sampling.repeats * len(questions)} answers drawn from {target.name}"
+                        workspace.notify(Progress("train", text, at, sampling.repeats * len(questions)))
                     wait()
-                known = Round(answers=tuple(given.get(prompt.key) for prompt in asked))
+                known = Round(answers=tuple(given.get(prompt.key) for prompt in questions))
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, canonical_json(known))
-            for answers, answer in zip(said, known.answers, strict=True):
+            for answers, answer in zip(drawn, known.answers, strict=True):
                 if answer is not None:
                     answers.append(Drawn(*answer))
     finally:
         substrate.close()
-    return said
+    return drawn
 
 
 def _kept(path: Path) -> Round | None:

@@ -97,8 +97,8 @@ def past_of(
     if rows is not None:
         own = _as_ancestor(parent, certificate(governed, rows, facts.rows_digest, meaning))
         return own, *past_of(workspace, main, governed, facts.parent, meaning)
-    said = _said_of(main, history, governed, meaning)
-    if said is None:
+    firewall = _said_of(main, history, governed, meaning)
+    if firewall is None:
         raise InvalidInput(
             "rows-missing",
             f"The rows that {parent} was trained on are not in this clone, and main has no certificate of them for "
@@ -106,7 +106,7 @@ def past_of(
             f"Work where {parent} was trained, or copy its iteration's folder from there.",
             specialist=parent,
         )
-    return _as_ancestor(parent, said), *said.ancestors
+    return _as_ancestor(parent, firewall), *firewall.ancestors
 
 
 def _said_of(
@@ -119,16 +119,19 @@ def _said_of(
     found = evidence.firewall
     if found is None or evidence.question != governed.question() or not _is_by(found, meaning):
         return None
-    past = [(one.specialist, facts.rows_digest) for one, facts in ancestors_of(main, evidence.training)]
-    return found if [(one.specialist, one.rows) for one in found.ancestors] == past else None
+    past = [
+        (specialist_history.specialist, facts.rows_digest)
+        for specialist_history, facts in ancestors_of(main, evidence.training)
+    ]
+    return found if [(ancestor.specialist, ancestor.rows) for ancestor in found.ancestors] == past else None
 
 
-def _is_by(said: Firewall, meaning: Meaning | None) -> bool:
+def _is_by(firewall: Firewall, meaning: Meaning | None) -> bool:
     """Whether a certificate speaks of meaning by policy's model and limits of today; of none where there are none."""
-    if said.meaning is None or meaning is None:
-        return said.meaning is None and meaning is None
-    most = {one.part: one.most_cosine for one in said.meaning.parts}
-    return said.meaning.settings == meaning.embedder.model.identity and most == dict(meaning.most)
+    if firewall.meaning is None or meaning is None:
+        return firewall.meaning is None and meaning is None
+    most = {part.part: part.most_cosine for part in firewall.meaning.parts}
+    return firewall.meaning.settings == meaning.embedder.model.identity and most == dict(meaning.most)
 
 
 def _as_ancestor(specialist: str, found: Firewall) -> Ancestor:
@@ -178,7 +181,8 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
         return "other eval set"
     why = lineage_problem(facts, rows)
     before = {
-        one.specialist: rows_at_hand(workspace, main, one, past) for one, past in ancestors_of(main, evidence.training)
+        past_history.specialist: rows_at_hand(workspace, main, past_history, past)
+        for past_history, past in ancestors_of(main, evidence.training)
     }
     here = sorted(specialist for specialist, past in before.items() if past is not None)
     same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree, here])
@@ -187,9 +191,9 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
         meaning, missing = _meaning(workspace, main, evidence.firewall, full)
         found = certificate(governed, rows, facts.rows_digest, meaning)
         past = [
-            one if (taught := before.get(one.specialist)) is None
-            else _as_ancestor(one.specialist, certificate(governed, taught, one.rows, meaning))
-            for one in evidence.firewall.ancestors
+            ancestor if (taught := before.get(ancestor.specialist)) is None
+            else _as_ancestor(ancestor.specialist, certificate(governed, taught, ancestor.rows, meaning))
+            for ancestor in evidence.firewall.ancestors
         ]  # fmt: skip
         if not _agrees(evidence.firewall, found.model_copy(update={"ancestors": tuple(past)})):
             why = "its rows are nearer to scored texts, or less near, than its certificate says"
@@ -209,13 +213,13 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
 
 
 def _meaning(
-    workspace: Workspace, main: GovernedState, said: Firewall, full: bool
+    workspace: Workspace, main: GovernedState, firewall: Firewall, full: bool
 ) -> tuple[Meaning | None, Recheck | None]:
     """What is needed to compute again what the certificate says of meaning, or why there is none."""
-    if said.meaning is None:
+    if firewall.meaning is None:
         return None, None
     embedder = embedder_of(workspace, main.policy, anew=full)
-    if embedder is None or embedder.model.identity != said.meaning.settings:
+    if embedder is None or embedder.model.identity != firewall.meaning.settings:
         return None, "recomputed, but for its meaning: main names another embedding model"
     try:
         find_weights(workspace, embedder.model)
@@ -223,18 +227,18 @@ def _meaning(
         if error.code not in (MISSING, "base-model-download", "extra-missing"):
             raise
         return None, "recomputed, but for its meaning: the embedding model is not at hand"
-    return Meaning(embedder, {one.part: one.most_cosine for one in said.meaning.parts}), None
+    return Meaning(embedder, {part.part: part.most_cosine for part in firewall.meaning.parts}), None
 
 
-def _agrees(said: Firewall, found: Firewall) -> bool:
-    if len(said.ancestors) != len(found.ancestors):
+def _agrees(stated: Firewall, found: Firewall) -> bool:
+    if len(stated.ancestors) != len(found.ancestors):
         return False
-    past = zip(said.ancestors, found.ancestors, strict=True)
-    return _same(said, found) and all(_same(one, other) for one, other in past)
+    past = zip(stated.ancestors, found.ancestors, strict=True)
+    return _same(stated, found) and all(_same(ancestor, other) for ancestor, other in past)
 
 
-def _same(said: Firewall | Ancestor, found: Firewall | Ancestor) -> bool:
-    alone = {"meaning": None} | ({"ancestors": ()} if isinstance(said, Firewall) else {})
-    if said.model_copy(update=alone) != found.model_copy(update=alone):
+def _same(stated: Firewall | Ancestor, found: Firewall | Ancestor) -> bool:
+    alone = {"meaning": None} | ({"ancestors": ()} if isinstance(stated, Firewall) else {})
+    if stated.model_copy(update=alone) != found.model_copy(update=alone):
         return False
-    return found.meaning is None or (said.meaning is not None and agree(said.meaning, found.meaning))
+    return found.meaning is None or (stated.meaning is not None and agree(stated.meaning, found.meaning))

@@ -74,8 +74,8 @@ def evaluate_change(
         if theirs is None:
             why = f"not all answers of {against.model} are known, so the change cannot be judged against it"
             return ChangeEval(change, mine.run, None, f"{mine.sentence}; {why}")
-    whole = headline(mine.rows, theirs, effective_rule(spec.governed, spec.cluster), mine.judge)
-    return ChangeEval(change, mine.run, whole, mine.sentence)
+    figures = headline(mine.rows, theirs, effective_rule(spec.governed, spec.cluster), mine.judge)
+    return ChangeEval(change, mine.run, figures, mine.sentence)
 
 
 def run_tag(tag: str) -> str:
@@ -129,11 +129,11 @@ class _Models:
         if prior is None or carry is None:
             return _Answers(run, None, None, f"no verdicts of {target.name} on the unchanged scenarios are known")
         rows = {observation_key(row): row for row in (*carry.rows, *fresh)}
-        told = f"{len(changed)} of {len(every)} scenarios changed"
+        sentence = f"{len(changed)} of {len(every)} scenarios changed"
         if beside := ids - changed:
-            told += f", and {len(beside)} more had no known verdict"
-        told += "; the others' verdicts are known" if ids else ", and every verdict is known"
-        return _Answers(run, tuple(rows.values()), run.judge if run else prior.judge_of(new), told)
+            sentence += f", and {len(beside)} more had no known verdict"
+        sentence += "; the others' verdicts are known" if ids else ", and every verdict is known"
+        return _Answers(run, tuple(rows.values()), run.judge if run else prior.judge_of(new), sentence)
 
     def _prior(self, target: Target) -> PriorVerdicts | None:
         if self.old is None:
@@ -152,9 +152,9 @@ class _Models:
     def _ask(self, target: Target, suffix: str, only: tuple[str, ...] | None) -> RunResult:
         spec = replace(self.spec, tag=run_tag(self.spec.tag + suffix))
         if only is not None:
-            asked = {sample.section for sample in plan(spec.governed, SECTIONS, quick=False, only=only)}
+            changed_sections = {sample.section for sample in plan(spec.governed, SECTIONS, quick=False, only=only)}
             part = f"{self.spec.tag}-changed-{digest(list(only))[7:13]}{suffix}"
-            sections = tuple(section for section in SECTIONS if section in asked)
+            sections = tuple(section for section in SECTIONS if section in changed_sections)
             spec = replace(spec, only=only, sections=sections, tag=run_tag(part))
         return evaluate(self.workspace, spec, self._present(target), None, self.threads)
 

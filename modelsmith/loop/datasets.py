@@ -52,7 +52,7 @@ def offer_of(workspace: Workspace, governed: GovernedSet, dataset: Dataset, most
         offer.rejected["retention-over"] += 1
         return offer
     chance = random.Random(f"{dataset.id} {seed}")  # noqa: S311
-    seen: dict[Slug, int] = defaultdict(int)
+    counts: dict[Slug, int] = defaultdict(int)
     drawn: dict[Slug, list[TrainingRow]] = defaultdict(list)
     with tempfile.TemporaryFile(dir=_spool(workspace)) as copy:
         _copy(dataset, located(workspace, dataset), copy)
@@ -69,13 +69,13 @@ def offer_of(workspace: Workspace, governed: GovernedSet, dataset: Dataset, most
                 continue
             assert row.lineage
             name = row.lineage.capability
-            seen[name] += 1
+            counts[name] += 1
             if len(drawn[name]) < most:
                 drawn[name].append(row)
-            elif (at := chance.randrange(seen[name])) < most:
+            elif (at := chance.randrange(counts[name])) < most:
                 drawn[name][at] = row
     offer.rows = [row for name in sorted(drawn) for row in drawn[name]]
-    unused = sum(seen.values()) - len(offer.rows)
+    unused = sum(counts.values()) - len(offer.rows)
     if unused:
         offer.rejected["no-room"] += unused
     return offer
@@ -88,7 +88,7 @@ def located(workspace: Workspace, dataset: Dataset) -> Path:
         InvalidInput: ``dataset-not-allowed`` where no folder is named or the file lies in none of them,
             ``dataset-missing``.
     """
-    folders = [place(Path(one), Path("/")).resolve() for one in workspace.settings(SETTING)]
+    folders = [place(Path(text), Path("/")).resolve() for text in workspace.settings(SETTING)]
     named = dataset.uri.removeprefix("file:").removeprefix("//")
     if not folders:
         raise _not_allowed(dataset, "no folder is named on this machine from which data sets may be read")
@@ -213,14 +213,14 @@ def _cell(column: Any, place: int) -> Any:
 def _require_modest(dataset: Dataset, meta: Any, columns: Sequence[str]) -> list[str]:
     """Refuse a file that lacks a column, or of which a row group unpacks to too much; its columns of plain text."""
     leaves = [meta.schema.column(number) for number in range(meta.num_columns)]
-    if missing := sorted({*columns} - {one.path.split(".")[0] for one in leaves}):
+    if missing := sorted({*columns} - {leaf.path.split(".")[0] for leaf in leaves}):
         raise _unreadable(dataset, f"it has no column {', '.join(missing)}")
     for group in range(meta.num_row_groups):
         parts = [meta.row_group(group).column(number) for number in range(meta.num_columns)]
-        size = sum(one.total_uncompressed_size for one in parts if one.path_in_schema.split(".")[0] in columns)
+        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
         if not 0 <= size <= MOST_GROUP:
             raise _unreadable(dataset, f"row group {group + 1} unpacks to more than {MOST_GROUP >> 20} MiB")
-    return [one.path for one in leaves if one.path in columns and one.physical_type == "BYTE_ARRAY"]
+    return [leaf.path for leaf in leaves if leaf.path in columns and leaf.physical_type == "BYTE_ARRAY"]
 
 
 def _unreadable(dataset: Dataset, why: str) -> InvalidInput:

@@ -41,5 +41,5 @@ def diagnose(
     workspace: Workspace, governed: GovernedSet, run: RunResult, embedder: Embedder | None
 ) -> tuple[FailureCluster, ...]:
     """Group the failures; held-out observations are taken out before anything looks at them."""
-    seen = [one for one in read_observations(workspace, run) if one.section != "held_out"]
-    return failure_clusters(governed, seen, embedder)
+    visible = [observation for observation in read_observations(workspace, run) if observation.section != "held_out"]
+    return failure_clusters(governed, visible, embedder)

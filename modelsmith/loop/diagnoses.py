@@ -37,10 +37,10 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
     found = []
     for path in workspace.cluster_folder(cluster).glob(f"iterations/*/{DIAGNOSIS_FILE}"):
         try:
-            one = Diagnosis.model_validate_json(read_plain(path))
-            if path.parent.name != f"{one.iteration:03d}":
+            diagnosis = Diagnosis.model_validate_json(read_plain(path))
+            if path.parent.name != f"{diagnosis.iteration:03d}":
                 raise ValueError("it is another iteration's")
-            found.append(one)
+            found.append(diagnosis)
         except ValueError:
             raise InfrastructureFailure(
                 "diagnosis-damaged",
@@ -48,15 +48,15 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
                 "Move it away: it is a memory of what was tried, and nothing else is lost.",
                 path=str(path),
             ) from None
-    return sorted(found, key=lambda one: one.iteration)
+    return sorted(found, key=lambda item: item.iteration)
 
 
 def tried_before(workspace: Workspace, cluster: str, iteration: int | None) -> list[Past]:
     """Iterations before this one (all of them for None), with what each candidate went on to fail, oldest first."""
     return [
-        Past(one, failed_in(workspace, cluster, records.candidate_tag(cluster, one.iteration)))
-        for one in read_diagnoses(workspace, cluster)
-        if iteration is None or one.iteration < iteration
+        Past(diagnosis, failed_in(workspace, cluster, records.candidate_tag(cluster, diagnosis.iteration)))
+        for diagnosis in read_diagnoses(workspace, cluster)
+        if iteration is None or diagnosis.iteration < iteration
     ]
 
 
@@ -86,17 +86,17 @@ def answered_in(workspace: Workspace, cluster: str, tag: str) -> Answered | None
     run = folder.result()
     if run is None:
         return None
-    asked, failed, unscored = set[Slug](), set[Slug](), set[Slug]()
+    answered, failed, unscored = set[Slug](), set[Slug](), set[Slug]()
 
     def noted() -> Iterator[Observation]:
-        for one in folder.observations():
-            if one.section != "held_out":
-                asked.add(one.id)
-                if one.row is None:
-                    unscored.add(one.id)
-                elif not all(one.row.points.values()):
-                    failed.add(one.id)
-            yield one
+        for observation in folder.observations():
+            if observation.section != "held_out":
+                answered.add(observation.id)
+                if observation.row is None:
+                    unscored.add(observation.id)
+                elif not all(observation.row.points.values()):
+                    failed.add(observation.id)
+            yield observation
 
     same = (run.cluster, run.tag) == (cluster, tag)
     if run_id(run.question, run.weights, run.base, run.engine, noted()) != run.run_id or not same:
@@ -106,7 +106,7 @@ def answered_in(workspace: Workspace, cluster: str, tag: str) -> Answered | None
             "Run the eval again.",
             tag=tag,
         )
-    return Answered(run, frozenset(asked - unscored), frozenset(failed))
+    return Answered(run, frozenset(answered - unscored), frozenset(failed))
 
 
 def failed_in(workspace: Workspace, cluster: str, tag: str) -> frozenset[Slug] | None:

@@ -40,21 +40,23 @@ def _effect(
         PriorVerdicts(old, model.weights, model.base, model.engine or evidence.engine, model.rows, evidence.judge)
         for model in (evidence.candidate, evidence.incumbent)
     ]
-    candidate, incumbent = (carried(workspace, one, new) for one in prior)
+    candidate, incumbent = (carried(workspace, verdicts, new) for verdicts in prior)
     rule = effective_rule(new, cluster)
     turned = flips(evidence.candidate.rows, evidence.rule, candidate.rows, rule)
     points = point_flips(evidence.candidate.rows, candidate.rows)
     unknown = len(candidate.unknown) + len(incumbent.unknown)
     if unknown:
-        who = f"answers of {history.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
+        answers = (
+            f"answers of {history.specialist} ({len(candidate.unknown)}) and its incumbent ({len(incumbent.unknown)})"
+        )
         command = f"modelsmith eval --cluster {history.cluster} --model {history.specialist} --changed-since {since}"
-        sentence = f"cannot be told without a model: {who} are not known; `{command}` asks for them"
+        sentence = f"cannot be told without a model: {answers} are not known; `{command}` asks for them"
         return _effect_on(history, before, None, turned, points, unknown, sentence)
     judge = prior[0].judge_of(new)
     after = headline(candidate.rows, incumbent.rows, rule, judge)
-    told = _effect_on(history, before, after, turned, points, 0, _sentence(before, after))
+    effect = _effect_on(history, before, after, turned, points, 0, _sentence(before, after))
     kappa = (evidence.judge.kappa if evidence.judge else None, judge.kappa if judge else None)
-    return told.model_copy(update={"kappa": kappa})
+    return effect.model_copy(update={"kappa": kappa})
 
 
 def _effect_on(

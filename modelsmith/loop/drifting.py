@@ -29,7 +29,7 @@ from modelsmith.signing.files import write_atomically
 _ITERATE = "iterate"
 
 
-def answer_drift(workspace: Workspace, one: Validated, week: int, found: Sequence[Drifted]) -> str | None:
+def answer_drift(workspace: Workspace, validated: Validated, week: int, found: Sequence[Drifted]) -> str | None:
     """Do what the contract says of a week in which a specialist drifts; what was done, or None where nothing is due.
 
     Raises:
@@ -37,22 +37,25 @@ def answer_drift(workspace: Workspace, one: Validated, week: int, found: Sequenc
             another door of this clone is at it: nothing is marked as done.
         OSError: there is no room to note it; nothing more is begun.
     """
-    mark = _mark(workspace, one, week)
-    if one.terms.on_drift == "tell" or mark.exists():
+    mark = _mark(workspace, validated, week)
+    if validated.terms.on_drift == "tell" or mark.exists():
         return None
-    with workspace.lock(f"drift-{one.cluster}"):
+    with workspace.lock(f"drift-{validated.cluster}"):
         if mark.exists():
             return None
         harness = open_harness(workspace)
         main = read_governed_state(workspace.git, sync(harness))
-        history = main.histories.find(one.specialist)
-        if traffic(main, one.cluster).incumbent.record != one.record or history.state != "production-validated":
-            done = f"{one.specialist} no longer serves as it was validated, so nothing follows"
-        elif one.terms.on_drift == "roll-back":
+        history = main.histories.find(validated.specialist)
+        if (
+            traffic(main, validated.cluster).incumbent.record != validated.record
+            or history.state != "production-validated"
+        ):
+            done = f"{validated.specialist} no longer serves as it was validated, so nothing follows"
+        elif validated.terms.on_drift == "roll-back":
             done = _propose_rollback(harness, main, history, found)
         else:
-            refuse_on_hold(main, one.cluster)
-            done = _iterate(workspace, one, mark.with_suffix(".begun"))
+            refuse_on_hold(main, validated.cluster)
+            done = _iterate(workspace, validated, mark.with_suffix(".begun"))
         _done(mark, done)
         return done
 
@@ -69,7 +72,7 @@ def _propose_rollback(
     return f"its rollback is proposed, pull request {pull.number}; who owns it decides"
 
 
-def _iterate(workspace: Workspace, one: Validated, begun: Path) -> str:
+def _iterate(workspace: Workspace, validated: Validated, begun: Path) -> str:
     """Start an iteration, or find the one that was started for this: the first after the job that was newest then."""
     jobs = Jobs.of(workspace)
     if begun.exists():
@@ -77,21 +80,21 @@ def _iterate(workspace: Workspace, one: Validated, begun: Path) -> str:
         for job in jobs.newest():
             if job.asked.id == before:
                 break
-            if (job.asked.operation, job.asked.cluster) == (_ITERATE, one.cluster):
+            if (job.asked.operation, job.asked.cluster) == (_ITERATE, validated.cluster):
                 return f"an iteration was started, job {job.asked.id}"
     else:
         newest = jobs.newest(1)
         begun.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(begun, (newest[0].asked.id if newest else "").encode())
-    job = jobs.submit(workspace, _ITERATE, {"cluster": one.cluster}, one.cluster).job
+    job = jobs.submit(workspace, _ITERATE, {"cluster": validated.cluster}, validated.cluster).job
     return f"an iteration is started, job {job.asked.id}"
 
 
-def _done(mark: Path, what: str) -> None:
+def _done(mark: Path, outcome: str) -> None:
     mark.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(mark, what.encode())
+    write_atomically(mark, outcome.encode())
 
 
-def _mark(workspace: Workspace, one: Validated, week: int) -> Path:
-    name = sha256(one.counted_as(week).encode()).removeprefix("sha256:")
+def _mark(workspace: Workspace, validated: Validated, week: int) -> Path:
+    name = sha256(validated.counted_as(week).encode()).removeprefix("sha256:")
     return live_folder(workspace) / "drift" / name

@@ -26,7 +26,7 @@ def expected_seconds(cluster_folder: Path, job: TrainJob) -> float | None:
     worker and, for DPO, the reference come on top.
     """
     found = [path for folder in FOLDERS for path in cluster_folder.glob(f"{folder}/{HEARTBEAT_FILE}")]
-    for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
+    for path in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             other = JobFile.model_validate_json(read_plain(path.with_name(JOB_FILE))).job
         except (OSError, ValidationError):

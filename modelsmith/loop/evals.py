@@ -149,7 +149,7 @@ def _require_read_as_today(workspace: Workspace, run: RunResult) -> None:
 
 
 def _answers(run: RunResult, spec: EvalSpec, target: Target, incumbent: RunResult | None) -> bool:
-    asked = (
+    wanted = (
         spec.governed.question(),
         target.weights,
         target.base,
@@ -161,7 +161,7 @@ def _answers(run: RunResult, spec: EvalSpec, target: Target, incumbent: RunResul
     engine = run.engine.model_copy(update={"chat": run.engine.chat or Chat()})
     answered = (run.question, run.weights, run.base, engine, run.sections, run.quick, run.only)
     known = target.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
-    return known and asked == answered
+    return known and wanted == answered
 
 
 def _still_holds(run: RunResult, spec: EvalSpec, folder: RunFolder) -> bool:
@@ -259,7 +259,7 @@ def _execute(
 def _judged_before(folder: RunFolder, rule: GateRule) -> tuple[Judged, ...]:
     """What the folder's result says of rules other than this one: a new rule takes no earlier verdict's place."""
     known = folder.result()
-    return tuple(one for one in known.by_rule if one.rule != rule) if known else ()
+    return tuple(judged for judged in known.by_rule if judged.rule != rule) if known else ()
 
 
 def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> PriorRun | None:
@@ -269,7 +269,7 @@ def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> PriorRun 
         for run in ledger_of(workspace).runs(cluster=spec.cluster.cluster)
         if run.model == target.name and run.tag != spec.tag
     ]
-    for run in sorted(runs, key=lambda one: (one.weights == target.weights, one.started_at), reverse=True):
+    for run in sorted(runs, key=lambda item: (item.weights == target.weights, item.started_at), reverse=True):
         folder = RunFolder(workspace.private, run.cluster, run.tag)
         try:
             request = folder.request()

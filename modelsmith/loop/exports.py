@@ -85,21 +85,21 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Waiting | Ended
     cluster = load_cluster(main.tree, parent.cluster)
     training = _require_exportable(main, parent, cluster)
     with workspace.lock(f"iterate-{cluster.cluster}"):
-        said = Export(
+        made_export = Export(
             kind=wanted.kind,
             parent=parent.artifact,
             base_model=training.base_model,
             base_digest=training.base_digest,
             dtype=wanted.dtype,
         )
-        bench = _Bench(harness, latest, main, parent, cluster, said)
+        bench = _Bench(harness, latest, main, parent, cluster, made_export)
         artifact = bench.adopted() if wanted.file is None else None
         artifact = artifact or bench.made(wanted.file)
         name = bench.name(artifact)
         history = main.histories.by_specialist.get(name)
         if history is not None and history.state == "deprecated":
             raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
-        made = ExportFacts(parent=specialist, export=said, toolkit=versions())
+        made = ExportFacts(parent=specialist, export=made_export, toolkit=versions())
         promote_export_record(harness, latest.read(), bench.draft(artifact), made)
         return _through(bench, main.tree.commit, name, artifact, training)
 
@@ -140,9 +140,9 @@ def _require_exportable(main: GovernedState, parent: SpecialistHistory, cluster:
     return training
 
 
-def _refused(what: str, cluster: str) -> InvalidInput:
+def _refused(problem: str, cluster: str) -> InvalidInput:
     return InvalidInput(
-        "not-exportable", f"{what}.", f"Name an accepted adapter of {cluster}: `modelsmith status` lists them."
+        "not-exportable", f"{problem}.", f"Name an accepted adapter of {cluster}: `modelsmith status` lists them."
     )
 
 
@@ -318,7 +318,11 @@ def _failed_before(context: IterationContext, iteration: ToAssess) -> Ended | No
     known = ledger_of(context.workspace).runs(cluster=iteration.cluster)
     for run in known:
         own = run.weights == iteration.artifact and is_assessment(run.tag, run.cluster, run.model)
-        judged = next((one for one in run.by_rule if one.verdict != "PASS"), None) if run.is_complete and own else None
+        judged = (
+            next((verdict for verdict in run.by_rule if verdict.verdict != "PASS"), None)
+            if run.is_complete and own
+            else None
+        )
         if judged is not None:
             why = f"{iteration.specialist} was evaluated and did not pass ({judged.verdict}, run {run.tag})"
             candidate = iteration.candidate | {"export_tag": run.tag}
@@ -354,8 +358,8 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
 def _lay_out(context: IterationContext, bench: _Bench, iteration: WithCandidate) -> None:
     """The artifact beside the evidence, to be signed, also where another clone made it."""
     folder = context.folder(iteration) / ARTIFACT_FOLDER
-    kept = bench.store.get(iteration.artifact)
-    if kept is not None and sealed_as(folder) != iteration.artifact:
+    stored = bench.store.get(iteration.artifact)
+    if stored is not None and sealed_as(folder) != iteration.artifact:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(kept, folder)
+        shutil.copytree(stored, folder)

@@ -64,10 +64,10 @@ class Failures:
         cluster = load_cluster(self._main.tree, decision.cluster) if decision.cluster in self._clusters else None
         if cluster is None or cluster.eval_set != self._set:
             return Refused(f"its decision belongs to {decision.cluster}, which is not measured by {self._set}")
-        who = decision.specialist if decision.arm == "specialist" else decision.incumbent
-        if who != BASE and who not in self._main.histories.by_specialist:
-            return Refused(f"main knows no specialist {who}")
-        return Judged(self._bad(decision), Answered(by=who, decision=handle(decision).hex()))
+        model_name = decision.specialist if decision.arm == "specialist" else decision.incumbent
+        if model_name != BASE and model_name not in self._main.histories.by_specialist:
+            return Refused(f"main knows no specialist {model_name}")
+        return Judged(self._bad(decision), Answered(by=model_name, decision=handle(decision).hex()))
 
     def _bad(self, decision: Decision) -> str:
         """Reported outcomes that are bad by the contract of the deployment; none where nothing bad was reported."""
@@ -79,7 +79,11 @@ class Failures:
             raise counts_unreadable(error) from None
         if not found:
             return ""
-        bad = [one.name for one in self._watched(decision.specialist) if found.get(one.name, one.higher) != one.higher]
+        bad = [
+            metric.name
+            for metric in self._watched(decision.specialist)
+            if found.get(metric.name, metric.higher) != metric.higher
+        ]
         return "; ".join(f"{name}: {'yes' if found[name] else 'no'}" for name in bad)
 
     def _watched(self, specialist: str) -> tuple[Watched, ...]:

@@ -89,11 +89,11 @@ class Keeper:
 
     def _tell_drift(self) -> None:
         """Note each drift in the ledger, from which every subscriber hears of it once; tried again until it is."""
-        for one, week, found in self.recorder.drifts():
-            window = DriftWindow(began=one.since + week * WEEK, ended=one.since + (week + 1) * WEEK)
+        for drifted, week, found in self.recorder.drifts():
+            window = DriftWindow(began=drifted.since + week * WEEK, ended=drifted.since + (week + 1) * WEEK)
             event = FleetDrift(
-                cluster=one.cluster,
-                specialist=one.specialist,
+                cluster=drifted.cluster,
+                specialist=drifted.specialist,
                 metric=found.metric,
                 baseline=found.baseline,
                 observed=found.observed,
@@ -106,36 +106,40 @@ class Keeper:
                 return
             if new:
                 self._tell(
-                    f"{one.specialist} of {one.cluster} drifts: {found.metric} is {found.observed:.4f} this week, "
-                    f"{found.baseline:.4f} when it was validated. Nothing is taken back by itself: see docs/drift.md"
+                    f"{drifted.specialist} of {drifted.cluster} drifts: {found.metric} is {found.observed:.4f} "
+                    f"this week, {found.baseline:.4f} when it was validated. "
+                    "Nothing is taken back by itself: see docs/drift.md"
                 )
 
     def _answer_drift(self) -> None:
         """Do what contracts say of drift; what fails is said, and tried again."""
         weeks: dict[tuple[str, int], tuple[Validated, list[Drifted]]] = {}
-        for one, week, found in self.recorder.drifts():
-            weeks.setdefault((one.record, week), (one, []))[1].append(found)
-        for (_, week), (one, drifted) in weeks.items():
+        for state, week, found in self.recorder.drifts():
+            weeks.setdefault((state.record, week), (state, []))[1].append(found)
+        for (_, week), (standing, drifted) in weeks.items():
             try:
-                done = answer_drift(self._workspace, one, week, drifted)
+                done = answer_drift(self._workspace, standing, week, drifted)
             except ModelsmithError as error:
                 self._tell(f"DRIFT, and nothing follows yet ({error.code}): {_words(error)}")
             except Exception as error:  # as of a rollback: the thread goes on
                 self._tell(f"DRIFT, and nothing follows yet: {type(error).__name__}: {error}")
             else:
                 if done:
-                    self._tell(f"{one.specialist} of {one.cluster}: {done}")
+                    self._tell(f"{standing.specialist} of {standing.cluster}: {done}")
 
     def _tell_shadow(self) -> None:
         """Say, once for each, who is worse in the shadow: evidence of a better moment may be before somebody now."""
-        for one in self._shadowed:
-            if one.counted_as in self._worse:
+        for shadowed in self._shadowed:
+            if shadowed.counted_as in self._worse:
                 continue
-            found = look_at(self._workspace, one).judgement
+            found = look_at(self._workspace, shadowed).judgement
             if found.outcome == "roll-back":
-                self._worse.add(one.counted_as)
+                self._worse.add(shadowed.counted_as)
                 why = "; ".join(found.reasons)
-                self._tell(f"{one.specialist} of {one.cluster} is worse in the shadow, so approve no deployment: {why}")
+                self._tell(
+                    f"{shadowed.specialist} of {shadowed.cluster} is worse in the shadow, "
+                    f"so approve no deployment: {why}"
+                )
 
     def _settled(self) -> float:
         """Make git agree; how long to wait until it is tried again."""
@@ -147,9 +151,11 @@ class Keeper:
         except Exception as error:  # a thread that ends would leave git behind, and nobody would hear of it
             self._tell(f"LATCHED, and git does not agree yet: {type(error).__name__}: {error}")
             return _AGAIN
-        for one in done:
-            what = "rolled back" if one.pull.status == "merged" else "its rollback waits for a person"
-            self._tell(f"{one.latch.specialist} of {one.latch.cluster}: {what}, pull request {one.pull.number}")
+        for settled in done:
+            state = "rolled back" if settled.pull.status == "merged" else "its rollback waits for a person"
+            self._tell(
+                f"{settled.latch.specialist} of {settled.latch.cluster}: {state}, pull request {settled.pull.number}"
+            )
         return _WAITING
 
     def _tell(self, words: str) -> None:

@@ -34,23 +34,23 @@ WARM_UP = 2
 
 
 def measured(
-    workspace: Workspace, cluster: Cluster, governed: GovernedSet, pair: tuple[Target, Target], kept: Path
+    workspace: Workspace, cluster: Cluster, governed: GovernedSet, pair: tuple[Target, Target], file: Path
 ) -> Latency | None:
-    """Latency of candidate and incumbent, measured once and then read from `kept`.
+    """Latency of candidate and incumbent, measured once and then read from `file`.
 
     None where both cannot be loaded at once: on a vLLM server, which takes the whole device, or without memory enough.
     """
     try:
-        return Latency.model_validate_json(read_plain(kept))
+        return Latency.model_validate_json(read_plain(file))
     except (OSError, ValidationError):
         pass
     if cluster.engine == "vllm":
         return None
-    what = f"times single requests: {pair[0].name} and {pair[1].name} in turn"
-    workspace.notify(Progress("promote", what))
+    activity = f"times single requests: {pair[0].name} and {pair[1].name} in turn"
+    workspace.notify(Progress("promote", activity))
 
     def progress(done: int, total: int) -> None:
-        workspace.notify(Progress("promote", what, done, total))
+        workspace.notify(Progress("promote", activity, done, total))
 
     try:
         with contextlib.ExitStack() as closing:
@@ -61,7 +61,7 @@ def measured(
     except InfrastructureFailure as error:
         workspace.notify(Progress("promote", f"latency was not measured: {error.message}"))
         return None
-    write_atomically(kept, canonical_json(found))
+    write_atomically(file, canonical_json(found))
     return found
 
 

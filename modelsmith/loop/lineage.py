@@ -31,12 +31,12 @@ def training_facts(
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
     ran = training.stages
-    written = [row for one in ran for row in one.rows if isinstance(row, (TrainingRow, PreferencePair))]
-    told = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
-    manifests = {lineage.manifest for lineage in told}
+    written = [row for stage_run in ran for row in stage_run.rows if isinstance(row, (TrainingRow, PreferencePair))]
+    lineages = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
+    manifests = {lineage.manifest for lineage in lineages}
     used = {row.generator for row in written if not (isinstance(row, TrainingRow) and _from_dataset(row))}
     judges = _rows_judges((context.folder(iteration), training.folder), len(ran))
-    stages = tuple(stage_facts(one, judge) for one, judge in zip(ran, judges, strict=True))
+    stages = tuple(stage_facts(stage_run, judge) for stage_run, judge in zip(ran, judges, strict=True))
     trained = last_trained(ran)
     assert trained
     return TrainingFacts(
@@ -55,20 +55,28 @@ def training_facts(
         final_loss=trained[1].final_loss,
         toolkit=versions(),
         recoveries=tuple(
-            RecoveryFacts(stage=number, failure=one.failure, action=one.action, rows_at_once=one.rows_at_once)
+            RecoveryFacts(
+                stage=number, failure=recovery.failure, action=recovery.action, rows_at_once=recovery.rows_at_once
+            )
             for number, stage in enumerate(ran, start=1)
-            for one in (stage.outcome.recoveries if stage.outcome else ())
+            for recovery in (stage.outcome.recoveries if stage.outcome else ())
         ),
         stages=stages if len(context.cluster.stages) > 1 else (),
-        sources=dict(sorted(Counter(lineage.source for lineage in told).items())),
-        datasets={one.id: content_digest(one) for one in context.governed.datasets if content_digest(one) in manifests},
-        trained_reward=next((one.trained_reward for one in stages if one.trained_reward), None),
-        trained_judge=next((one.trained_judge for one in stages if one.trained_judge), None),
-        rows_judge=next((one.rows_judge for one in stages if one.rows_judge), None),
+        sources=dict(sorted(Counter(lineage.source for lineage in lineages).items())),
+        datasets={
+            dataset.id: content_digest(dataset)
+            for dataset in context.governed.datasets
+            if content_digest(dataset) in manifests
+        },
+        trained_reward=next((stage.trained_reward for stage in stages if stage.trained_reward), None),
+        trained_judge=next((stage.trained_judge for stage in stages if stage.trained_judge), None),
+        rows_judge=next((stage.rows_judge for stage in stages if stage.rows_judge), None),
         curves=_curves(training.folder, ran),
         tries=training.tries,
         loaded_in_4bit=tuple(
-            number for number, one in enumerate(ran, start=1) if one.outcome and one.stage.load_in_4bit
+            number
+            for number, stage_run in enumerate(ran, start=1)
+            if stage_run.outcome and stage_run.stage.load_in_4bit
         ),
         devices=_devices(ran),
     )
@@ -76,14 +84,14 @@ def training_facts(
 
 def _curves(folder: Path, ran: Sequence[StageRun]) -> tuple[StageCurve, ...]:
     """How each stage that was trained went; none at all where one of them has left no sign of it."""
-    trained = [number for number, one in enumerate(ran, start=1) if one.outcome]
+    trained = [number for number, stage_run in enumerate(ran, start=1) if stage_run.outcome]
     found = [curve_of(beats_of(stage_folder(folder, number) / JOB_FOLDER), number) for number in trained]
     return tuple(curve for curve in found if curve) if all(found) else ()
 
 
 def _devices(ran: Sequence[StageRun]) -> tuple[int, ...]:
     """On how many devices each stage that was trained ran; none at all where one of them does not say."""
-    found = [one.outcome.devices for one in ran if one.outcome]
+    found = [stage_run.outcome.devices for stage_run in ran if stage_run.outcome]
     return tuple(devices for devices in found if devices) if all(found) else ()
 
 
@@ -99,21 +107,21 @@ def _from_dataset(row: TrainingRow) -> bool:
     return row.lineage is not None and row.lineage.source == "dataset"
 
 
-def stage_facts(one: StageRun, rows_judge: str | None) -> StageFacts:
+def stage_facts(stage_run: StageRun, rows_judge: str | None) -> StageFacts:
     """What the candidate's record says of one stage; ``rows_judge`` decided judged points of its rows."""
-    skipped = one.outcome is None
-    settings = one.stage
+    skipped = stage_run.outcome is None
+    settings = stage_run.stage
     return StageFacts(
         method=settings.method,
         settings=content_digest(settings, {"seed"}),
         seed=settings.seed,
-        parent=one.parent,
-        rows=len(one.rows),
-        rows_digest=None if skipped else rows_digest(one.rows),
-        steps=one.outcome.steps if one.outcome else 0,
+        parent=stage_run.parent,
+        rows=len(stage_run.rows),
+        rows_digest=None if skipped else rows_digest(stage_run.rows),
+        steps=stage_run.outcome.steps if stage_run.outcome else 0,
         skipped="no-pairs" if skipped else None,
-        trained_reward=one.outcome.reward if one.outcome else None,
-        trained_judge=one.outcome.judge if one.outcome else None,
+        trained_reward=stage_run.outcome.reward if stage_run.outcome else None,
+        trained_judge=stage_run.outcome.judge if stage_run.outcome else None,
         rows_judge=rows_judge,
     )
 
@@ -161,12 +169,12 @@ def environment() -> dict[Library, str]:
 
 def lineage_problem(facts: TrainingFacts, rows: Sequence[TrainingRow]) -> str:
     """What the rows themselves contradict of what a training statement says of their sources; empty when nothing."""
-    told = [row.lineage for row in rows if row.lineage]
-    manifests = {lineage.manifest for lineage in told if lineage.manifest}
-    if dict(Counter(lineage.source for lineage in told)) != facts.sources:
+    lineages = [row.lineage for row in rows if row.lineage]
+    manifests = {lineage.manifest for lineage in lineages if lineage.manifest}
+    if dict(Counter(lineage.source for lineage in lineages)) != facts.sources:
         return "its rows come from other sources than it says"
     if manifests != set(facts.datasets.values()):
         return "its rows are of other data sets than it says"
-    if {lineage.rubric for lineage in told} - {facts.reward}:
+    if {lineage.rubric for lineage in lineages} - {facts.reward}:
         return "its rows passed another rubric than it says"
     return ""

@@ -23,9 +23,9 @@ class Neighbours:
     def __init__(self, governed: GovernedSet) -> None:
         """Prepare the set's own wordings."""
         scenarios = (*governed.core, *governed.micro)
-        self._capability: Mapping[Slug, Slug] = {one.id: one.capability for one in scenarios}
-        self._names = [one.id for one in scenarios]
-        self._texts = [one.user_texts()[0] for one in scenarios]
+        self._capability: Mapping[Slug, Slug] = {scenario.id: scenario.capability for scenario in scenarios}
+        self._names = [scenario.id for scenario in scenarios]
+        self._texts = [scenario.user_texts()[0] for scenario in scenarios]
         self._index = Index(self._texts)
 
     def capability_of(self, near: Sequence[Neighbour]) -> Slug | None:
@@ -40,11 +40,11 @@ class Neighbours:
         cosines = embedder.vectors(texts) @ embedder.vectors(self._texts).T
         for row in cosines:
             found = [
-                Neighbour(scenario=name, similarity=_share(float(one)))
-                for name, one in zip(self._names, row, strict=True)
+                Neighbour(scenario=name, similarity=_share(float(similarity)))
+                for name, similarity in zip(self._names, row, strict=True)
             ]
-            near = sorted(found, key=lambda one: (-one.similarity, one.scenario))[:MOST_NEAR]
-            yield tuple(one for one in near if one.similarity >= embedder.model.near)
+            near = sorted(found, key=lambda item: (-item.similarity, item.scenario))[:MOST_NEAR]
+            yield tuple(neighbour for neighbour in near if neighbour.similarity >= embedder.model.near)
 
     def by_words(self, text: str) -> tuple[Neighbour, ...]:
         """The nearest scenarios of a text, of those that share enough of its words."""

@@ -90,7 +90,9 @@ def observe(
     history = main.histories.find(specialist)
     evidence = evidence_of(main, history)
     _require_observer(main, harness.actor)
-    known = next((one for one in backing(main, history).agreeing if one.observer == harness.actor), None)
+    known = next(
+        (agreement for agreement in backing(main, history).agreeing if agreement.observer == harness.actor), None
+    )
     if known and (again is None or known.retrained):
         return Observed(known, None)
     reasons = outdated(main, history)
@@ -214,23 +216,24 @@ def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: R
     if found.disagreeing:
         raise GateNotCleared(
             "observers-disagree",
-            f"{history.specialist}: {'; '.join(one.sentence for one in found.disagreeing)}",
+            f"{history.specialist}: {'; '.join(agreement.sentence for agreement in found.disagreeing)}",
             "Find out whose machine is wrong. Nothing is deployed while a listed observer stands by another result.",
             specialist=history.specialist,
-            observations=[one.model_dump(mode="json") for one in found.disagreeing],
+            observations=[agreement.model_dump(mode="json") for agreement in found.disagreeing],
         )
     if not needed.met(found):
         short = len(found.agreeing) < needed.observers
-        done = {one.observer for one in found.agreeing} if short else set(found.retrained)
+        done = {agreement.observer for agreement in found.agreeing} if short else set(found.retrained)
         free = sorted(set(main.observers) - done)
-        who = ", ".join(free) or "an observer, and people.yaml lists none"
+        observer_names = ", ".join(free) or "an observer, and people.yaml lists none"
         observed = export_of(main, history) if not short else None
         name = observed.parent if observed else history.specialist
         again = " --retrain" if len(found.retrained) < needed.retrained and not (history.is_export and short) else ""
         raise WaitingForPerson(
             "unobserved",
             f"{history.specialist} lacks observers that the policy requires: {count_sentence(found, needed)}",
-            f"In the clone of {who}: `modelsmith observe {name}{again}`. Then `modelsmith promote {history.cluster}`.",
+            f"In the clone of {observer_names}: `modelsmith observe {name}{again}`. "
+            f"Then `modelsmith promote {history.cluster}`.",
             waiting_for=list(free),
             specialist=history.specialist,
         )

@@ -191,9 +191,9 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
             methods=tuple(stage.method for stage in stages),
             recipe=training_digest(stages),
             clusters=clusters,
-            rows=aimed(context.governed, clusters, [row for one in made for row in one.rows]),
-            dropped=sum(one.dropped for one in made),
-            sources=tuple(source for one in made for source in one.sources),
+            rows=aimed(context.governed, clusters, [row for prepared in made for row in prepared.rows]),
+            dropped=sum(prepared.dropped for prepared in made),
+            sources=tuple(source for prepared in made for source in prepared.sources),
         ),
     )
     failed = sum(cluster.failed_cases for cluster in clusters)
@@ -214,7 +214,7 @@ def train_candidate(context: IterationContext, iteration: ToTrain) -> ToSeal | U
     if last_trained(trained.stages) is None:
         outcome = diagnosed_run(context, iteration).headline.verdict
         return Untrained(**iteration.known, outcome=outcome, reason=f"not trained: {NO_PAIRS}")
-    steps = sum(one.outcome.steps for one in trained.stages if one.outcome)
+    steps = sum(stage.outcome.steps for stage in trained.stages if stage.outcome)
     of = f" in {len(trained.stages)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
     chosen = f"; {trained.chosen}" if trained.chosen else ""
     if chosen:
@@ -266,7 +266,7 @@ def assess_candidate(context: IterationContext, iteration: ToAssess) -> ToPromot
 def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waiting | Ended:
     """Through the harness's gates by pull request, up to the one that a person decides."""
     candidate, main = candidate_run(context, iteration), context.main()
-    if all(one.event != "eval-accepted" for one in main.histories.find(iteration.specialist).records):
+    if all(record.event != "eval-accepted" for record in main.histories.find(iteration.specialist).records):
         accepted = _accepted(context, iteration, candidate)
         if accepted is not None and accepted.status != "merged":
             reason = f"pull request {accepted.number} asks a person to override an INCONCLUSIVE"
@@ -281,8 +281,8 @@ def promote_candidate(context: IterationContext, iteration: ToPromote) -> Waitin
         refuse_on_hold(main, iteration.cluster)
         refuse_unobserved(main, history, required(main, "customer-deployed"))
         require_shadow(context.workspace, main, history)
-    except WaitingForPerson as held:
-        return waiting_of(iteration, None, f"{held.message}. {held.mend}")
+    except WaitingForPerson as waiting:
+        return waiting_of(iteration, None, f"{waiting.message}. {waiting.mend}")
     cluster = load_cluster(main.tree, iteration.cluster)
     _, pull = promote_next(
         context.harness, cluster, history, main, evidence=lambda event: shadow_files(context.harness, main, history)

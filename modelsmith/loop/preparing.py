@@ -66,11 +66,11 @@ def prepare(
     )
     limit = recipe.governed.evalset.separation.training_to_scored
     scored = scored_texts(recipe.governed)
-    kept = kept_apart(made, scored, limit, recipe.meaning)
-    lost = losses(made, kept)
-    if not kept.rows:
+    separation = kept_apart(made, scored, limit, recipe.meaning)
+    lost = losses(made, separation)
+    if not separation.rows:
         raise _no_rows(lost, limit)
-    prompts = tuple(row for row in kept.rows if row.messages not in apart)
+    prompts = tuple(row for row in separation.rows if row.messages not in apart)
     require_left(stage, prompts)
     batch: Sequence[TrainingRow] = prompts
     sources: tuple[Offered, ...] = ()
@@ -82,13 +82,13 @@ def prepare(
     recipe.workspace.notify(
         Progress(
             "diagnose",
-            f"{len(rows)} training {kind}{f' for {name}' if name else ''}, {len(kept.dropped)} dropped as too "
-            f"near to a scored text (nearest kept {kept.nearest:.2f})",
+            f"{len(rows)} training {kind}{f' for {name}' if name else ''}, {len(separation.dropped)} dropped as too "
+            f"near to a scored text (nearest kept {separation.nearest:.2f})",
         )
     )
     for loss in lost:
         recipe.workspace.notify(Progress("diagnose", loss.sentence))
-    return Prepared(rows, len(kept.dropped), sources)
+    return Prepared(rows, len(separation.dropped), sources)
 
 
 def _no_rows(lost: tuple[Loss, ...], limit: float) -> InvalidInput:

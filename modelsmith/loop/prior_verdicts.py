@@ -108,21 +108,21 @@ def find_prior_verdicts(
     """
     question, weights, base = governed.question(), target.weights, target.base
     for run in reversed(ledger_of(workspace).runs(cluster=cluster)):
-        whole = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
+        complete = not run.quick and run.only is None and set(run.sections) == set(SECTIONS)
         same = (run.question, run.weights, run.base) == (question, weights, base) and _spoken(run.engine, target)
-        if whole and same and read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
+        if complete and same and read_as_today(RunFolder(workspace.private, run.cluster, run.tag)):
             try:
                 rows = verdict_rows(read_observations(workspace, run))
                 return PriorVerdicts(governed, weights, base, run.engine, rows, run.judge)
             except IntegrityFailure:
                 continue
-    told = [
+    candidates = [
         (evidence, model)
         for _, evidence in accepted(main, cluster)
         for model in (evidence.candidate, evidence.incumbent, *evidence.baselines)
         if (model.weights, model.base) == (weights, base) and _spoken(model.engine or evidence.engine, target)
     ]
-    for evidence, model in sorted(told, key=lambda one: one[0].question != question):
+    for evidence, model in sorted(candidates, key=lambda pair: pair[0].question != question):
         try:
             on = governed if evidence.question == question else evaluated_on(workspace, evidence)
         except InvalidInput:

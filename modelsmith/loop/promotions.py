@@ -194,25 +194,25 @@ def promote_accepted(
     latency = _latency(context, iteration, draft)
     evidence = for_reviewers(_evidence(context, main, draft, runs, (nearest, firewall), latency), main.policy.audiences)
     data = evidence_bytes(evidence, lambda: known_ids(main, draft.cluster.cluster))
-    kept = context.folder(iteration) / EVIDENCE_SIGNATURE
+    signature_path = context.folder(iteration) / EVIDENCE_SIGNATURE
     predicate = {"cluster": draft.cluster.cluster, "specialist": draft.specialist, "run": candidate.run_id}
     signed = adopt_or_seal(
-        read_plain(kept) if kept.exists() else None,
+        read_plain(signature_path) if signature_path.exists() else None,
         statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, predicate),
         context.harness.signer,
         main.signers(draft.cluster.cluster),
     )
-    write_atomically(kept, signed)
+    write_atomically(signature_path, signed)
     files = {EVIDENCE_FILE: data, EVIDENCE_SIGNATURE: signed}
     if iteration.override is not None:
-        asked = Override(
+        asked_override = Override(
             run=candidate.run_id, evidence=sha256(data), asked_by=draft.requested_by, reason=iteration.override
         )
-        files[OVERRIDE_FILE] = canonical_json(asked)
+        files[OVERRIDE_FILE] = canonical_json(asked_override)
     read = packet_files(main, next_record(main, "eval-accepted", draft, files), files)
     files |= read
-    what = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
-    title = f"{draft.specialist}: {what}"
+    label = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
+    title = f"{draft.specialist}: {label}"
     return advance(context.harness, main, "eval-accepted", draft, files, title, read[PACKET_FILE].decode())
 
 
@@ -290,13 +290,13 @@ def promote_next(
 def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHistory) -> InvalidInput:
     """Why nobody can be asked about the specialist; of a candidate that failed also why no later rule passes it."""
     known = ledger_of(workspace).runs(cluster=cluster) if history.state == "candidate" else []
-    runs = [one for one in known if is_assessment(one.tag, cluster, one.model)]
-    run = next((one for one in reversed(runs) if one.weights == history.artifact), None)
+    runs = [result for result in known if is_assessment(result.tag, cluster, result.model)]
+    run = next((result for result in reversed(runs) if result.weights == history.artifact), None)
     details: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
-    said = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
+    problem = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
     if run and run.headline.verdict != "PASS":
         value, limit = format_apart(run.headline.composite.value, run.rule.thresholds.composite)
-        said = (
+        problem = (
             f"{history.specialist} failed by the rule of its day: {run.headline.verdict}, composite {value} (threshold "
             f"{limit}). A rule that was changed since does not pass it: a bar that is set with the result in sight "
             "measures nothing"
@@ -304,10 +304,10 @@ def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHist
         details |= {"verdict": run.headline.verdict, "composite": run.headline.composite.value, "eval_tag": run.tag}
     if history.is_export and history.state in ("candidate", "eval-accepted") and "verdict" not in details:
         mend = "Run the same `modelsmith export` again: it goes on with the eval."
-        return InvalidInput("nothing-to-promote", said, mend, **details)
+        return InvalidInput("nothing-to-promote", problem, mend, **details)
     again = step("iterate", {"cluster": cluster})
     mend = "Run `{next}`: the next candidate is judged by the rule as it is now."
-    return InvalidInput("nothing-to-promote", said, mend, **details).then(again)
+    return InvalidInput("nothing-to-promote", problem, mend, **details).then(again)
 
 
 def refuse_on_hold(main: GovernedState, cluster: str) -> None:

@@ -97,14 +97,14 @@ def run_stages(
         own = stage_folder(folder, number)
         found = (rows or stage_rows)(recipe, own, stage, parent)
         stage_name = f"stage {number} of {len(stages)}, {stage.method}" if len(stages) > 1 else ""
-        said = ", ".join(part for part in (name, stage_name) if part)
+        label = ", ".join(part for part in (name, stage_name) if part)
         if not found:
-            recipe.workspace.notify(Progress("train", f"{said or stage.method} is skipped: {NO_PAIRS}"))
+            recipe.workspace.notify(Progress("train", f"{label or stage.method} is skipped: {NO_PAIRS}"))
             ran.append(StageRun(stage, parent.artifact, (), None))
             continue
         inputs = Inputs(own / ROWS_FILE, parent.adapter)
         job = own / JOB_FOLDER
-        outcome = train_in(job, recipe.workspace, recipe.cluster, recipe.governed, inputs, parent, stage, said)
+        outcome = train_in(job, recipe.workspace, recipe.cluster, recipe.governed, inputs, parent, stage, label)
         ran.append(StageRun(stage, parent.artifact, found, outcome))
         if number < len(stages):
             parent = _next_parent(recipe.cluster, outcome.adapter, folder / f"after-{number}", number)
@@ -113,14 +113,16 @@ def run_stages(
 
 def last_trained(ran: Sequence[StageRun]) -> tuple[StageRun, TrainOutcome] | None:
     """The last stage that was not skipped, whose adapter is the training's; None when all were."""
-    return next(((one, one.outcome) for one in reversed(ran) if one.outcome is not None), None)
+    return next(((stage_run, stage_run.outcome) for stage_run in reversed(ran) if stage_run.outcome is not None), None)
 
 
 def write_prompts(
     folder: Path, stage: Stage, prompts: Sequence[TrainingRow], plain: Callable[[TrainingRow], Frozen]
 ) -> None:
     """Leave in a stage's folder what it begins with: its rows, or the prompts that they are yet to be made of."""
-    write_rows(begins_with(folder, stage)[0], [plain(one) for one in prompts] if stage.method == "sft" else prompts)
+    write_rows(
+        begins_with(folder, stage)[0], [plain(prompt) for prompt in prompts] if stage.method == "sft" else prompts
+    )
 
 
 def begins_with(folder: Path, stage: Stage) -> tuple[Path, type[TrainingRow]]:

@@ -81,11 +81,11 @@ def _files(path: Path, training: TrainingFacts) -> Iterator[tuple[int, Path, Met
 
 def _missing(history: SpecialistHistory, training: TrainingFacts) -> InvalidInput:
     iteration = f".git/modelsmith/{history.cluster}/iterations/{history.records[0].iteration:03d}"
-    what, where = ("folder", iteration) if training.stages else ("file", f"{iteration}/{ROWS_FILE}")
+    kind, where = ("folder", iteration) if training.stages else ("file", f"{iteration}/{ROWS_FILE}")
     return InvalidInput(
         "rows-missing",
         f"The {training.rows} rows that {history.specialist} was trained on are not in this clone",
-        f"They lie in {where} of the clone that trained it: copy that {what} here, and name it with --rows. It is "
+        f"They lie in {where} of the clone that trained it: copy that {kind} here, and name it with --rows. It is "
         f"taken only if its digest is {training.rows_digest}.",
         specialist=history.specialist,
         rows=training.rows_digest,

@@ -115,14 +115,14 @@ def _standing_order(
             order = read_order({ROLLBACK_FILE: tree.read(path)})
         except (IntegrityFailure, InvalidInput):
             continue
-        said = fresh if fresh.trigger == "metric" or fresh.reason else order
+        order_now = fresh if fresh.trigger == "metric" or fresh.reason else order
         same = fresh.model_copy(
             update={
                 "decided_at": order.decided_at,
                 "reason": fresh.reason or order.reason,
-                "trigger": said.trigger,
-                "window": said.window,
-                "live": said.live,
+                "trigger": order_now.trigger,
+                "window": order_now.window,
+                "live": order_now.live,
             }
         )
         automatic = _automatic(main, draft, order)

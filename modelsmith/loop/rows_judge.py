@@ -69,8 +69,8 @@ def rows_judge(workspace: Workspace, governed: GovernedSet, folder: Path, most: 
             "Remove that folder: the questions are then paid for once more.",
             folder=str(folder / FOLDER),
         ) from None
-    asked = open_metered_judge(workspace, governed, account)
-    judge = RememberingJudge(asked, Cache(folder / FOLDER), one_run=True)
+    metered = open_metered_judge(workspace, governed, account)
+    judge = RememberingJudge(metered, Cache(folder / FOLDER), one_run=True)
 
     def judged(sampled: Sequence[Sampled]) -> list[dict[str, bool]]:
         found: list[dict[str, bool]] = []

@@ -73,16 +73,16 @@ def wait(schedule: Schedule, begun: datetime | None, notify: Notify) -> None:
 
     A turn that seems to have begun later than now began now: the clock was set back, by a year perhaps.
     """
-    said = None
+    announced = None
     while True:
         now = datetime.now()
         begun = begun and min(begun, now)
         due = schedule.due(now, begun)
         if due <= now:
             return
-        if due != said:
+        if due != announced:
             notify(Progress("iterate", f"the next turn begins at {due:%Y-%m-%d %H:%M}"))
-            said = due
+            announced = due
         clock.sleep(min((due - now).total_seconds(), _NAP))
 
 

@@ -85,7 +85,7 @@ def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[Fai
     prompts = kept_apart(made, scored_texts(governed), limit, recipe.meaning).rows
     require_choosable(governed, recipe.cluster, 4 * len(prompts))
     write_rows(folder / HELD_IN_FILE, prompts)
-    return frozenset(one.messages for one in prompts)
+    return frozenset(prompt.messages for prompt in prompts)
 
 
 def require_left(stage: Stage, prompts: Sequence[Prompt]) -> None:

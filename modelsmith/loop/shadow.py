@@ -52,8 +52,8 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
         InvalidInput: ``no-shadow``.
         InfrastructureFailure: ``counts-unreadable``.
     """
-    one = _shadowed(main, cluster)
-    if one is None:
+    shadowed = _shadowed(main, cluster)
+    if shadowed is None:
         raise InvalidInput(
             "no-shadow",
             f"{cluster} has no shadow: no specialist is exported and not yet deployed, or the cluster file has no "
@@ -61,23 +61,31 @@ def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> S
             "See `{next}`.",
             cluster=cluster,
         ).then(step("status", {}))
-    return look_at(workspace, one)
+    return look_at(workspace, shadowed)
 
 
-def look_at(workspace: Workspace, one: Shadowed) -> Shadow:
+def look_at(workspace: Workspace, shadowed: Shadowed) -> Shadow:
     """As `look_at_shadow`, of a shadow that is known. Raises InfrastructureFailure (``counts-unreadable``).
 
     Counts of two periods are of late enough to be evidence. That it is worse counts, whichever of them shows it; then
     that it holds, the newer one first.
     """
-    metrics, at = guards(one.terms), datetime.now(UTC).replace(microsecond=0)
-    looked = [_judged(workspace, one, name, metrics) for name in one.counting(at)]
-    decided = {seen.judgement.outcome: seen for seen in reversed(looked)}
-    seen = decided.get("roll-back") or decided.get("confirm") or looked[0]
-    judgement = seen.judgement
-    if why := why_unloaded(live_folder(workspace), one.cluster, one.record):
+    metrics, at = guards(shadowed.terms), datetime.now(UTC).replace(microsecond=0)
+    looked = [_judged(workspace, shadowed, name, metrics) for name in shadowed.counting(at)]
+    decided = {period.judgement.outcome: period for period in reversed(looked)}
+    period = decided.get("roll-back") or decided.get("confirm") or looked[0]
+    judgement = period.judgement
+    if why := why_unloaded(live_folder(workspace), shadowed.cluster, shadowed.record):
         judgement = judgement._replace(reasons=(*judgement.reasons, f"the front door: {why}"))
-    return Shadow(one, seen.counts, judgement, trip_evidence(one.terms, metrics), seen.compared, seen.differing, at)
+    return Shadow(
+        shadowed,
+        period.counts,
+        judgement,
+        trip_evidence(shadowed.terms, metrics),
+        period.compared,
+        period.differing,
+        at,
+    )
 
 
 class _Period(NamedTuple):
@@ -89,10 +97,10 @@ class _Period(NamedTuple):
     judgement: Judgement
 
 
-def _judged(workspace: Workspace, one: Shadowed, name: str, metrics: tuple[Watched, ...]) -> _Period:
+def _judged(workspace: Workspace, shadowed: Shadowed, name: str, metrics: tuple[Watched, ...]) -> _Period:
     found = counts_of(live_folder(workspace), name, [*(metric.name for metric in metrics), DIFFERS])
     counts, compared, differing = _apart(found) if found else (None, 0, 0)
-    return _Period(counts, compared, differing, judge(one.terms, counts, ended=True, metrics=metrics))
+    return _Period(counts, compared, differing, judge(shadowed.terms, counts, ended=True, metrics=metrics))
 
 
 def require_shadow(workspace: Workspace, main: GovernedState, history: SpecialistHistory) -> Shadow | None:
@@ -105,11 +113,11 @@ def require_shadow(workspace: Workspace, main: GovernedState, history: Specialis
     if not needs_shadow(main):
         return None
     try:
-        seen = look_at_shadow(workspace, main, history.cluster)
+        look = look_at_shadow(workspace, main, history.cluster)
     except InvalidInput as error:
         raise _unshadowed(history, error.message) from None
-    if seen.shadowed.specialist != history.specialist:
-        other = seen.shadowed.specialist
+    if look.shadowed.specialist != history.specialist:
+        other = look.shadowed.specialist
         raise WaitingForPerson(
             "unshadowed",
             f"Policy asks that {history.specialist} holds in the shadow first, and {other} is in its place, which is "
@@ -119,30 +127,30 @@ def require_shadow(workspace: Workspace, main: GovernedState, history: Specialis
             shadowed=other,
             waiting_for=[],
         ).then(step("promote", {"cluster": history.cluster, "specialist": other}, to="deprecated"))
-    reasons = "; ".join(seen.judgement.reasons)
-    if seen.judgement.outcome == "roll-back":
+    reasons = "; ".join(look.judgement.reasons)
+    if look.judgement.outcome == "roll-back":
         raise GateNotCleared(
             "window-worse",
             f"{history.specialist} is worse in the shadow than its contract would allow: {reasons}",
             "Let the next iteration answer what it fails at: `{next}`.",
             specialist=history.specialist,
         ).then(step("iterate", {"cluster": history.cluster}))
-    if seen.judgement.outcome == "inconclusive":
+    if look.judgement.outcome == "inconclusive":
         raise _unshadowed(history, reasons)
-    return seen
+    return look
 
 
 def shadow_files(harness: Harness, main: GovernedState, history: SpecialistHistory) -> dict[str, bytes]:
     """What the shadow showed, signed by the door; nothing where policy asks for none. Raises as `require_shadow`."""
-    seen = require_shadow(harness.workspace, main, history)
-    if seen is None:
+    look = require_shadow(harness.workspace, main, history)
+    if look is None:
         return {}
-    assert seen.counts
-    asked = proposed(harness, main, history, "customer-deployed", seen.shadowed)
-    live = read_live(asked)
-    if live and seen.at - live.counts.began < seen.shadowed.age:
-        return asked
-    return sealed_evidence(harness, main, seen.shadowed, seen.counts, seen.at, seen.judgement)
+    assert look.counts
+    proposal = proposed(harness, main, history, "customer-deployed", look.shadowed)
+    live = read_live(proposal)
+    if live and look.at - live.counts.began < look.shadowed.age:
+        return proposal
+    return sealed_evidence(harness, main, look.shadowed, look.counts, look.at, look.judgement)
 
 
 def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
@@ -166,12 +174,12 @@ def _shadowed(main: GovernedState, name: str) -> Shadowed | None:
 
 def _apart(counts: Counts) -> tuple[Counts, int, int]:
     """The guards' counts, and of how many answers it is known whether they differ, and how many do."""
-    differs = [one for stage in counts.stages for one in stage.metrics if one.metric == DIFFERS]
+    differs = [metric for stage in counts.stages for metric in stage.metrics if metric.metric == DIFFERS]
     stages = tuple(
-        stage.model_copy(update={"metrics": tuple(one for one in stage.metrics if one.metric != DIFFERS)})
+        stage.model_copy(update={"metrics": tuple(metric for metric in stage.metrics if metric.metric != DIFFERS)})
         for stage in counts.stages
     )
-    known, events = sum(one.specialist_known for one in differs), sum(one.specialist for one in differs)
+    known, events = sum(metric.specialist_known for metric in differs), sum(metric.specialist for metric in differs)
     return counts.model_copy(update={"stages": stages}), known, events
 
 

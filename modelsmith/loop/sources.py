@@ -73,7 +73,7 @@ def with_sources(
     sources, governed = stage.sources, recipe.governed
     assert sources
     require_rows_judge(governed.rubric, governed.evalset.judge, stage, recipe.cluster.base_model.digest)
-    capability = {one.id: one.capability for one in governed.generators}
+    capability = {generator.id: generator.capability for generator in governed.generators}
     offers = _offers(recipe, folder, stage, sources, prompts, clusters, model)
     beside: list[TrainingRow] = list(prompts)
     wanted = Counter(capability[prompt.generator] for prompt in prompts)
@@ -86,14 +86,14 @@ def with_sources(
             without_failed(offer, judged)
             beside += offer.rows if offer.source != "own-sample" else []
     rows = joined(prompts, offers, sources.shares, capability)
-    told = tuple(offer.told() for offer in offers)
-    for one in told:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in one.rejected.items()) or "none"
-        text = f"{one.source} {one.name}: {one.kept} rows of {one.offered} offered; rejected: {reasons}"
+    told_offers = tuple(offer.told() for offer in offers)
+    for offered in told_offers:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in offered.rejected.items()) or "none"
+        text = f"{offered.source} {offered.name}: {offered.kept} rows of {offered.offered} offered; rejected: {reasons}"
         recipe.workspace.notify(Progress("diagnose", text))
-        for note in one.notes:
+        for note in offered.notes:
             recipe.workspace.notify(Progress("diagnose", note))
-    return rows, told
+    return rows, told_offers
 
 
 def _offers(
@@ -125,7 +125,7 @@ def _datasets(recipe: Recipe, stage: Sft, settings: Datasets) -> list[Offer]:
 
 
 def _named(recipe: Recipe, name: str) -> Dataset:
-    known = {one.id: one for one in recipe.governed.datasets}
+    known = {dataset.id: dataset for dataset in recipe.governed.datasets}
     if name not in known:
         raise InvalidInput(
             "unknown-dataset",
@@ -146,7 +146,7 @@ def _own(
     clusters: Sequence[FailureCluster],
     model: Target,
 ) -> Offer:
-    asked = _asked(recipe, prompts, settings.share)
+    chosen = _asked(recipe, prompts, settings.share)
     system, sampling = recipe.governed.evalset.prompt.system, recipe.governed.evalset.sampling
     drawn = Sampling(
         max_new_tokens=sampling.max_new_tokens,
@@ -154,8 +154,8 @@ def _own(
         repeats=settings.samples,
         seed=stage.seed,
     )
-    answers = draw(recipe.workspace, recipe.cluster, model, asked, system, drawn, folder)
-    return own_samples(recipe.governed, asked, answers, model.weights, clusters)
+    answers = draw(recipe.workspace, recipe.cluster, model, chosen, system, drawn, folder)
+    return own_samples(recipe.governed, chosen, answers, model.weights, clusters)
 
 
 def _teacher(
@@ -171,20 +171,22 @@ def _teacher(
     So a note that does not say what its answer needs is found out (round-trip consistency: Alberti et al., 2019).
     """
     target = _target(settings)
-    asked = _asked(recipe, prompts, settings.share)
-    orders = [one.model_copy(update={"messages": (Message(role="user", content=_order(one)),)}) for one in asked]
+    chosen = _asked(recipe, prompts, settings.share)
+    orders = [
+        prompt.model_copy(update={"messages": (Message(role="user", content=_order(prompt)),)}) for prompt in chosen
+    ]
     writing = Sampling(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=stage.seed)
     written = draw(recipe.workspace, recipe.cluster, target, orders, WRITE, writing, folder)
     notes = [
-        one.model_copy(update={"messages": (Message(role="user", content=given[0].text.strip()),)})
-        for one, given in zip(asked, written, strict=True)
+        prompt.model_copy(update={"messages": (Message(role="user", content=given[0].text.strip()),)})
+        for prompt, given in zip(chosen, written, strict=True)
         if given and given[0].text.strip() and not given[0].cut_off
     ]
     answering = Sampling(max_new_tokens=recipe.governed.evalset.sampling.max_new_tokens)
     system = recipe.governed.evalset.prompt.system
     answers = draw(recipe.workspace, recipe.cluster, target, notes, system, answering, folder)
     offer = taught(recipe.governed, settings.name, notes, answers, target.weights, clusters)
-    silent = len(asked) - len(notes)
+    silent = len(chosen) - len(notes)
     offer.offered += silent
     offer.rejected["no-answer"] += silent
     return offer
@@ -207,5 +209,5 @@ def _target(teacher: Teacher) -> Target:
 
 
 def _asked(recipe: Recipe, prompts: Sequence[Prompt], share: float) -> tuple[Prompt, ...]:
-    capability = {one.id: one.capability for one in recipe.governed.generators}
+    capability = {generator.id: generator.capability for generator in recipe.governed.generators}
     return asked_first(prompts, share, TRIES, lambda prompt: capability[prompt.generator])

@@ -96,8 +96,8 @@ def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     by_id = DECISION in found
     for name in (*FIELDS[:2], DECISION) if by_id else FIELDS:
         if not isinstance(found.get(name), str) or (name == "prompt" and not found[name].strip()):
-            what = "missing" if name not in found else "no text"
-            raise _bad(path, number, name, what, "Say it as a text; answer and outcome may be empty.")
+            problem = "missing" if name not in found else "no text"
+            raise _bad(path, number, name, problem, "Say it as a text; answer and outcome may be empty.")
     prompt, answer, last = (
         found[name].encode("utf-8", "replace").decode() for name in (*FIELDS[:2], DECISION if by_id else FIELDS[2])
     )
@@ -113,9 +113,9 @@ def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     return Record(prompt, answer, known.bad, known.answered, failed=known.bad != "", refused=refused)
 
 
-def _bad(path: Path, line: int, field: str, what: str, mend: str) -> InvalidInput:
+def _bad(path: Path, line: int, field: str, problem: str, mend: str) -> InvalidInput:
     where = f"{path.name}, line {line}{f', {field}' if field else ''}"
-    return InvalidInput("unusable-record", f"{where}: {what}", mend, file=path.name, line=line, field=field)
+    return InvalidInput("unusable-record", f"{where}: {problem}", mend, file=path.name, line=line, field=field)
 
 
 class Staged(NamedTuple):
@@ -151,7 +151,7 @@ def stage(
     """
     pending = list(known)
     old, found, removed = {case.id for case in pending}, dict[str, Pending](), Counter[str]()
-    asked = {one.decision: case.id for case in pending for one in case.answered}
+    case_of = {answered.decision: case.id for case in pending for answered in case.answered}
     count = already = empty = sound = 0
     neighbours = Neighbours(governed)
     prompts: dict[str, str] = {}
@@ -164,8 +164,8 @@ def stage(
         removed += taken
         prompt, answer, outcome = (text.text for text in texts)
         name = f"case-{hashlib.sha256(' '.join(prompt.split()).encode()).hexdigest()[:12]}"
-        if record.answered and record.refused and asked.setdefault(record.answered.decision, name) != name:
-            raise record.refused(f"its decision answered another question, {asked[record.answered.decision]}")
+        if record.answered and record.refused and case_of.setdefault(record.answered.decision, name) != name:
+            raise record.refused(f"its decision answered another question, {case_of[record.answered.decision]}")
         if not TAKEN_OUT.sub("", prompt).strip():
             empty += 1
         elif name in old:

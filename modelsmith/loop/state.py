@@ -64,7 +64,7 @@ class Pointer(Frozen):
     @classmethod
     def to(cls, iteration: Iteration) -> Self:
         """What to keep of an iteration."""
-        return cls(phase=iteration.phase, **{one.name: getattr(iteration, one.name) for one in fields(iteration)})
+        return cls(phase=iteration.phase, **{field.name: getattr(iteration, field.name) for field in fields(iteration)})
 
     def iteration(self) -> Iteration:
         """The iteration that was kept.
@@ -136,9 +136,9 @@ class StateFile:
 
     def get(self, cluster: str) -> Iteration | None:
         """The iteration of one cluster; None where none is kept that can be gone on with."""
-        kept = self.read().clusters.get(cluster)
+        entry = self.read().clusters.get(cluster)
         with contextlib.suppress(ValueError):
-            return kept.iteration() if kept else None
+            return entry.iteration() if entry else None
         return None
 
     def put(self, iteration: Kept) -> Kept:

@@ -75,12 +75,18 @@ def stretch_of(cluster: Cluster, evals: Sequence[Assessed], diagnosed: Sequence[
     A plateau is one of candidates that were trained by as many stages. Changing a stage on main that was run begins
     with the first again; adding one behind them does not.
     """
-    ours = [one for one in diagnosed if one.recipe == training_digest(cluster.stages[: len(one.methods)])]
+    ours = [
+        diagnosis
+        for diagnosis in diagnosed
+        if diagnosis.recipe == training_digest(cluster.stages[: len(diagnosis.methods)])
+    ]
     last = ours[-1] if ours and ours[-1] is diagnosed[-1] else None
     stages = len(last.methods) if last else 1
-    tags = {candidate_tag(cluster.cluster, one.iteration) for one in ours if len(one.methods) == stages}
-    mine = [one.composite for one in evals if one.tag in tags]
-    others = [one.composite for one in evals if one.tag not in tags]
+    tags = {
+        candidate_tag(cluster.cluster, diagnosis.iteration) for diagnosis in ours if len(diagnosis.methods) == stages
+    }
+    mine = [run.composite for run in evals if run.tag in tags]
+    others = [run.composite for run in evals if run.tag not in tags]
     rule = cluster.loop.plateau
     flat = rule is not None and len(mine) >= rule.iterations and _flat([*others, *mine], rule)
     following = cluster.stages[stages] if stages < len(cluster.stages) else None
@@ -109,13 +115,13 @@ def stop_of(
         prices: What an hour costs.
     """
     need = rule.hold_iterations
-    if need and len(evals) >= need and all(one.passed for one in evals[-need:]):
+    if need and len(evals) >= need and all(run.passed for run in evals[-need:]):
         return Stop("target-held", f"the target is held in {need} iterations in a row")
     if rule.max_hours is not None and hours >= rule.max_hours:
         return Stop("hours", f"the budget of {rule.max_hours:g} hours is spent")
     if costs_more(rule, prices, hours):
         return Stop("cost", f"the budget of {rule.max_cost:g} {prices.currency} is spent")
-    flat = rule.plateau is not None and _flat([one.composite for one in evals], rule.plateau)
+    flat = rule.plateau is not None and _flat([run.composite for run in evals], rule.plateau)
     if stretch:
         flat = bool(stretch.plateau) and stretch.following is None
     if rule.plateau and flat:
@@ -148,7 +154,10 @@ def _next(diagnosed: Sequence[Diagnosis], judged: bool) -> str:
 
 def _stuck(diagnosed: Sequence[Diagnosis]) -> FailureCluster | None:
     clusters = diagnosed[-1].clusters if diagnosed else ()
-    return next((one for one in clusters if one.history and one.history.persistent), clusters[0] if clusters else None)
+    return next(
+        (cluster for cluster in clusters if cluster.history and cluster.history.persistent),
+        clusters[0] if clusters else None,
+    )
 
 
 def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis], *, judged: bool = False) -> Recommendation:
@@ -174,8 +183,8 @@ def recommendation(cluster: Cluster, diagnosed: Sequence[Diagnosis], *, judged: 
 def _change(cluster: Cluster, action: Action | None) -> str:
     """``training`` with what is recommended added to its stages as they are, as YAML in one line (JSON is YAML)."""
     stages: list[dict[str, Any]] = [
-        {"method": one.method, **one.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
-        for one in cluster.stages
+        {"method": stage.method, **stage.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+        for stage in cluster.stages
     ]
     if action in ("dpo", "grpo"):
         last = cluster.stages[-1]
@@ -184,7 +193,7 @@ def _change(cluster: Cluster, action: Action | None) -> str:
         if lora:
             stages[-1]["lora"] = lora
     else:
-        supervised = next((one for one in stages if one["method"] == "sft"), None)
+        supervised = next((stage for stage in stages if stage["method"] == "sft"), None)
         if supervised is None or supervised.get("sources"):
             return ""
         supervised["sources"] = {"own_samples": {}}

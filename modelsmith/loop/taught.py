@@ -37,7 +37,7 @@ def taught(workspace: Workspace, main: GovernedState, set_name: str, texts: Sequ
     near, unknown = dict[str, float](), list[str]()
     scored = [ScoredText("", text) for text in texts]
     names = sorted({path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")})
-    for cluster in (one for one in names if load_cluster(main.tree, one).eval_set == set_name):
+    for cluster in (name for name in names if load_cluster(main.tree, name).eval_set == set_name):
         for history in main.histories.of_cluster(cluster):
             facts = None if history.is_export else training_of(main, history)
             if facts is None:
@@ -67,10 +67,10 @@ def held_out_since(main: GovernedState, after: Revision) -> Iterator[tuple[str, 
             continue
         known = set[str]()
         with suppress(ModelsmithError):
-            known = {text for one in load_eval_set(main.tree, name).held_out for text in one.user_texts()}
-        for one in then.held_out:
-            if not known.issuperset(one.user_texts()):
-                yield name, then, one
+            known = {text for scenario in load_eval_set(main.tree, name).held_out for text in scenario.user_texts()}
+        for scenario in then.held_out:
+            if not known.issuperset(scenario.user_texts()):
+                yield name, then, scenario
 
 
 def refuse_taught(
@@ -82,26 +82,28 @@ def refuse_taught(
         InvalidInput: ``trained-on``; ``rows-missing`` where nobody here can tell.
     """
     limit, rule = float(governed.evalset.separation.training_to_scored), main.policy.firewall
-    for one in past_of(workspace, main, governed, parent, meaning):
+    for ancestor in past_of(workspace, main, governed, parent, meaning):
         over = [
             f"{part.part}: {part.similarity:.2f} alike, overlap {part.overlap:.2f}"
-            for part in one.parts
+            for part in ancestor.parts
             if part.similarity > min(limit, rule.most_similarity if rule else 1)
             or (rule and part.overlap > rule.most_overlap)
         ]
         over += [
-            f"{part.part}: cosine {part.cosine:.2f}" for part in _by_meaning(one) if part.cosine >= part.most_cosine
+            f"{part.part}: cosine {part.cosine:.2f}"
+            for part in _by_meaning(ancestor)
+            if part.cosine >= part.most_cosine
         ]
         if over:
             raise InvalidInput(
                 "trained-on",
-                f"{one.specialist} was trained on rows that are too near to what is scored by now ({'; '.join(over)}), "
-                "and training would go on from what it knows",
-                f"Take these cases out of the eval set again, or deprecate {one.specialist}: training then begins at "
-                "the base model.",
-                specialists=[one.specialist],
+                f"{ancestor.specialist} was trained on rows that are too near to what is scored by now "
+                f"({'; '.join(over)}), and training would go on from what it knows",
+                f"Take these cases out of the eval set again, or deprecate {ancestor.specialist}: training then begins "
+                "at the base model.",
+                specialists=[ancestor.specialist],
             )
 
 
-def _by_meaning(one: Ancestor) -> tuple[PartNearness, ...]:
-    return one.meaning.parts if one.meaning else ()
+def _by_meaning(ancestor: Ancestor) -> tuple[PartNearness, ...]:
+    return ancestor.meaning.parts if ancestor.meaning else ()

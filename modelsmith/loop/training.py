@@ -118,13 +118,13 @@ def train_in(
         text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
         workspace.notify(Progress("train", text, beat.step, beat.steps))
 
-    def recovered(one: Recovery) -> None:
-        rows = f", {one.rows_at_once} rows at once" if one.action == "smaller-batch" else ""
-        text = f"{name + ': ' if name else ''}{one.failure} after step {one.step}: {one.action}{rows}"
-        workspace.notify(Progress("train", text, one.step, training.steps))
+    def recovered(recovery: Recovery) -> None:
+        rows = f", {recovery.rows_at_once} rows at once" if recovery.action == "smaller-batch" else ""
+        text = f"{name + ': ' if name else ''}{recovery.failure} after step {recovery.step}: {recovery.action}{rows}"
+        workspace.notify(Progress("train", text, recovery.step, training.steps))
 
-    def waiting(one: Waiting) -> None:
-        said(f"{name + ': ' if name else ''}waits for {one.whom} since {round(one.waited)}s: {one.waits}")
+    def waiting(wait: Waiting) -> None:
+        said(f"{name + ': ' if name else ''}waits for {wait.whom} since {round(wait.waited)}s: {wait.waits}")
 
     devices = cluster.devices
     executor = executor_on(workspace.home, cluster.hosts, WORKER, models, said, devices)

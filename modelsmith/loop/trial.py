@@ -63,9 +63,9 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
         raise InvalidInput(
             "no-failures", f"The run {run.tag} has no failure to learn from.", "Train with --target all.", tag=run.tag
         )
-    what = [run.run_id, content_digest(stage, {"judge_calls", "gpu_memory_share"}), aim, governed.rubric_digest]
-    what += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
-    folder = workspace.cluster_folder(run.cluster) / "trained" / digest(what).removeprefix("sha256:")[:16]
+    identity = [run.run_id, content_digest(stage, {"judge_calls", "gpu_memory_share"}), aim, governed.rubric_digest]
+    identity += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
+    folder = workspace.cluster_folder(run.cluster) / "trained" / digest(identity).removeprefix("sha256:")[:16]
     recipe = Recipe(workspace, cluster, governed, meaning_of(workspace, policy_in(workspace.files)))
     prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
     (ran,) = run_stages(recipe, folder, [stage], parent)
@@ -79,14 +79,14 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
 
 def _stage(cluster: Cluster, number: int | None, method: Method | None) -> tuple[int, Stage]:
     known = list(enumerate(cluster.stages, start=1))
-    found = [(n, one) for n, one in known if number in (None, n) and method in (None, one.method)]
+    found = [(n, stage) for n, stage in known if number in (None, n) and method in (None, stage.method)]
     if not found:
-        asked = (f" {number}" if number else "") + (f" by {method}" if method else "")
+        wanted_stage = (f" {number}" if number else "") + (f" by {method}" if method else "")
         raise InvalidInput(
             "no-such-stage",
-            f"The training of {cluster.cluster} has no stage{asked}.",
-            f"It has: {', '.join(f'{n} ({one.method})' for n, one in known)}.",
-            stages=[one.method for _, one in known],
+            f"The training of {cluster.cluster} has no stage{wanted_stage}.",
+            f"It has: {', '.join(f'{n} ({stage.method})' for n, stage in known)}.",
+            stages=[stage.method for _, stage in known],
         )
     return found[0]
 

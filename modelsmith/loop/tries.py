@@ -78,25 +78,27 @@ def train_tries(context: IterationContext, iteration: Begun) -> Trained:
     parent, folder = context.target(parent_of(context, iteration)), context.folder(iteration)
     count, due = context.cluster.loop.seeds, context.stages(iteration)
     if count == 1:
-        return Trained(run_stages(recipe, folder, [seeded(one, iteration.number) for one in due], parent), folder)
+        return Trained(
+            run_stages(recipe, folder, [seeded(planned, iteration.number) for planned in due], parent), folder
+        )
     prompts = held_in_prompts(folder)
     tried: list[_Tried] = []
     for number in range(1, count + 1):
-        stages = [seeded(one, iteration.number, number) for one in due]
+        stages = [seeded(planned, iteration.number, number) for planned in due]
         tried.append(_try(recipe, folder, stages, number, count, parent, prompts))
         _tell(recipe, tried, count)
     judges = [judge_of(try_folder(folder, number) / CHOICE) for number in range(1, count + 1)]
     tries = SeedTries(
         asked=len(prompts),
         asked_digest=rows_digest(prompts),
-        judge=next((one for one in judges if one), None),
-        each=tuple(one.said for one in tried),
+        judge=next((judge for judge in judges if judge), None),
+        each=tuple(attempt.said for attempt in tried),
     )
     best = best_of(tries)
     if best is None:
-        for one in tried:
-            if one.tripped:
-                raise one.tripped
+        for attempt in tried:
+            if attempt.tripped:
+                raise attempt.tripped
         return Trained(tried[0].stages, try_folder(folder, 1))
     chosen = tried[best - 1].stages
     for number, stage in enumerate(chosen, start=1):
@@ -145,22 +147,22 @@ def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Promp
             prompts=len(prompts),
             unanswered=silent,
         )
-    said = [
+    samples = [
         Sampled(given[0].text, given[0].cut_off, prompt.expected, prompt.messages)
         for prompt, given in zip(prompts, answers, strict=True)
     ]
     calls = recipe.cluster.loop.judge_calls
     with rows_judge(recipe.workspace, recipe.governed, folder / CHOICE, calls) as judged:
-        return fmean(scores(recipe.governed.rubric, said, judged))
+        return fmean(scores(recipe.governed.rubric, samples, judged))
 
 
 def _tell(recipe: Recipe, tried: Sequence[_Tried], count: int) -> None:
     """What the try came to, and how long those that are left will take by what the others took; once."""
     ran = [stage.outcome for stage in tried[-1].stages if stage.outcome]
-    if ran and all(one.adopted for one in ran):
+    if ran and all(outcome.adopted for outcome in ran):
         return
-    said, done = tried[-1].said, len(tried)
-    came = f"held in {said.held_in:.3f}" if said.held_in is not None else f"ended: {said.ended}"
-    spent = [sum(stage.outcome.seconds for stage in one.stages if stage.outcome) for one in tried]
+    last_try, done = tried[-1].said, len(tried)
+    came = f"held in {last_try.held_in:.3f}" if last_try.held_in is not None else f"ended: {last_try.ended}"
+    spent = [sum(stage.outcome.seconds for stage in attempt.stages if stage.outcome) for attempt in tried]
     left = f"; about {round((count - done) * sum(spent) / done)}s for the {count - done} left" if done < count else ""
-    recipe.workspace.notify(Progress("train", f"try {done} of {count}, seed {said.seed}: {came}{left}"))
+    recipe.workspace.notify(Progress("train", f"try {done} of {count}, seed {last_try.seed}: {came}{left}"))

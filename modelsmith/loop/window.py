@@ -92,20 +92,20 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
         InvalidInput: ``no-window`` where nothing is under watch by a rule.
         InfrastructureFailure: ``counts-unreadable``.
     """
-    one = watching_of(main, cluster)
-    if one is None or one.terms.rule is None:
-        said = "nothing is under watch" if one is None else f"the contract of {one.specialist} names no rule"
+    window = watching_of(main, cluster)
+    if window is None or window.terms.rule is None:
+        problem = "nothing is under watch" if window is None else f"the contract of {window.specialist} names no rule"
         raise InvalidInput(
             "no-window",
-            f"{cluster} has no window: {said}",
+            f"{cluster} has no window: {problem}",
             "A deployment is watched when `rollback.rule` stood in the cluster file as it was approved; see `{next}`.",
             cluster=cluster,
         ).then(step("status", {}))
     now = datetime.now(UTC).replace(microsecond=0)
-    counts = counts_of(live_folder(workspace), one.record, [metric.name for metric in watched(one.terms)])
+    counts = counts_of(live_folder(workspace), window.record, [metric.name for metric in watched(window.terms)])
     latches = Latches(live_folder(workspace) / "latches")
-    judgement = judge(one.terms, counts, ended=now >= one.closes)
-    return Seen(one, counts, judgement, now, latches.read(one.record), latches.is_set(one.record))
+    judgement = judge(window.terms, counts, ended=now >= window.closes)
+    return Seen(window, counts, judgement, now, latches.read(window.record), latches.is_set(window.record))
 
 
 def validated(main: GovernedState) -> tuple[Validated, ...]:
@@ -118,8 +118,8 @@ def _validated_of(main: GovernedState, cluster: str) -> Validated | None:
     serving, ended = traffic(main, cluster).incumbent, last_ended(main, cluster, "production-validated")
     if ended is None or ended.watching.specialist != serving.specialist or watching_of(main, cluster):
         return None
-    one, live = ended.watching, ended.live
-    return Validated(cluster, one.specialist, serving.record, live.terms, live.at, baseline_of(live.counts))
+    window, live = ended.watching, ended.live
+    return Validated(cluster, window.specialist, serving.record, live.terms, live.at, baseline_of(live.counts))
 
 
 class Ended(NamedTuple):
@@ -147,8 +147,8 @@ def last_ended(main: GovernedState, cluster: str, event: Event | None = None) ->
             live = read_live({LIVE_FILE: main.tree.read(f"{record_folder(record)}/{LIVE_FILE}")})
             opened = deployment_of(main, record.specialist).approved_at
             if live and opened and (found is None or live.at >= found.live.at):
-                one = Watching(cluster, record.specialist, live.deployment, live.terms, opened)
-                found = Ended(record.event, one, live)
+                window = Watching(cluster, record.specialist, live.deployment, live.terms, opened)
+                found = Ended(record.event, window, live)
     return found
 
 
@@ -178,45 +178,45 @@ def counts_unreadable(error: OSError | sqlite3.Error) -> InfrastructureFailure:
 
 
 def evidence_files(
-    harness: Harness, main: GovernedState, one: Watching, counts: Counts, at: datetime
+    harness: Harness, main: GovernedState, window: Watching, counts: Counts, at: datetime
 ) -> dict[str, bytes]:
     """Live evidence of a window and its signature, by the door's own key.
 
     Raises:
         InvalidInput: ``no-door``, ``not-an-observer``.
     """
-    return sealed_evidence(harness, main, one, counts, at, judge(one.terms, counts, ended=at >= one.closes))
+    return sealed_evidence(harness, main, window, counts, at, judge(window.terms, counts, ended=at >= window.closes))
 
 
 def sealed_evidence(
-    harness: Harness, main: GovernedState, one: Watching | Shadowed, counts: Counts, at: datetime, judged: Judgement
+    harness: Harness, main: GovernedState, window: Watching | Shadowed, counts: Counts, at: datetime, judged: Judgement
 ) -> dict[str, bytes]:
     """What counts came to and its signature, by the door's own key. Raises as `evidence_files`."""
     observer, key = _door(harness.workspace, main)
     live = LiveEvidence(
-        cluster=one.cluster,
-        specialist=one.specialist,
+        cluster=window.cluster,
+        specialist=window.specialist,
         observer=observer,
-        deployment=one.record,
-        routing=routing_obeyed(main, one.cluster),
-        beside=_beside(one),
-        terms=one.terms,
+        deployment=window.record,
+        routing=routing_obeyed(main, window.cluster),
+        beside=_beside(window),
+        terms=window.terms,
         counts=counts.until(at),
         at=at,
         outcome=judged.outcome,
         findings=judged.findings,
     )
     data, due = canonical_json(live), seal_of(live)
-    kept = live_folder(harness.workspace) / "evidence" / f"{sha256(data).removeprefix('sha256:')}.sigstore.json"
+    stored = live_folder(harness.workspace) / "evidence" / f"{sha256(data).removeprefix('sha256:')}.sigstore.json"
     made = statement(due.name, data, due.kind, due.predicate)
-    sealed = adopt_or_seal(read_plain(kept) if kept.exists() else None, made, key, main.observers[observer])
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, sealed)
+    sealed = adopt_or_seal(read_plain(stored) if stored.exists() else None, made, key, main.observers[observer])
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(stored, sealed)
     return {LIVE_FILE: data, LIVE_SIGNATURE: sealed}
 
 
-def _beside(one: Watching | Shadowed) -> str | None:
-    return one.beside if isinstance(one, Shadowed) else None
+def _beside(window: Watching | Shadowed) -> str | None:
+    return window.beside if isinstance(window, Shadowed) else None
 
 
 def _door(workspace: Workspace, main: GovernedState) -> tuple[str, Path]:
@@ -247,17 +247,17 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
     """
     if not needs_live(main, history.specialist):
         return {}
-    seen = look(harness.workspace, main, history.cluster)
+    view = look(harness.workspace, main, history.cluster)
     back = step("rollback", {"cluster": history.cluster}, reason="WHY")
-    reasons = "; ".join(seen.judgement.reasons)
-    if seen.is_latched or seen.judgement.outcome == "roll-back":
+    reasons = "; ".join(view.judgement.reasons)
+    if view.is_latched or view.judgement.outcome == "roll-back":
         raise GateNotCleared(
             "window-worse",
             f"{history.specialist} was worse than its contract allows: {reasons}",
             "Go back with `{next}`, unless the door has done so.",
             specialist=history.specialist,
         ).then(back)
-    if seen.judgement.outcome == "inconclusive" or seen.counts is None:
+    if view.judgement.outcome == "inconclusive" or view.counts is None:
         raise GateNotCleared(
             "window-inconclusive",
             f"The window of {history.specialist} cannot tell: {reasons}",
@@ -265,17 +265,17 @@ def validation_files(harness: Harness, main: GovernedState, history: SpecialistH
             specialist=history.specialist,
             verdict="INCONCLUSIVE",
         ).then(back)
-    return proposed(harness, main, history, "production-validated", seen.watching) or evidence_files(
-        harness, main, seen.watching, seen.counts, seen.at
+    return proposed(harness, main, history, "production-validated", view.watching) or evidence_files(
+        harness, main, view.watching, view.counts, view.at
     )
 
 
 def proposed(
-    harness: Harness, main: GovernedState, history: SpecialistHistory, event: Event, one: Watching | Shadowed
+    harness: Harness, main: GovernedState, history: SpecialistHistory, event: Event, window: Watching | Shadowed
 ) -> dict[str, bytes]:
     """Live evidence that this harness has proposed already, so that who asks again comes to the same pull request."""
     due = (history.cluster, history.specialist, len(history.records) + 1, event)
-    folder, of = folder_of(*due), (one.record, routing_obeyed(main, history.cluster), _beside(one), one.terms)
+    folder, of = folder_of(*due), (window.record, routing_obeyed(main, history.cluster), _beside(window), window.terms)
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
             paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
@@ -308,10 +308,10 @@ def settle(harness: Harness) -> tuple[Settled, ...]:
         latches = Latches(live_folder(harness.workspace) / "latches")
         done: list[Settled] = []
         refused: list[ModelsmithError] = []
-        for one in watching(main):
-            if latches.is_set(one.record):
+        for window in watching(main):
+            if latches.is_set(window.record):
                 try:
-                    done.append(Settled(one, _rolled_back(harness, main, one, latches.read(one.record))))
+                    done.append(Settled(window, _rolled_back(harness, main, window, latches.read(window.record))))
                 except ModelsmithError as error:
                     refused.append(error)
         if done:
@@ -322,34 +322,34 @@ def settle(harness: Harness) -> tuple[Settled, ...]:
         return tuple(done)
 
 
-def _rolled_back(harness: Harness, main: GovernedState, one: Watching, latch: Latched | None) -> PullRequest:
+def _rolled_back(harness: Harness, main: GovernedState, window: Watching, latch: Latched | None) -> PullRequest:
     counts = latch.counts if latch else None
     if latch is None:
         with suppress(InfrastructureFailure):
             counts = counts_of(
-                live_folder(harness.workspace), one.record, [metric.name for metric in watched(one.terms)]
+                live_folder(harness.workspace), window.record, [metric.name for metric in watched(window.terms)]
             )
     at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
-    files = _signed(harness, main, one, counts, at)
-    why = "; ".join(tripped(one.terms, counts)) or "what it counted is lost"
+    files = _signed(harness, main, window, counts, at)
+    why = "; ".join(tripped(window.terms, counts)) or "what it counted is lost"
     reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
-    history, cluster = main.histories.find(one.specialist), load_cluster(main.tree, one.cluster)
+    history, cluster = main.histories.find(window.specialist), load_cluster(main.tree, window.cluster)
     return roll_back(harness, main, cluster, history, reason, None, files)
 
 
 def _signed(
-    harness: Harness, main: GovernedState, one: Watching, counts: Counts | None, at: datetime
+    harness: Harness, main: GovernedState, window: Watching, counts: Counts | None, at: datetime
 ) -> dict[str, bytes]:
     """Live evidence of a loss; nothing where it cannot be signed, or a clock was wrong.
 
     The contract covers a rollback without it.
     """
-    if counts is None or not tripped(one.terms, counts):
+    if counts is None or not tripped(window.terms, counts):
         return {}
     try:
-        files = evidence_files(harness, main, one, counts, at)
+        files = evidence_files(harness, main, window, counts, at)
     except InvalidInput:
         return {}
     live = read_live(files)
     assert live
-    return {} if untimely(live, deployment_of(main, one.specialist), datetime.now(UTC)) else files
+    return {} if untimely(live, deployment_of(main, window.specialist), datetime.now(UTC)) else files

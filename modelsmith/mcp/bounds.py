@@ -98,7 +98,7 @@ def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[Acce
             for name in shown.keys() - owners.keys():
                 del shown[name]
             tokens = {_known_by(token): token for token in shown.values()}
-            ended = {one for one, token in tokens.items() if not await anyio.to_thread.run_sync(holds, token)}
+            ended = {key for key, token in tokens.items() if not await anyio.to_thread.run_sync(holds, token)}
             for name, token in list(shown.items()):
                 if _known_by(token) in ended and (session := manager._server_instances.get(name)):
                     with suppress(Exception):  # what one session is does not end the server

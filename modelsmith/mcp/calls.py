@@ -140,7 +140,7 @@ def _body(workspace: Workspace, exit: int, shown: Shown, ours: Words, any_other:
         "exit": exit,
         "marker": marker,
         "result": mark(placed, marker, ours),
-        "shortened": [one.model_dump() for one in shown.shortened],
+        "shortened": [part.model_dump() for part in shown.shortened],
     }
 
 
@@ -159,7 +159,7 @@ def _shown(result: Result, limits: Limits, offset: int) -> Shown:
     """What an agent is shown of it; a cursor stands behind the last that is shown, so that none is passed over."""
     while True:
         shown = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)
-        cut = next((one for one in shown.shortened if one.at == f"/{result.followed}"), None)
+        cut = next((part for part in shown.shortened if part.at == f"/{result.followed}"), None)
         if cut is None or cut.offset + cut.shown >= cut.of:
             return shown
         result = result.head(cut.offset + cut.shown)
@@ -167,7 +167,7 @@ def _shown(result: Result, limits: Limits, offset: int) -> Shown:
 
 def _require_each(session: Session, tool: Tool, called: Set[str]) -> None:
     """What a call would call in turn, the session must have a tool for: a token's scopes hold for that too."""
-    without = sorted(called - {one.operation for one in session.tools()})
+    without = sorted(called - {offered.operation for offered in session.tools()})
     if without:
         raise InvalidInput(
             "outside-role",
@@ -262,12 +262,12 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
 def _told(session: Session, error: Mapping[str, Any]) -> dict[str, Any]:
     details = error["details"]
     known = {name: details[name] for name in ("problems", "waiting_for", "refusals") if name in details}
-    said = {
+    answer = {
         **{name: error[name] for name in ("code", "message", "exit", "next")},
         "mend": visible(_FILES if known.get("problems") else error["mend"]),
         "details": known,
     }
-    shown, _ = shorten(json.loads(json.dumps(said, default=str)), SHORT)
+    shown, _ = shorten(json.loads(json.dumps(answer, default=str)), SHORT)
     try:
         where = places(session.workspace())
     except ModelsmithError:

@@ -69,7 +69,7 @@ class _Verifier:
     def knows(self, name: str) -> bool:
         """Whether a token of this id was issued here, was not revoked, and its time is not over."""
         try:
-            return any(one.id == name and not one.expired for one in self._tokens.all())
+            return any(token.id == name and not token.expired for token in self._tokens.all())
         except (ModelsmithError, OSError):  # nobody can say that it holds
             return False
 

@@ -75,7 +75,7 @@ class Keys:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TimeoutError, RecursionError) as error:
             log.warning("the keys of the identity provider cannot be fetched: %s", type(error).__name__)
             return
-        self._keys = dict(found for one in listed if (found := _usable(one)))
+        self._keys = dict(found for key in listed if (found := _usable(key)))
         self._fetched = time.monotonic()
 
 

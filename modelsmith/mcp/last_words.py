@@ -48,11 +48,11 @@ def request_id(line: str) -> str | int | None:
             key = before
         depth += (piece in "{[") - (piece in "}]")
         before = piece
-    asked = fields.get('"id"', "")
-    if not line.lstrip("\ufeff \t").startswith("{") or '"method"' not in fields or not _ID.fullmatch(asked):
+    field = fields.get('"id"', "")
+    if not line.lstrip("\ufeff \t").startswith("{") or '"method"' not in fields or not _ID.fullmatch(field):
         return None
     try:
-        read: str | int = json.loads(asked)
+        read: str | int = json.loads(field)
     except ValueError:
         return None
     return read
@@ -63,12 +63,12 @@ def _request_of(found: Exception) -> str | int | None:
     if not isinstance(found, ValidationError):
         return None
     for error in found.errors(include_url=False, include_context=False):
-        said = error["input"]
-        if isinstance(said, str) and error["type"] == "json_invalid":
-            return request_id(said)
-        asked = said.get("id") if isinstance(said, dict) and "method" in said else None
-        if isinstance(asked, (str, int)) and not isinstance(asked, bool):
-            return asked
+        document = error["input"]
+        if isinstance(document, str) and error["type"] == "json_invalid":
+            return request_id(document)
+        asked_id = document.get("id") if isinstance(document, dict) and "method" in document else None
+        if isinstance(asked_id, (str, int)) and not isinstance(asked_id, bool):
+            return asked_id
     return None
 
 
@@ -160,10 +160,10 @@ class Reading(_Stream):
             if not isinstance(found, Exception):
                 self._words.heard(found.message)
                 return found
-            asked = _request_of(found)
-            code = types.PARSE_ERROR if asked is None else types.INVALID_REQUEST
+            request_id_ = _request_of(found)
+            code = types.PARSE_ERROR if request_id_ is None else types.INVALID_REQUEST
             error = types.ErrorData(code=code, message=NO_JSON)
-            await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=asked, error=error)))
+            await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id_, error=error)))
 
 
 class Writing(_Stream):

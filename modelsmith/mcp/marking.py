@@ -65,13 +65,13 @@ def _cut(value: Any, at: str, items: int, characters: int, offset: int, left_out
         if len(window) < len(value):
             left_out.append(Shortened(at=at, of=len(value), offset=offset, shown=len(window)))
         start = offset if window is not value else 0
-        return [_cut(one, f"{at}/{start + n}", items, characters, offset, left_out) for n, one in enumerate(window)]
+        return [_cut(item, f"{at}/{start + n}", items, characters, offset, left_out) for n, item in enumerate(window)]
     if isinstance(value, dict):
         most = max(items, _MOST_FIELDS)
-        kept = dict(list(value.items())[:most])
-        if len(kept) < len(value):
-            left_out.append(Shortened(at=at, of=len(value), offset=0, shown=len(kept)))
-        return {name: _cut(one, f"{at}/{name}", items, characters, offset, left_out) for name, one in kept.items()}
+        shown = dict(list(value.items())[:most])
+        if len(shown) < len(value):
+            left_out.append(Shortened(at=at, of=len(value), offset=0, shown=len(shown)))
+        return {name: _cut(item, f"{at}/{name}", items, characters, offset, left_out) for name, item in shown.items()}
     return value
 
 
@@ -92,13 +92,13 @@ def mark(value: Any, marker: str, words: Words, field: str = "") -> Any:
     if isinstance(value, str):
         return value if is_bare(value, field, words) else quoted(value, marker)
     if isinstance(value, list):
-        return [mark(one, marker, words, field) for one in value]
+        return [mark(item, marker, words, field) for item in value]
     if isinstance(value, dict):
         return {
             name if NAME.fullmatch(name) else quoted(name, marker): mark(
-                one, marker, words, name if name in words or name in NAMES else field
+                item, marker, words, name if name in words or name in NAMES else field
             )
-            for name, one in value.items()
+            for name, item in value.items()
         }
     return value
 
@@ -117,11 +117,11 @@ def without_places(value: Any, places: Mapping[str, str], any_other: bool) -> An
     if isinstance(value, str):
         return _placeless(value, places.items(), any_other)
     if isinstance(value, list):
-        return [without_places(one, places, any_other) for one in value]
+        return [without_places(item, places, any_other) for item in value]
     if isinstance(value, dict):
         return {
-            _placeless(name, places.items(), any_other): without_places(one, places, any_other)
-            for name, one in value.items()
+            _placeless(name, places.items(), any_other): without_places(item, places, any_other)
+            for name, item in value.items()
         }
     return value
 

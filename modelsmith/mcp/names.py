@@ -52,20 +52,20 @@ def words_of(schemas: Sequence[Mapping[str, Any]]) -> Words:
     """Of each field anywhere in JSON Schemas, the texts that its own type holds as values."""
     found: dict[str, set[str]] = {}
     for schema in schemas:
-        for name, said in _fields(schema):
-            found.setdefault(name, set()).update(_values(said, schema.get("$defs", {})))
+        for name, subschema in _fields(schema):
+            found.setdefault(name, set()).update(_values(subschema, schema.get("$defs", {})))
     return {name: frozenset(values) for name, values in found.items()}
 
 
 def _fields(schema: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(schema, Mapping):
-        for name, said in schema.items():
+        for name, subschema in schema.items():
             if name == "properties":
-                yield from said.items()
-            yield from _fields(said)
+                yield from subschema.items()
+            yield from _fields(subschema)
     elif isinstance(schema, list):
-        for one in schema:
-            yield from _fields(one)
+        for item in schema:
+            yield from _fields(item)
 
 
 def _values(schema: Any, named: Mapping[str, Any]) -> Iterator[str]:
@@ -73,11 +73,11 @@ def _values(schema: Any, named: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(schema, Mapping):
         return
     if "$ref" in schema:
-        said = named.get(schema["$ref"].rpartition("/")[2], {})
-        yield from () if "properties" in said else _values(said, named)
-    yield from (one for one in (schema.get("const"), *schema.get("enum", ())) if isinstance(one, str))
+        definition = named.get(schema["$ref"].rpartition("/")[2], {})
+        yield from () if "properties" in definition else _values(definition, named)
+    yield from (word for word in (schema.get("const"), *schema.get("enum", ())) if isinstance(word, str))
     for part in ("items", "additionalProperties"):
         yield from _values(schema.get(part), named)
     for part in ("prefixItems", "anyOf", "oneOf"):
-        for one in schema.get(part, ()):
-            yield from _values(one, named)
+        for subschema in schema.get(part, ()):
+            yield from _values(subschema, named)

@@ -84,8 +84,8 @@ class Provider(Frozen):
             raise _bad(f"{where}: {first['msg'].removeprefix('Value error, ')}", "See docs/mcp-http.md.") from None
 
 
-def _bad(what: str, mend: str) -> InvalidInput:
-    return InvalidInput("bad-oidc", f"{FILE} in MODELSMITH_HOME: {what}", mend, file=FILE)
+def _bad(problem: str, mend: str) -> InvalidInput:
+    return InvalidInput("bad-oidc", f"{FILE} in MODELSMITH_HOME: {problem}", mend, file=FILE)
 
 
 def is_this_machine(host: str) -> bool:
@@ -101,8 +101,8 @@ def role_of(claims: Mapping[str, Any], provider: Provider) -> Role | None:
     value: Any = claims
     for name in provider.role_claim:
         value = value.get(name) if isinstance(value, Mapping) else None
-    said = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    found = {provider.roles[one] for one in said if isinstance(one, str) and one in provider.roles}
+    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    found = {provider.roles[group] for group in values if isinstance(group, str) and group in provider.roles}
     return found.pop() if len(found) == 1 else None
 
 

@@ -19,26 +19,27 @@ the text that it stands in."""
 
 def of(session: Session) -> list[Command]:
     """The commands whose tool the session may call."""
-    return [one for one in COMMANDS if (tool := find_tool(one.tool)) and session.has(tool)]
+    return [command for command in COMMANDS if (tool := find_tool(command.tool)) and session.has(tool)]
 
 
 def listed(session: Session) -> list[types.Prompt]:
     """The session's commands as prompts."""
     return [
         types.Prompt(
-            name=one.name,
-            description=one.summary,
+            name=command.name,
+            description=command.summary,
             arguments=[
-                types.PromptArgument(name=name, required=name in one.takes) for name in one.takes + one.may_take
+                types.PromptArgument(name=name, required=name in command.takes)
+                for name in command.takes + command.may_take
             ],
         )
-        for one in of(session)
+        for command in of(session)
     ]
 
 
 def get(session: Session, name: str, arguments: Mapping[str, str]) -> Reply:
     """The prompt of that name; a command outside of the session's role is refused like the tool beneath it."""
-    known = next((one for one in COMMANDS if one.name == name), None)
+    known = next((command for command in COMMANDS if command.name == name), None)
     if known is None:
         return _refused(session, "no-such-tool", f"There is no prompt {name[:60]!a}", "List the prompts.")
     if known not in of(session):

@@ -88,7 +88,14 @@ def read(session: Session, uri: str) -> Reply:
     name, _, part = uri.removeprefix(_SCHEME).partition("/")
     if uri.startswith(_SCHEME) and name == SCHEMAS:
         return _schema(session, part)
-    kind = next((one for one in _of(session) if one.name == name and bool(part) == (one.argument is not None)), None)
+    kind = next(
+        (
+            candidate
+            for candidate in _of(session)
+            if candidate.name == name and bool(part) == (candidate.argument is not None)
+        ),
+        None,
+    )
     if not uri.startswith(_SCHEME) or kind is None or (part and not _PART.fullmatch(part)):
         unknown = InvalidInput(
             "no-such-resource", f"There is no resource {uri[:_SHOWN]!a}", "List resources and their templates."

@@ -55,7 +55,7 @@ def input_schema(request: type[BaseModel], fields: Mapping[str, str]) -> dict[st
     made = json_schema(request, "validation")
     named = made.get("$defs", {})
     names = {of: name for name, of in fields.items()}
-    properties = {names[of]: _argument(said, named) for of, said in made["properties"].items() if of in names}
+    properties = {names[of]: _argument(subschema, named) for of, subschema in made["properties"].items() if of in names}
     required = [names[of] for of in made.get("required", ()) if of in names]
     schema = {"type": "object", "properties": {**properties, **OUR_OWN}, "additionalProperties": False}
     return {**schema, "required": required} if required else schema
@@ -64,7 +64,7 @@ def input_schema(request: type[BaseModel], fields: Mapping[str, str]) -> dict[st
 def answer_schema(result: type[BaseModel]) -> dict[str, Any]:
     """What a tool answers: the operation's result, what of it is not shown, and how texts of others are marked."""
     made = json_schema(result, "serialization")
-    definitions = {name: _loosened(said) for name, said in made.pop("$defs", {}).items()}
+    definitions = {name: _loosened(subschema) for name, subschema in made.pop("$defs", {}).items()}
     dialect = made.pop("$schema")
     left_out = json_schema(Shortened, "serialization")
     left_out.pop("$schema")
@@ -88,11 +88,13 @@ def answer_schema(result: type[BaseModel]) -> dict[str, Any]:
 
 def _loosened(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_loosened(one) for one in schema]
+        return [_loosened(subschema) for subschema in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: {of: _loosened(said) for of, said in value.items()} if name == "properties" else _loosened(value)
+        name: {of: _loosened(subschema) for of, subschema in value.items()}
+        if name == "properties"
+        else _loosened(value)
         for name, value in schema.items()
         if name not in _OF_STRINGS
     }
@@ -106,7 +108,7 @@ def outline(answer: Mapping[str, Any]) -> dict[str, Any]:
     named, result = answer["$defs"], answer["properties"]["result"]
     if "$ref" in result:
         result = named[_name(result)]
-    fields = {name: _field(said, named) for name, said in result["properties"].items()}
+    fields = {name: _field(subschema, named) for name, subschema in result["properties"].items()}
     return {
         "type": "object",
         "properties": {
@@ -125,23 +127,23 @@ def _argument(schema: Any, named: Mapping[str, Any]) -> Any:
         return schema
     if "$ref" in schema:
         schema = {**named[_name(schema)], **schema}
-    said = {name: value for name, value in schema.items() if name not in ("$ref", "title")}
-    kinds = [_argument(kind, named) for kind in said.pop("anyOf", ()) if kind != _NULL]
+    argument = {name: value for name, value in schema.items() if name not in ("$ref", "title")}
+    kinds = [_argument(kind, named) for kind in argument.pop("anyOf", ()) if kind != _NULL]
     if len(kinds) == 1:
-        said = {**kinds[0], **said}
+        argument = {**kinds[0], **argument}
     elif kinds:
-        said["anyOf"] = kinds
-    if "default" in said and said["default"] is None:
-        del said["default"]
-    if "items" in said:
-        said["items"] = _argument(said["items"], named)
-    return said
+        argument["anyOf"] = kinds
+    if "default" in argument and argument["default"] is None:
+        del argument["default"]
+    if "items" in argument:
+        argument["items"] = _argument(argument["items"], named)
+    return argument
 
 
 def _field(schema: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-    said = _outlined(schema, named)
+    field = _outlined(schema, named)
     text = " ".join(schema.get("description", "").split())
-    return {**said, "description": re.split(r"(?<=[.]) ", text)[0]} if text else said
+    return {**field, "description": re.split(r"(?<=[.]) ", text)[0]} if text else field
 
 
 def _outlined(schema: Any, named: Mapping[str, Any]) -> dict[str, Any]:

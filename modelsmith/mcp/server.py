@@ -43,21 +43,21 @@ WhoCalls = Callable[[], Session]
 """Whose call it is that is being served; on HTTP the token says it."""
 
 
-def make_server(who: WhoCalls, watch: Watch, specialists: Specialists | None = None) -> Server[Any]:
+def make_server(caller: WhoCalls, watch: Watch, specialists: Specialists | None = None) -> Server[Any]:
     """A server of every tool, resource and prompt of whoever calls, that tells its clients when ``watch`` sees more.
 
     With ``specialists``, each of those is a tool, too.
     """
-    subscriptions, tasks = Subscriptions(watch, who), Tasks(who, _result)
+    subscriptions, tasks = Subscriptions(watch, caller), Tasks(caller, _result)
 
     async def list_tools(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        session = who()
+        session = caller()
 
         own = await anyio.to_thread.run_sync(_listed, session, lambda name: tasks.given(ctx, session, name))
         return types.ListToolsResult(tools=own + (specialists.listed(session) if specialists else []))
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> HandlerResult:
-        session = who()
+        session = caller()
 
         def notify(progress: Progress) -> None:
             """The phase alone: what is said besides may repeat a title, and no mark would show where it ends."""
@@ -74,25 +74,25 @@ def make_server(who: WhoCalls, watch: Watch, specialists: Specialists | None = N
         return _result(reply)
 
     async def list_resources(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=resources.listed(who()))
+        return types.ListResourcesResult(resources=resources.listed(caller()))
 
     async def list_templates(
         ctx: Any, params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=resources.templates(who()))
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates(caller()))
 
     async def read_resource(ctx: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        reply = await anyio.to_thread.run_sync(resources.read, who(), params.uri)
+        reply = await anyio.to_thread.run_sync(resources.read, caller(), params.uri)
         if reply.refused:
             raise MCPError(types.INVALID_PARAMS, "Refused", {**reply.body, "uri": params.uri})
         text = types.TextResourceContents(uri=params.uri, mime_type="application/json", text=json.dumps(reply.body))
         return types.ReadResourceResult(contents=[text])
 
     async def list_prompts(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed(who()))
+        return types.ListPromptsResult(prompts=prompts.listed(caller()))
 
     async def get_prompt(ctx: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-        reply = prompts.get(who(), params.name, params.arguments or {})
+        reply = prompts.get(caller(), params.name, params.arguments or {})
         if reply.refused:
             raise MCPError(types.INVALID_PARAMS, "Refused", reply.body)
         message = types.PromptMessage(role="user", content=types.TextContent(text=reply.body["text"]))

@@ -123,10 +123,10 @@ class Specialists:
         except ModelsmithError as error:
             return Reply(refusal(session, error), refused=True)
 
-    async def _ask(self, cluster: str, asked: Question) -> Told:
-        body: dict[str, Any] = {"model": cluster, "messages": [{"role": "user", "content": asked.question}]}
-        if asked.max_tokens:
-            body["max_tokens"] = asked.max_tokens
+    async def _ask(self, cluster: str, question: Question) -> Told:
+        body: dict[str, Any] = {"model": cluster, "messages": [{"role": "user", "content": question.question}]}
+        if question.max_tokens:
+            body["max_tokens"] = question.max_tokens
         headers = {"Authorization": f"Bearer {key_named(KEY, os.environ)}"} if os.environ.get(KEY) else {}
         client = httpx2.AsyncClient(timeout=httpx2.Timeout(SECONDS, connect=10.0), trust_env=False)
         data = bytearray()
@@ -152,24 +152,24 @@ class Specialists:
         return self._told(cluster, response.headers, bytes(data))
 
     def _told(self, cluster: str, headers: Mapping[str, str], data: bytes) -> Told:
-        said = {name: headers.get(f"x-modelsmith-{name}", "") for name in _SAID}
-        more = [headers.get(f"x-modelsmith-{name}") for name in ("record", "failed-over-from")]
-        plain = all(_HEADER.fullmatch(one) for one in (*said.values(), *more) if one is not None)
+        facts = {name: headers.get(f"x-modelsmith-{name}", "") for name in _SAID}
+        optional = [headers.get(f"x-modelsmith-{name}") for name in ("record", "failed-over-from")]
+        plain = all(_HEADER.fullmatch(value) for value in (*facts.values(), *optional) if value is not None)
         try:
             choice = json.loads(data)["choices"][0]
             text, finish = choice["message"]["content"] or "", str(choice.get("finish_reason") or "stop")
         except (ValueError, LookupError, TypeError, RecursionError):
             raise _not_a_door(self.door) from None
-        if not isinstance(text, str) or not plain or said["cluster"] != cluster:
+        if not isinstance(text, str) or not plain or facts["cluster"] != cluster:
             raise _not_a_door(self.door)
         marker = new_marker()
         return Told(
             answer=quoted(text, marker),
             marker=marker,
             finish_reason=finish if finish in ("stop", "length") else "other",
-            record=more[0],
-            failed_over_from=more[1],
-            **said,
+            record=optional[0],
+            failed_over_from=optional[1],
+            **facts,
         )
 
     def _refused(self, cluster: str, status: int, data: bytes) -> ModelsmithError:

@@ -66,8 +66,8 @@ class EventStream:
         except ModelsmithError as error:
             return JSONResponse(refusal(session, error), 503)
         cursor = request.headers.get("last-event-id") or request.query_params.get("since") or None
-        told = self._told(workspace, session, cursor and cursor[:_LONGEST], still_may)
-        return EventSourceResponse(told, ping=HEARTBEAT, send_timeout=PATIENCE, sep="\n")
+        pages = self._told(workspace, session, cursor and cursor[:_LONGEST], still_may)
+        return EventSourceResponse(pages, ping=HEARTBEAT, send_timeout=PATIENCE, sep="\n")
 
     def _full(self, session: Session) -> bool:
         return self._readers.total() >= MOST or self._readers[session.holder] >= MOST_OF_ONE
@@ -84,17 +84,17 @@ class EventStream:
                 while await still_may():
                     wake = self._watch.wake
                     try:
-                        told, count, cursor = await anyio.to_thread.run_sync(_page, workspace, cursor)
+                        page, count, cursor = await anyio.to_thread.run_sync(_page, workspace, cursor)
                     except ModelsmithError as error:
                         anew = error.code == "unknown-cursor"
-                        said = json.dumps(refusal(session, error))
-                        yield ServerSentEvent(said, event=error.code, id="" if anew else None)
+                        refused = json.dumps(refusal(session, error))
+                        yield ServerSentEvent(refused, event=error.code, id="" if anew else None)
                         if not anew:
                             return
                         cursor = None
                         continue
                     if count:
-                        yield told
+                        yield page
                     if count < PAGE:
                         with anyio.move_on_after(RECHECK):
                             await wake.wait()
@@ -113,8 +113,8 @@ def _page(workspace: Workspace, cursor: str | None) -> tuple[bytes, int, str | N
     """Events after the cursor as they are sent, how many, and the cursor after them."""
     found = run(workspace, EventsRequest(since=cursor, limit=PAGE))
     lines = enveloped(found.events, workspace)
-    told = [
-        ServerSentEvent(line, event=one.event.name, id=one.cursor, sep="\n").encode()
-        for one, line in zip(found.events, lines, strict=True)
+    sent_events = [
+        ServerSentEvent(line, event=event.event.name, id=event.cursor, sep="\n").encode()
+        for event, line in zip(found.events, lines, strict=True)
     ]
-    return b"".join(told), len(told), found.cursor
+    return b"".join(sent_events), len(sent_events), found.cursor

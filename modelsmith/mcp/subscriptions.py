@@ -37,9 +37,9 @@ PATIENCE = 60.0
 class Subscriptions:
     """Who is told. A notification names the resource and nothing else: what happened is read under its own rights."""
 
-    def __init__(self, watch: Watch, who: Callable[[], Session]) -> None:
+    def __init__(self, watch: Watch, caller: Callable[[], Session]) -> None:
         self._watch = watch
-        self._who = who
+        self._who = caller
         self._tasks: TaskGroup | None = None
         self._told: dict[Connection | anyio.CancelScope, tuple[Session, anyio.CancelScope]] = {}
         """Connections of the older protocol, and streams; each with what ends its task."""
@@ -59,17 +59,17 @@ class Subscriptions:
     async def _recheck(self) -> None:
         while True:
             await anyio.sleep(RECHECK)
-            for told, (session, _) in list(self._told.items()):
+            for listener, (session, _) in list(self._told.items()):
                 if not session.holds():
-                    self._end(told)
+                    self._end(listener)
 
     async def listen(self, ctx: Any, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
         """Serve one stream of `subscriptions/listen` (2026-07-28); of what it asks for, only events ever come."""
         session = self._who()
         if "taskIds" in (params.notifications.model_extra or {}):
             require(ctx)  # and then none is promised: tasks are polled
-        asked = params.notifications.resource_subscriptions or ()
-        mine = [EVENTS] if EVENTS in asked and has_events(session) else None
+        uris = params.notifications.resource_subscriptions or ()
+        mine = [EVENTS] if EVENTS in uris and has_events(session) else None
         meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
 
         async def takes(notice: types.ServerNotification) -> bool:
@@ -102,15 +102,15 @@ class Subscriptions:
 
     @contextmanager
     def _place(
-        self, told: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope
+        self, listener: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope
     ) -> Iterator[None]:
-        self._take(told, session, scope)
+        self._take(listener, session, scope)
         try:
             yield
         finally:
-            self._forget(told)
+            self._forget(listener)
 
-    def _take(self, told: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope) -> None:
+    def _take(self, listener: Connection | anyio.CancelScope, session: Session, scope: anyio.CancelScope) -> None:
         """Have somebody told from now on.
 
         Raises:
@@ -119,18 +119,18 @@ class Subscriptions:
         of_one = sum(other.holder == session.holder for other, _ in self._told.values())
         if len(self._told) >= MOST or of_one >= MOST_OF_ONE:
             raise MCPError(types.INTERNAL_ERROR, "Subscription limit reached")
-        self._told[told] = (session, scope)
+        self._told[listener] = (session, scope)
         self._watch.listeners += 1
 
-    def _forget(self, told: Connection | anyio.CancelScope) -> None:
-        if self._told.pop(told, None):
+    def _forget(self, listener: Connection | anyio.CancelScope) -> None:
+        if self._told.pop(listener, None):
             self._watch.listeners -= 1
 
-    def _end(self, told: Connection | anyio.CancelScope) -> None:
+    def _end(self, listener: Connection | anyio.CancelScope) -> None:
         """Tell it no more, and end its task."""
-        if told in self._told:
-            _, task = self._told[told]
-            self._forget(told)
+        if listener in self._told:
+            _, task = self._told[listener]
+            self._forget(listener)
             task.cancel()
 
     async def subscribe(self, ctx: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:

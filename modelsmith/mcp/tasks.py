@@ -51,8 +51,8 @@ class _Update(_Named):
 class Tasks:
     """The extension of one server."""
 
-    def __init__(self, who: Callable[[], Session], result: Callable[[Reply], types.CallToolResult]) -> None:
-        self._who = who
+    def __init__(self, caller: Callable[[], Session], result: Callable[[Reply], types.CallToolResult]) -> None:
+        self._who = caller
         self._result = result
         self._ending: set[str] = set()
         """Jobs that are asked for their end at this moment."""

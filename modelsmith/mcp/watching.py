@@ -53,12 +53,12 @@ class Watch:
         """
         return self._news(self._changes)
 
-    async def _news(self, told: int) -> AsyncIterator[None]:
+    async def _news(self, reported: int) -> AsyncIterator[None]:
         while True:
             wake = self.wake
-            if told == self._changes:
+            if reported == self._changes:
                 await wake.wait()
-            told = self._changes
+            reported = self._changes
             yield
 
     async def run(self) -> None:

@@ -11,14 +11,14 @@ _FILE = "diff --git "
 def without_held_out(value: Any) -> Any:
     """The value with no line of a held-out file in any difference that it shows."""
     if isinstance(value, dict):
-        kept = {name: without_held_out(one) for name, one in value.items()}
+        visible = {name: without_held_out(item) for name, item in value.items()}
         lines = value.get("lines")
         if isinstance(lines, list) and isinstance(value.get("left_out"), list):
             shown, files = _lines(lines)
-            kept["lines"] = shown
-            kept["left_out"] = [*value["left_out"], *(f"held-out, for people alone: {name}" for name in files)]
-        return kept
-    return [without_held_out(one) for one in value] if isinstance(value, list) else value
+            visible["lines"] = shown
+            visible["left_out"] = [*value["left_out"], *(f"held-out, for people alone: {name}" for name in files)]
+        return visible
+    return [without_held_out(item) for item in value] if isinstance(value, list) else value
 
 
 def _lines(lines: list[str]) -> tuple[list[str], list[str]]:

@@ -67,8 +67,8 @@ class AcceptScenarioResult(Result):
 
 def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioResult:
     """Propose a pending case as a scenario of the governed set."""
-    for what, text in (("--pass", request.pass_), ("--fail", request.fail)):
-        refuse_secret(what, text)
+    for option, text in (("--pass", request.pass_), ("--fail", request.fail)):
+        refuse_secret(option, text)
     merger = open_merger(workspace, request.key)
     git = workspace.git
     main = read_governed_state(git, merger.forge.fetch_into(git))
@@ -85,7 +85,7 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     title = f"{case.id} becomes {name}, a scenario of {request.part}"
     head = git.commit_files(main.tree.commit, files, f"{title}\n", ident(merger))
     like = Neighbours(load_eval_set(main.tree, case.set)).by_words(case.messages[-1].content)
-    near = ", ".join(f"{one.scenario} {one.similarity:.2f}" for one in like) or "none"
+    near = ", ".join(f"{neighbour.scenario} {neighbour.similarity:.2f}" for neighbour in like) or "none"
     pull = merger.forge.open(
         Proposal(
             branch=f"accept/{case.id}",
@@ -118,14 +118,14 @@ def _taught(workspace: Workspace, main: GovernedState, case: Pending, part: str)
             id=case.id,
             specialists=[*found.near],
         )
-    said = f" Trained on a row that is as near: {names}." if names else ""
-    return said + (f" Rows of {len(found.unknown)} trainings do not lie here." if found.unknown else "")
+    sentence = f" Trained on a row that is as near: {names}." if names else ""
+    return sentence + (f" Rows of {len(found.unknown)} trainings do not lie here." if found.unknown else "")
 
 
 def _whose(case: Pending) -> str:
     """Whose answers went wrong, where the front door knows it."""
-    said = ", ".join(f"{one.by} (decision {one.decision})" for one in case.answered)
-    return f" Answered by {said}." if said else ""
+    names = ", ".join(f"{answer.by} (decision {answer.decision})" for answer in case.answered)
+    return f" Answered by {names}." if names else ""
 
 
 def _case(main: GovernedState, name: str) -> tuple[Pending, dict[str, bytes | None]]:

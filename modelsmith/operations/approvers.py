@@ -65,12 +65,12 @@ def run(workspace: Workspace, request: ApproversRequest) -> ApproversResult:
 def _gates(main: GovernedState) -> tuple[GateView, ...]:
     return tuple(
         GateView(
-            event=one.event,
-            from_states=one.sources,
-            to_state=one.target,
-            gate=one.gate,
-            people=tuple(person.id for person in main.people.people if one.gate in person.roles),
-            observers=one.observers,
+            event=transition.event,
+            from_states=transition.sources,
+            to_state=transition.target,
+            gate=transition.gate,
+            people=tuple(person.id for person in main.people.people if transition.gate in person.roles),
+            observers=transition.observers,
         )
-        for one in main.policy.transitions
+        for transition in main.policy.transitions
     )

@@ -67,7 +67,7 @@ def run(workspace: Workspace, request: AttestReviewsRequest) -> AttestReviewsRes
         ).then(step("approve", {"number": 1}, key="KEY"))
     git = workspace.git
     main = read_governed_state(git, forge.fetch_into(git))
-    if not any(one.forge == FORGE for one in main.policy.attested_forges):
+    if not any(believed.forge == FORGE for believed in main.policy.attested_forges):
         raise InvalidInput(
             "nobody-believed",
             "Main's policy believes no workflow about reviews at GitHub",
@@ -81,8 +81,8 @@ def run(workspace: Workspace, request: AttestReviewsRequest) -> AttestReviewsRes
             "Run it on main; nobody would believe it otherwise.",
             commit=commit,
         )
-    asked = forge.list("open") if request.pr is None else (forge.get(request.pr),)
-    done = tuple(_attest(forge, main, pull, commit, request.pr is not None) for pull in asked)
+    pulls = forge.list("open") if request.pr is None else (forge.get(request.pr),)
+    done = tuple(_attest(forge, main, pull, commit, request.pr is not None) for pull in pulls)
     hosted = forge.hosted()
     return AttestReviewsResult(repository=hosted[0], commit=commit, pulls=done)
 
@@ -94,7 +94,7 @@ def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: 
     git, base = main.tree.git, main.tree.commit
     hosted, hosted_id = forge.hosted()
     reviews = forge.reviews(pull.number)
-    said = ReviewsAttestation(
+    statement = ReviewsAttestation(
         repository=main.policy.repository,
         forge=FORGE,
         hosted=hosted,
@@ -107,20 +107,20 @@ def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: 
         read_at=datetime.now(UTC).replace(microsecond=0),
     )
     before = newest(main, pull)[0]
-    because = "it was asked for" if always else _reason(said, before)
+    because = "it was asked for" if always else _reason(statement, before)
     if because is None:
         return AttestedPull(number=pull.number, signed=False, reviews=len(reviews), because="nothing changed")
-    bundle = seal(attestation(said), ambient())
+    bundle = seal(attestation(statement), ambient())
     read_attestation(bundle, main, main.line)
-    forge.attest(said, bundle)
+    forge.attest(statement, bundle)
     return AttestedPull(number=pull.number, signed=True, reviews=len(reviews), because=because)
 
 
-def _reason(said: ReviewsAttestation, before: Attested | None) -> str | None:
+def _reason(statement: ReviewsAttestation, before: Attested | None) -> str | None:
     """Why it is to be attested once more: each attestation stays in the pull request's log for good."""
     if before is None:
-        return "nobody had attested its reviews" if said.reviews else None
-    if (before.said.reviews, before.said.change) != (said.reviews, said.change):
+        return "nobody had attested its reviews" if statement.reviews else None
+    if (before.said.reviews, before.said.change) != (statement.reviews, statement.change):
         return "its reviews changed"
-    stale = said.read_at - before.said.read_at > timedelta(hours=before.hours) / 2
-    return "it was read long ago" if stale and said.reviews else None
+    stale = statement.read_at - before.said.read_at > timedelta(hours=before.hours) / 2
+    return "it was read long ago" if stale and statement.reviews else None

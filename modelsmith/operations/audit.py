@@ -105,7 +105,7 @@ def _moment(option: str, text: str) -> datetime:
 
 
 def _of_clone(workspace: Workspace, audit: Audit) -> CloneAudit:
-    events = (one for one in ledger_of(workspace).events() if audit.since <= one.at < audit.until)
+    events = (event for event in ledger_of(workspace).events() if audit.since <= event.at < audit.until)
     runs = (_within(run, audit) for run in Runs(workspace).audit())
     return CloneAudit(
         repository=audit.repository,
@@ -118,7 +118,7 @@ def _of_clone(workspace: Workspace, audit: Audit) -> CloneAudit:
 
 
 def _within(run: AuditedRun, audit: Audit) -> AuditedRun:
-    steps = tuple(_plain_step(one) for one in run.steps if audit.since <= one.ended < audit.until)
+    steps = tuple(_plain_step(step) for step in run.steps if audit.since <= step.ended < audit.until)
     return run.model_copy(update={"steps": steps, "parameters": _plain(run.parameters)})
 
 

@@ -74,11 +74,11 @@ class OpenSet:
 
     def scenario_ids(self) -> set[str]:
         """Ids of scenarios that are in use."""
-        return {one.value.id for part in self.files.scenarios.values() for one in part}
+        return {source.value.id for part in self.files.scenarios.values() for source in part}
 
     def capabilities(self) -> list[str]:
         """Capabilities that its scenarios have."""
-        return sorted({one.value.capability for part in self.files.scenarios.values() for one in part})
+        return sorted({source.value.capability for part in self.files.scenarios.values() for source in part})
 
     def require_capability(self, name: str) -> None:
         """Refuse a skill that no case has: a slip of the pen would begin another.
@@ -147,11 +147,11 @@ def owner_of(tree: Tree, path: str, given: str | None) -> str:
         InvalidInput: ``unknown-role``.
     """
     roles = parse_yaml(PEOPLE, tree.read(PEOPLE), People).roles
-    asked = parse(tree.read(CODEOWNERS).decode("utf-8", "replace")).owners(path)
-    owner = given or next((name for one in asked if (name := one.removeprefix("@")) in roles), None)
+    owners = parse(tree.read(CODEOWNERS).decode("utf-8", "replace")).owners(path)
+    owner = given or next((name for login in owners if (name := login.removeprefix("@")) in roles), None)
     if owner not in roles:
-        what = f"There is no role '{owner}'" if owner else f"CODEOWNERS gives {path} to no role"
-        raise InvalidInput("unknown-role", what, f"Add --owner, one of: {', '.join(roles)}.")
+        problem = f"There is no role '{owner}'" if owner else f"CODEOWNERS gives {path} to no role"
+        raise InvalidInput("unknown-role", problem, f"Add --owner, one of: {', '.join(roles)}.")
     return owner
 
 

@@ -45,7 +45,7 @@ def _for_tools(request: type[Request]) -> dict[str, Any]:
     """What an agent may say: fields that only a person gives are none of it."""
     schema = json_schema(request, "validation")
     for name, field in request.model_fields.items():
-        if any(isinstance(said, Cli) and said.person for said in field.metadata):
+        if any(isinstance(mark, Cli) and mark.person for mark in field.metadata):
             schema["properties"].pop(name)
     return schema
 
@@ -54,11 +54,11 @@ def operations_page() -> str:
     """docs/operations.md: one table of all operations."""
     heads = ("Operation", "Effect", *EVERYONE, "Key", "Again", "Replaces", "What it does")
     lines = [_INTRODUCTION, _row(heads), "|---" * len(heads) + "|"]
-    for one in OPERATIONS:
-        may = ("yes" if role in one.roles else "" for role in EVERYONE)
-        key = {"none": "", "listed": "`--key`", "person": "a person's `--key`"}[one.key]
-        again, replaces = "" if one.repeatable else "yes", "yes" if one.replaces else ""
-        lines.append(_row((f"`{one.name}`", one.effect, *may, key, again, replaces, one.summary)))
+    for operation in OPERATIONS:
+        may = ("yes" if role in operation.roles else "" for role in EVERYONE)
+        key = {"none": "", "listed": "`--key`", "person": "a person's `--key`"}[operation.key]
+        again, replaces = "" if operation.repeatable else "yes", "yes" if operation.replaces else ""
+        lines.append(_row((f"`{operation.name}`", operation.effect, *may, key, again, replaces, operation.summary)))
     return "\n".join(lines) + "\n"
 
 

@@ -25,8 +25,8 @@ def change_page(workspace: Workspace, pull: PullRequest) -> str:
     for cluster in changed_clusters(workspace, pull.base, pull.head):
         with suppress(ModelsmithError):
             found = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=pull.base, to=pull.head))
-            more = rubric_page(cluster, found.change, found.effects, found.lost_gates, pull.number)
-            page += more if len(page) + len(more) < LONGEST else ""
+            rubric_part = rubric_page(cluster, found.change, found.effects, found.lost_gates, pull.number)
+            page += rubric_part if len(page) + len(rubric_part) < LONGEST else ""
     return page
 
 

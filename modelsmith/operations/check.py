@@ -75,20 +75,22 @@ class CheckedResult(Result):
 
 def run(workspace: Workspace, request: CheckRequest) -> CheckedResult:
     """Judge it, and show the answers where that is asked."""
-    asked = _asked(request)
+    asked_for = _asked(request)
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     now = datetime.now(UTC)
-    if asked.made is not None:
-        commit, number, title, found = _made(workspace, forge, main, asked.made, now)
+    if asked_for.made is not None:
+        commit, number, title, found = _made(workspace, forge, main, asked_for.made, now)
     else:
-        assert asked.number is not None
-        commit, number, title, found = _proposed(forge, main, asked.number, now)
+        assert asked_for.number is not None
+        commit, number, title, found = _proposed(forge, main, asked_for.number, now)
     if request.report:
         forge.report(commit, found.checks)
     views = tuple(
-        NamedCheckView(name=one.name, question=QUESTIONS[one.name], state=one.state, title=one.title, lines=one.lines)
-        for one in found.checks
+        NamedCheckView(
+            name=check.name, question=QUESTIONS[check.name], state=check.state, title=check.title, lines=check.lines
+        )
+        for check in found.checks
     )
     return CheckedResult(
         number=number, title=title, commit=commit, main=main.tree.commit, gate=found.gate, checks=views
@@ -136,21 +138,21 @@ def _made(
     """
     git = workspace.git
     base, tip = (_commit(workspace, name) for name in made)
-    held = [
+    pulls = [
         pull for pull in forge.list("open") if git.is_ancestor(pull.head, tip) and not git.is_ancestor(pull.head, base)
     ]
     parents = git.text("rev-list", "--parents", "-n1", tip).split()[1:]
-    merged = [pull for pull in held if parents == [base, pull.head]] or (held if len(held) == 1 else [])
+    merged = [pull for pull in pulls if parents == [base, pull.head]] or (pulls if len(pulls) == 1 else [])
     judged = [(pull, check_made(main, pull, base, tip, now)) for pull in merged]
     if not judged:
-        numbers = ", ".join(str(pull.number) for pull in held) or "none"
+        numbers = ", ".join(str(pull.number) for pull in pulls) or "none"
         raise GateNotCleared(
             "not-one-proposal",
-            f"{base[:12]}..{tip[:12]} holds the commits of {len(held)} open pull requests ({numbers}), and one is due",
+            f"{base[:12]}..{tip[:12]} holds the commits of {len(pulls)} open pull requests ({numbers}), and one is due",
             "Let the merge queue merge one pull request at a time, as a merge commit.",
-            pulls=[pull.number for pull in held],
+            pulls=[pull.number for pull in pulls],
         )
-    pull, found = next((one for one in judged if one[1].gate == "open"), judged[0])
+    pull, found = next((pair for pair in judged if pair[1].gate == "open"), judged[0])
     return tip, pull.number, pull.title, found
 
 

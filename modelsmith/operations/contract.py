@@ -48,10 +48,10 @@ class Request(Frozen):
         return {}
 
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         """Refuse what is known so far and could never stand, so that a person may say it again at once.
 
-        ``more`` names the field to which lines are still added; what it lacks is not yet wrong.
+        ``open_field`` names the field to which lines are still added; what it lacks is not yet wrong.
 
         Raises:
             InvalidInput: as the operation would in the end.
@@ -77,11 +77,11 @@ class Request(Frozen):
 
 
 def _is_for_a_person_here(field: FieldInfo) -> bool:
-    return _holds_path(field.annotation) or any(isinstance(said, Cli) and said.person for said in field.metadata)
+    return _holds_path(field.annotation) or any(isinstance(mark, Cli) and mark.person for mark in field.metadata)
 
 
 def _holds_path(annotation: Any) -> bool:
-    return annotation is Path or any(_holds_path(one) for one in get_args(annotation))
+    return annotation is Path or any(_holds_path(argument) for argument in get_args(annotation))
 
 
 class Result(Frozen):

@@ -55,5 +55,7 @@ def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
         since=request.since,
         change=change,
         effects=found,
-        lost_gates=tuple(one.specialist for one in found if one.before == "PASS" and one.after not in ("PASS", None)),
+        lost_gates=tuple(
+            effect.specialist for effect in found if effect.before == "PASS" and effect.after not in ("PASS", None)
+        ),
     )

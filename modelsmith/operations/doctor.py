@@ -119,8 +119,8 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
         if shutil.which(tool) is None:
             yield Finding(subject=tool, level="bad", sentence="not found", mend=f"Install {tool}.")
         elif args:
-            said = subprocess.run([tool, *args], capture_output=True, text=True, check=False).stdout.strip()
-            yield Finding(subject=tool, level="ok", sentence=said)
+            output = subprocess.run([tool, *args], capture_output=True, text=True, check=False).stdout.strip()
+            yield Finding(subject=tool, level="ok", sentence=output)
         else:
             yield Finding(subject=tool, level="ok", sentence="found")
     for extra, modules in EXTRAS.items():
@@ -192,7 +192,7 @@ def _hooks(workspace: Workspace) -> Iterator[Finding]:
     scope, value = named[-1]
     root, own = workspace.root, workspace.private.parent.resolve()
     path = Path(os.path.abspath(root / Path(value).expanduser()))
-    if any(one.is_relative_to(root) and not one.is_relative_to(own) for one in (path, path.resolve())):
+    if any(place.is_relative_to(root) and not place.is_relative_to(own) for place in (path, path.resolve())):
         yield Finding(
             subject="hooks",
             level="bad",
@@ -269,8 +269,8 @@ def _root(workspace: Workspace) -> Finding:
 
 def _roles(main: GovernedState, now: datetime) -> Iterator[Finding]:
     able = [person for person in main.people.people if any(may_sign(key, now) for key in person.keys)]
-    held = {role for person in able for role in person.roles}
-    for role in sorted(main.people.roles.keys() - held):
+    held_roles = {role for person in able for role in person.roles}
+    for role in sorted(main.people.roles.keys() - held_roles):
         decides = [transition.event for transition in main.policy.transitions if transition.gate == role]
         yield Finding(
             subject="roles", level="note",
@@ -283,15 +283,15 @@ def _keys(main: GovernedState, now: datetime) -> Iterator[Finding]:
     """Keys that say nothing, or soon will not: see docs/key-rotation.md."""
     for holder in holders(main.people):
         for key in holder.keys:
-            said, mend = "", "Rotate it while it is valid."
+            expiry, mend = "", "Rotate it while it is valid."
             if key.revoked_at is not None:
-                said, mend = f"revoked on {key.revoked_at:%Y-%m-%d}", ""
+                expiry, mend = f"revoked on {key.revoked_at:%Y-%m-%d}", ""
             elif key.valid_before is not None and key.valid_before <= now:
-                said, mend = f"ended on {key.valid_before:%Y-%m-%d}", ""
+                expiry, mend = f"ended on {key.valid_before:%Y-%m-%d}", ""
             elif key.valid_before is not None and key.valid_before <= now + ENDING_SOON:
-                said = f"ends on {key.valid_before:%Y-%m-%d}"
-            if said:
+                expiry = f"ends on {key.valid_before:%Y-%m-%d}"
+            if expiry:
                 kind, _, body = key.key.partition(" ")
                 yield Finding(
-                    subject=f"key of {holder.id}", level="note", sentence=f"{kind} ...{body[-8:]} {said}", mend=mend
+                    subject=f"key of {holder.id}", level="note", sentence=f"{kind} ...{body[-8:]} {expiry}", mend=mend
                 )

@@ -25,7 +25,7 @@ from modelsmith.training.tracking import PLACE_OF_MLFLOW
 def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding]:
     """Everything that the clusters on main need of this machine; no server is asked, and nothing is fetched."""
     allowed = entries(workspace.settings(SETTING), os.environ)
-    seen: set[str] = set()
+    subjects: set[str] = set()
     for path in sorted(p for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")):
         cluster = load_cluster(main.tree, path.split("/")[1])
         judge = load_eval_set(main.tree, cluster.eval_set).evalset.judge
@@ -42,12 +42,12 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
         if cluster.tracking:
             yield _tracker(f"tracker of {cluster.cluster}", cluster.tracking.to)
         for subject, source in _models(cluster, judge):
-            if subject not in seen:
-                seen.add(subject)
+            if subject not in subjects:
+                subjects.add(subject)
                 yield from _model(workspace, subject, source)
         for subject, endpoint in _endpoints(cluster, judge):
-            if subject not in seen:
-                seen.add(subject)
+            if subject not in subjects:
+                subjects.add(subject)
                 yield _endpoint(subject, endpoint, allowed)
     if main.policy.embedding:
         yield from _unfetched(workspace, f"embedding model {main.policy.embedding.name}", main.policy.embedding.source)
@@ -112,10 +112,10 @@ def _vllm(cluster: Cluster) -> Iterator[Finding]:
 
     asks = any(isinstance(stage, Grpo) and stage.sampler == "vllm" for stage in cluster.stages)
     sampled = asks and LOCAL in cluster.hosts  # of other hosts nothing is known here
-    for what, asked in (("engine", cluster.engine == "vllm"), ("sampler", sampled)):
-        subject = f"{what} of {cluster.cluster}"
+    for role, used in (("engine", cluster.engine == "vllm"), ("sampler", sampled)):
+        subject = f"{role} of {cluster.cluster}"
         try:
-            if asked:
+            if used:
                 yield Finding(subject=subject, level="ok", sentence=f"vLLM, by {find_python()}")
         except ModelsmithError as error:
             yield Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)

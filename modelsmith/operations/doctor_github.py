@@ -46,7 +46,7 @@ def github_findings(workspace: Workspace, forge: str) -> Iterator[Finding]:
     try:
         rest = _rest(workspace, forge)
         yield Finding(subject="forge", level="ok", sentence=f"{rest.place.full_name} at {rest.place.web}, with a token")
-        said = list(findings(read_settings(rest), reported_checks(workspace)))
+        settings_found = list(findings(read_settings(rest), reported_checks(workspace)))
     except ModelsmithError as error:
         yield Finding(subject="forge", level="bad", sentence=error.message, mend=error.mend)
         return
@@ -57,8 +57,10 @@ def github_findings(workspace: Workspace, forge: str) -> Iterator[Finding]:
         "detects it",
         mend="See docs/github.md for what follows.",
     )
-    for one in said:
-        yield Finding(subject=one.subject, level=one.level, sentence=one.sentence, why=one.why, mend=one.mend)
+    for finding in settings_found:
+        yield Finding(
+            subject=finding.subject, level=finding.level, sentence=finding.sentence, why=finding.why, mend=finding.mend
+        )
 
 
 def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple[SettingChange, ...]:

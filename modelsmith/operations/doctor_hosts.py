@@ -83,8 +83,8 @@ def sentence(found: HostFacts) -> str:
     return f"answers, with modelsmith {found.version}: {', '.join([*has, *now, *wrong])}"
 
 
-def _ask(one: tuple[str, Host]) -> HostFacts | Finding:
-    name, host = one
+def _ask(pair: tuple[str, Host]) -> HostFacts | Finding:
+    name, host = pair
     try:
         connection = Connection(name, host, _MODULE)
         try:
@@ -101,10 +101,10 @@ def _ask(one: tuple[str, Host]) -> HostFacts | Finding:
 
 def _missing(name: str, found: HostFacts, clusters: list[Cluster]) -> list[str]:
     """Names of base models of clusters that name the host, which it does not have."""
-    models = {one.base_model.digest: one.base_model.name for one in clusters if name in one.hosts}
+    models = {cluster.base_model.digest: cluster.base_model.name for cluster in clusters if name in cluster.hosts}
     return sorted(model for digest, model in models.items() if digest.removeprefix("sha256:") not in found.models)
 
 
 def _short_of_gpus(name: str, found: HostFacts, clusters: list[Cluster]) -> list[Cluster]:
     """Clusters that name the host and train on more GPUs than it has. One without any trains on its processors."""
-    return [one for one in clusters if name in one.hosts and 0 < len(found.gpus) < one.devices]
+    return [cluster for cluster in clusters if name in cluster.hosts and 0 < len(found.gpus) < cluster.devices]

@@ -87,10 +87,10 @@ class EvalChangesResult(Result):
 
     @override
     def exit_code(self) -> Exit:
-        faults = [one.error for one in self.evals if one.error]
+        faults = [evaluated.error for evaluated in self.evals if evaluated.error]
         if faults:
             return Exit(faults[0].exit)
-        verdicts = {one.whole.verdict for one in self.evals if one.whole}
+        verdicts = {evaluated.whole.verdict for evaluated in self.evals if evaluated.whole}
         return Exit.DONE if verdicts <= {"PASS"} else Exit.GATE_NOT_CLEARED
 
 
@@ -138,16 +138,16 @@ def _difference(workspace: Workspace, cluster: str, since: str) -> ClusterChange
 
 
 def _shown(evals: tuple[ModelEval, ...], changes: tuple[ClusterChange, ...]) -> list[ChangeEvaluated]:
-    of = {one.cluster: one for one in changes}
+    of = {change.cluster: change for change in changes}
     return [
         ChangeEvaluated(
-            one.cluster,
-            one.model,
-            one.whole,
-            one.sentence,
-            of[one.cluster].change,
-            of[one.cluster].effects,
-            of[one.cluster].lost_gates,
+            evaluated.cluster,
+            evaluated.model,
+            evaluated.whole,
+            evaluated.sentence,
+            of[evaluated.cluster].change,
+            of[evaluated.cluster].effects,
+            of[evaluated.cluster].lost_gates,
         )
-        for one in evals
+        for evaluated in evals
     ]

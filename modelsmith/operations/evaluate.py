@@ -163,8 +163,8 @@ def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None
     part = "quick" if request.quick else request.type
     question = governed.question()
     by = digest([content_digest(engine), READING])[7:13] if engine else ""
-    asked = f"{question.core[7:13]}{question.held_out[7:13]}{by}"
-    return run_tag(f"{request.cluster}-{model}-{part}-{asked}")
+    suffix = f"{question.core[7:13]}{question.held_out[7:13]}{by}"
+    return run_tag(f"{request.cluster}-{model}-{part}-{suffix}")
 
 
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:

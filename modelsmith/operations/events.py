@@ -40,12 +40,12 @@ class EventsResult(Result):
 
     @override
     def head(self, count: int) -> EventsResult:
-        kept = self.events[:count]
+        first_events = self.events[:count]
         return EventsResult(
-            events=kept,
+            events=first_events,
             cloudevents=self.cloudevents[:count],
-            cursor=kept[-1].cursor,
-            more=self.more + len(self.events) - len(kept),
+            cursor=first_events[-1].cursor,
+            more=self.more + len(self.events) - len(first_events),
         )
 
 
@@ -55,7 +55,9 @@ def run(workspace: Workspace, request: EventsRequest) -> EventsResult:
     cursor = shown[-1].cursor if shown else request.since
     return EventsResult(
         events=tuple(shown),
-        cloudevents=tuple(json.loads(one) for one in enveloped(shown, workspace)) if request.cloudevents else (),
+        cloudevents=tuple(json.loads(envelope) for envelope in enveloped(shown, workspace))
+        if request.cloudevents
+        else (),
         cursor=cursor,
         more=event_number(end) - event_number(cursor),
     )
@@ -80,7 +82,7 @@ def enveloped(events: Sequence[Recorded], workspace: Workspace) -> list[str]:
             "extra-missing", "CloudEvents need the events extra.", "Run: pip install 'modelsmith[events]'"
         ) from error
     source = source_of(workspace)
-    return [line(one, source) for one in events]
+    return [line(event, source) for event in events]
 
 
 def event_number(cursor: str | None) -> int:

@@ -112,8 +112,8 @@ def _wanted(request: ExportRequest) -> Wanted:
     return Wanted("gguf", file=request.file)
 
 
-def _usage(what: str, mend: str) -> InvalidInput:
-    return InvalidInput("not-exportable", f"{what}.", mend)
+def _usage(problem: str, mend: str) -> InvalidInput:
+    return InvalidInput("not-exportable", f"{problem}.", mend)
 
 
 def _run(workspace: Workspace, cluster: str, tag: str) -> RunResult | None:

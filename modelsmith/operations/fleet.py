@@ -56,14 +56,14 @@ def run(workspace: Workspace, request: FleetRequest) -> FleetResult:
     return FleetResult(
         clusters=tuple(
             FleetCluster(
-                cluster=one.cluster,
-                serving=one.serving,
-                phase=one.phase,
-                in_validation=tuple(of.specialist for of in one.specialists if of.state == "customer-deployed"),
-                waiting=one.waiting,
-                hold=one.hold,
+                cluster=row.cluster,
+                serving=row.serving,
+                phase=row.phase,
+                in_validation=tuple(of.specialist for of in row.specialists if of.state == "customer-deployed"),
+                waiting=row.waiting,
+                hold=row.hold,
             )
-            for one in known
+            for row in known
         ),
         jobs=tuple(map(job_view, (*jobs.at_work(), *jobs.waiting(NEXT)))),
         queued=jobs.count_waiting(),

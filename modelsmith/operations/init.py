@@ -241,7 +241,7 @@ def _settle(
         objects.run("config", f"modelsmith.{name}", value)
 
     roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
-    held = {role for person in people for role in person["roles"]}
+    held_roles = {role for person in people for role in person["roles"]}
     return InitResult(
         directory=str(target),
         forge=forge,
@@ -251,7 +251,7 @@ def _settle(
         clusters=_clusters(files),
         sets=eval_sets(files),
         people={person["id"]: tuple(person["roles"]) for person in people},
-        unheld_roles=tuple(sorted(set(roles) - held)),
+        unheld_roles=tuple(sorted(set(roles) - held_roles)),
         root=root,
     )
 

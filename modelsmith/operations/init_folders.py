@@ -39,11 +39,11 @@ def require_apart(target: Path, forge: Path | None, keys: Path) -> None:
     pairs = [("keys", keys, target)]
     if forge:
         pairs = [("forge", forge, target), ("repository", target, forge), *pairs, ("keys", keys, forge)]
-    for what, path, other in pairs:
+    for place, path, other in pairs:
         if path.is_relative_to(other):
             raise InvalidInput(
                 "same-place",
-                f"The {what} would lie in {other}: repository, forge and keys must not lie in one another",
+                f"The {place} would lie in {other}: repository, forge and keys must not lie in one another",
                 "Name another folder: DIR, --forge, or MODELSMITH_HOME for the keys.",
                 path=str(path),
                 other=str(other),

@@ -35,7 +35,7 @@ def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes])
             )
         name, key = _holder(role, place(Path(path), root), text)
         name = f"holder-of-{role}" if name in ("", *roles) else name
-        taken = {fold_name(HARNESS), *(fold_name(one["id"]) for other, one in people.items() if other != key)}
+        taken = {fold_name(HARNESS), *(fold_name(listed["id"]) for other, listed in people.items() if other != key)}
         if fold_name(name) in taken:
             raise InvalidInput(
                 "bad-person",
@@ -59,8 +59,8 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
             "Name an SSH public key. Its holder makes one by `ssh-keygen -t ed25519 -C NAME -f FILE`.",
             given=text,
         )
-    said = path.read_text(encoding="utf-8", errors="replace").strip()
-    if "PRIVATE KEY" in said or said.startswith("PuTTY-User-Key-File"):
+    key_text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if "PRIVATE KEY" in key_text or key_text.startswith("PuTTY-User-Key-File"):
         raise InvalidInput(
             "bad-person",
             f"--person {text}: this is a private key",
@@ -68,6 +68,6 @@ def _holder(role: str, path: Path, text: str) -> tuple[str, str]:
             given=text,
         )
     key = public_key(path)
-    comment = said.split(" ", 2)[2:]
+    comment = key_text.split(" ", 2)[2:]
     name = re.sub(r"[^A-Za-z0-9._-]", "-", latin(comment[0].split("@")[0]))[:63].strip("-._") if comment else ""
     return name, key

@@ -129,8 +129,8 @@ def run(workspace: Workspace, request: IterateRequest) -> IterateResult:
         steps = {"then": recommended.next}
     main = latest.read()
     history = main.histories.by_specialist.get(candidate.specialist) if candidate else None
-    held = hold_of(iteration.cluster, main.histories.of_cluster(iteration.cluster)) is not None
-    stands = standing(iteration, history.state if history else None, running=False, on_hold=held)
+    on_hold = hold_of(iteration.cluster, main.histories.of_cluster(iteration.cluster)) is not None
+    stands = standing(iteration, history.state if history else None, running=False, on_hold=on_hold)
     return IterateResult(
         cluster=iteration.cluster,
         iteration=iteration.number,

@@ -86,15 +86,15 @@ def _running(job: Job) -> Running | None:
 
 def job_view(job: Job) -> JobView:
     """The job as it stands."""
-    asked = job.asked
+    request = job.asked
     now = _running(job)
     left = now.seconds_left if now else None
     return JobView(
-        job=asked.id,
-        operation=asked.operation,
-        cluster=asked.cluster,
+        job=request.id,
+        operation=request.operation,
+        cluster=request.cluster,
         status=job.state,
-        asked_at=asked.at.isoformat(timespec="seconds"),
+        asked_at=request.at.isoformat(timespec="seconds"),
         minutes_left=None if left is None else round(left / 60, 1),
         exit=job.ended.exit if job.ended else None,
         message=f"{now.phase}: {now.message}" if now else "",

@@ -23,19 +23,19 @@ class JobsResumeRequest(Request):
 
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
-        asked = Jobs.of(workspace).find(self.job).asked
-        return _of(asked).calls(workspace) | {asked.operation}
+        request = Jobs.of(workspace).find(self.job).asked
+        return _of(request).calls(workspace) | {request.operation}
 
 
-def _of(asked: Asked) -> Request:
+def _of(request: Asked) -> Request:
     try:
-        return find(asked.operation).load().request.model_validate_json(json.dumps(asked.arguments))
+        return find(request.operation).load().request.model_validate_json(json.dumps(request.arguments))
     except (StopIteration, ValidationError):
         raise InvalidInput(
             "job-ended",
-            f"Job {asked.id} was asked for in words that this version does not know",
+            f"Job {request.id} was asked for in words that this version does not know",
             "Ask for the operation again: that is another job.",
-            job=asked.id,
+            job=request.id,
         ) from None
 
 

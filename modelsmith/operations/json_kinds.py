@@ -57,35 +57,35 @@ def _alternatives(schema: Schema, root: Schema, depth: int = 0) -> Iterator[Sche
         yield from _alternatives(root["$defs"][schema["$ref"].rpartition("/")[2]], root, depth + 1)
         return
     among = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    for one in among:
-        yield from _alternatives(one, root, depth + 1)
+    for branch in among:
+        yield from _alternatives(branch, root, depth + 1)
     if not among:
         yield schema
 
 
 def _kinds(schema: Schema, root: Schema) -> Iterator[str]:
-    for one in _alternatives(schema, root):
-        if "const" in one or "enum" in one:
-            yield from map(kind_of, one.get("enum", [one.get("const")]))
-        elif "type" in one:
-            yield one["type"]
+    for alternative in _alternatives(schema, root):
+        if "const" in alternative or "enum" in alternative:
+            yield from map(kind_of, alternative.get("enum", [alternative.get("const")]))
+        elif "type" in alternative:
+            yield alternative["type"]
         else:
             yield from ANYTHING
 
 
 def _may_lack(schema: Schema, part: str, root: Schema) -> bool:
-    return any(part not in one.get("properties", {}) for one in _alternatives(schema, root))
+    return any(part not in alternative.get("properties", {}) for alternative in _alternatives(schema, root))
 
 
 def _inside(schema: Schema, part: str, root: Schema) -> Iterator[Schema]:
-    for one in _alternatives(schema, root):
-        if one.get("type") == "object":
-            more = one.get("additionalProperties")
-            known = one.get("properties", {}).get(part, more)
+    for alternative in _alternatives(schema, root):
+        if alternative.get("type") == "object":
+            others = alternative.get("additionalProperties")
+            known = alternative.get("properties", {}).get(part, others)
             if isinstance(known, dict):
                 yield known
-        elif one.get("type") == "array" and part.isdecimal():
-            first = one.get("prefixItems", ())
-            known = first[int(part)] if int(part) < len(first) else one.get("items")
+        elif alternative.get("type") == "array" and part.isdecimal():
+            first = alternative.get("prefixItems", ())
+            known = first[int(part)] if int(part) < len(first) else alternative.get("items")
             if isinstance(known, dict):
                 yield known

@@ -124,10 +124,10 @@ def _resolve(main: GovernedState, text: str) -> str:
         ]
     )
     if len(found) != 1:
-        what = "More than one" if found else "No"
+        count = "More than one" if found else "No"
         raise InvalidInput(
             "unknown-id",
-            f"{what} specialist or artifact begins with '{text}'",
+            f"{count} specialist or artifact begins with '{text}'",
             "See `{next}` for the ids.",
             text=text,
         ).then(step("status", {}))

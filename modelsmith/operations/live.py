@@ -125,8 +125,8 @@ def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> Wi
         return _over(workspace, ended)
 
 
-def _copied(seen: Shadow) -> ShadowResult:
-    one, cluster = seen.shadowed, seen.shadowed.cluster
+def _copied(shadow: Shadow) -> ShadowResult:
+    shadowed, cluster = shadow.shadowed, shadow.shadowed.cluster
     due = {
         "confirm": step("promote", {"cluster": cluster}),
         "roll-back": step("iterate", {"cluster": cluster}),
@@ -134,37 +134,37 @@ def _copied(seen: Shadow) -> ShadowResult:
     }
     return ShadowResult(
         cluster=cluster,
-        specialist=one.specialist,
-        record=one.record,
-        compared=seen.compared,
-        differing=seen.differing,
-        outcome=seen.judgement.outcome,
-        reasons=seen.judgement.reasons,
-        findings=seen.judgement.findings,
-        trips_at=seen.trips_at,
-        counts=seen.counts,
-        next=due[seen.judgement.outcome],
+        specialist=shadowed.specialist,
+        record=shadowed.record,
+        compared=shadow.compared,
+        differing=shadow.differing,
+        outcome=shadow.judgement.outcome,
+        reasons=shadow.judgement.reasons,
+        findings=shadow.judgement.findings,
+        trips_at=shadow.trips_at,
+        counts=shadow.counts,
+        next=due[shadow.judgement.outcome],
     )
 
 
-def _open(seen: Seen) -> WindowResult:
-    left = math.ceil(max(0.0, (seen.watching.closes - seen.at).total_seconds() / 6)) / 10
-    latched = (seen.is_latched, seen.latched)
-    return _window(seen.watching, seen.judgement, seen.counts, latched, left, None, _next(seen))
+def _open(view: Seen) -> WindowResult:
+    left = math.ceil(max(0.0, (view.watching.closes - view.at).total_seconds() / 6)) / 10
+    latched = (view.is_latched, view.latched)
+    return _window(view.watching, view.judgement, view.counts, latched, left, None, _next(view))
 
 
 def _over(workspace: Workspace, ended: Ended) -> WindowResult:
     """Its figures are the evidence's, which gate and `verify` recompute."""
-    one, live = ended.watching, ended.live
+    watching, live = ended.watching, ended.live
     latches = Latches(live_folder(workspace) / "latches")
-    reasons = judge(live.terms, live.counts, ended=live.at >= one.closes).reasons
+    reasons = judge(live.terms, live.counts, ended=live.at >= watching.closes).reasons
     judged = Judgement(live.outcome, reasons, live.findings)
-    latched = (latches.is_set(one.record), latches.read(one.record))
-    return _window(one, judged, live.counts, latched, 0.0, ended.event, step("status", {}))
+    latched = (latches.is_set(watching.record), latches.read(watching.record))
+    return _window(watching, judged, live.counts, latched, 0.0, ended.event, step("status", {}))
 
 
 def _window(
-    one: Watching,
+    watching: Watching,
     judged: Judgement,
     counts: Counts | None,
     latched: tuple[bool, Latched | None],
@@ -174,16 +174,16 @@ def _window(
 ) -> WindowResult:
     is_latched, latch = latched
     return WindowResult(
-        cluster=one.cluster,
-        specialist=one.specialist,
-        record=one.record,
-        opens=one.opens,
-        closes=one.closes,
+        cluster=watching.cluster,
+        specialist=watching.specialist,
+        record=watching.record,
+        opens=watching.opens,
+        closes=watching.closes,
         minutes_left=minutes_left,
         outcome=judged.outcome,
         reasons=judged.reasons,
         findings=judged.findings,
-        trips_at=trip_evidence(one.terms),
+        trips_at=trip_evidence(watching.terms),
         counts=counts,
         latched_at=latch.at if latch else None,
         latched=is_latched,
@@ -194,22 +194,22 @@ def _window(
 
 def _line(found: WindowResult | ShadowResult) -> str:
     stages = found.counts.stages if found.counts else ()
-    mine, theirs = sum(one.specialist for one in stages), sum(one.incumbent for one in stages)
+    mine, theirs = sum(stage.specialist for stage in stages), sum(stage.incumbent for stage in stages)
     if isinstance(found, ShadowResult):
-        more = f"{found.differing} of {found.compared} answers differ"
+        note = f"{found.differing} of {found.compared} answers differ"
     elif found.ended_by:
-        more = f"ended as {found.ended_by}"
+        note = f"ended as {found.ended_by}"
     else:
-        more = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
-    return f"{mine} decisions of the specialist, {theirs} of the incumbent; {more}"
+        note = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
+    return f"{mine} decisions of the specialist, {theirs} of the incumbent; {note}"
 
 
-def _next(seen: Seen) -> Step:
-    cluster = seen.watching.cluster
-    if seen.is_latched:
+def _next(view: Seen) -> Step:
+    cluster = view.watching.cluster
+    if view.is_latched:
         return step("status", {})
-    if seen.judgement.outcome == "confirm":
+    if view.judgement.outcome == "confirm":
         return step("promote", {"cluster": cluster})
-    if seen.judgement.outcome == "roll-back":
+    if view.judgement.outcome == "roll-back":
         return step("rollback", {"cluster": cluster}, reason="WHY")
     return step("live", {"cluster": cluster})

@@ -24,12 +24,12 @@ def near_copies(files: SetFiles) -> Iterator[Problem]:
     if files.evalset is None:
         return
     limit = files.evalset.value.separation.held_out_to_core
-    sources = {one.value.id: one for part in PARTS for one in files.scenarios[part]}
+    sources = {source.value.id: source for part in PARTS for source in files.scenarios[part]}
     copied = {problem.file for problem in copies(files)}
-    core, micro, held_out = ([one.value for one in files.scenarios[part]] for part in PARTS)
+    core, micro, held_out = ([source.value for source in files.scenarios[part]] for part in PARTS)
     groups: tuple[tuple[Group, list[Scenario]], ...] = (("core", [*core, *micro]), ("held_out", held_out))
     for group, scenarios in groups:
-        if compared(text for one in scenarios for text in one.user_texts()) ** 2 > MAX_COMPARED:
+        if compared(text for scenario in scenarios for text in scenario.user_texts()) ** 2 > MAX_COMPARED:
             continue
         near = nearest_scenarios(group, scenarios, scenarios, limit)
         for pair in near.pairs if near else ():

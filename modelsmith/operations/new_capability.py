@@ -29,9 +29,9 @@ class NewCapabilityRequest(CaseRequest):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         _require_new(OpenSet(workspace, given.get("set")), given["name"])
-        super().check(workspace, given, more)
+        super().check(workspace, given, open_field)
 
 
 def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:

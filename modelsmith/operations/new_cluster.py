@@ -48,7 +48,7 @@ class NewClusterRequest(Request):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         metric = given.get("metric")
         refuse_draft(Cluster, {"cluster": given["name"], **({"rollback": _rollback(metric)} if metric else {})})
 
@@ -85,7 +85,7 @@ def _rollback(metric: str) -> dict[str, Any]:
 
 def _possible_rows(found: OpenSet, usual: int) -> int:
     """Rows of which no generator is asked for more than it can make; as many as usual while there is none."""
-    each = [_combinations(one.value) for one in found.files.generators]
+    each = [_combinations(source.value) for source in found.files.generators]
     return min(usual, rows_within(min(each), len(each))) if each else usual
 
 

@@ -64,14 +64,14 @@ class NewGeneratorRequest(Request):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         found = OpenSet(workspace, given.get("set"))
         found.require_capability(given["capability"])
         if answer := given.get("answer"):
-            reference(answer, found.rubric, complete=more != "answer")
+            reference(answer, found.rubric, complete=open_field != "answer")
         values = slots(given.get("slots") or ())
         named = {name for text in given.get("templates") or () for name in SLOT.findall(text)}
-        if "slots" in given and more != "slots" and (without := sorted(named - set(values))):
+        if "slots" in given and open_field != "slots" and (without := sorted(named - set(values))):
             raise InvalidInput(
                 "bad-slot",
                 f"The patterns name {', '.join(f'{{{name}}}' for name in without)}, which has no values yet",
@@ -83,7 +83,7 @@ def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
     """Write the generator's file."""
     found = OpenSet(workspace, request.set)
     found.require_capability(request.capability)
-    taken = {one.value.id for one in found.files.generators}
+    taken = {source.value.id for source in found.files.generators}
     name = request.id or free_name(request.capability, taken, first=request.capability)
     right = reference(request.answer, found.rubric)
     draft = {

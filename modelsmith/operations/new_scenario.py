@@ -58,13 +58,13 @@ class CaseRequest(Request):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         found = OpenSet(workspace, given.get("set"))
         if answer := given.get("answer"):
-            reference(answer, found.rubric, complete=more != "answer")
+            reference(answer, found.rubric, complete=open_field != "answer")
         if "capability" in given:
             found.require_capability(given["capability"])
-        refuse_draft(Scenario, {file: of(given[asked]) for asked, (file, of) in _SAID.items() if given.get(asked)})
+        refuse_draft(Scenario, {file: of(given[option]) for option, (file, of) in _SAID.items() if given.get(option)})
 
 
 class NewScenarioRequest(CaseRequest):

@@ -104,7 +104,7 @@ def _in_table(error: InvalidInput, table: str, lines: Mapping[str, int]) -> Inva
     if not problems:
         return error
     words = {path: f"{table}:{line}" for path, line in lines.items()}
-    told = [
+    located = [
         replace(
             problem,
             message=" ".join(words.get(word, word) for word in problem.message.split(" ")),
@@ -113,7 +113,7 @@ def _in_table(error: InvalidInput, table: str, lines: Mapping[str, int]) -> Inva
         )
         for problem in problems
     ]
-    return invalid(sorted(told, key=sort_key))
+    return invalid(sorted(located, key=sort_key))
 
 
 def _read(path: Path) -> str:
@@ -135,11 +135,13 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
     A first line ``sep=;``, as Excel writes it, names the separator; else it is the one that the first line has most of.
     """
     csv.field_size_limit(LARGEST_TABLE)
-    said = _SEPARATOR.match(text)
+    separator_line = _SEPARATOR.match(text)
     first = text.lstrip("\r\n").partition("\n")[0]
-    separator = said[1] if said else max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text[said.end() if said else 0 :], newline=""), delimiter=separator, strict=True)
-    before = 1 if said else 0
+    separator = separator_line[1] if separator_line else max(",;\t", key=first.count)
+    reader = csv.reader(
+        io.StringIO(text[separator_line.end() if separator_line else 0 :], newline=""), delimiter=separator, strict=True
+    )
+    before = 1 if separator_line else 0
     columns: list[str] = []
     while True:
         line = before + reader.line_num + 1
@@ -161,8 +163,8 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
             while len(cells) > len(columns) and not cells[-1].strip():
                 cells.pop()
             if len(cells) > len(columns):
-                what = f"the line has {len(cells)} cells, and there are {len(columns)} columns"
-                raise _wrong(place, what, "Put a cell that holds the separator between quotation marks.")
+                problem = f"the line has {len(cells)} cells, and there are {len(columns)} columns"
+                raise _wrong(place, problem, "Put a cell that holds the separator between quotation marks.")
             cells += [""] * (len(columns) - len(cells))
             yield _Row(line, place, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)})
 
@@ -192,7 +194,7 @@ def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str])
 
 def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
     """What `new scenario` would be asked for."""
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         _FIELDS.get(column, column): cell for column, cell in row.cells.items() if column in _known() and cell
     }
     right = {
@@ -203,15 +205,15 @@ def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
     empty = next((column for column in REQUIRED if not row.cells.get(column)), None)
     if empty:
         raise _wrong(row.place, f"the column '{empty}' is empty", "Fill it in.")
-    for column in _CHOICES & said.keys():
-        said[column] = re.sub(r"[\s_-]+", "-", str(said[column]).lower())
-    critical = _YES.get(str(said.pop("critical", "")).lower())
+    for column in _CHOICES & fields.keys():
+        fields[column] = re.sub(r"[\s_-]+", "-", str(fields[column]).lower())
+    critical = _YES.get(str(fields.pop("critical", "")).lower())
     if critical is None:
         raise _wrong(row.place, f"critical is '{row.cells['critical']}'", "Write yes or no.")
     variants = [cell for column, cell in row.cells.items() if column.startswith(VARIANT) and cell]
-    said |= {"critical": critical, "answer": tuple(f"{field}={value}" for field, value in right.items())}
+    fields |= {"critical": critical, "answer": tuple(f"{field}={value}" for field, value in right.items())}
     try:
-        return NewScenarioRequest.model_validate(said | {"variants": tuple(variants)})
+        return NewScenarioRequest.model_validate(fields | {"variants": tuple(variants)})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
@@ -221,5 +223,5 @@ def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
         raise _wrong(row.place, f"'{cell[:40]}' cannot stand in the column '{column}'", mend) from None
 
 
-def _wrong(place: str, what: str, mend: str) -> InvalidInput:
-    return InvalidInput("bad-table", f"{place}: {what}", mend, place=place, problem=what)
+def _wrong(place: str, problem: str, mend: str) -> InvalidInput:
+    return InvalidInput("bad-table", f"{place}: {problem}", mend, place=place, problem=problem)

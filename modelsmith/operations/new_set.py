@@ -59,7 +59,7 @@ class NewSetRequest(Request):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], more: str) -> None:
+    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
         _domain(workspace, given.get("domain"))
         _fields(given.get("fields") or (), given["plain"])
         refuse_draft(EvalSet, {"id": given["name"]})
@@ -75,10 +75,12 @@ def run(workspace: Workspace, request: NewSetRequest) -> NewResult:
     if request.plain:
         ((field, words),) = fields.items()
         rubric = plain_rubric_draft(request.name, owner, request.description, field, words)
-        told = plain_instruction(words)
+        instruction = plain_instruction(words)
     else:
-        rubric, told = rubric_draft(request.name, owner, request.description, fields), json_instruction(fields)
-    evalset = evalset_draft(request.name, domain, owner, request.description, fields, request.instruction or told)
+        rubric, instruction = rubric_draft(request.name, owner, request.description, fields), json_instruction(fields)
+    evalset = evalset_draft(
+        request.name, domain, owner, request.description, fields, request.instruction or instruction
+    )
     files = {rule: yaml_bytes(evalset), f"{folder}/rubrics/{request.name}.yaml": yaml_bytes(rubric)}
     parse_yaml(rule, files[rule], EvalSet)
     return write_new(workspace, files, folder)

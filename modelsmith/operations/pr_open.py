@@ -67,5 +67,5 @@ def run(workspace: Workspace, request: PrOpenRequest) -> PrOpenResult:
     )
     pull = forge.open(proposal)
     announce(forge, main, pull, lambda: change_page(workspace, pull))
-    kept = (name for name in ("title", "body") if getattr(pull, name).strip() != getattr(request, name).strip())
-    return PrOpenResult(pull=view(main, pull), kept=tuple(kept))
+    unchanged = (name for name in ("title", "body") if getattr(pull, name).strip() != getattr(request, name).strip())
+    return PrOpenResult(pull=view(main, pull), kept=tuple(unchanged))

@@ -91,16 +91,16 @@ def _taught(workspace: Workspace, main: GovernedState, proposal: ProposalView) -
 
     The gate cannot see it, since rows stay where they were trained on.
     """
-    said: list[str] = []
+    sentences: list[str] = []
     unknown: tuple[str, ...] = ()
     for name, governed, scenario in held_out_since(main, Revision(main.tree.git, proposal.new)):
         limit = float(governed.evalset.separation.training_to_scored)
         found = taught(workspace, main, name, scenario.user_texts(), limit)
         unknown = tuple(dict.fromkeys((*unknown, *found.unknown)))
-        said += [
-            f"{one} was trained on a row that is {alike:.2f} like {scenario.id}, which this change holds out"
-            for one, alike in found.near.items()
+        sentences += [
+            f"{specialist} was trained on a row that is {alike:.2f} like {scenario.id}, which this change holds out"
+            for specialist, alike in found.near.items()
         ]
     if unknown:
-        said.append(f"whether {len(unknown)} others were trained on what this change holds out is not known here")
-    return tuple(said)
+        sentences.append(f"whether {len(unknown)} others were trained on what this change holds out is not known here")
+    return tuple(sentences)

@@ -95,7 +95,10 @@ def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
     elif request.to == "deprecated":
         raise InvalidInput("name-it", "Which specialist retires is not said", "Name the SPECIALIST.")
     elif histories:
-        history = max((one for one in histories if not one.is_export), key=lambda one: one.records[-1].iteration)
+        history = max(
+            (specialist_history for specialist_history in histories if not specialist_history.is_export),
+            key=lambda item: item.records[-1].iteration,
+        )
     else:
         first = step("iterate", {"cluster": request.cluster})
         raise InvalidInput(

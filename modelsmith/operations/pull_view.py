@@ -118,9 +118,13 @@ def override_view(found: Overridden | None) -> OverrideView | None:
     """What a reader is told about an override; None where there is none."""
     if found is None:
         return None
-    said = found.override
+    override = found.override
     return OverrideView(
-        reason=said.reason, asked_by=said.asked_by, role=found.role, approved_by=found.approved_by, run=said.run
+        reason=override.reason,
+        asked_by=override.asked_by,
+        role=found.role,
+        approved_by=found.approved_by,
+        run=override.run,
     )
 
 

@@ -19,11 +19,11 @@ from modelsmith.schema.pull import PullRequest
 class PushToMain:
     """The gate of one push, at one time."""
 
-    def __init__(self, git: Git, now: datetime, kept: KeptFacts) -> None:
-        """``kept``: what is known of main's folders."""
+    def __init__(self, git: Git, now: datetime, facts: KeptFacts) -> None:
+        """``facts``: what is known of main's folders."""
         self._git = git
         self._now = now
-        self._kept = kept
+        self._kept = facts
 
     def decide(self, pull: PullRequest, main: str, head: str) -> MergeDecision:
         """Raises what keeps the pull request from being merged into main."""

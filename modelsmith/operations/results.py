@@ -61,26 +61,28 @@ def run(workspace: Workspace, request: ResultsRequest) -> ResultsResult:
     return ResultsResult(run=result, failures=tuple(failures), critical=_critical(result, critical))
 
 
-def _failure(one: Observation) -> Failure:
+def _failure(observation: Observation) -> Failure:
     return Failure(
-        section=one.section,
-        id=one.id,
-        wording=one.wording,
-        answer=one.completion,
-        reasons=one.reasons,
-        finish=one.finish,
+        section=observation.section,
+        id=observation.id,
+        wording=observation.wording,
+        answer=observation.completion,
+        reasons=observation.reasons,
+        finish=observation.finish,
     )
 
 
 def _critical(run: RunResult, observations: Sequence[Observation]) -> tuple[CriticalFailure, ...]:
     """Why each fails, too; a reason speaks of the model's words, so those about held-out scenarios stay unsaid."""
     reasons: dict[tuple[str, str], dict[str, str]] = {}
-    for one in observations:
-        if one.section != "held_out":
-            reasons[one.section, one.id] = one.reasons | reasons.get((one.section, one.id), {})
+    for observation in observations:
+        if observation.section != "held_out":
+            reasons[observation.section, observation.id] = observation.reasons | reasons.get(
+                (observation.section, observation.id), {}
+            )
     return tuple(
-        one.model_copy(update={"reasons": reasons.get((one.section, one.id), {})})
-        for one in critical_failures([one.row for one in observations if one.row], run.rule)
+        failure.model_copy(update={"reasons": reasons.get((failure.section, failure.id), {})})
+        for failure in critical_failures([observation.row for observation in observations if observation.row], run.rule)
     )
 
 

@@ -131,7 +131,10 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
             iteration=number,
         ).then(step("iterate", {"cluster": request.cluster}, review_rows=True))
     rows = read_rows(folder / ROWS_FILE, TrainingRow)
-    diagnosis = next((one for one in read_diagnoses(workspace, request.cluster) if one.iteration == number), None)
+    diagnosis = next(
+        (past for past in read_diagnoses(workspace, request.cluster) if past.iteration == number),
+        None,
+    )
     capability = {generator.id: generator.capability for generator in governed.generators}
     near = nearest_rows(rows, scored_texts(governed), NEAREST)
     in_meaning, meaning_unknown = _in_meaning(workspace, rows, scored_texts(governed))
@@ -149,13 +152,13 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
         patterns=diagnosis.rows if diagnosis else {},
         nearest=tuple(
             NearView(
-                row=row_id(rows[one.row]),
-                generator=rows[one.row].generator,
-                template=rows[one.row].template,
-                similarity=round(one.similarity, 4),
-                scenario=one.scenario,
+                row=row_id(rows[near_row.row]),
+                generator=rows[near_row.row].generator,
+                template=rows[near_row.row].template,
+                similarity=round(near_row.similarity, 4),
+                scenario=near_row.scenario,
             )
-            for one in near
+            for near_row in near
         ),
         in_meaning=in_meaning,
         meaning_unknown=meaning_unknown,
@@ -196,17 +199,17 @@ def _capability(row: TrainingRow, of_generator: Mapping[str, str]) -> str:
 
 
 def _balance(rows: Counter[str], diagnosis: Diagnosis | None) -> tuple[BalanceView, ...]:
-    failed, asked = Counter[str](), dict[str, int]()
+    failed, totals = Counter[str](), dict[str, int]()
     for cluster in diagnosis.clusters if diagnosis else ():
         failed[cluster.capability] += cluster.failed_cases
-        asked[cluster.capability] = cluster.total_cases
+        totals[cluster.capability] = cluster.total_cases
     return tuple(
         BalanceView(
             capability=name,
             rows=rows[name],
             share=rows[name] / rows.total(),
             failed_cases=failed[name],
-            total_cases=asked.get(name, 0),
+            total_cases=totals.get(name, 0),
         )
         for name in sorted({*rows, *failed}, key=lambda name: (-rows[name], name))
     )

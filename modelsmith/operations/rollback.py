@@ -146,13 +146,13 @@ def _refuse_other_reason(main: GovernedState, history: SpecialistHistory, reason
     record = next(record for record in reversed(history.records) if record.event == "rolled-back")
     known = recorded_order(main, record).reason
     if reason and reason != known:
-        more = step("rollback", {"cluster": history.cluster}, clear_hold=True, reason="WHY")
+        by_hand = step("rollback", {"cluster": history.cluster}, clear_hold=True, reason="WHY")
         raise InvalidInput(
             "rolled-back-already",
             f"{history.specialist} is rolled back already; its reason stands: {known}",
             "Say the rest when the hold is cleared: `{next}`.",
             reason=known,
-        ).then(more)
+        ).then(by_hand)
 
 
 def _done(harness: Harness, main: GovernedState, history: SpecialistHistory) -> PullRequest:
@@ -203,6 +203,6 @@ def _result(
         pull=pull.number,
         status=pull.status,
         waiting_for=shown.waiting_for,
-        serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
+        serving=tuple(ServingView(specialist=serving.specialist, share=serving.share) for serving in routing.serving),
         next=then,
     )

@@ -118,7 +118,7 @@ def run(workspace: Workspace, request: RouteRequest) -> RouteResult:
                     after_rule=route.rule if route else None,
                 )
             )
-    taken = [one.cluster for one in routed if one.cluster]
+    taken = [entry.cluster for entry in routed if entry.cluster]
     return RouteResult(
         rules=here.count,
         requests=tuple(routed),
@@ -133,8 +133,8 @@ def _rules(tree: Tree) -> Rules:
     return Rules(load_router(tree), cluster_names(tree))
 
 
-def _routed(main: GovernedState, rules: Rules, number: int, asked: Asked, route: Route | None) -> Routed:
-    passed = [PassedOver(rule=rule, condition=words) for rule, words in rules.passed_over(asked)]
+def _routed(main: GovernedState, rules: Rules, number: int, question: Asked, route: Route | None) -> Routed:
+    passed = [PassedOver(rule=rule, condition=words) for rule, words in rules.passed_over(question)]
     return Routed(
         number=number,
         cluster=route.cluster if route else None,
@@ -193,8 +193,8 @@ def _asked(name: str, line: int, data: bytes) -> Asked:
         raise _bad(name, line, "", "is no JSON that every reader reads alike, so the door refuses it") from None
     if not isinstance(document, dict):
         raise _bad(name, line, "", "is no JSON object")
-    told = "body" in document and "messages" not in document
-    body, headers = (document["body"], document.get("headers", {})) if told else (document, {})
+    wrapped = "body" in document and "messages" not in document
+    body, headers = (document["body"], document.get("headers", {})) if wrapped else (document, {})
     if not isinstance(body, Mapping):
         raise _bad(name, line, "body", "is no JSON object")
     if not (isinstance(headers, dict) and all(isinstance(value, str) for value in headers.values())):
@@ -205,11 +205,11 @@ def _asked(name: str, line: int, data: bytes) -> Asked:
     return Asked(model, readable(headers.items()), body)
 
 
-def _bad(name: str, line: int, field: str, what: str) -> InvalidInput:
+def _bad(name: str, line: int, field: str, problem: str) -> InvalidInput:
     where = f"line {line}" + (f", {field}" if field else "")
     return InvalidInput(
         "unusable-request",
-        f"{name}, {where}: {what}",
+        f"{name}, {where}: {problem}",
         'Write one request a line: the body of a chat request, or {"headers": {...}, "body": {...}}.',
         line=line,
         field=field,

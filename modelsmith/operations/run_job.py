@@ -59,8 +59,8 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
             result = verb.run(workspace, request)
         return int(result.exit_code()), result.model_dump(mode="json", by_alias=True), None
     except ModelsmithError as error:
-        said: dict[str, object] = error.envelope() | {"next": error.next and error.next.model_dump(mode="json")}
-        return int(error.exit), None, said
+        answer: dict[str, object] = error.envelope() | {"next": error.next and error.next.model_dump(mode="json")}
+        return int(error.exit), None, answer
     except Exception as error:
         write_atomically(job.folder / TRACE, "".join(traceback.format_exception(error)).encode())
         mend = f"Tell a person: {TRACE} in the job's folder says what it was."
@@ -69,10 +69,10 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
 
 def _require_asked(job: Job, calls: Set[str]) -> None:
     """While it waited, main may have changed what it calls; whoever asked was seen to have a right to other calls."""
-    if more := sorted(calls - set(job.asked.calls)):
+    if new_calls := sorted(calls - set(job.asked.calls)):
         raise InvalidInput(
             "outside-role",
-            f"{job.asked.operation} would call {', '.join(more)}, which it did not when it was asked for",
+            f"{job.asked.operation} would call {', '.join(new_calls)}, which it did not when it was asked for",
             "Ask for it again.",
         )
 

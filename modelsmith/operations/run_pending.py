@@ -67,36 +67,36 @@ def run(workspace: Workspace, request: RunPendingRequest) -> RunPendingResult:
     chosen = sorted(waiting, key=lambda case: (-case.seen, case.id))[: request.most]
     own = {BASE, *(baseline.name for baseline in cluster.baselines)}
     artifact = None if request.model in own else main.histories.find(request.model).artifact
-    said: dict[str, tuple[str, bool]] = {}
+    answers: dict[str, tuple[str, bool]] = {}
     if chosen:
         substrate = open_substrate(workspace, cluster, target_of(workspace, cluster, request.model, artifact), None)
         try:
-            asked = [Prompt(case.id, case.messages) for case in chosen]
-            for done, one in enumerate(
-                substrate.complete(asked, governed.evalset.prompt.system, governed.evalset.sampling), start=1
+            prompts = [Prompt(case.id, case.messages) for case in chosen]
+            for done, completion in enumerate(
+                substrate.complete(prompts, governed.evalset.prompt.system, governed.evalset.sampling), start=1
             ):
-                if one.error is None:
-                    said[one.key] = one.text, one.finish == "length"
-                workspace.notify(Progress("pending", f"{request.model} answers", done, len(asked)))
+                if completion.error is None:
+                    answers[completion.key] = completion.text, completion.finish == "length"
+                workspace.notify(Progress("pending", f"{request.model} answers", done, len(prompts)))
         finally:
             substrate.close()
     return RunPendingResult(
         cluster=request.cluster,
         model=request.model,
         pending=len(waiting),
-        cases=tuple(_answered(case, said.get(case.id)) for case in chosen),
+        cases=tuple(_answered(case, answers.get(case.id)) for case in chosen),
     )
 
 
-def _answered(case: Pending, said: tuple[str, bool] | None) -> AnsweredCase:
+def _answered(case: Pending, answer: tuple[str, bool] | None) -> AnsweredCase:
     near = case.nearest[0] if case.nearest else None
     return AnsweredCase(
         id=case.id,
         seen=case.seen,
         asked=case.messages[-1].content,
         before=case.answer,
-        answer=said[0] if said else None,
-        cut_off=bool(said and said[1]),
+        answer=answer[0] if answer else None,
+        cut_off=bool(answer and answer[1]),
         nearest=near.scenario if near else None,
         similarity=near.similarity if near else None,
     )

@@ -29,7 +29,7 @@ RESULT: Final = "result"
 
 def operation_named(name: str) -> Operation | None:
     """The row of the table with that name, where a runbook may call it."""
-    found = next((one for one in OPERATIONS if one.name == name), None)
+    found = next((operation for operation in OPERATIONS if operation.name == name), None)
     return None if found is None or why_not(found) else found
 
 
@@ -51,7 +51,7 @@ def why_not(operation: Operation) -> str:
 @cache
 def loaded(name: str) -> Verb:
     """The operation of that name, with its types."""
-    return next(one for one in OPERATIONS if one.name == name).load()
+    return next(operation for operation in OPERATIONS if operation.name == name).load()
 
 
 def find_runbook_problems(path: str, runbook: Runbook) -> list[Problem]:
@@ -96,21 +96,21 @@ def _step(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, Ru
         yield f"{where}.call", *_no_operation(step.call)
         return
     yield from _arguments(f"{where}.arguments", step, runbook, earlier)
-    seen = earlier | {step.id: step}
+    so_far = earlier | {step.id: step}
     for number, condition in enumerate(step.expect):
-        yield from _condition(f"{where}.expect[{number}]", condition, runbook, seen, known)
+        yield from _condition(f"{where}.expect[{number}]", condition, runbook, so_far, known)
     if step.person and isinstance(step.person.who, Reference):
         at = f"{where}.person.who"
-        given = yield from _reference(at, step.person.who, runbook, seen, known)
+        given = yield from _reference(at, step.person.who, runbook, so_far, known)
         if given and not given <= {"array", "string", "null"}:
             yield at, f"names no people: it is {_words(given)}", "Name a field like result.pull.waiting_for."
 
 
 def _no_operation(name: str) -> tuple[str, str]:
-    found = next((one for one in OPERATIONS if one.name == name), None)
+    found = next((operation for operation in OPERATIONS if operation.name == name), None)
     if found:
         return f"'{name}' {why_not(found)}", "Give the step before it a `person`, and have them do it."
-    near = nearest(name, [one.name for one in OPERATIONS if not why_not(one)])
+    near = nearest(name, [operation.name for operation in OPERATIONS if not why_not(operation)])
     return f"there is no operation '{name}'", f"Did you mean '{near}'?" if near else "docs/operations.md lists them."
 
 
@@ -152,9 +152,9 @@ def value_problem(field: FieldInfo, value: Any) -> str:
 
 
 def _condition(
-    where: str, condition: Condition, runbook: Runbook, seen: dict[str, RunbookStep], known: Sequence[Condition]
+    where: str, condition: Condition, runbook: Runbook, so_far: dict[str, RunbookStep], known: Sequence[Condition]
 ) -> Iterator[_Found]:
-    given = yield from _reference(where, condition, runbook, seen, known)
+    given = yield from _reference(where, condition, runbook, so_far, known)
     compared = condition.to
     if condition.test in ("at-least", "at-most"):
         if given and not given - {"null"} <= NUMBERS:
@@ -175,7 +175,7 @@ def _condition(
 
 
 def _reference(
-    where: str, named: Reference, runbook: Runbook, seen: dict[str, RunbookStep], known: Sequence[Condition]
+    where: str, named: Reference, runbook: Runbook, so_far: dict[str, RunbookStep], known: Sequence[Condition]
 ) -> Any:
     """Kinds of JSON that a named value may be; what is wrong with it on the way, and then no kind.
 
@@ -191,9 +191,9 @@ def _reference(
         return _kinds_of(parameter)
     assert named.step is not None
     assert named.field is not None
-    step = seen.get(named.step)
+    step = so_far.get(named.step)
     if step is None:
-        later = any(one.id == named.step for one in runbook.steps)
+        later = any(planned.id == named.step for planned in runbook.steps)
         words = f"step '{named.step}' does not come before this" if later else f"there is no step '{named.step}'"
         yield where, words, "Name an earlier step."
         return frozenset()

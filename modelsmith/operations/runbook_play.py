@@ -62,7 +62,7 @@ def play(
     with workspace.lock(f"runbook-{first.id.removeprefix('sha256:')[:16]}"):
         run = runs.latest(first.runbook, found.digest, parameters)
         records = runs.records(run)
-        if records and (anew or records[-1].state == "failed" or sum(one.is_over for one in records) == len(steps)):
+        if records and (anew or records[-1].state == "failed" or sum(entry.is_over for entry in records) == len(steps)):
             run = run.model_copy(update={"number": run.number + 1})
             records = []
         records = [record for record in records if record.is_over]
@@ -95,7 +95,7 @@ def _is_of(
     record: StepRecord, step: RunbookStep, parameters: Mapping[str, JsonValue], outcomes: Mapping[str, Outcome]
 ) -> bool:
     """Whether a record is what the step comes to, by what was known before it."""
-    passed_over = not all(holds(one, parameters, outcomes) for one in step.when)
+    passed_over = not all(holds(condition, parameters, outcomes) for condition in step.when)
     arguments = {} if passed_over else arguments_of(step, parameters, outcomes)
     known = (record.step, record.call, record.arguments, record.state == "skipped")
     return known == (step.id, step.call, arguments, passed_over)
@@ -120,7 +120,7 @@ class _Caller(NamedTuple):
         """Call it and keep what came of it."""
         step = self.found.runbook.steps[number]
         began = datetime.now(UTC)
-        if not all(holds(one, self.parameters, self.outcomes) for one in step.when):
+        if not all(holds(condition, self.parameters, self.outcomes) for condition in step.when):
             return self._kept(runs, run, number, began, {}, "skipped")
         arguments = arguments_of(step, self.parameters, self.outcomes)
         try:
@@ -133,11 +133,11 @@ class _Caller(NamedTuple):
             if waits:
                 return record
             raise
-        code, said = int(result.exit_code()), result.model_dump(mode="json", by_alias=True)
-        seen: dict[str, Outcome] = {**self.outcomes, step.id: {"exit": code, "result": said}}
-        goes_on = code in step.exits and all(holds(one, self.parameters, seen) for one in step.expect)
+        code, answer = int(result.exit_code()), result.model_dump(mode="json", by_alias=True)
+        outcomes: dict[str, Outcome] = {**self.outcomes, step.id: {"exit": code, "result": answer}}
+        goes_on = code in step.exits and all(holds(condition, self.parameters, outcomes) for condition in step.expect)
         state = "done" if goes_on else "waiting" if step.person else "failed"
-        return self._kept(runs, run, number, began, arguments, state, code, None, said)
+        return self._kept(runs, run, number, began, arguments, state, code, None, answer)
 
     def _kept(
         self,
@@ -181,9 +181,9 @@ def _asked(
 ) -> tuple[str, ...]:
     """Who is asked where a run stops at a step."""
     assert step.person is not None
-    who = step.person.who
-    if isinstance(who, Owners):
-        return owners_of(found.tree, who.owners_of)
+    whom = step.person.who
+    if isinstance(whom, Owners):
+        return owners_of(found.tree, whom.owners_of)
     _learn(outcomes, record)
-    named = read(who, parameters, outcomes)
+    named = read(whom, parameters, outcomes)
     return tuple(map(str, named)) if isinstance(named, list) else () if named is None else (str(named),)

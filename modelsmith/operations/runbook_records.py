@@ -133,10 +133,10 @@ def _name(number: int) -> str:
     return f"{number + 1:02d}.json"
 
 
-def _bad(path: Path, what: str) -> IntegrityFailure:
+def _bad(path: Path, problem: str) -> IntegrityFailure:
     return IntegrityFailure(
         "bad-run-record",
-        f"{path} {what}",
+        f"{path} {problem}",
         "Nothing of it is believed. Find out who put it there; then move the folder away, and run the runbook again.",
         path=str(path),
     )

@@ -46,11 +46,11 @@ class RunbookRunRequest(Request):
     def calls(self, workspace: Workspace) -> frozenset[str]:
         runbook = read_runbook(main_of(workspace), self.name).runbook
         bind(runbook, self.param)
-        return frozenset(one.call for one in runbook.steps)
+        return frozenset(planned.call for planned in runbook.steps)
 
     @override
     def queue(self) -> str:
-        return next((one.removeprefix(_CLUSTER) for one in self.param if one.startswith(_CLUSTER)), "")
+        return next((text.removeprefix(_CLUSTER) for text in self.param if text.startswith(_CLUSTER)), "")
 
 
 class PlayedStep(Frozen):

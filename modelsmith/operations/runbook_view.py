@@ -58,9 +58,11 @@ def planned(found: GovernedRunbook, parameters: Mapping[str, JsonValue] | None) 
     return tuple(steps)
 
 
-def _who(found: GovernedRunbook, who: Owners | Reference) -> str:
+def _who(found: GovernedRunbook, person: Owners | Reference) -> str:
     return (
-        ", ".join(owners_of(found.tree, who.owners_of)) if isinstance(who, Owners) else f"whoever {_named(who)} names"
+        ", ".join(owners_of(found.tree, person.owners_of))
+        if isinstance(person, Owners)
+        else f"whoever {_named(person)} names"
     )
 
 

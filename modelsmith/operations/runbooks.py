@@ -67,8 +67,14 @@ class ParameterView(Frozen):
 def parameter_views(runbook: Runbook) -> tuple[ParameterView, ...]:
     """Its parameters, in the file's order."""
     return tuple(
-        ParameterView(name=name, kind=one.kind, about=one.about, required=one.required, default=_json(one.default))
-        for name, one in runbook.parameters.items()
+        ParameterView(
+            name=name,
+            kind=parameter.kind,
+            about=parameter.about,
+            required=parameter.required,
+            default=_json(parameter.default),
+        )
+        for name, parameter in runbook.parameters.items()
     )
 
 
@@ -128,23 +134,23 @@ def bind(runbook: Runbook, given: Sequence[str]) -> dict[str, JsonValue]:
     Raises:
         InvalidInput: ``bad-parameter``; ``secret``.
     """
-    said: dict[str, str] = {}
+    values: dict[str, str] = {}
     for words in given:
         name, equals, text = words.partition("=")
         if name not in runbook.parameters or not equals:
             near = nearest(name, runbook.parameters)
-            known = ", ".join(f"{one}=..." for one in runbook.parameters) or "none"
+            known = ", ".join(f"{known_name}=..." for known_name in runbook.parameters) or "none"
             raise _bad(
                 name, f"{words[:64]!a} names no parameter", f"Did you mean {near}=...?" if near else f"Known: {known}."
             )
-        if name in said:
+        if name in values:
             raise _bad(name, f"{name} is given twice", "Give it once.")
         refuse_secret(f"The parameter {name}", text)
-        said[name] = text
+        values[name] = text
     found: dict[str, JsonValue] = {}
     for name, parameter in runbook.parameters.items():
-        if name in said:
-            found[name] = _value(name, parameter, said[name])
+        if name in values:
+            found[name] = _value(name, parameter, values[name])
         elif parameter.required:
             raise _bad(name, f"{runbook.runbook} needs {name}: {parameter.about}", f"Add --param {name}=VALUE.")
         else:
@@ -204,14 +210,14 @@ def holds(condition: Condition, parameters: Mapping[str, JsonValue], outcomes: M
     if condition.test == "is-not":
         return not _same(value, to)
     if condition.test == "one-of":
-        return isinstance(to, list) and any(_same(value, one) for one in to)
-    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (value, to)):
+        return isinstance(to, list) and any(_same(value, item) for item in to)
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (value, to)):
         return False
     return bool(value >= to if condition.test == "at-least" else value <= to)  # type: ignore[operator]
 
 
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def request_of(step: RunbookStep, arguments: Mapping[str, JsonValue]) -> Request:
@@ -253,19 +259,21 @@ def _named(step: RunbookStep) -> Iterator[Reference]:
 
 def command_line(step: RunbookStep, parameters: Mapping[str, JsonValue], outcomes: Mapping[str, Outcome]) -> str:
     """The step as a command; what an earlier step has still to say stands as ``<step.field>``."""
-    said: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, value in step.arguments.items():
         if isinstance(value, Reference) and value.step is not None and value.step not in outcomes:
-            said[name] = f"<{value.step}.{value.field}>"
+            arguments[name] = f"<{value.step}.{value.field}>"
         else:
             found = read(value, parameters, outcomes) if isinstance(value, Reference) else value
-            said |= {name: found} if found not in (None, False) else {}
+            arguments |= {name: found} if found not in (None, False) else {}
     fields = loaded(step.call).request.model_fields
-    shapes = {name: next((one for one in fields[name].metadata if isinstance(one, Cli)), Cli()) for name in said}
-    first = {name: value for name, value in said.items() if shapes[name].argument}
+    shapes = {
+        name: next((mark for mark in fields[name].metadata if isinstance(mark, Cli)), Cli()) for name in arguments
+    }
+    first = {name: value for name, value in arguments.items() if shapes[name].argument}
     rest = {
         (shapes[name].option or name).removeprefix("--"): value
-        for name, value in said.items()
+        for name, value in arguments.items()
         if not shapes[name].argument
     }
     return shell_line(Step(operation=step.call, arguments=first | rest, positional=len(first)))

@@ -71,22 +71,24 @@ def run(workspace: Workspace, request: SchemaExportRequest) -> SchemaExportResul
         kinds=tuple(sorted(kinds)),
         events=tuple(sorted(events)),
         results=tuple(sorted(results)),
-        operations=tuple(one["name"] for one in listed),
+        operations=tuple(operation["name"] for operation in listed),
     )
 
 
 def known_errors() -> dict[str, dict[str, str | int]]:
     """Every code that a command can end with."""
     return {
-        one.code: {"topic": topic, "exit": int(one.exit), "meaning": one.meaning, "mend": one.mend}
+        code.code: {"topic": topic, "exit": int(code.exit), "meaning": code.meaning, "mend": code.mend}
         for topic, codes in error_codes().items()
-        for one in codes
+        for code in codes
     }
 
 
 def result_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas of what commands print with ``--json``, by the command's words."""
-    types: dict[str, type[BaseModel]] = {one.name.replace(" ", "-"): one.load().result for one in OPERATIONS}
+    types: dict[str, type[BaseModel]] = {
+        operation.name.replace(" ", "-"): operation.load().result for operation in OPERATIONS
+    }
     return {
         name: json_schema(kind, "serialization")
         for name, kind in (types | {"error": Refusal, "progress": ProgressLine}).items()

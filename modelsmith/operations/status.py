@@ -148,20 +148,20 @@ class StatusResult(Result):
 def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     """Read it from main, the forge's open pull requests and the loop's state; nothing is changed."""
     with ObjectReader(workspace.root) as git:
-        kept = KeptFacts(workspace.home, GOVERNED, str(workspace.root))
-        found = _status(workspace, git, kept)
-        kept.save()
+        facts = KeptFacts(workspace.home, GOVERNED, str(workspace.root))
+        found = _status(workspace, git, facts)
+        facts.save()
         return found
 
 
-def _status(workspace: Workspace, git: ObjectReader, kept: KeptFacts) -> StatusResult:
+def _status(workspace: Workspace, git: ObjectReader, facts: KeptFacts) -> StatusResult:
     commit = git.rev("HEAD") or "HEAD"
     pulls: tuple[PullView, ...] = ()
     unreadable: tuple[UnreadableView, ...] = ()
     forge = open_forge(workspace) if workspace.setting("forge") else None
     if forge:
         commit = forge.fetch_into(git)
-    main = read_governed_state(git, commit, kept)
+    main = read_governed_state(git, commit, facts)
     if forge:
         found, doubtful = forge.survey("open")
         pulls = tuple(view(main, pull) for pull in found if pull.branch.startswith(PROMOTE))
@@ -177,7 +177,7 @@ def _status(workspace: Workspace, git: ObjectReader, kept: KeptFacts) -> StatusR
                 name,
                 _settled(forge, states.get(name)),
                 pulls,
-                [one for one in stale if one.cluster == name],
+                [item for item in stale if item.cluster == name],
                 _running(workspace, name),
                 _assessed(workspace, name),
             )
@@ -232,7 +232,7 @@ def _cluster(
         for pull in pulls
         if pull.branch.startswith(f"{PROMOTE}{name}/")
     )
-    stale = {one.specialist: one for one in outdated}
+    stale = {deployment.specialist: deployment for deployment in outdated}
     exports = exports_by_parent(main, name)
     specialists = tuple(
         _specialist(
@@ -244,17 +244,19 @@ def _cluster(
         )
         for history in sorted(histories, key=lambda history: (history.iteration, history.is_export))
     )
-    held = hold_of(name, histories)
-    hold = HoldView(specialist=held.specialist, waiting_for=hold_clearers(main.policy)) if held else None
-    evaluated = [one.composite for one in specialists if one.composite is not None]
+    cluster_hold = hold_of(name, histories)
+    hold = (
+        HoldView(specialist=cluster_hold.specialist, waiting_for=hold_clearers(main.policy)) if cluster_hold else None
+    )
+    evaluated = [specialist.composite for specialist in specialists if specialist.composite is not None]
     then, why = _next(name, iteration, waiting, hold)
     name_of = iteration.specialist if isinstance(iteration, WithCandidate) else None
-    of = next((one.state for one in histories if one.specialist == name_of), None)
-    stands = standing(iteration, of, running=now is not None, on_hold=held is not None)
+    of = next((history.state for history in histories if history.specialist == name_of), None)
+    stands = standing(iteration, of, running=now is not None, on_hold=cluster_hold is not None)
     return ClusterStatus(
         cluster=name,
         base_model=cluster.base_model.name,
-        serving=tuple(ServingView(specialist=one.specialist, share=one.share) for one in routing.serving),
+        serving=tuple(ServingView(specialist=serving.specialist, share=serving.share) for serving in routing.serving),
         iteration=iteration.number if iteration else None,
         phase=iteration.phase if iteration else None,
         state=stands.state,
@@ -267,7 +269,7 @@ def _cluster(
         threshold=max(cluster.gate.composite, evalset.thresholds.composite),
         specialists=specialists,
         waiting=waiting,
-        renewal="; ".join(one.renewal for one in stale.values()),
+        renewal="; ".join(deployment.renewal for deployment in stale.values()),
         hold=hold,
         next=then,
         why="" if now else why,

@@ -80,7 +80,7 @@ def known_role(role: str | None) -> Role | None:
     Raises:
         InvalidInput: ``no-such-role``.
     """
-    known = next((one for one in EVERYONE if one == role), None)
+    known = next((choice for choice in EVERYONE if choice == role), None)
     if role is not None and known is None:
         raise InvalidInput(
             "no-such-role",

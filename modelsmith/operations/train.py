@@ -91,8 +91,10 @@ def run(workspace: Workspace, request: TrainRequest) -> TrainResult:
         final_loss=outcome.final_loss if outcome else None,
         restarts=outcome.restarts if outcome else 0,
         recoveries=tuple(
-            RecoveryFacts(stage=trial.number, failure=one.failure, action=one.action, rows_at_once=one.rows_at_once)
-            for one in (outcome.recoveries if outcome else ())
+            RecoveryFacts(
+                stage=trial.number, failure=recovery.failure, action=recovery.action, rows_at_once=recovery.rows_at_once
+            )
+            for recovery in (outcome.recoveries if outcome else ())
         ),
         adopted=outcome.adopted if outcome else False,
         seed=trial.run.stage.seed,

@@ -82,13 +82,15 @@ def run(workspace: Workspace, request: UpstreamContributeRequest) -> UpstreamCon
     private = _private_words(workspace, git, tip, read_governed_state(git, main))
     _refuse([*_staying(git, tip, change), *_leaks(git, tip, commit, change, words, private)])
     branch = f"contribute/{request.branch}"
-    held = git.rev(f"refs/heads/{branch}")
-    if held and git.text("rev-parse", f"{held}^{{tree}}", f"{held}^1").split() != [tree, tip]:
+    existing = git.rev(f"refs/heads/{branch}")
+    if existing and git.text("rev-parse", f"{existing}^{{tree}}", f"{existing}^1").split() != [tree, tip]:
         raise InvalidInput("branch-exists", f"There is a branch {branch} with something else",
                            f"Remove it: git branch -D {branch}", branch=branch)  # fmt: skip
-    if held is None:
+    if existing is None:
         git.update_ref(f"refs/heads/{branch}", commit, None)
-    return UpstreamContributeResult(branch=branch, commit=held or commit, paths=tuple(one.path for one in change.paths))
+    return UpstreamContributeResult(
+        branch=branch, commit=existing or commit, paths=tuple(path.path for path in change.paths)
+    )
 
 
 def _refuse(found: list[str]) -> None:
@@ -119,8 +121,8 @@ def _leaks(
     names = [path.path for path in change.paths if not before.exists(path.path)]
     for problem in (*name_problems(names), *secret_problems(after, files)):
         yield f"{problem.file!a}{f', line {problem.line}' if problem.line else ''}: {problem.message}"
-    for what, text in words.items():
-        yield from _said(what, text, private)
+    for label, text in words.items():
+        yield from _said(label, text, private)
     for path in files:
         data, old = after.read(path), before.read(path) if before.exists(path) else b""
         try:

@@ -58,14 +58,14 @@ def run(workspace: Workspace, request: UpstreamPullRequest) -> UpstreamPullResul
     if not paths:
         return UpstreamPullResult(branch=None, commit=None, upstream=tip, paths=(), left=left, next=None)
     branch = f"upstream-{tip[:12]}"
-    ref, held = f"refs/heads/{branch}", git.rev(f"refs/heads/{branch}")
-    if held:
-        if git.text("rev-parse", f"{held}^{{tree}}", f"{held}^1").split() != [tree, main]:
+    ref, existing = f"refs/heads/{branch}", git.rev(f"refs/heads/{branch}")
+    if existing:
+        if git.text("rev-parse", f"{existing}^{{tree}}", f"{existing}^1").split() != [tree, main]:
             raise InvalidInput(
                 "branch-exists", f"There is a branch {branch} with something else",
                 f"Remove it: git branch -D {branch}", branch=branch,
             )  # fmt: skip
-        commit = held
+        commit = existing
     else:
         author = Ident("upstream", "upstream@modelsmith.invalid", datetime.now(UTC))
         message = f"Toolkit of upstream at {tip[:12]}\n\n{TRAILER}{tip}\n"

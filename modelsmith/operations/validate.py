@@ -108,19 +108,19 @@ class ValidateResult(Result):
 
 def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     """Check the work tree as it is on disk, and that git tracks nothing that no commit may hold."""
-    kept = KeptFacts(workspace.home, f"what validate found sound, 2, {this_toolkit()}", str(workspace.root))
+    facts = KeptFacts(workspace.home, f"what validate found sound, 2, {this_toolkit()}", str(workspace.root))
     paths = tuple(inside(workspace.root, path) for path in request.paths)
-    apart = _apart(workspace.files, kept)
+    apart = _apart(workspace.files, facts)
     report = validate(workspace.files, paths, apart)
     for files in report.sets.values():
         if files.apart and files.apart != apart.get(files.folder):
-            kept.add(f"apart {files.folder}", files.apart)
+            facts.add(f"apart {files.folder}", files.apart)
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, kept)]
-    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found), kept)
-    kept.save()
+    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, facts)]
+    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found), facts)
+    facts.save()
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
     contract = contract_problem(workspace.files)
     if contract and (not request.paths or contract.file in map(str, request.paths)):
@@ -138,14 +138,14 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     )
 
 
-def _apart(files: WorkTree, kept: KeptFacts) -> dict[str, Apart]:
+def _apart(files: WorkTree, facts: KeptFacts) -> dict[str, Apart]:
     """What is kept of eval sets whose held-out texts stood apart, by their folders."""
     folders = {path.rpartition("/")[0] for path in files.paths("evals") if path.endswith("/evalset.yaml")}
-    known = ((folder, kept.get(f"apart {folder}")) for folder in folders)
-    return {folder: Apart(tuple(one[0]), tuple(one[1]), tuple(one[2])) for folder, one in known if one}
+    known = ((folder, facts.get(f"apart {folder}")) for folder in folders)
+    return {folder: Apart(tuple(values[0]), tuple(values[1]), tuple(values[2])) for folder, values in known if values}
 
 
-def _runbooks(files: WorkTree, report: Report, kept: KeptFacts) -> Iterator[Problem]:
+def _runbooks(files: WorkTree, report: Report, facts: KeptFacts) -> Iterator[Problem]:
     """What would keep a runbook that can be read from running: steps that do not fit the operations that they call.
 
     One that was sound under this very toolkit is sound: to find out, every operation that it calls has to be loaded.
@@ -155,18 +155,18 @@ def _runbooks(files: WorkTree, report: Report, kept: KeptFacts) -> Iterator[Prob
         if path.startswith(f"{FOLDER}/") and path not in broken:
             data = files.read(path)
             this = f"{path} {sha256(data)}"
-            if kept.get(this):
+            if facts.get(this):
                 continue
             runbook, _ = find_json_problems(path, data, Runbook)
             assert runbook is not None
             problems = [*find_runbook_problems(path, runbook)]
             if not problems:
-                kept.add(this, True)
+                facts.add(this, True)
             yield from problems
 
 
 def _firewall(
-    files: WorkTree, report: Report, broken: Set[str], kept: KeptFacts
+    files: WorkTree, report: Report, broken: Set[str], facts: KeptFacts
 ) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
     found: dict[str, Firewall] = {}
@@ -175,12 +175,12 @@ def _firewall(
     for name, cluster, governed in _trainable(files, report, broken):
         stated = [*_unrewarding(cluster, governed), *_sourceless(cluster, governed), *_choiceless(cluster, governed)]
         if stated:
-            paths = [one for one in (f"clusters/{name}/cluster.yaml", CLUSTER_DEFAULTS) if files.exists(one)]
+            paths = [path for path in (f"clusters/{name}/cluster.yaml", CLUSTER_DEFAULTS) if files.exists(path)]
             documents = [read_yaml(path, files.read(path)) for path in paths]
-            problems |= dict.fromkeys(placed(documents, *one) for one in stated)
+            problems |= dict.fromkeys(placed(documents, *item) for item in stated)
         generators = f"{governed.folder}/generators"
         try:
-            tried = _tried(governed, max(cluster.stages, key=lambda stage: stage.rows), report.evals, kept)
+            tried = _tried(governed, max(cluster.stages, key=lambda stage: stage.rows), report.evals, facts)
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
@@ -190,19 +190,19 @@ def _firewall(
     return found, tuple(problems)
 
 
-def _tried(governed: GovernedSet, stage: Settings, evals: str, kept: KeptFacts) -> DryRun:
+def _tried(governed: GovernedSet, stage: Settings, evals: str, facts: KeptFacts) -> DryRun:
     """The dry run, which follows from the eval sets' files, rows and seed.
 
     One that lost nothing is kept: it is known again while the files are the same, and spares most comparisons after.
     """
     this = f"rows of {governed.folder} {stage.rows} {stage.seed}"
-    of, rows, clear = kept.get(this) or ("", 0, None)
+    of, rows, clear = facts.get(this) or ("", 0, None)
     before = Clear(*clear) if clear else None
     if before and of == evals:
         return DryRun(rows, 0, before.nearest, (), before)
     tried = dry_run(governed, stage, before)
     if tried.clear:
-        kept.add(this, (evals, tried.rows, tried.clear))
+        facts.add(this, (evals, tried.rows, tried.clear))
     return tried
 
 
@@ -210,8 +210,8 @@ _Stated = tuple[Location, str, str]
 """What is wrong with a cluster: where it is written, message and mend."""
 
 
-def _at(cluster: Cluster, number: int, *more: str | int) -> Location:
-    return "training", *([number] if isinstance(cluster.training, tuple) else []), *more
+def _at(cluster: Cluster, number: int, *inner: str | int) -> Location:
+    return "training", *([number] if isinstance(cluster.training, tuple) else []), *inner
 
 
 def _unrewarding(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
@@ -239,29 +239,29 @@ def _choiceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
 
 def _sourceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
     """A stage that could have no rows: a data set that is not there, or a judge that may not be asked about them."""
-    known, base = {one.id for one in governed.datasets}, cluster.base_model.digest
+    known, base = {dataset.id for dataset in governed.datasets}, cluster.base_model.digest
     for number, stage in enumerate(cluster.stages):
         try:
             require_rows_judge(governed.rubric, governed.evalset.judge, stage, base)
         except InvalidInput as error:
             yield _at(cluster, number), error.message, error.mend
         if isinstance(stage, Sft) and stage.sources and stage.sources.datasets:
-            for place, one in enumerate(stage.sources.datasets.names):
-                if one not in known:
+            for place, dataset in enumerate(stage.sources.datasets.names):
+                if dataset not in known:
                     at = _at(cluster, number, "sources", "datasets", "names", place)
-                    yield at, f"the eval set has no data set '{one}'", meant(one, known)
+                    yield at, f"the eval set has no data set '{dataset}'", meant(dataset, known)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:
     """What is wrong and its mend, where a generator cannot make what `training.rows` can ask of it."""
     if error.code != "generator-exhausted":
         return f"for the cluster {name}: {error.message}", error.mend
-    possible, asked = error.details["possible"], error.details["asked"]
+    possible, wanted = error.details["possible"], error.details["asked"]
     fewer = rows_within(possible, len(governed.generators))
     rows = max(stage.rows for stage in cluster.stages)
     return (
         f"these patterns make {possible} different rows; of `training.rows: {rows}` of the cluster {name} "
-        f"up to {asked} are asked of one generator, when its capability fails most",
+        f"up to {wanted} are asked of one generator, when its capability fails most",
         f"Add templates or slot values, or write `rows: {fewer}` (training) in clusters/{name}/cluster.yaml.",
     )
 
@@ -276,7 +276,7 @@ def _trainable(files: WorkTree, report: Report, broken: Set[str]) -> Iterator[tu
             cluster = load_cluster(files, name)
             folder = f"evals/{cluster.eval_set}/"
             read = report.sets.get(cluster.eval_set)
-            if read is None or any(one.startswith(folder) for one in broken):
+            if read is None or any(file.startswith(folder) for file in broken):
                 continue
             governed = governed_set(read)
         except InvalidInput:
@@ -301,13 +301,13 @@ def _untried(files: WorkTree) -> str | None:
 
 
 def _view(tried: DryRun, limit: float, untried: str | None) -> Firewall:
-    said = tuple(loss.sentence for loss in tried.losses)
+    sentences = tuple(loss.sentence for loss in tried.losses)
     return Firewall(
         rows=tried.rows,
         dropped=tried.dropped,
         nearest=tried.nearest,
         limit=limit,
-        losses=said,
+        losses=sentences,
         not_checked=untried,
     )
 

@@ -134,10 +134,10 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         here = checked_out(git)
         if request.revision is None:
             require_checked_out(tip, here)
-        asked = _asked(git, request)
+        tips = _asked(git, request)
         require_sound(git)
         log = git.first_parent_log(tip)
-        compared = {where: compare(git, log, commit, where) for where, commit in asked.items()}
+        compared = {where: compare(git, log, commit, where) for where, commit in tips.items()}
         judged = judge(
             workspace, git, log, pinned, is_main=name == MAIN, other_root=bool(request.root), full=request.full
         )
@@ -145,7 +145,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         before, now, main = judged.before, judged.now, judged.main
         if request.full:
             check_converted(main, workspace.models)
-        seen = all_backing(main)
+        backings = all_backing(main)
         audit = _audited(git, main, log, now.root, request.audit) if request.audit else None
         return VerifyResult(
             verified=True,
@@ -165,12 +165,12 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             firewall=recheck(workspace, main, full=request.full),
             weights=_weights(workspace, main, request.paths),
             stale=tuple(
-                StaleView(specialist=one.specialist, reasons=one.reasons, renewal=one.renewal)
-                for one in stale_deployments(main)
+                StaleView(specialist=deployment.specialist, reasons=deployment.reasons, renewal=deployment.renewal)
+                for deployment in stale_deployments(main)
             ),
             audit=audit,
-            observations={name: (*one.agreeing, *one.disagreeing) for name, one in seen.items()},
-            uncounted=tuple(words for one in seen.values() for words in one.uncounted),
+            observations={name: (*backing.agreeing, *backing.disagreeing) for name, backing in backings.items()},
+            uncounted=tuple(words for backing in backings.values() for words in backing.uncounted),
         )
 
 
@@ -182,8 +182,8 @@ def _audited(git: ObjectReader, main: GovernedState, log: Sequence[Commit], root
 
 def _asked(git: Git, request: VerifyRequest) -> dict[str, str]:
     """Mains that the request says the verified one must not contradict, by where they are."""
-    asked = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
-    return asked if request.against is None else asked | {request.against: tip_of(git, request.against)}
+    tips = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
+    return tips if request.against is None else tips | {request.against: tip_of(git, request.against)}
 
 
 def _weights(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def add(workspace: Workspace, name: str, url: str, events: Sequence[str], form: 
 
 
 def _refuse_another(others: tuple[Subscriber, ...], made: Subscriber) -> None:
-    if any(one.name == made.name for one in others):
+    if any(subscriber.name == made.name for subscriber in others):
         raise InvalidInput(
             "subscriber-exists",
             f"There is a subscriber {made.name} already",
@@ -127,19 +127,19 @@ def listed(workspace: Workspace) -> WebhooksList:
     """Every subscriber, and how far it is."""
     folder, end = webhooks_folder(workspace), event_number(newest(workspace))
     shown = []
-    for one in Subscribers(folder).all():
-        kept = Kept(folder, one.name)
-        place = kept.place()
+    for subscriber in Subscribers(folder).all():
+        mailbox = Kept(folder, subscriber.name)
+        place = mailbox.place()
         shown.append(
             WebhookView(
-                name=one.name,
-                host=one.host,
-                form=one.form,
-                events=one.events,
+                name=subscriber.name,
+                host=subscriber.host,
+                form=subscriber.form,
+                events=subscriber.events,
                 behind=max(0, end - event_number(place.cursor)),
                 failure=place.failure,
-                dead=len(kept.dead()),
-                rotating=len(one.secrets) > 1,
+                dead=len(mailbox.dead()),
+                rotating=len(subscriber.secrets) > 1,
             )
         )
     return WebhooksList(subscribers=tuple(shown))
@@ -149,7 +149,7 @@ def remove(workspace: Workspace, name: str) -> WebhookSecret:
     """Remove a subscriber, with its secrets, its cursor and its dead letters."""
     folder = webhooks_folder(workspace)
     found = Subscribers(folder).find(name)
-    Subscribers(folder).change(lambda all_: tuple(one for one in all_ if one.name != name))
+    Subscribers(folder).change(lambda all_: tuple(subscriber for subscriber in all_ if subscriber.name != name))
     Kept(folder, name).forget()
     return WebhookSecret(name=name, host=found.host, secret=None)
 
@@ -169,16 +169,16 @@ def rotate(workspace: Workspace, name: str, end: bool) -> WebhookSecret:
             "Begin one without --end." if end else "Give the receiver the new secret, then end it with --end.",
         )
     fresh = None if end else new_secret()
-    kept = (found.secrets[0],) if fresh is None else (fresh, found.secrets[0])
-    changed = found.model_copy(update={"secrets": kept})
-    subscribers.change(lambda all_: tuple(changed if one == found else one for one in all_))
+    secrets = (found.secrets[0],) if fresh is None else (fresh, found.secrets[0])
+    changed = found.model_copy(update={"secrets": secrets})
+    subscribers.change(lambda all_: tuple(changed if subscriber == found else subscriber for subscriber in all_))
     return WebhookSecret(name=name, host=found.host, secret=fresh)
 
 
 def test(workspace: Workspace, name: str) -> WebhooksSent:
     """Send a message of the type ``webhook.test``, once."""
     subscriber = Subscribers(webhooks_folder(workspace)).find(name)
-    said = {
+    event = {
         "specversion": "1.0",
         "id": f"test-{token_hex(8)}",
         "source": source_of(workspace),
@@ -188,7 +188,7 @@ def test(workspace: Workspace, name: str) -> WebhooksSent:
         "datacontenttype": "application/json",
         "data": {"message": "A test of Modelsmith: nothing has happened."},
     }
-    outcome = try_out(workspace, subscriber, json.dumps(said))
+    outcome = try_out(workspace, subscriber, json.dumps(event))
     return WebhooksSent(delivered=int(outcome.delivered), failed=int(not outcome.delivered), dead=0, why=outcome.why)
 
 

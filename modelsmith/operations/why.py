@@ -89,10 +89,10 @@ def run(workspace: Workspace, request: WhyRequest) -> WhyResult:
     if len(speaking) != 1:
         raise _unknown(request.id, known, speaking)
     cluster, diagnoses = speaking[0], known[speaking[0]]
-    patterns = [one for each in diagnoses for one in each.clusters if one.id == request.id]
-    cases = frozenset(name for one in patterns for name in one.cases) or frozenset({request.id})
+    patterns = [pattern for each in diagnoses for pattern in each.clusters if pattern.id == request.id]
+    cases = frozenset(name for pattern in patterns for name in pattern.cases) or frozenset({request.id})
     trained = _trained(main, cluster)
-    turns = tuple(_turn(workspace, cluster, request.id, cases, trained, one) for one in diagnoses)
+    turns = tuple(_turn(workspace, cluster, request.id, cases, trained, diagnosis) for diagnosis in diagnoses)
     evaluated = [turn.outcome for turn in turns if turn.outcome != "not evaluated"]
     return WhyResult(
         cluster=cluster,
@@ -104,7 +104,7 @@ def run(workspace: Workspace, request: WhyRequest) -> WhyResult:
 
 
 def _ids(diagnoses: Sequence[Diagnosis]) -> set[str]:
-    return {name for one in diagnoses for cluster in one.clusters for name in (cluster.id, *cluster.cases)}
+    return {name for diagnosis in diagnoses for cluster in diagnosis.clusters for name in (cluster.id, *cluster.cases)}
 
 
 def _trained(main: GovernedState, cluster: str) -> dict[tuple[int, str], SpecialistHistory]:
@@ -125,8 +125,8 @@ def _turn(
     trained: Mapping[tuple[int, str], SpecialistHistory],
     diagnosis: Diagnosis,
 ) -> Turn:
-    found = next((one for one in diagnosis.clusters if name == one.id), None)
-    found = found or next((one for one in diagnosis.clusters if name in one.cases), None)
+    found = next((pattern for pattern in diagnosis.clusters if name == pattern.id), None)
+    found = found or next((pattern for pattern in diagnosis.clusters if name in pattern.cases), None)
     if found and found.id == name:
         cases = frozenset(found.cases)
     history = trained.get((diagnosis.iteration, diagnosis.run_id))
@@ -155,7 +155,7 @@ def _still(answered: Answered, diagnosis: Diagnosis, found: FailureCluster | Non
     """How many of the cases fail; None where they were not asked. Where they passed before, those that did count."""
     if found:
         return len(cases & answered.failed) if cases <= answered.asked else None
-    passed = (cases & answered.asked).difference(*(one.cases for one in diagnosis.clusters))
+    passed = (cases & answered.asked).difference(*(pattern.cases for pattern in diagnosis.clusters))
     return len(passed & answered.failed) if passed else None
 
 
@@ -176,7 +176,7 @@ def _answered(
         return None, f"the answers of run {tag} are not those it was recorded with"
     if answered is None:
         return None, ""
-    named = {one.eval_run for one in history.records if one.eval_tag == tag} - {None}
+    named = {record.eval_run for record in history.records if record.eval_tag == tag} - {None}
     if answered.run.weights != history.artifact or (named and named != {answered.run.run_id}):
         return None, f"the run {tag} on this machine is another one than that of {history.specialist} on main"
     return answered, ""
@@ -192,7 +192,10 @@ def _outcome(failed_before: bool, still: int | None) -> Outcome:
 
 def _refuse_held_out(main: GovernedState, clusters: Sequence[str], name: str) -> None:
     for cluster in clusters:
-        if any(one.id == name for one in load_eval_set(main.tree, load_cluster(main.tree, cluster).eval_set).held_out):
+        if any(
+            scenario.id == name
+            for scenario in load_eval_set(main.tree, load_cluster(main.tree, cluster).eval_set).held_out
+        ):
             raise InvalidInput(
                 "unknown-failure",
                 f"{name} is a held-out scenario, and takes no part in diagnosis",

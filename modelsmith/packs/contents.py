@@ -42,7 +42,7 @@ def files_of(client: Client) -> dict[str, str]:
         return _below(".claude", _skills() | _commands())
     if client == "cursor":
         return _below(".cursor", _skills() | _commands() | {"rules/modelsmith.mdc": _rule()})
-    as_skills = {f"skills/{one.name}/SKILL.md": _command_as_skill(one) for one in COMMANDS}
+    as_skills = {f"skills/{command.name}/SKILL.md": _command_as_skill(command) for command in COMMANDS}
     return _below(".agents", _skills() | as_skills) | {".codex/plugins/modelsmith.json": _json(manifest())}
 
 
@@ -105,18 +105,18 @@ def _row(tool: Tool) -> str:
 
 
 def _commands() -> dict[str, str]:
-    return {f"commands/{one.name}.md": _command(one) for one in COMMANDS}
+    return {f"commands/{command.name}.md": _command(command) for command in COMMANDS}
 
 
-def _command(one: Command) -> str:
-    takes = {"argument-hint": one.hint} if one.hint else {}
-    return f"{_front(description=one.summary, **takes)}\n{one.text({})}"
+def _command(command: Command) -> str:
+    takes = {"argument-hint": command.hint} if command.hint else {}
+    return f"{_front(description=command.summary, **takes)}\n{command.text({})}"
 
 
-def _command_as_skill(one: Command) -> str:
-    hint = f" Takes {one.hint}." if one.hint else ""
-    told = f"{one.summary}{hint} Use it only when a person types {one.name}."
-    return f"{_front(name=one.name, description=told)}\n{one.text({})}"
+def _command_as_skill(command: Command) -> str:
+    hint = f" Takes {command.hint}." if command.hint else ""
+    description = f"{command.summary}{hint} Use it only when a person types {command.name}."
+    return f"{_front(name=command.name, description=description)}\n{command.text({})}"
 
 
 def _rule() -> str:

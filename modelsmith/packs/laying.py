@@ -51,7 +51,7 @@ def plan(root: Path, client: Client, role: Role) -> list[Laid]:
     found = _file(settings, text, merged.text)
     if found.state == "changed" and not merged.ours_differed:
         found = found.model_copy(update={"state": "added"})
-    return sorted([*laid, found], key=lambda one: one.path)
+    return sorted([*laid, found], key=lambda item: item.path)
 
 
 def lay(root: Path, files: Sequence[Laid]) -> None:
@@ -60,13 +60,13 @@ def lay(root: Path, files: Sequence[Laid]) -> None:
     Raises:
         InvalidInput: ``link-in-the-way``.
     """
-    for one in files:
-        if one.state == "same":
+    for file in files:
+        if file.state == "same":
             continue
-        path = root / one.path
+        path = root / file.path
         refuse_links(root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, one.after.encode())
+        write_atomically(path, file.after.encode())
 
 
 def _standing(tree: WorkTree, path: str) -> bytes | None:

@@ -70,8 +70,8 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         if merged == entry:
             return Merged(before, ours_differed=False)
         block = f"[mcp_servers.{_NAME}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in server.items())
-        kept = f"{before.rstrip()}\n\n" if before.strip() else ""
-        text = _OURS.sub(lambda _: block, before) if entry else kept + block
+        unchanged = f"{before.rstrip()}\n\n" if before.strip() else ""
+        text = _OURS.sub(lambda _: block, before) if entry else unchanged + block
         servers[_NAME] = merged
         if tomllib.loads(text) != read:
             raise _unreadable(path)
@@ -81,10 +81,12 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
 
 
 def _ours(entry: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: said for name, said in entry.items() if name not in _ELSEWHERE or said == "stdio"}
-    if "env" in kept:
-        kept["env"] = {name: said for name, said in kept["env"].items() if not _LEADS_ELSEWHERE.fullmatch(name)}
-    return kept | dict(server)
+    settings = {name: value for name, value in entry.items() if name not in _ELSEWHERE or value == "stdio"}
+    if "env" in settings:
+        settings["env"] = {
+            name: value for name, value in settings["env"].items() if not _LEADS_ELSEWHERE.fullmatch(name)
+        }
+    return settings | dict(server)
 
 
 SETTINGS: dict[Client, tuple[str, Callable[[str, str, Mapping[str, Any]], Merged]]] = {

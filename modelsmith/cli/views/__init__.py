@@ -42,8 +42,8 @@ VIEWS: dict[str, View] = {
     "init": clone.init,
     "validate": clone.validate,
     **{
-        f"new {what}": clone.new
-        for what in ("set", "capability", "scenario", "scenarios", "generator", "label", "cluster")
+        f"new {kind}": clone.new
+        for kind in ("set", "capability", "scenario", "scenarios", "generator", "label", "cluster")
     },
     "agents-md": clone.agents_md,
     "doctor": clone.doctor,

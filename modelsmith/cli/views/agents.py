@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def fleet(result: FleetResult, page: Page) -> None:
     """Page of what ``modelsmith fleet`` gives."""
-    for one in result.clusters:
-        serves = ", ".join(f"{of.specialist} {of.share:.0%}" for of in one.serving)
-        waits = "".join(f"; {of.number} waits for {of.decides}" for of in one.waiting)
-        held = "; on hold" if one.hold else ""
-        page.line(Styled(one.cluster, "bold"), f"  serves {serves}{held}{waits}")
+    for cluster in result.clusters:
+        serves = ", ".join(f"{of.specialist} {of.share:.0%}" for of in cluster.serving)
+        waits = "".join(f"; {of.number} waits for {of.decides}" for of in cluster.waiting)
+        hold = "; on hold" if cluster.hold else ""
+        page.line(Styled(cluster.cluster, "bold"), f"  serves {serves}{hold}{waits}")
     for job in result.jobs:
         page.line(f"job {job.job}  {job.operation} {job.cluster}  {job.status}  {job.message}")
     if result.queued:
@@ -35,8 +35,8 @@ def fleet(result: FleetResult, page: Page) -> None:
 
 def events(result: EventsResult, page: Page) -> None:
     """Page of what ``modelsmith events`` gives."""
-    for one in result.events:
-        page.line(f"{one.cursor}  {one.at}  {one.event.name}  {one.event.cluster}")
+    for event in result.events:
+        page.line(f"{event.cursor}  {event.at}  {event.event.name}  {event.event.cluster}")
     if not result.events:
         page.line("nothing new")
     if result.more:
@@ -45,9 +45,11 @@ def events(result: EventsResult, page: Page) -> None:
 
 def approvers(result: ApproversResult, page: Page) -> None:
     """Page of what ``modelsmith approvers`` gives."""
-    for one in result.gates:
-        who = "checks alone" if one.gate == "harness" else f"{one.gate}: {', '.join(one.people) or 'nobody yet'}"
-        page.line(f"{one.event:<22}", Styled(who, "" if one.gate == "harness" else "yellow"))
+    for gate in result.gates:
+        deciders = (
+            "checks alone" if gate.gate == "harness" else f"{gate.gate}: {', '.join(gate.people) or 'nobody yet'}"
+        )
+        page.line(f"{gate.event:<22}", Styled(deciders, "" if gate.gate == "harness" else "yellow"))
     if result.decides:
         page.line(f"waits for {result.decides}")
 

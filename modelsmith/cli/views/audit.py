@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def audited(result: AuditResult, page: Page) -> None:
     """Page of what ``modelsmith audit`` gives."""
     audit = result.audit
-    promotions = [one.promotion for one in audit.changes if one.promotion]
+    promotions = [change.promotion for change in audit.changes if change.promotion]
     page.rows(
         [
             ("repository", audit.repository),
@@ -21,11 +21,11 @@ def audited(result: AuditResult, page: Page) -> None:
             ("root", audit.root),
             ("verified", f"main up to {result.tip}"),
             ("changes", f"{len(audit.changes)}, of which {len(promotions)} promotions"),
-            ("approvals", str(sum(len(one.approvals) for one in audit.changes))),
-            ("overrides", str(sum(one.override is not None for one in promotions))),
-            ("rollbacks", str(sum(one.rollback is not None for one in promotions))),
-            ("holds ended", str(sum(one.hold_cleared is not None for one in promotions))),
-            ("keys", f"{len(audit.keys_after)} in force, {sum(len(one.keys) for one in audit.changes)} changes"),
+            ("approvals", str(sum(len(change.approvals) for change in audit.changes))),
+            ("overrides", str(sum(promotion.override is not None for promotion in promotions))),
+            ("rollbacks", str(sum(promotion.rollback is not None for promotion in promotions))),
+            ("holds ended", str(sum(promotion.hold_cleared is not None for promotion in promotions))),
+            ("keys", f"{len(audit.keys_after)} in force, {sum(len(change.keys) for change in audit.changes)} changes"),
             ("this clone", f"{len(result.clone.events)} events, {len(result.clone.runs)} runs of runbooks"),
             ("digest", result.digest),
         ]

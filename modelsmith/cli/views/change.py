@@ -32,10 +32,10 @@ def set_change_view(change: SetChange, page: Page) -> None:
     for sentence in sentences:
         page.line(_MARKS["changed"], f" {sentence}")
     lines: list[Sequence[Part]] = []
-    for one in change.scenarios:
-        fields = f": {', '.join(one.fields)}" if one.fields else ""
-        unscored = "" if one.scored else " (nothing that is asked or scored)"
-        lines.append((_MARKS[one.kind], f" {one.part.replace('_', '-')} {one.id}{fields}{unscored}"))
+    for scenario in change.scenarios:
+        fields = f": {', '.join(scenario.fields)}" if scenario.fields else ""
+        unscored = "" if scenario.scored else " (nothing that is asked or scored)"
+        lines.append((_MARKS[scenario.kind], f" {scenario.part.replace('_', '-')} {scenario.id}{fields}{unscored}"))
     _some(lines, "scenarios", page, indent=1)
 
 
@@ -74,18 +74,18 @@ def eval_changes_view(result: EvalChangesResult, page: Page) -> None:
     """Page of what ``modelsmith eval-changes`` gives."""
     if not result.evals:
         page.line(f"no eval set and no cluster's settings differ from {result.since[:12]}")
-    for one in result.evals:
+    for evaluated in result.evals:
         page.gap()
-        page.line(Styled(f"{one.cluster}, {one.model}", "bold"), f": {one.sentence}")
-        if one.error:
-            page.line(one.error.mend, indent=2)
-        page.line(f"executed   {one.executed}", indent=2)
-        if one.whole:
-            for name, score in (("composite", one.whole.composite), ("held-out", one.whole.held_out)):
+        page.line(Styled(f"{evaluated.cluster}, {evaluated.model}", "bold"), f": {evaluated.sentence}")
+        if evaluated.error:
+            page.line(evaluated.error.mend, indent=2)
+        page.line(f"executed   {evaluated.executed}", indent=2)
+        if evaluated.whole:
+            for name, score in (("composite", evaluated.whole.composite), ("held-out", evaluated.whole.held_out)):
                 page.line(f"{name:<9}  {interval(score)}", indent=2)
-            for check in one.whole.checks:
+            for check in evaluated.whole.checks:
                 page.line(styled_outcome(check.outcome), f"  {check.sentence}", indent=2)
-            page.line("verdict    ", styled_outcome(one.whole.verdict), indent=2)
+            page.line("verdict    ", styled_outcome(evaluated.whole.verdict), indent=2)
     for found in result.changes:
         page.gap()
         page.line(Styled(found.cluster, "bold"))
@@ -110,10 +110,10 @@ def _effect(effect: Effect, page: Page) -> None:
     for flip in effect.point_flips:
         page.line(f"point {flip.point}: {flip.gained} gained, {flip.lost} lost", indent=2)
     lines: list[Sequence[Part]] = []
-    for one in effect.flips:
-        mark = _MARKS["added" if one.direction == "gained" else "removed"]
-        critical = ", critical" if one.critical else ""
-        lines.append((mark, f" {one.section.replace('_', '-')} {one.id}{critical}: {', '.join(one.points)}"))
+    for change in effect.flips:
+        mark = _MARKS["added" if change.direction == "gained" else "removed"]
+        critical = ", critical" if change.critical else ""
+        lines.append((mark, f" {change.section.replace('_', '-')} {change.id}{critical}: {', '.join(change.points)}"))
     _some(lines, "flips", page, indent=2)
     page.gap()
 

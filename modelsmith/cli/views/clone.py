@@ -109,21 +109,21 @@ def verify(result: VerifyResult, page: Page) -> None:
         ("judged now", f"{result.changes - result.remembered}; {result.remembered} were verified here before"),
         ("approvals", f"{result.approvals} signatures by people"),
     ]
-    rows += [("compared", f"{where} has {_SEEN[seen]}") for where, seen in result.compared.items()]
+    rows += [("compared", f"{where} has {_SEEN[age]}") for where, age in result.compared.items()]
     if result.rewound_from:
         warning = (Styled("main was rewound", "red"), f": {result.rewound_from[:12]} is no longer on it")
         rows.insert(1, ("warning", warning))
     rows += [("weights", f"{name}: {state}") for name, state in result.weights.items()]
     rows += [("firewall", f"{name}: {state}") for name, state in result.firewall.items()]
-    for name, seen in result.observations.items():
-        for one in seen:
-            word = Styled("agrees", "green") if one.agrees else Styled("disagrees", "red")
-            rows.append(("observed", (word, f", {name}: {one.sentence}")))
+    for name, agreements in result.observations.items():
+        for agreement in agreements:
+            word = Styled("agrees", "green") if agreement.agrees else Styled("disagrees", "red")
+            rows.append(("observed", (word, f", {name}: {agreement.sentence}")))
     rows += [("observed", (Styled("not counted", "yellow"), f": {words}")) for words in result.uncounted]
     if result.audit:
-        told = result.audit
-        what = f"{told.changes} changes and {told.approvals} approvals from {told.since} to {told.until}"
-        rows.append(("audit", (Styled("is what main says", "green"), f": {what}")))
+        audit = result.audit
+        counts = f"{audit.changes} changes and {audit.approvals} approvals from {audit.since} to {audit.until}"
+        rows.append(("audit", (Styled("is what main says", "green"), f": {counts}")))
     for stale in result.stale:
         rows.append(("stale", f"{stale.specialist}: {'; '.join(stale.reasons)}"))
         rows.append(("renew", stale.renewal))
@@ -137,7 +137,7 @@ def status(result: StatusResult, page: Page) -> None:
         page.line("no cluster on main yet; `modelsmith new cluster NAME` writes one")
     for cluster in result.clusters:
         page.gap()
-        serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in cluster.serving)
+        serving = ", ".join(f"{route.specialist} {route.share:.0%}" for route in cluster.serving)
         rows: list[tuple[str, Parts]] = [
             ("cluster", cluster.cluster),
             ("base model", cluster.base_model),
@@ -156,22 +156,22 @@ def status(result: StatusResult, page: Page) -> None:
         if cluster.composite is not None:
             value, limit = format_apart(cluster.composite, cluster.threshold)
             rows.append(("composite", f"{value}  (threshold {limit})"))
-        for one in cluster.specialists:
-            said: Parts = f"{one.specialist}  {one.state}"
-            if one.state == "candidate" and one.verdict:
-                said = (
-                    f"{said}  ",
-                    styled_outcome(one.verdict),
-                    f"  composite {one.composite:.3f}, by the rule of its day",
+        for specialist in cluster.specialists:
+            line: Parts = f"{specialist.specialist}  {specialist.state}"
+            if specialist.state == "candidate" and specialist.verdict:
+                line = (
+                    f"{line}  ",
+                    styled_outcome(specialist.verdict),
+                    f"  composite {specialist.composite:.3f}, by the rule of its day",
                 )
-            rows.append(("specialist", said))
-            if one.export:
-                rows.append(("", one.export))
-            if one.overridden:
-                rows.append(("", (Styled("overridden", "yellow"), f": {one.overridden}")))
-            if one.observers:
-                rows.append(("", f"observers: {one.observers}"))
-            rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in one.stale]
+            rows.append(("specialist", line))
+            if specialist.export:
+                rows.append(("", specialist.export))
+            if specialist.overridden:
+                rows.append(("", (Styled("overridden", "yellow"), f": {specialist.overridden}")))
+            if specialist.observers:
+                rows.append(("", f"observers: {specialist.observers}"))
+            rows += [("", (Styled("stale evidence", "yellow"), f": {reason}")) for reason in specialist.stale]
         if cluster.renewal:
             rows.append(("renew", cluster.renewal))
         rows += [

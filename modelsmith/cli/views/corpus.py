@@ -29,9 +29,9 @@ def balance(result: BalanceResult, page: Page) -> None:
             ("composite", ", ".join(f"{weight:.0%} {section}" for section, weight in found.weights.items())),
         ],
     )
-    for one in found.dimensions:
+    for dimension in found.dimensions:
         page.gap()
-        _dimension(one, found, page)
+        _dimension(dimension, found, page)
     page.gap()
     for near in found.near:
         page.line(
@@ -53,19 +53,19 @@ def _picture(svg: str | None, page: Page) -> None:
         page.line(f"picture  {svg}")
 
 
-def _dimension(one: DimensionBalance, found: Balance, page: Page) -> None:
+def _dimension(dimension: DimensionBalance, found: Balance, page: Page) -> None:
     sections = list(found.scenarios)
     body = []
-    for value in one.values:
+    for value in dimension.values:
         counts = [str(value.scenarios[section]) for section in sections]
         if "held_out" in sections:
             counts[-1] += f" ({value.held_out:.0%})"
         body.append((value.value, *counts, f"{value.composite:.1%}"))
-    page.table((one.dimension, *(f"{section}>" for section in sections), "composite>"), body)
-    if one.moves:
+    page.table((dimension.dimension, *(f"{section}>" for section in sections), "composite>"), body)
+    if dimension.moves:
         page.line(
-            f"{one.moves} of {found.scenarios['held_out']} held-out scenarios would need another "
-            f"{one.dimension.replace('_', ' ')} to stand as core does"
+            f"{dimension.moves} of {found.scenarios['held_out']} held-out scenarios would need another "
+            f"{dimension.dimension.replace('_', ' ')} to stand as core does"
         )
 
 
@@ -82,30 +82,30 @@ def composite_history(result: CompositeHistoryResult, page: Page) -> None:
         page.line(f"no complete run yet; modelsmith eval --cluster {found.cluster} makes one")
     else:
         _runs(found, page)
-    for one in found.questions:
-        reference = f"base {one.reference.value:.3f}" if one.reference else "base not evaluated"
-        page.line(f"question {one.number}: {one.eval_set} {one.eval_set_version}, {reference}")
+    for question in found.questions:
+        reference = f"base {question.reference.value:.3f}" if question.reference else "base not evaluated"
+        page.line(f"question {question.number}: {question.eval_set} {question.eval_set_version}, {reference}")
     _picture(result.svg, page)
 
 
 def _runs(found: CompositeHistory, page: Page) -> None:
-    changes = {one.number: one.sentence for one in found.changes}
+    changes = {change.number: change.sentence for change in found.changes}
     width = max(len(entry.model) for entry in found.entries)
     head = f"{'no.':>3}  {'model':<{width}}  {'composite':<21}  {'held-out':<8}  {'verdict':<12}  state"
     page.line(Styled(head, "bold"))
     for entry in found.entries:
         if entry.number in changes:
             page.line(Styled(changes[entry.number], "yellow"))
-        one = entry.composite
-        interval = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
-        held = f"{entry.held_out.value:.3f}" if entry.held_out.n else "-"
+        composite = entry.composite
+        interval = f"{composite.value:.3f} [{composite.low:.3f}, {composite.high:.3f}]"
+        held_out = f"{entry.held_out.value:.3f}" if entry.held_out.n else "-"
         state = [*entry.events[-1:], *([f"serves {entry.serves:.0%}"] if entry.serves else [])]
         if entry.overridden:
             state.insert(0, "overridden by a person")
         if not entry.complete:
             state.append("not complete")
         state += [f"{later.verdict} by a later rule ({later.threshold:g} to reach)" for later in entry.rejudged]
-        line = f"{entry.number:>3}  {entry.model:<{width}}  {interval:<21}  {held:<8}  "
+        line = f"{entry.number:>3}  {entry.model:<{width}}  {interval:<21}  {held_out:<8}  "
         ended = f"{' ' * (12 - len(entry.verdict))}  {', '.join(state)}".rstrip()
         page.line(line, styled_outcome(entry.verdict), ended)
     page.gap()
@@ -113,7 +113,7 @@ def _runs(found: CompositeHistory, page: Page) -> None:
 
 def _sparkline(found: CompositeHistory) -> str:
     """Composites as blocks from 0 to 1, with a bar where the question changed."""
-    breaks = {one.number for one in found.changes}
+    breaks = {change.number for change in found.changes}
     return "".join(
         ("|" if entry.number in breaks else "") + _BLOCKS[min(7, int(entry.composite.value * 8))]
         for entry in found.entries

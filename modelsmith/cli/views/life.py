@@ -39,9 +39,9 @@ def iterate(result: IterateResult, page: Page) -> None:
         if run:
             run_view(run, page)
     if result.waiting_for:
-        what = f"Pull request {result.pull}" if result.pull else "The hold of the cluster"
+        waiting = f"Pull request {result.pull}" if result.pull else "The hold of the cluster"
         page.gap()
-        page.line(f"{what} waits for {', '.join(result.waiting_for)}.")
+        page.line(f"{waiting} waits for {', '.join(result.waiting_for)}.")
         page.gap()
     for label, step in result.next.items():
         page.line(f"{label:<9}{shell_line(step)}")
@@ -106,7 +106,7 @@ def observe(result: ObserveResult, page: Page) -> None:
     )
     page.line(found.sentence)
     if found.turned:
-        body = [(one.model, one.section, one.id, one.direction) for one in found.turned]
+        body = [(flip.model, flip.section, flip.id, flip.direction) for flip in found.turned]
         page.table(("model", "section", "scenario", "here"), body)
 
 
@@ -120,7 +120,7 @@ def _trained_again(found: Retrained | None) -> str:
 
 def rollback(result: RollbackResult, page: Page) -> None:
     """Page of what ``modelsmith rollback`` gives."""
-    serving = ", ".join(f"{one.specialist} {one.share:.0%}" for one in result.serving)
+    serving = ", ".join(f"{route.specialist} {route.share:.0%}" for route in result.serving)
     rows = [
         ("cluster", result.cluster),
         ("serves now", serving),
@@ -152,12 +152,14 @@ def lineage(result: LineageResult, page: Page) -> None:
             rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
         page.rows(rows)
         if let := ancestor.override:
-            who = ", ".join(let.approved_by)
-            page.line(Styled("overridden", "yellow"), f"  its eval was INCONCLUSIVE; {who} let it count: {let.reason}")
+            approvers = ", ".join(let.approved_by)
+            page.line(
+                Styled("overridden", "yellow"), f"  its eval was INCONCLUSIVE; {approvers} let it count: {let.reason}"
+            )
         for event in ancestor.events:
-            who = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
-            page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{who})", indent=2)
+            approvers = f", approved by {', '.join(event.approvers)}" if event.approvers else ""
+            page.line(f"{event.sequence:02d}  {event.event} (pull request {event.pull}{approvers})", indent=2)
     page.line(f"base model   {result.base_model}  {result.base_digest}")
-    for one in result.descendants:
-        how = "trained from it" if one.how == "trained" else f"{one.how} export of it"
-        page.line(f"descends     {one.specialist}  {one.state}, {how}")
+    for descendant in result.descendants:
+        how = "trained from it" if descendant.how == "trained" else f"{descendant.how} export of it"
+        page.line(f"descends     {descendant.specialist}  {descendant.state}, {how}")

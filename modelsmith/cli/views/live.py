@@ -34,7 +34,10 @@ def live(result: LiveResult, page: Page) -> None:
         page.line(Styled("taken back", "red"), f"   by the front door{at}; the incumbent has all of the traffic")
     page.gap()
     columns = ("metric", "specialist", "incumbent", "loss", "excluded", "allowed", "evidence")
-    body = [(*finding_row(one, result.counts), f"{one.worse:.2f} of {result.trips_at:.2f}") for one in result.findings]
+    body = [
+        (*finding_row(finding, result.counts), f"{finding.worse:.2f} of {result.trips_at:.2f}")
+        for finding in result.findings
+    ]
     page.table(columns, body)
     page.line("evidence: log10 that it is worse; it trips when that is reached and the loss is beyond what is allowed")
     page.gap()

@@ -26,12 +26,14 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 def _override(pull: PullView, page: Page) -> None:
     """What nobody may miss: this eval did not pass, and a person is asked to let it count."""
-    asked = pull.override
-    if asked is None:
+    override = pull.override
+    if override is None:
         return
-    page.line(Styled("OVERRIDE OF AN INCONCLUSIVE", "bold red"), f"  {asked.role or 'nobody'} may let this eval count")
-    page.line(f"{asked.asked_by} asks, because:")
-    page.words(asked.reason, indent=2)
+    page.line(
+        Styled("OVERRIDE OF AN INCONCLUSIVE", "bold red"), f"  {override.role or 'nobody'} may let this eval count"
+    )
+    page.line(f"{override.asked_by} asks, because:")
+    page.words(override.reason, indent=2)
 
 
 def _rows(pull: PullView, page: Page) -> None:
@@ -62,7 +64,7 @@ def pr_list(result: PrListResult, page: Page) -> None:
     if not result.pulls:
         page.line("no pull requests")
         return
-    body = [(str(one.number), one.status, one.gate, one.decides, one.title) for one in result.pulls]
+    body = [(str(pull.number), pull.status, pull.gate, pull.decides, pull.title) for pull in result.pulls]
     page.table(("no.", "status", "gate", "waits for", "title"), body)
 
 
@@ -163,10 +165,10 @@ def check(result: CheckedResult, page: Page) -> None:
             ("commit", f"{result.commit[:12]}, against main at {result.main[:12]}"),
         ]
     )
-    for one in result.checks:
+    for view in result.checks:
         page.gap()
-        page.line(_STATES[one.state], f"  modelsmith/{one.name}: {one.title}")
-        for line in one.lines:
+        page.line(_STATES[view.state], f"  modelsmith/{view.name}: {view.title}")
+        for line in view.lines:
             page.line(line, indent=4)
     if result.gate == "waiting":
         page.gap()

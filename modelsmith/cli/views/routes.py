@@ -15,8 +15,8 @@ MOST = 50
 
 def route(result: RouteResult, page: Page) -> None:
     """Page of what ``modelsmith route`` gives."""
-    for one in result.requests[:MOST]:
-        _request(one, page)
+    for request in result.requests[:MOST]:
+        _request(request, page)
     if len(result.requests) > MOST:
         page.line(f"and {len(result.requests) - MOST} more; --json has all")
     shares = [(name, f"{count} of {len(result.requests)}") for name, count in result.clusters.items()]
@@ -28,14 +28,16 @@ def route(result: RouteResult, page: Page) -> None:
         page.line(_moved(moved), indent=2)
 
 
-def _request(one: Routed, page: Page) -> None:
-    if one.cluster is None:
-        page.line(Styled(f"{one.number:>4}  refused: no rule takes it", "red"))
+def _request(request: Routed, page: Page) -> None:
+    if request.cluster is None:
+        page.line(Styled(f"{request.number:>4}  refused: no rule takes it", "red"))
     else:
-        rule = f"rule {one.rule}" if one.rule else "by model"
-        who = ", ".join(f"{a.specialist} {a.share:.0%}" for a in one.answering) or "not on main yet"
-        page.line(f"{one.number:>4}  {one.cluster}  {rule}  {who}{' by its key' if one.sticky else ''}")
-    for passed in one.passed_over:
+        rule = f"rule {request.rule}" if request.rule else "by model"
+        specialists = ", ".join(f"{a.specialist} {a.share:.0%}" for a in request.answering) or "not on main yet"
+        page.line(
+            f"{request.number:>4}  {request.cluster}  {rule}  {specialists}{' by its key' if request.sticky else ''}"
+        )
+    for passed in request.passed_over:
         page.line(f"not {passed.rule}: {passed.condition}", indent=6)
 
 

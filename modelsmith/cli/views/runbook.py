@@ -25,10 +25,10 @@ _COLOURS = {
 
 def listed(result: RunbookListResult, page: Page) -> None:
     """Page of what ``modelsmith runbook list`` gives."""
-    for one in result.runbooks:
-        page.line(Styled(one.runbook, "bold"), f"  {one.title}")
-        page.line(f"owners {', '.join(one.owners) or 'nobody'}; {one.steps} steps", indent=2)
-        _parameters(one.parameters, page)
+    for runbook in result.runbooks:
+        page.line(Styled(runbook.runbook, "bold"), f"  {runbook.title}")
+        page.line(f"owners {', '.join(runbook.owners) or 'nobody'}; {runbook.steps} steps", indent=2)
+        _parameters(runbook.parameters, page)
     for broken in result.broken:
         page.line(Styled(broken.runbook, "red"), f"  cannot run: {broken.message}")
     if not result.runbooks and not result.broken:
@@ -67,39 +67,39 @@ def played(result: RunbookRunResult, page: Page) -> None:
         _plan(result.plan, page)
         return
     page.gap()
-    for one in result.steps:
-        given = "".join(f" {name}={value}" for name, value in one.arguments.items())
-        ended = "" if one.exit is None else f", ended with {one.exit}"
-        head = f" {one.step}{ended}{', before' if one.before else ''}: {one.call}"
-        page.line(Styled(f"{one.state:<8}", _COLOURS[one.state]), head, given)
+    for step in result.steps:
+        given = "".join(f" {name}={value}" for name, value in step.arguments.items())
+        ended = "" if step.exit is None else f", ended with {step.exit}"
+        head = f" {step.step}{ended}{', before' if step.before else ''}: {step.call}"
+        page.line(Styled(f"{step.state:<8}", _COLOURS[step.state]), head, given)
     if result.state == "waiting":
         page.gap()
         page.line("asked: ", Styled(", ".join(result.waiting_for) or "nobody", "bold"))
         page.words(result.asks, indent=2)
     if result.state != "done":
         page.gap()
-        page.line(f"to come: {', '.join(one.step for one in result.plan)}")
+        page.line(f"to come: {', '.join(step.step for step in result.plan)}")
 
 
 def _parameters(parameters: tuple[ParameterView, ...], page: Page) -> None:
-    for one in parameters:
+    for parameter in parameters:
         needed = (
             "needed"
-            if one.required
-            else f"{one.default} when not given"
-            if one.default is not None
+            if parameter.required
+            else f"{parameter.default} when not given"
+            if parameter.default is not None
             else "may be left out"
         )
-        page.line(f"--param {one.name}=  {one.kind}, {needed}: {one.about}", indent=2)
+        page.line(f"--param {parameter.name}=  {parameter.kind}, {needed}: {parameter.about}", indent=2)
 
 
 def _plan(steps: tuple[PlannedStep, ...], page: Page) -> None:
-    for one in steps:
-        head: list[Part] = [Styled(one.step, "bold"), f"  {one.about}"]
+    for step in steps:
+        head: list[Part] = [Styled(step.step, "bold"), f"  {step.about}"]
         page.line(*head)
-        page.line(f"$ {one.command}", indent=2)
-        if one.when:
-            page.line(f"only when {' and '.join(one.when)}", indent=2)
-        if one.who:
-            page.line(f"stops for {one.who}, unless {' and '.join(one.goes_on)}:", indent=2)
-            page.words(one.asks, indent=3)
+        page.line(f"$ {step.command}", indent=2)
+        if step.when:
+            page.line(f"only when {' and '.join(step.when)}", indent=2)
+        if step.who:
+            page.line(f"stops for {step.who}, unless {' and '.join(step.goes_on)}:", indent=2)
+            page.words(step.asks, indent=3)

@@ -104,7 +104,7 @@ def run_view(run: RunResult, page: Page) -> None:
     ]
     page.table(("capability", *(f"{section}>" for section in sections)), capabilities)
     page.gap()
-    if any(one.repeats for one in headline.sections):
+    if any(section.repeats for section in headline.sections):
         repeat_table(headline.sections, page)
         page.gap()
     for check in headline.checks:
@@ -126,9 +126,9 @@ def results_view(result: ResultsResult, page: Page) -> None:
     if result.critical:
         page.gap()
         page.line(Styled("critical scenarios that fail", "bold"))
-    for one in result.critical:
-        page.line(Styled(f"{one.section}/{one.id}", "red"), f" ({one.capability}): {how(one)}", indent=2)
-        for point, reason in one.reasons.items():
+    for lost in result.critical:
+        page.line(Styled(f"{lost.section}/{lost.id}", "red"), f" ({lost.capability}): {how(lost)}", indent=2)
+        for point, reason in lost.reasons.items():
             page.line(f"{point}: {reason}", indent=4)
     for failure in result.failures:
         page.gap()

@@ -44,7 +44,7 @@ def why(result: WhyResult, page: Page) -> None:
 
 def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
     """Page of what ``modelsmith review-synthetic`` gives."""
-    struck = sum(len(one.rows) for one in result.struck)
+    struck = sum(len(strikes.rows) for strikes in result.struck)
     page.rows(
         [
             ("cluster", result.cluster),
@@ -55,31 +55,36 @@ def review_synthetic(result: ReviewSyntheticResult, page: Page) -> None:
             ("struck", str(struck)),
         ]
     )
-    for one in result.struck:
-        page.line(f"{len(one.rows)} struck: {one.reason}", indent=2)
+    for strikes in result.struck:
+        page.line(f"{len(strikes.rows)} struck: {strikes.reason}", indent=2)
     if result.sources:
         page.gap()
         page.table(
             ("source", "name", "offered>", "kept>", "rejected"),
             [
                 (
-                    one.source,
-                    one.name,
-                    str(one.offered),
-                    str(one.kept),
-                    ", ".join(f"{why} {count}" for why, count in one.rejected.items()),
+                    source.source,
+                    source.name,
+                    str(source.offered),
+                    str(source.kept),
+                    ", ".join(f"{why} {count}" for why, count in source.rejected.items()),
                 )
-                for one in result.sources
+                for source in result.sources
             ],
         )
-    for note in (note for one in result.sources for note in one.notes):
+    for note in (note for source in result.sources for note in source.notes):
         page.line(note, indent=2)
     page.gap()
     page.table(
         ("capability", "rows>", "share>", "failed>"),
         [
-            (one.capability, str(one.rows), f"{one.share:.0%}", f"{one.failed_cases}/{one.total_cases or '-'}")
-            for one in result.balance
+            (
+                capability.capability,
+                str(capability.rows),
+                f"{capability.share:.0%}",
+                f"{capability.failed_cases}/{capability.total_cases or '-'}",
+            )
+            for capability in result.balance
         ],
     )
     _nearest(result, page)
@@ -204,15 +209,15 @@ def _age(history: PatternHistory | None) -> list[tuple[str, str]]:
     """How long a pattern has been there, where it has been seen before."""
     if history is None or history.first_seen is None:
         return []
-    what = "persistent" if history.persistent else "seen"
+    word = "persistent" if history.persistent else "seen"
     trained = f", trained on in {len(history.tried)}" if history.tried else ""
-    return [("Age", f"{what} in {history.iterations} iterations, since {history.first_seen}{trained}")]
+    return [("Age", f"{word} in {history.iterations} iterations, since {history.first_seen}{trained}")]
 
 
 def diagnose(result: DiagnoseResult, page: Page) -> None:
     """Page of what ``modelsmith diagnose`` gives."""
     clusters = result.failure_clusters
-    cases = sum(one.failed_cases for one in clusters)
+    cases = sum(pattern.failed_cases for pattern in clusters)
     page.line(f"{cases} failed cases in {len(clusters)} clusters, most severe first")
     for cluster in clusters[:_READ]:
         page.gap()
@@ -230,4 +235,5 @@ def diagnose(result: DiagnoseResult, page: Page) -> None:
         )
     if rest := clusters[_READ:]:
         page.gap()
-        page.line(f"and {len(rest)} clusters with {sum(one.failed_cases for one in rest)} failed cases; --json has all")
+        failed = sum(pattern.failed_cases for pattern in rest)
+        page.line(f"and {len(rest)} clusters with {failed} failed cases; --json has all")
