@@ -53,14 +53,14 @@ class Forked:
         assert (stdin, stderr) == (subprocess.PIPE, subprocess.STDOUT)
         reader, writer = os.pipe()
         asked = {"words": [str(word) for word in command[3:]], "cwd": str(cwd), "environment": dict(env)}
-        self.pid: int = _workers().ask(asked, reader, stdout.fileno())
+        self.pid: int = process_that_forks().ask(asked, reader, stdout.fileno())
         self.returncode: int | None = None
         os.close(reader)
         self.stdin = os.fdopen(writer, "wb", buffering=0)
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = _workers().ask({"ended": self.pid})
+            self.returncode = process_that_forks().ask({"ended": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -97,7 +97,7 @@ class _Workers:
         self._process.wait()
 
 
-_workers = cache(_Workers)
+process_that_forks = cache(_Workers)
 
 
 def _line(connection: socket.socket) -> tuple[bytes, list[int]]:

@@ -17,8 +17,8 @@ from training.test_grpo import RUBRIC, SETTINGS, rows
 from training.test_grpo_by_vllm import job_of
 from trainings import Watched
 from vllms import need_vllm
+from warm_workers import process_that_forks
 
-from modelsmith.fleet.executor import LocalExecutor
 from modelsmith.fleet.folder import JOB_FILE, write_json
 from modelsmith.schema.training import Lora
 from modelsmith.substrates.vllm.server import VllmServer
@@ -57,7 +57,9 @@ def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
     """The whole job by its worker, which dies once with its server; each step and each look proves whose weights."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     told: list[Any] = []
-    running = Watched(LocalExecutor)
+    running = Watched()
+    process_that_forks()
+    before = set(psutil.Process().children(recursive=True))
     family: list[psutil.Process] = []
 
     def progress(beat: Heartbeat) -> None:
@@ -78,7 +80,7 @@ def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
     assert list(beats) == [1, 2, 3, 4]
     assert all(one and one.held_in is not None and one.entropy > 0 for one in beats.values())
     assert outcome.versions["vllm"].startswith("vllm")
-    assert psutil.wait_procs(psutil.Process().children(recursive=True), timeout=60)[1] == []
+    assert psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=60)[1] == []
 
 
 @pytest.fixture
