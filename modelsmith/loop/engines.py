@@ -39,7 +39,7 @@ class Target:
     """The model to evaluate."""
 
     name: str
-    """``base``, a specialist id or a baseline's name."""
+    """``base``, a specialist id, a baseline's name, or words such as ``the teacher mentor``."""
     weights: str
     """Base model digest, artifact id, or `unknown_weights` of an endpoint."""
     source: BaseModelSource | None = None
@@ -52,7 +52,12 @@ class Target:
     alone: Path | None = None
     """Sealed artifact folder of an export, whose weights stand alone."""
     endpoint: Endpoint | None = None
-    """Where a baseline answers."""
+    """Where a baseline or a teacher answers."""
+
+    @property
+    def of_endpoint(self) -> str:
+        """Whose endpoint it is, as errors say it. A baseline's name is one word; others say what they are."""
+        return self.name if " " in self.name else f"the baseline {self.name}"
 
     @property
     def base(self) -> str | None:
@@ -75,7 +80,7 @@ def open_substrate(workspace: Workspace, cluster: Cluster, target: Target, threa
         InfrastructureFailure: ``extra-missing``.
     """
     if target.endpoint is not None:
-        return _endpoint(workspace, target.endpoint, f"the baseline {target.name}")
+        return _endpoint(workspace, target.endpoint, target.of_endpoint)
     assert target.source is not None
     return _pinned(workspace, target.source, target, cluster.engine, threads, of_cluster=cluster.base_model)
 

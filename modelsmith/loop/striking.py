@@ -16,6 +16,7 @@ from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.diagnosis import Strikes, Struck
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.steps import Step, step
 from modelsmith.schema.training import Stage
 from modelsmith.schema.training_row import TrainingRow
 from modelsmith.signing.files import write_atomically
@@ -38,9 +39,18 @@ def read_strikes(folder: Path) -> Strikes:
         raise InfrastructureFailure(
             "diagnosis-damaged",
             f"{folder / STRUCK_FILE} does not say what was struck.",
-            "Begin the iteration anew: `modelsmith iterate CLUSTER --restart`.",
+            "Begin the iteration anew: `{next}`.",
             path=str(folder / STRUCK_FILE),
-        ) from None
+        ).then(_anew(folder)) from None
+
+
+def _cluster(folder: Path) -> str:
+    """Whose iteration lies in the folder: `Workspace.cluster_folder`, then ``iterations/NNN``."""
+    return folder.parents[1].name
+
+
+def _anew(folder: Path) -> Step:
+    return step("iterate", {"cluster": _cluster(folder)}, restart=True)
 
 
 def honour(folder: Path, stages: Sequence[Stage]) -> None:
@@ -63,9 +73,9 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
         raise InvalidInput(
             "rows-in-use",
             f"Iteration {folder.name} trains on its rows already, or has been trained on them",
-            "Strike rows while an iteration waits for it: `modelsmith iterate CLUSTER --review-rows`.",
+            "Strike rows while an iteration waits for it: `{next}`.",
             iteration=folder.name,
-        )
+        ).then(step("iterate", {"cluster": _cluster(folder)}, review_rows=True))
     rows = read_rows(folder / ROWS_FILE, TrainingRow)
     known = {row_id(row) for row in rows}
     if unknown := sorted(set(names) - known):
@@ -80,8 +90,8 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
         raise InvalidInput(
             "no-rows-left",
             "No row would be left to train on",
-            "Mend the generators instead, then begin anew: `modelsmith iterate CLUSTER --restart`.",
-        )
+            "Mend the generators instead, then begin anew: `{next}`.",
+        ).then(_anew(folder))
     struck = Struck(rows=tuple(sorted(set(names))), reason=reason, at=at)
     strikes = Strikes(strikes=(*read_strikes(folder).strikes, struck))
     write_atomically(folder / STRUCK_FILE, canonical_json(strikes))

@@ -74,13 +74,23 @@ def text_ids(tokenizer: Any, text: str, chat: Chat) -> list[int]:
     return _ids(tokenizer, hidden.hide(text), hidden)
 
 
+def trained_answer(tokenizer: Any, prompt: Sequence[int], text: str, end: int, chat: Chat) -> list[int]:
+    """Tokens of an answer that is learned after these of its prompt, with the token that ends it.
+
+    Where the template has opened the thoughts, they are closed at once, since what stands in them is no answer.
+    """
+    opened = begins_thinking(tokenizer.decode(prompt[-_PROMPT_TAIL:]), chat)
+    closing = _encoded(tokenizer, f"\n{chat.end}\n\n") if opened else []
+    return [*closing, *text_ids(tokenizer, text, chat), end]
+
+
 def answer_end(tokenizer: Any, ends: Sequence[int], chat: Chat) -> int:
     """The token that a trained answer ends with: what the template writes after an answer, if engines stop at it.
 
     ``ends``: the tokens at which they do. Otherwise it is the tokenizer's own, which may be another: Gemma's turns end
     with ``<end_of_turn>``, and its texts with ``<eos>``.
     """
-    mark = "x"
+    mark = chr(_SENTINEL)  # no letter: a template may write one in the name of its end token
     turn_list = [{"role": "user", "content": mark}, {"role": "assistant", "content": mark}]
     try:
         text = tokenizer.apply_chat_template(turn_list, tokenize=False, **template_keywords(chat))

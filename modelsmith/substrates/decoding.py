@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from modelsmith.substrates.attention import over_padding, window_of
 from modelsmith.substrates.chat import common_prefix
 
 COMPACT_BELOW = 0.75
@@ -71,17 +72,21 @@ def decode(
     starts = torch.tensor([[width - len(t)] for t in tails], device=device)
     columns = torch.arange(width + limit, device=device)
     visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts).long()], dim=1)
-    positions = (known + columns - starts).clamp(min=0)
+    shared_places = torch.arange(known, device=device).expand(len(tails), -1)
+    places = torch.cat([shared_places, (known + columns - starts).clamp(min=0)], dim=1)
+    window = window_of(model)
+    windowed = window is not None and window < places.shape[1]
     total = len(prompts) * answers
     written: list[list[int]] = [[] for _ in range(total)]
     rows = list(range(total))
     done: dict[int, Written] = {}
-    at = slice(0, width)
+    at = slice(known, known + width)
     while True:
+        filled = visible[:, : at.stop]
         logits = model(
             input_ids=step,
-            attention_mask=visible[:, : known + at.stop],
-            position_ids=positions[:, at],
+            attention_mask=over_padding(model, filled, at.start, places[:, : at.stop]) if windowed else filled,
+            position_ids=places[:, at],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -89,7 +94,7 @@ def decode(
         if len(logits) < len(rows):
             each = torch.arange(len(prompts), device=device).repeat_interleave(answers)
             cache.batch_select_indices(each)
-            logits, visible, positions = logits[each], visible[each], positions[each]
+            logits, visible, places = logits[each], visible[each], places[each]
         chosen = choose(logits.float(), rows)
         ended = torch.isin(chosen, ends).tolist()
         for number, token, end in zip(rows, chosen.tolist(), ended, strict=True):
@@ -102,7 +107,7 @@ def decode(
         unfinished = [row for row, number in enumerate(rows) if number not in done]
         if len(unfinished) <= len(rows) * COMPACT_BELOW:
             cache.batch_select_indices(torch.tensor(unfinished, device=device))
-            chosen, visible, positions = chosen[unfinished], visible[unfinished], positions[unfinished]
+            chosen, visible, places = chosen[unfinished], visible[unfinished], places[unfinished]
             rows = [rows[row] for row in unfinished]
         step, at = chosen[:, None], slice(at.stop, at.stop + 1)
 

@@ -27,6 +27,7 @@ from modelsmith.schema.run import EngineFacts  # noqa: E402
 from modelsmith.schema.source import Chat  # noqa: E402
 from modelsmith.schema.steps import step as next_step  # noqa: E402
 from modelsmith.substrates.adapter import load_adapter, require_whole  # noqa: E402
+from modelsmith.substrates.attention import require_attention  # noqa: E402
 from modelsmith.substrates.chat import answer_in, prompt_ids  # noqa: E402
 from modelsmith.substrates.decoding import decode, end_tokens, for_small_batches, share  # noqa: E402
 from modelsmith.substrates.local_facts import local_facts  # noqa: E402
@@ -85,6 +86,7 @@ class TransformersSubstrate:
                 require_whole(loading_info)
             if adapter is not None:
                 model = load_adapter(model, adapter).merge_and_unload()
+            require_attention(model)
             self._model: Any = model.eval().to(device)
             if device == "cpu":
                 _lay_out_for_small_batches(model)

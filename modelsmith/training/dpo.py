@@ -16,11 +16,11 @@ from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from modelsmith.schema.training import Dpo
-from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
+from modelsmith.substrates.chat import answer_end, prompt_ids, trained_answer
 from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training import ranks
 from modelsmith.training.order import IN_ORDER, parts
-from modelsmith.training.packing import IGNORED, Tokens, pack_answers
+from modelsmith.training.packing import IGNORED, Tokens, logits_at, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
 
@@ -94,10 +94,8 @@ LOSSES: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 def answer_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Log-probability in nats of each answer of a batch (`together`), given its prompt: (answers)."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    tensors = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
     learned = batch["next_ids"] != IGNORED
-    hidden = causal.base_model(**tensors, use_cache=False).last_hidden_state
-    logits = causal.get_output_embeddings()(hidden[learned]).float()
+    logits = logits_at(causal, batch, learned)
     each = -torch.nn.functional.cross_entropy(logits, batch["next_ids"][learned], reduction="none")
     return each.new_zeros(int(batch["answer_of"].max()) + 1).index_add(0, batch["answer_of"], each)
 
@@ -138,12 +136,13 @@ def _pack(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 def _tokenised(bench: Bench) -> list[dict[str, list[int]]]:
     tokenizer, job = bench.tokenizer, bench.job
-    end = [answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)]
+    end = answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)
+    prompts = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in bench.rows]
     return [
         {
-            "prompt_tokens": prompt_ids(tokenizer, row.messages, job.system, job.chat),
-            CHOSEN: text_ids(tokenizer, row.chosen, job.chat) + end,
-            REJECTED: text_ids(tokenizer, row.rejected, job.chat) + end,
+            "prompt_tokens": prompt,
+            CHOSEN: trained_answer(tokenizer, prompt, row.chosen, end, job.chat),
+            REJECTED: trained_answer(tokenizer, prompt, row.rejected, end, job.chat),
         }
-        for row in bench.rows
+        for prompt, row in zip(prompts, bench.rows, strict=True)
     ]

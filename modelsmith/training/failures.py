@@ -63,6 +63,10 @@ class CorruptCheckpointError(Exception):
     """A checkpoint whose files are whole could not be loaded; the message is its name."""
 
 
+class ModelUnfitError(Exception):
+    """The base model is of a kind that is not trained here; the message says what it has."""
+
+
 class HostUnfitError(Exception):
     """This machine cannot do what the settings ask for; the message says what is missing, and what mends it."""
 
@@ -84,7 +88,9 @@ OUTSIDE_ERRORS = (JudgeSpentError, JudgeFailedError, JudgeUnclearError, SamplerF
 whoever started it. A checkpoint of the step before is written."""
 
 
-_TOLD: dict[type[BaseException], FailureClass] = _JUDGE | _SAMPLER | {HostUnfitError: "host-unfit"}
+_TOLD: dict[type[BaseException], FailureClass] = (
+    _JUDGE | _SAMPLER | {HostUnfitError: "host-unfit", ModelUnfitError: "model-unfit"}
+)
 """Classes whose message says what happened in words for the person who waits."""
 
 
@@ -150,6 +156,7 @@ _KINDS: dict[FailureClass, type[ModelsmithError]] = {
     "damaged-input": IntegrityFailure,
     "weights-differ": IntegrityFailure,
     "sampler-refused": InvalidInput,
+    "model-unfit": InvalidInput,
 }
 _WORDS: dict[FailureClass, tuple[str, str]] = {
     "oom": (
@@ -205,6 +212,10 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     "host-unfit": (
         "The machine that trains cannot do it as the cluster file asks.",
         f"Mend that, or change the setting that asks for it. {_AGAIN}",
+    ),
+    "model-unfit": (
+        "The base model is of a kind that is not trained here.",
+        "Choose one such as Llama, Qwen3, Gemma 3, Mistral or SmolLM.",
     ),
     "crash": ("The training worker crashed.", "Read the worker's log in the job's folder."),
     "killed": ("The training worker was killed twice, perhaps for want of memory.", f"Close other programs. {_AGAIN}"),

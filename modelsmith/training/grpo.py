@@ -26,7 +26,7 @@ from modelsmith.training import ranks
 from modelsmith.training.judged import Reward
 from modelsmith.training.judging import set_aside
 from modelsmith.training.measures import Measures, without_verdicts
-from modelsmith.training.packing import IGNORED, Tokens, pack_answers
+from modelsmith.training.packing import IGNORED, Tokens, as_seen, pack_answers
 from modelsmith.training.run import Bench
 from modelsmith.training.sampler import Sampler, seed_of
 from modelsmith.training.served import ServedSampler, by_vllm, serve
@@ -185,9 +185,10 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         rows, log_probs, entropies = _tokens_of(input_ids, attention_mask, logits_to_keep), [], []
         places, aux = [], []
+        base = model.get_base_model()
         for packed in pack_answers(rows, PACKED):
             out = model(
-                **{name: tensor.to(input_ids.device) for name, tensor in packed.inputs.items()},
+                **as_seen(base, {name: tensor.to(input_ids.device) for name, tensor in packed.inputs.items()}),
                 shift_labels=packed.next_ids.to(input_ids.device),
                 fused_lm_head=True,
                 **({"output_router_logits": True} if compute_aux_loss else {}),

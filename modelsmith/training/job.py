@@ -47,6 +47,7 @@ FailureClass = Literal[
     "judge-failed",
     "judge-unclear",
     "host-unfit",
+    "model-unfit",
     "crash",
     "killed",
     "preempted",

@@ -17,9 +17,11 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
-from modelsmith.training.failures import HostUnfitError
+from modelsmith.substrates.attention import require_attention
+from modelsmith.training.failures import HostUnfitError, ModelUnfitError
 from modelsmith.training.job import QUANTISES
 
 _4BIT = "is_loaded_in_4bit"
@@ -34,6 +36,7 @@ def load(base: Path, training: Settings, parent: Path | None) -> tuple[Any, Lora
 
     Raises:
         HostUnfitError: it is to be quantised, and this machine cannot do that.
+        ModelUnfitError: it is no model of attention layers.
     """
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
@@ -47,6 +50,10 @@ def load(base: Path, training: Settings, parent: Path | None) -> tuple[Any, Lora
             bnb_4bit_compute_dtype=dtype,
         )
     model = AutoModelForCausalLM.from_pretrained(str(base), **options)
+    try:
+        require_attention(model)
+    except InvalidInput as error:
+        raise ModelUnfitError(error.message) from error
     if training.load_in_4bit:
         for module in model.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -7,11 +7,12 @@ the work is less, by the padding and all but one copy of the shared beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
+from modelsmith.substrates.attention import attending
 from modelsmith.substrates.chat import common_prefix
 
 IGNORED = -100
@@ -77,6 +78,31 @@ def pack_answers(rows: Sequence[Tokens], most: int) -> Iterator[Packed]:
             taken += 1
         yield _tree(rows, order[:taken], shared)
         order = order[taken:]
+
+
+def as_seen(model: Any, packed: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What the model is called with for a packed sequence, whatever its layers are; ``model`` without its adapter."""
+    places = packed["position_ids"]
+    return {
+        "input_ids": packed["input_ids"],
+        "position_ids": places,
+        "attention_mask": attending(model, packed["attention_mask"], places, places),
+    }
+
+
+def logits_at(model: Any, packed: Mapping[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
+    """What the model says at some places of a packed sequence, as float32: (places, vocabulary).
+
+    It is asked itself: some models scale or cap what their output embedding gives (Gemma 2, Granite, Cohere).
+
+    Args:
+        model: Without its adapter, as PEFT's ``get_base_model`` gives it; its layers have it nevertheless.
+        packed: See `as_seen`.
+        wanted: Boolean, (1, n) or shorter: the places.
+    """
+    where = wanted[0].nonzero()[:, 0]
+    logits: torch.Tensor = model(**as_seen(model, packed), use_cache=False, logits_to_keep=where).logits[0].float()
+    return logits
 
 
 def _tree(rows: Sequence[Tokens], order: list[int], shared: int) -> Packed:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from modelsmith.substrates.chat import answer_end, prompt_ids, text_ids
+from modelsmith.substrates.chat import answer_end, prompt_ids, trained_answer
 from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training import ranks
 from modelsmith.training.order import IN_ORDER, parts
-from modelsmith.training.packing import IGNORED, Tokens, pack
+from modelsmith.training.packing import IGNORED, Tokens, logits_at, pack
 from modelsmith.training.run import Bench
 from modelsmith.training.signs import Signs
 
@@ -62,9 +62,7 @@ def _loss(model: Any, inputs: dict[str, torch.Tensor], reduction: str) -> torch.
     causal = model.get_base_model()
     labels = inputs["labels"][:, 1:]
     learned = labels != IGNORED
-    tensors = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-    hidden = causal.base_model(**tensors, use_cache=False).last_hidden_state[:, :-1]
-    logits = causal.get_output_embeddings()(hidden[learned]).float()
+    logits = logits_at(causal, inputs, learned)
     return torch.nn.functional.cross_entropy(logits, labels[learned], reduction=reduction)
 
 
@@ -77,9 +75,8 @@ def _packed(tokens: list[Tokens], rows: list[int]) -> dict[str, torch.Tensor]:
 def _tokenised(bench: Bench) -> list[Tokens]:
     tokenizer, job = bench.tokenizer, bench.job
     end = answer_end(tokenizer, end_tokens(bench.model, tokenizer), job.chat)
+    prompts = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in bench.rows]
     return [
-        Tokens(
-            prompt_ids(tokenizer, row.messages, job.system, job.chat), [*text_ids(tokenizer, row.answer, job.chat), end]
-        )
-        for row in bench.rows
+        Tokens(prompt, trained_answer(tokenizer, prompt, row.answer, end, job.chat))
+        for prompt, row in zip(prompts, bench.rows, strict=True)
     ]

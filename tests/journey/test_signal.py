@@ -40,6 +40,7 @@ def test_why_follows_a_failure_from_its_rows_to_what_the_adapter_fails(waiting):
     lies_about_its_rows(waiting, specialist)
     late = waiting.modelsmith("strike", CLUSTER, batch["samples"][0]["row"], "--reason", "Late.", "--json")
     assert late.json["code"] == "rows-in-use"
+    assert f"`modelsmith iterate {CLUSTER} --review-rows`" in late.json["mend"]
 
 
 @pytest.mark.parametrize("name", [PATTERN, "timeout-core-01"])

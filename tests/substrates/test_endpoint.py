@@ -23,6 +23,7 @@ import pytest
 from substrates.stub_server import Reply, Seen, StubServer, chat, echo, event, refusal, stream
 
 import modelsmith
+from modelsmith.loop.engines import Target
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
@@ -428,10 +429,23 @@ def test_the_key_does_not_follow_a_redirect(connect: Any, stub: StubServer) -> N
         assert other.seen == []
 
 
+@pytest.mark.parametrize("whose", ["the teacher mentor", "the baseline frontier"])
+def test_an_error_says_whose_endpoint_it_is(stub: StubServer, asleep: Asleep, tmp_path: Path, whose: str) -> None:
+    """An iteration asks several: the teacher's was once told as a baseline's, and one that keeps failing not at all."""
+    stub.script = lambda seen: refusal(400, "unsupported_value")
+    endpoint = Endpoint(url=stub.url, model="stub")
+    target = Target(whose.removeprefix("the baseline "), "unknown", endpoint=endpoint)
+    asked = EndpointSubstrate(endpoint, name=target.of_endpoint, sleep=asleep)
+    _, error = stopped_by(asked, 1000)
+    asked.close()
+    assert f"to the endpoint of {whose} failed" in error.message
+
+
 def test_prompts_that_fail_one_after_the_other_stop_the_batch(connect: Any, stub: StubServer) -> None:
     stub.script = lambda seen: refusal(400, "unsupported_value")
     came, error = stopped_by(connect(), 1000)
     assert error.code == "endpoint-failing"
+    assert "to the endpoint of stub failed for good" in error.message
     assert error.details["failed"] == IN_A_ROW
     assert error.details["last"]["code"] == "endpoint-refused"
     assert len(came) < IN_A_ROW

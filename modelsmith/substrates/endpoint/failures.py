@@ -252,13 +252,14 @@ def wants_other_limit(status: int, body: bytes) -> bool:
     return status in (400, 422) and b"max_completion_tokens" in body
 
 
-def in_a_row(failed: int, last: ModelsmithError) -> ModelsmithError:
-    """Why the batch ends before its last prompt was sent."""
+def in_a_row(failed: int, last: ModelsmithError, name: str) -> ModelsmithError:
+    """Why the batch ends before its last prompt was sent; ``name`` says whose endpoint it is."""
     if last.code == "endpoint-down":
         return last
     return InfrastructureFailure(
         "endpoint-failing",
-        f"{failed} prompts in a row failed for good, the last because: {last.message} The rest was not sent.",
+        f"{failed} prompts in a row to the endpoint of {name} failed for good, the last because: {last.message} "
+        "The rest was not sent.",
         last.mend,
         failed=failed,
         last=last.envelope(),

@@ -58,9 +58,8 @@ class EndpointSubstrate:
         environment: Mapping[str, str] = os.environ,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = ChatClient(
-            endpoint, name or endpoint.model, _authorization(endpoint.key_env, environment), sleep
-        )
+        self._name = name or endpoint.model
+        self._client = ChatClient(endpoint, self._name, _authorization(endpoint.key_env, environment), sleep)
         self._workers = endpoint.max_connections
         self._thread: LoopThread | None = None
         self.facts = facts or endpoint_facts(endpoint)
@@ -79,7 +78,7 @@ class EndpointSubstrate:
             self._thread = LoopThread("modelsmith-endpoint", self._client.close)
 
         async def produce(emit: Emit[Completion]) -> None:
-            waiting, watch = iter(prompts), _Watch()
+            waiting, watch = iter(prompts), _Watch(self._name)
 
             async def work() -> None:
                 for prompt in waiting:
@@ -101,7 +100,8 @@ class EndpointSubstrate:
 class _Watch:
     """Decides when a batch is not worth going on with."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._answered = False
         self._failed_in_a_row = 0
 
@@ -117,7 +117,7 @@ class _Watch:
         elif failure.error.code != "prompt-too-long":
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= IN_A_ROW:
-                raise in_a_row(self._failed_in_a_row, failure.error)
+                raise in_a_row(self._failed_in_a_row, failure.error, self._name)
 
 
 async def _all(work: Callable[[], Coroutine[Any, Any, None]], workers: int) -> None:
