@@ -145,28 +145,31 @@ def mcp_token() -> None:
 @click.option("--role", type=click.Choice(EVERYONE), required=True, help="Role of whoever holds it.")
 @click.option("--scope", "scopes", multiple=True, help="Only these tools of the role, such as modelsmith_eval_*.")
 @click.option("--days", default=30, show_default=True, help="How long it holds.")
-def issue_token(role: Role, scopes: tuple[str, ...], days: int) -> None:
+@AS_JSON
+def issue_token(role: Role, scopes: tuple[str, ...], days: int, as_json: bool) -> None:
     """Make a token and show it, this once."""
     from modelsmith.cli.serving import issue_to_agent
 
-    issue_to_agent(role, scopes, days)
+    issue_to_agent(role, scopes, days, as_json)
 
 
 @mcp_token.command("list")
-def list_tokens() -> None:
+@AS_JSON
+def list_tokens(as_json: bool) -> None:
     """Tokens that were issued and not revoked."""
     from modelsmith.cli.serving import agent_tokens, list_all
 
-    list_all(agent_tokens())
+    list_all(agent_tokens(), as_json)
 
 
 @mcp_token.command("revoke")
 @click.argument("token")
-def revoke_token(token: str) -> None:
+@AS_JSON
+def revoke_token(token: str, as_json: bool) -> None:
     """Take the token of this id away, at once."""
     from modelsmith.cli.serving import agent_tokens, revoke
 
-    revoke(agent_tokens(), token)
+    revoke(agent_tokens(), token, as_json)
 
 
 @cli.command()
@@ -212,28 +215,31 @@ def serve_key() -> None:
 @serve_key.command("issue")
 @click.option("--cluster", "clusters", multiple=True, help="Only for this cluster; a pattern such as rtb-* will do.")
 @click.option("--days", default=90, show_default=True, help="How long it holds.")
-def issue_key(clusters: tuple[str, ...], days: int) -> None:
+@AS_JSON
+def issue_key(clusters: tuple[str, ...], days: int, as_json: bool) -> None:
     """Make a key and show it, this once."""
     from modelsmith.cli.serving import issue_to_application
 
-    issue_to_application(clusters, days)
+    issue_to_application(clusters, days, as_json)
 
 
 @serve_key.command("list")
-def list_keys() -> None:
+@AS_JSON
+def list_keys(as_json: bool) -> None:
     """Keys that were issued and not revoked."""
     from modelsmith.cli.serving import door_keys, list_all
 
-    list_all(door_keys())
+    list_all(door_keys(), as_json)
 
 
 @serve_key.command("revoke")
 @click.argument("key")
-def revoke_key(key: str) -> None:
+@AS_JSON
+def revoke_key(key: str, as_json: bool) -> None:
     """Take the key of this id away, at once."""
     from modelsmith.cli.serving import door_keys, revoke
 
-    revoke(door_keys(), key)
+    revoke(door_keys(), key, as_json)
 
 
 cli.add_command(LoadedGroup("webhooks", "modelsmith.cli.webhooks", "Send events to other programs, signed."))

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelsmith.operations.table import Role, known_role
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 if TYPE_CHECKING:
     from modelsmith.mcp.specialists import Specialists
-    from modelsmith.repository.tokens import Tokens
+    from modelsmith.repository.tokens import Token, Tokens
 
 ROLE = "MODELSMITH_ROLE"
 
@@ -148,12 +148,15 @@ def door_keys() -> Tokens:
     return callers(home())
 
 
-def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int) -> None:
+def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int, as_json: bool) -> None:
     """Issue a token and show it."""
-    from modelsmith.cli.page import Page
+    from modelsmith.cli.page import Page, write_json
 
     refuse_agents("issue a token")
     made, secret = tokens.issue(role, scopes, days)
+    if as_json:
+        write_json({**_shown(made), "token": secret})
+        return
     Page().rows(
         [
             ("id", made.id),
@@ -164,7 +167,7 @@ def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int) -> None
     )
 
 
-def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
+def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int, as_json: bool) -> None:
     """Issue a token for some of a role's tools and show it.
 
     Raises:
@@ -178,10 +181,10 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int) -> None:
     for scope in scopes:
         if not scope.startswith(ASKS) and not fnmatch.filter(names, scope):
             raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
-    issue(agent_tokens(), role, scopes, days)
+    issue(agent_tokens(), role, scopes, days, as_json)
 
 
-def issue_to_application(clusters: tuple[str, ...], days: int) -> None:
+def issue_to_application(clusters: tuple[str, ...], days: int, as_json: bool) -> None:
     """Issue a key for some clusters, or for all, and show it.
 
     Raises:
@@ -194,7 +197,7 @@ def issue_to_application(clusters: tuple[str, ...], days: int) -> None:
         if not fnmatch.filter(known, pattern):
             mend = f"{meant(pattern, known)} For a cluster that is still to come, run it outside of the clone."
             raise InvalidInput("unknown-cluster", f"There is no cluster {pattern[:64]!a} here", mend, cluster=pattern)
-    issue(door_keys(), "caller", clusters, days)
+    issue(door_keys(), "caller", clusters, days, as_json)
 
 
 def _clusters_here() -> tuple[str, ...]:
@@ -208,10 +211,13 @@ def _clusters_here() -> tuple[str, ...]:
         return ()
 
 
-def list_all(tokens: Tokens) -> None:
+def list_all(tokens: Tokens, as_json: bool) -> None:
     """Show what is kept of each token."""
-    from modelsmith.cli.page import Page
+    from modelsmith.cli.page import Page, write_json
 
+    if as_json:
+        write_json({"tokens": [_shown(one) for one in tokens.all()]})
+        return
     page = Page()
     for token in tokens.all():
         until = "expired" if token.expired else f"until {token.expires_at.isoformat(timespec='minutes')}"
@@ -220,13 +226,22 @@ def list_all(tokens: Tokens) -> None:
         page.line("none issued")
 
 
-def revoke(tokens: Tokens, token: str) -> None:
+def revoke(tokens: Tokens, token: str, as_json: bool) -> None:
     """Revoke a token."""
     from modelsmith.cli.output import say
+    from modelsmith.cli.page import write_json
 
     refuse_agents("revoke a token")
     found = tokens.revoke(token)
+    if as_json:
+        write_json({"revoked": _shown(found)})
+        return
     say(f"revoked {found.id}, of the role {found.role}")
+
+
+def _shown(token: Token) -> dict[str, Any]:
+    """A token for programs: what is kept of it, without its hash, which nobody needs."""
+    return {**token.model_dump(mode="json", exclude={"hash"}), "expired": token.expired}
 
 
 def refuse_agents(action: str) -> None:

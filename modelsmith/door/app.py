@@ -61,10 +61,11 @@ class Door:
         app.router.add_post(CHAT, self._chat, expect_handler=_not_yet)
         app.router.add_post("/v1/feedback", self._feedback, expect_handler=_not_yet)
         app.router.add_get("/v1/models", self._models, expect_handler=_not_yet)
+        app.router.add_get("/v1/models/{name}", self._model, expect_handler=_not_yet)
         app.router.add_get("/healthz", self._health, expect_handler=_not_yet)
         app.router.add_get("/readyz", self._ready, expect_handler=_not_yet)
         app.router.add_get("/metrics", self._exposition, expect_handler=_not_yet)
-        known = frozenset(resource.canonical for resource in app.router.resources())
+        known = {one.canonical: ", ".join(sorted(way.method for way in one)) for one in app.router.resources()}
         app.router.add_route("*", "/{path:.*}", partial(_nowhere, known), expect_handler=_not_yet)
         return app
 
@@ -187,8 +188,13 @@ class Door:
 
     async def _models(self, request: web.Request) -> web.Response:
         names = sorted(name for name in self._served().clusters if _may(request, name))
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "modelsmith"} for name in names]
-        return web.json_response({"object": "list", "data": data})
+        return web.json_response({"object": "list", "data": [_as_model(name) for name in names]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self._served().clusters or not _may(request, name):
+            raise Refused(404, "no-such-model", "There is no such model for this key.", param="model")
+        return web.json_response(_as_model(name))
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -221,11 +227,18 @@ async def _not_yet(request: web.Request) -> None:
     """In place of aiohttp's own handler of ``Expect``, which asks for the body before anybody looks at the key."""
 
 
-async def _nowhere(known: frozenset[str], request: web.Request) -> web.StreamResponse:
-    """What no route takes, whether or not its body waits to be asked for."""
-    if request.path in known:
-        raise Refused(405, "no-such-path", "This path takes another method.")
+async def _nowhere(known: Mapping[str, str], request: web.Request) -> web.StreamResponse:
+    """What no route takes, whether or not its body waits to be asked for; ``known`` has each path's methods."""
+    if methods := known.get(request.path):
+        refused = Refused(405, "no-such-path", f"This path takes {methods}.")
+        refused.headers = {"Allow": methods}
+        raise refused
     raise Refused(404, "no-such-path", "There is nothing at this path.")
+
+
+def _as_model(name: str) -> dict[str, Any]:
+    """A cluster as OpenAI's API shows a model."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "modelsmith"}
 
 
 def _name(caller: Token | None) -> str:

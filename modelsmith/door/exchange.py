@@ -215,7 +215,9 @@ class Exchange:
             self._status = HUNG_UP
             return Written(self._request, status)
         finally:
-            self._saw(answer)
+            self._usage.saw_whole(answer)
+            for sample in self._kept:
+                sample.saw(answer)
 
     async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         try:

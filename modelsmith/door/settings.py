@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from modelsmith.repository.document import MAX_BYTES
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import parse_yaml
 from modelsmith.schema.base import Frozen, ServedName, Slug
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.key_named import key_named
-from modelsmith.schema.plain_file import read_own
+from modelsmith.schema.plain_file import read_own, read_plain
 from modelsmith.schema.source import SamplingSetting
 from modelsmith.substrates.endpoint.allowed import is_loopback, origin
 
@@ -110,6 +111,7 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
         InvalidInput: ``invalid-file``, ``missing-file``; ``settings-in-clone`` for a file of the work tree, where a
             commit could have put it; ``others-may-write`` for the home's own file; ``endpoint-not-encrypted``,
             ``key-missing``, ``key-unusable``.
+        OSError: a pipe, a socket or a device lies there, or it cannot be read.
     """
     file = path or workspace.home / FILE
     private = workspace.private.resolve()
@@ -122,7 +124,8 @@ def load_settings(workspace: Workspace, path: Path | None) -> Settings:
             path=str(file),
         )
     try:
-        settings = parse_yaml(str(file), file.read_bytes() if path else read_own(file), Settings)
+        data = read_plain(file, MAX_BYTES + 1) if path else read_own(file, MAX_BYTES + 1)
+        settings = parse_yaml(str(file), data, Settings)
     except FileNotFoundError:
         if path is None:
             return Settings()

@@ -19,6 +19,7 @@ _FAILED = re.compile(
 Each of its forms has the word, which is found far sooner than the form."""
 _BEGINNING = 64
 """Bytes from which such an event is known."""
+_DATA: Final = b"\ndata:"
 _TAIL = 4096
 LARGEST_ANSWER = 16 << 20
 """Bytes of an answer that is not a stream."""
@@ -102,8 +103,12 @@ class Usage:
         """Take the next piece."""
         seen_tail = self._tail[-_BEGINNING:] + piece
         self.failed = self.failed or (b"error" in seen_tail and _FAILED.search(seen_tail) is not None)
-        self._events += piece.count(b"\ndata:") + piece.startswith(b"data:")
+        self._events += (self._tail[1 - len(_DATA) :] + piece).count(_DATA)
         self._tail = (self._tail + piece)[-_TAIL:]
+
+    def saw_whole(self, answer: bytes) -> None:
+        """Take an answer that is no stream: some servers say more after the tokens than fits into the end of one."""
+        self._tail = answer
 
     @property
     def done(self) -> bool:

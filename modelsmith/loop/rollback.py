@@ -18,7 +18,14 @@ from modelsmith.promotion.ids import known_ids
 from modelsmith.promotion.packets import PACKET_FILE, packet_files
 from modelsmith.promotion.pulls import branch_of
 from modelsmith.promotion.records import RecordDraft, next_record
-from modelsmith.promotion.rollbacks import deployment_of, is_present, order_for, read_order, rollback_decision
+from modelsmith.promotion.rollbacks import (
+    deployment_of,
+    is_present,
+    order_for,
+    read_clearance,
+    read_order,
+    rollback_decision,
+)
 from modelsmith.schema.canonical import canonical_json, sha256
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
@@ -65,10 +72,11 @@ def roll_back(
 
 
 def clear_hold(harness: Harness, main: GovernedState, cluster: Cluster, hold: Hold, reason: str) -> PullRequest:
-    """Ask for the end of a cluster's hold."""
+    """Ask for the end of a cluster's hold. Without a reason, that of this harness's open request for it stands."""
     require_clean_reason(reason, main, cluster)
     history = main.histories.find(hold.specialist)
     draft = _draft(harness, cluster, history)
+    reason = reason or _standing_words(harness, history, hold)
     record = next_record(main, "hold-cleared", draft, {})
     files = {CLEARANCE_FILE: canonical_json(HoldClearance(clears=hold.record, reason=reason))} if reason else {}
     files |= packet_files(main, record, files)
@@ -94,6 +102,19 @@ def standing_reason(harness: Harness, history: SpecialistHistory) -> str | None:
                 path = f"{folder_of(*due, 'rolled-back')}/{ROLLBACK_FILE}"
                 return read_order({ROLLBACK_FILE: harness.workspace.revision(pull.head).read(path)}).reason
     return None
+
+
+def _standing_words(harness: Harness, history: SpecialistHistory, hold: Hold) -> str:
+    """The reason that this harness's open pull request gives for ending a hold; empty where none does."""
+    due = (history.cluster, history.specialist, len(history.records) + 1)
+    path = f"{folder_of(*due, 'hold-cleared')}/{CLEARANCE_FILE}"
+    for pull in harness.forge.list("open"):
+        if (pull.branch, pull.preparer) == (branch_of(*due, "hold-cleared"), harness.actor):
+            tree = harness.workspace.revision(pull.head)
+            with suppress(IntegrityFailure, InvalidInput):
+                words = read_clearance({CLEARANCE_FILE: tree.read(path)}, hold) if tree.exists(path) else None
+                return words.reason if words else ""
+    return ""
 
 
 def _draft(harness: Harness, cluster: Cluster, history: SpecialistHistory) -> RecordDraft:

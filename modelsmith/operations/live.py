@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelsmith.evidence.live_chart import live_chart
+from modelsmith.governance.routing import hold_of
 from modelsmith.governance.window import Judgement, judge, trip_evidence
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.watching import Watching
@@ -122,7 +123,7 @@ def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> Wi
         if ended is None:
             load_cluster(main.tree, request.cluster)
             raise
-        return _over(workspace, ended)
+        return _over(workspace, main, ended)
 
 
 def _copied(shadow: Shadow) -> ShadowResult:
@@ -153,14 +154,17 @@ def _open(view: Seen) -> WindowResult:
     return _window(view.watching, view.judgement, view.counts, latched, left, None, _next(view))
 
 
-def _over(workspace: Workspace, ended: Ended) -> WindowResult:
-    """Its figures are the evidence's, which gate and `verify` recompute."""
+def _over(workspace: Workspace, main: GovernedState, ended: Ended) -> WindowResult:
+    """Its figures are the evidence's, which gate and `verify` recompute. On hold, a person is next."""
     watching, live = ended.watching, ended.live
     latches = Latches(live_folder(workspace) / "latches")
     reasons = judge(live.terms, live.counts, ended=live.at >= watching.closes).reasons
     judged = Judgement(live.outcome, reasons, live.findings)
     latched = (latches.is_set(watching.record), latches.read(watching.record))
-    return _window(watching, judged, live.counts, latched, 0.0, ended.event, step("status", {}))
+    cluster = watching.cluster
+    held = hold_of(cluster, main.histories.of_cluster(cluster))
+    due = step("rollback", {"cluster": cluster}, clear_hold=True) if held else step("iterate", {"cluster": cluster})
+    return _window(watching, judged, live.counts, latched, 0.0, ended.event, due)
 
 
 def _window(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field
@@ -46,8 +48,9 @@ class RollbackRequest(Request):
 
     Inside the watch window that was approved with the deployment, and when routing returns to exactly what it was, it
     is merged without a further approval. Otherwise the pull request is left open for the role that decides it, and the
-    command ends with 4. Run again, it goes on with the same pull request. It needs a reason, or --window: a JSON file
-    with what live traffic showed, counted for the specialist and for the incumbent at the same time.
+    command ends with 4. Run again, it goes on with the same pull request; with another reason it closes that one, and
+    says so. It needs a reason, or --window: a JSON file with what live traffic showed, counted for the specialist and
+    for the incumbent at the same time.
 
     A rollback puts the cluster on hold: nothing is deployed until a person clears it. --clear-hold asks for that.
     """
@@ -74,6 +77,8 @@ class RollbackResult(Result):
     readiness: str | None
     """Whether who served before is still kept ready; none for the end of a hold."""
     pull: int
+    replaces: int | None
+    """Pull request that said otherwise, such as for another reason, and that this one has closed."""
     status: str
     waiting_for: tuple[str, ...]
     serving: tuple[ServingView, ...]
@@ -101,16 +106,21 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
                 "See `{next}`.",
                 cluster=request.cluster,
             ).then(step("status", {}))
-        history = main.histories.find(hold.specialist)
+        history, before = main.histories.find(hold.specialist), _open(harness)
         pull = clear_hold(harness, main, cluster, hold, request.reason)
-        return _result(harness, cluster, "hold-cleared", history, pull)
+        return _result(harness, cluster, "hold-cleared", history, pull, before)
     history = _target(main, request, hold)
     if hold and history.specialist == hold.specialist:
         _refuse_other_reason(main, history, request.reason)
         return _result(harness, cluster, "rolled-back", history, _done(harness, main, history))
-    window = _read_window(request.window) if request.window else None
+    window, before = _read_window(request.window) if request.window else None, _open(harness)
     pull = roll_back(harness, main, cluster, history, request.reason, window)
-    return _result(harness, cluster, "rolled-back", history, pull)
+    return _result(harness, cluster, "rolled-back", history, pull, before)
+
+
+def _open(harness: Harness) -> dict[str, int]:
+    """This harness's open pull requests, by branch."""
+    return {pull.branch: pull.number for pull in harness.forge.list("open") if pull.preparer == harness.actor}
 
 
 def _read_window(path: Path) -> LiveWindow:
@@ -168,7 +178,12 @@ def _receipt(main: GovernedState, history: SpecialistHistory, event: Event) -> t
 
 
 def _result(
-    harness: Harness, cluster: Cluster, event: Event, history: SpecialistHistory, pull: PullRequest
+    harness: Harness,
+    cluster: Cluster,
+    event: Event,
+    history: SpecialistHistory,
+    pull: PullRequest,
+    before: Mapping[str, int] = MappingProxyType({}),
 ) -> RollbackResult:
     workspace, name = harness.workspace, cluster.cluster
     main = read_governed_state(workspace.git, sync(harness))
@@ -201,6 +216,7 @@ def _result(
         decision=decision,
         readiness=ready,
         pull=pull.number,
+        replaces=known if (known := before.get(pull.branch)) != pull.number else None,
         status=pull.status,
         waiting_for=shown.waiting_for,
         serving=tuple(ServingView(specialist=serving.specialist, share=serving.share) for serving in routing.serving),

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, StringConstraints, ValidationError
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.system import from_system
 from modelsmith.signing.files import write_atomically
 
 _PREFIX = "ms"
@@ -111,6 +112,7 @@ class Tokens:
 
         Raises:
             IntegrityFailure: ``tokens-damaged``.
+            ModelsmithError: the system gives no file there (`from_system`).
         """
         return tuple(self._by_hash().values())
 
@@ -124,6 +126,8 @@ class Tokens:
             return self._read[1]
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise from_system(error) from None
         except ValidationError:
             raise IntegrityFailure(
                 "tokens-damaged", "The file of tokens cannot be read", "Remove it, and issue new tokens."

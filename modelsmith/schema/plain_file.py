@@ -47,8 +47,10 @@ def read_plain(path: str | Path, most: int = -1) -> bytes:
         return file.read(most)
 
 
-def read_own(path: Path) -> bytes:
+def read_own(path: Path, most: int = -1) -> bytes:
     """What a file holds by which this machine decides where things go: nobody but its owner may write it.
+
+    At most so many bytes of it are read.
 
     As OpenSSH reads its settings: the owner is this user or root, others may not write, and a group only where it is
     the owner's own, as many systems give each user one.
@@ -66,7 +68,7 @@ def read_own(path: Path) -> bytes:
                 f"Look at what it says, then run as the user whose it is to be: chmod go-w {path}",
                 path=str(path),
             )
-        return file.read()
+        return file.read(most)
 
 
 def is_open_to_all(folder: Path) -> bool:

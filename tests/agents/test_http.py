@@ -79,6 +79,12 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     made = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
     assert "shown this once" in made.out
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
+    as_json = fresh.modelsmith("mcp-token", "issue", "--role", "reviewer", "--json").json
+    (listed,) = [
+        one for one in fresh.modelsmith("mcp-token", "list", "--json").json["tokens"] if one["id"] == as_json["id"]
+    ]
+    assert listed == {name: value for name, value in as_json.items() if name != "token"}
+    assert fresh.modelsmith("mcp-token", "revoke", as_json["id"], "--json").json == {"revoked": listed}
 
 
 def test_a_server_that_cannot_listen_says_why_before_it_names_its_address(fresh):

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from modelsmith.fleet.remote.settings import load_hosts
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.repository.tokens import callers
+from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 PATIENCE = 120
 
@@ -79,6 +80,36 @@ def test_hosts_that_others_may_write_get_no_job(tmp_path):
     os.mkfifo(path)
     with pytest.raises(OSError, match="pipe"):
         load_hosts(tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["/dev/zero", "/dev/full", "pipe", "endless"])
+def test_settings_of_the_door_that_have_no_end_are_not_read(deployed, tmp_path, odd):
+    """A device took all memory, and a pipe in which nobody writes held the door up for ever; both without a word."""
+    named = tmp_path / odd.strip("/")
+    if odd == "pipe":
+        os.mkfifo(named)
+    elif odd == "endless":
+        with named.open("wb") as file:
+            file.truncate(100 << 30)
+    said = str(named) if named.exists() else odd
+    ran = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", said)
+    assert ran.returncode == 2
+    assert f"error ({'invalid-file' if odd == 'endless' else 'bad-path'})" in ran.stderr
+
+
+def test_keys_that_lie_in_no_file_are_told_as_such(tmp_path):
+    """A folder or a pipe in its place was a fault of the program to whoever asked the door."""
+    keys = callers(tmp_path)
+    secret = keys.issue("caller", (), 1)[1]
+    for make in (os.mkdir, os.mkfifo):
+        (tmp_path / "callers.json").rename(tmp_path / "aside")
+        make(tmp_path / "callers.json")
+        with pytest.raises(ModelsmithError) as caught:
+            keys.of(secret)
+        assert caught.value.code == "bad-path"
+        (os.rmdir if make is os.mkdir else os.unlink)(tmp_path / "callers.json")
+        (tmp_path / "aside").rename(tmp_path / "callers.json")
+        assert keys.of(secret)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])

@@ -42,6 +42,7 @@ from modelsmith.promotion.syncing import sync
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.live_evidence import LIVE_FILE, LIVE_SIGNATURE, LiveEvidence
+from modelsmith.schema.steps import step
 from modelsmith.signing.dsse import seal, statement
 
 KEY = bytes(32)
@@ -214,6 +215,7 @@ def test_a_window_that_has_ended_is_shown_as_main_has_it(watched, doors, tmp_pat
     assert found.findings[0].loss > found.findings[0].allowed
     assert "worse than the incumbent" in found.reasons[0]
     assert "ended as rolled-back" in (tmp_path / "window.svg").read_text()
+    assert found.next == step("rollback", {"cluster": CLUSTER}, clear_hold=True), "the cluster is on hold: who is next"
 
 
 def test_nothing_is_validated_without_counts(short, doors):

@@ -285,7 +285,13 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
         keys.revoke(made.id)
         assert (await door.ask(Authorization=f"Bearer {good}"))[0] == 401
         assert (await door.ask(Authorization=f"Bearer {rotated}"))[0] == 200
-        for path, status in (("/v1/models", 401), ("/metrics", 401), ("/v1/feedback", 401), ("/healthz", 200)):
+        for path, status in (
+            ("/v1/models", 401),
+            ("/v1/models/pricing", 401),
+            ("/metrics", 401),
+            ("/v1/feedback", 401),
+            ("/healthz", 200),
+        ):
             method = "POST" if path == "/v1/feedback" else "GET"
             async with door.session.request(method, f"http://127.0.0.1:{door.port}{path}") as answer:
                 assert answer.status == status

@@ -268,8 +268,7 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
     """Two doors serve one clone; one is killed amid an answer and comes again; at a signal both end what they began."""
     slip = world.modelsmith("serve-key", "issue", "--cluster", "rtb-pricin", "--days", "2")
     assert (slip.code, "rtb-pricing" in slip.err) == (2, True)
-    issued = world.modelsmith("serve-key", "issue", "--cluster", "rtb-*", "--days", "2")
-    key = issued.out.split("token")[1].split()[0]
+    key = world.modelsmith("serve-key", "issue", "--cluster", "rtb-*", "--days", "2", "--json").json["token"]
     ports = [free_port(), free_port()]
     clients = [client(f"http://127.0.0.1:{port}/v1", key) for port in ports]
     doors = []

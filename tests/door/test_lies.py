@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 
 import aiohttp
@@ -130,3 +131,23 @@ def test_words_of_an_answer_are_never_its_end():
     assert not usage.done
     usage.saw(b'"}\n\ndata: [DONE]\n\n')
     assert usage.done
+
+
+def test_tokens_are_counted_however_the_network_cuts_a_stream():
+    """Where a stream does not say, its events are counted; cut into single bytes none of them was."""
+    whole = event("x") * 5 + event("", "stop") + DONE
+    for size in (1, 2, 3, 7, len(whole)):
+        usage = Usage()
+        for at in range(0, len(whole), size):
+            usage.saw(whole[at : at + size])
+        assert usage.tokens == (0, 7)
+
+
+def test_tokens_are_read_wherever_in_an_answer_they_stand():
+    """A server that says them first, or has much to say after them, had its answers counted as free."""
+    said = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}, "prompt_logprobs": ["x" * 9_000]}
+    usage = Usage()
+    usage.saw_whole(json.dumps(said).encode())
+    assert usage.tokens == (7, 3)
+    usage.saw_whole(json.dumps({"choices": [{"message": {"content": json.dumps(said["usage"])}}]}).encode())
+    assert usage.tokens[0] == 0, "words of an answer are no count"

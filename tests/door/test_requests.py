@@ -30,6 +30,11 @@ def test_the_official_client_gets_whole_and_streamed_answers(play):
         )
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "xxxxx"
         assert [model.id async for model in client(door.url).models.list()] == [CLUSTER]
+        assert (await client(door.url).models.retrieve(CLUSTER)).owned_by == "modelsmith"
+        with pytest.raises(openai.NotFoundError, match="no such model"):
+            await client(door.url).models.retrieve("other")
+        async with door.session.get(f"{door.url}/chat/completions") as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         ends = [end for _, end in door.recorder.ends]
         assert [(end.status, end.tokens_in, end.tokens_out) for end in ends] == [(200, 7, 3), (200, 0, 7)]
         assert ends[0].first_token_ms is None

@@ -166,6 +166,7 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     assert (asked["event"], asked["waiting_for"]) == ("hold-cleared", ["@oncall-sre"])
     number = str(asked["pull"])
     assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == asked
+    assert must(world, 4, "rollback", CLUSTER, "--clear-hold") == asked, "its reason stands where none is given"
     assert status(world)["next"] == {"operation": "pr show", "arguments": {"number": int(number)}}
     body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
@@ -186,6 +187,19 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     assert must(world, 0, "verify")["approvals"] == 3
     events = [event["event"] for event in must(world, 0, "lineage", said["specialist"])["ancestors"][0]["events"]]
     assert events[3:] == ["customer-deployed", "rolled-back", "hold-cleared", "customer-deployed"]
+
+
+def test_another_reason_to_clear_a_hold_says_what_it_replaces(rolled, copies):
+    world = copies(rolled[0])
+    first = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back")
+    assert first["replaces"] is None
+    must(world, 0, "approve", str(first["pull"]), "--key", world.key("oli"))
+    second = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back, and was tested")
+    assert (second["replaces"], second["status"]) == (first["pull"], "open")
+    shown = world.modelsmith("rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back")
+    assert f"{second['pull']}, which is closed now" in shown.out
+    still_open = [one["number"] for one in must(world, 0, "pr", "list")["pulls"]]
+    assert not {first["pull"], second["pull"]} & set(still_open)
 
 
 def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copies):

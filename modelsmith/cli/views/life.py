@@ -128,6 +128,8 @@ def rollback(result: RollbackResult, page: Page) -> None:
         ("pull request", f"{result.pull}  {result.status}"),
         ("decision", result.decision),
     ]
+    if result.replaces:
+        rows.append(("replaces", f"{result.replaces}, which is closed now; its approvals count for nothing"))
     if result.readiness:
         rows.append(("ready", result.readiness))
     if result.waiting_for:
