@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -120,10 +121,12 @@ class Follower:
             await self._obey(await asyncio.to_thread(_read, self._workspace))
         except ModelsmithError as error:
             self._trouble(MAIN_TROUBLE, error)
-            plan = await asyncio.to_thread(_read_remembered, self._workspace)
-            if plan is None:
+            with suppress(ModelsmithError):  # what is wrong with main is what is to be mended
+                plan = await asyncio.to_thread(_read_remembered, self._workspace)
+                if plan is not None:
+                    await self._obey(plan)
+            if self.served is None:
                 raise
-            await self._obey(plan)
         assert self.served is not None
         if not self.served.clusters:
             raise next(iter(self.troubles.values()), _nothing())
@@ -168,8 +171,9 @@ class Follower:
                 self._trouble(name, wrong)
             except ModelsmithError as error:
                 self._trouble(name, error)
-                if name in before and (as_before := _as_before(before[name], line)):
-                    clusters[name] = as_before
+                as_before = _as_before(before[name], line) if name in before else None
+                if going_on := as_before or await self._incumbent_alone(name, line, error, plan, until):
+                    clusters[name] = going_on
         shadowed = {shadow_of(name) for name, ready in clusters.items() if ready.line.shadow}
         for gone in self.troubles.keys() - plan.lines.keys() - shadowed - {MAIN_TROUBLE}:
             self._trouble(gone, None)
@@ -204,6 +208,22 @@ class Follower:
                 self._models[line.loaded_as(arm)] = made = await self._made(line, arm, until)
                 models.append(made)
         return Ready(line, models[0], models[1] if line.watched else None), wrong
+
+    async def _incumbent_alone(
+        self, name: str, line: Line | ModelsmithError, wrong: ModelsmithError, plan: _Plan, until: float
+    ) -> Ready | None:
+        """The cluster without who is under watch, where that one's model is damaged, or its server does not take it.
+
+        So a door that starts anew answers all the same. What whoever runs this machine has left out is for them to
+        mend before it starts.
+        """
+        if isinstance(line, ModelsmithError) or line.watched is None or isinstance(wrong, InvalidInput):
+            return None
+        try:
+            ready, _ = await self._ready(name, replace(line, watched=None, share=0.0), plan, until)
+        except ModelsmithError:
+            return None
+        return ready
 
     async def _made(self, line: Line, arm: Arm, until: float) -> Model:
         """The model, loaded. One that takes longer is waited for by nobody; main is obeyed again when it has come."""

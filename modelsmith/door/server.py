@@ -119,7 +119,7 @@ async def opened(
     say: Callable[[str], None],
 ) -> AsyncIterator[Follower]:
     """The door, listening; it serves nothing before its follower has started. What is under way ends with the block."""
-    journal = Journal(workspace.private / LOG)
+    journal = Journal(workspace.private / LOG, say)
 
     def told(source: str, error: ModelsmithError | None) -> None:
         if error is None:
@@ -128,7 +128,7 @@ async def opened(
             return
         journal.note("trouble", of=source, code=error.code, message=error.message, mend=error.mend)
         words = error.message.rstrip(".")
-        say(f"NOT OBEYED, {source} ({error.code}): {words}. What was served before goes on. {error.mend}")
+        say(f"NOT OBEYED, {source} ({error.code}): {words}. What can be served goes on. {error.mend}")
 
     limit = raise_limit()
 

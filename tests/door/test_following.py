@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import httpx2
 import openai
@@ -23,7 +24,7 @@ from doors import INCUMBENT, Backend, Listed, client, line, run, until
 from ports import free_port
 from worlds import CLUSTER, COMMAND
 
-from modelsmith.door import server
+from modelsmith.door import follow, server
 from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.settings import Embedded, Settings, load_settings
 from modelsmith.fleet.doors import busy_doors
@@ -203,9 +204,17 @@ def test_an_artifact_that_is_not_the_record_s_is_not_served(world):
             assert list(follower.troubles) == [CLUSTER]
             assert follower.served.clusters[CLUSTER].watched is served.clusters[CLUSTER].watched
             assert (await said_by(url))[1].choices
-        async with door(world) as (_, follower, _):
-            with pytest.raises(IntegrityFailure):
-                await follower.start()
+        async with door(world) as (url, follower, recorder):
+            ready = (await follower.start()).clusters[CLUSTER]
+            assert (list(follower.troubles), ready.line.watched, ready.line.share) == ([CLUSTER], None, 0.0)
+            for _ in range(6):
+                assert (await said_by(url))[0]["x-modelsmith-specialist"] == "base", "the door answers all the same"
+            assert {(one.arm, one.stage) for one in recorder.decisions} == {("incumbent", "full")}
+            adapter.write_bytes(whole)
+            follower._again = 0.0
+            await follower.look()
+            assert not follower.troubles
+            assert follower.served.clusters[CLUSTER].line.share == 0.1
         shutil.rmtree(world.home / "store")
         async with door(world) as (_, follower, _):
             with pytest.raises(InvalidInput, match="store"):
@@ -235,6 +244,23 @@ def test_who_served_goes_on_for_want_of_the_next_unless_main_took_it_back(stands
         assert follower.served.lacking == (frozenset() if stands else {"pricing"})
 
     asyncio.run(scene())
+
+
+def test_a_start_names_what_is_wrong_with_main_and_not_what_followed(world, monkeypatch):
+    """The main of the last run could not be read either, and its error took the place of the first."""
+
+    async def scene():
+        async with door(world) as (_, follower, _):
+            await follower.start()
+        first = IntegrityFailure("damaged-object", "An object is damaged", "Clone anew.")
+        second = IntegrityFailure("git-failed", "git cat-file has ended", "Check it.")
+        for name, error in (("_read", first), ("_read_remembered", second)):
+            monkeypatch.setattr(follow, name, Mock(side_effect=error))
+        async with door(world) as (_, follower, _):
+            with pytest.raises(IntegrityFailure, match="An object is damaged"):
+                await follower.start()
+
+    run(scene)
 
 
 def test_a_clone_that_pins_no_root_serves_nothing(world):
