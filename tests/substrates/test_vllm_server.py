@@ -25,7 +25,7 @@ import pytest
 from doors import Opened, client, run
 from safetensors.torch import load_file, save_file
 from substrates.substrate_contract import SubstrateContract
-from substrates.vllm_door import DESK, asked, door_to
+from substrates.vllm_door import DESK, FEW, asked, door_to
 from vllms import need_vllm
 from warm_workers import Warm
 
@@ -317,7 +317,7 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
             system = {"role": "system", "content": governed.evalset.prompt.system}
             for told, model in ((specialist, name), ("base", BASE)):
                 whole = await direct.chat.completions.create(
-                    model=model, messages=[system, *asked()["messages"]], max_tokens=24, temperature=0
+                    model=model, messages=[system, *asked()["messages"]], max_tokens=FEW, temperature=0
                 )
                 assert whole.choices[0].message.content in answers[told]
             users = {d.arm: key for d, key in zip(door.recorder.decisions, door.recorder.keys, strict=True)}
