@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelsmith.repository.git import Git
+from modelsmith.repository.ref_files import stored_refs, wanted
 
 
 def local_refs(git: Git, *names: str) -> dict[str, str]:
-    """Full name to object of those refs; a name that ends in a slash stands for all below it."""
+    """Full name to object of those refs; a name that ends in a slash stands for all below it.
+
+    They are read from git's files where those are plain to read, else git is asked.
+    """
+    place = git.plain_place()
+    found = stored_refs(place, names) if place else None
+    if found is not None:
+        return found
     return _exactly(git.run("for-each-ref", "--format=%(objectname) %(refname)", *names), " ", names)
 
 
@@ -28,8 +36,4 @@ def remote_refs(git: Git, place: str, *names: str, env: Mapping[str, str] | None
 
 def _exactly(listed: bytes, separator: str, names: tuple[str, ...]) -> dict[str, str]:
     lines = [line.partition(separator) for line in listed.decode("utf-8", "surrogateescape").split("\n")]
-    return {
-        ref: commit
-        for commit, _, ref in lines
-        if any(ref.startswith(name) if name.endswith("/") else ref == name for name in names)
-    }
+    return {ref: commit for commit, _, ref in lines if wanted(ref, names)}
