@@ -104,7 +104,7 @@ def run(words: list[str]) -> None:
 
 def import_everything() -> None:
     """What some command imports or builds when it is called, so that no fork need do it again."""
-    for library in ("github", "jsonschema", "rapidfuzz.fuzz", "rapidfuzz.process", "re2"):
+    for library in ("github", "jsonschema", "model_signing.signing", "rapidfuzz.fuzz", "rapidfuzz.process", "re2"):
         importlib.import_module(library)
 
     from machine import hurry_at_github
