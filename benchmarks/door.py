@@ -36,7 +36,7 @@ from door_callers import ask, ask_streams, hold_streams
 from door_subjects import CLUSTER, LOOPS, litellm, subject
 
 from modelsmith.door.room import raise_limit
-from modelsmith.governance.router import Asked, Rules
+from modelsmith.governance.router import RequestParts, Rules
 from modelsmith.repository.tokens import callers
 from modelsmith.schema.router import Router, Rule, When
 
@@ -90,7 +90,7 @@ def rules_microseconds() -> float:
     ]
     made = Rules(Router(rules=tuple(rules)), [CLUSTER])
     body = {"messages": [{"role": "user", "content": "the price of a bid"}], "metadata": {"tenant": "t999"}}
-    asked = Asked("m", {}, body)
+    asked = RequestParts("m", {}, body)
     assert (made.route(asked) or asked)[1] == "r999"
     times = []
     for _ in range(2000):

@@ -94,7 +94,7 @@ def handed_over(folder: Path) -> list[float]:
     while not ran.exists() or len(ran.read_text().splitlines()) < CHAIN:
         time.sleep(0.2)
     told = [json.loads(line) for line in ran.read_text().splitlines()]
-    assert [one["id"] for one in told] == [job.asked.id for job in reversed(jobs.newest())]
+    assert [one["id"] for one in told] == [job.submitted.id for job in reversed(jobs.newest())]
     return [after["began"] - before["ended"] for before, after in pairwise(told)]
 
 

@@ -116,7 +116,7 @@ def _line() -> str:
     return require_text(line.strip())
 
 
-class Given(click.ParamType[Any]):
+class NotEmpty(click.ParamType[Any]):
     """A word of another type that says something.
 
     Nothing is not a name, path or revision: it comes of a variable that is not set, and would be read as "here" or as
@@ -146,6 +146,6 @@ def click_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
         bool: click.BOOL,
         int: click.INT,
         float: click.FLOAT,
-        Path: Given(click.Path(path_type=Path)),
+        Path: NotEmpty(click.Path(path_type=Path)),
     }
-    return simple.get(annotation, Given(click.STRING)), False
+    return simple.get(annotation, NotEmpty(click.STRING)), False

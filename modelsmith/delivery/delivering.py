@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from modelsmith.delivery.addresses import networks
 from modelsmith.delivery.envelope import line as written
-from modelsmith.delivery.keeping import DeadLetter, Kept, Place
+from modelsmith.delivery.keeping import DeadLetter, Mailbox, Place
 from modelsmith.delivery.message import ATTEMPTS, LONGEST_WAIT, Message, message, wait
 from modelsmith.delivery.sending import Outcome, Sender
 from modelsmith.delivery.source import source_of
@@ -81,7 +81,7 @@ class Delivery:
 
     async def _serve(self, sender: Sends, name: str) -> None:
         """One subscriber, until it is removed, or until nothing more is due."""
-        mailbox = Kept(self._folder, name)
+        mailbox = Mailbox(self._folder, name)
         place, added_at = Place(), None
         while (subscriber := self._find(name)) is not None:
             if subscriber.added_at != added_at:
@@ -95,10 +95,10 @@ class Delivery:
             if place.attempts or ended:
                 if not self._follow:
                     return
-                await anyio.sleep(min(_left(place), LOOK_EVERY) if place.attempts else LOOK_EVERY)
+                await anyio.sleep(min(_seconds_left(place), LOOK_EVERY) if place.attempts else LOOK_EVERY)
 
     async def _give(
-        self, sender: Sends, subscriber: Subscriber, mailbox: Kept, place: Place, page: list[Recorded]
+        self, sender: Sends, subscriber: Subscriber, mailbox: Mailbox, place: Place, page: list[Recorded]
     ) -> Place:
         """Give a page, as far as nothing fails and the subscriber stays as it was; where it stands then."""
         written_at = time.monotonic()
@@ -108,7 +108,7 @@ class Delivery:
                 if subscriber.events and recorded.event.name not in subscriber.events:
                     place = Place(cursor=recorded.cursor)
                     continue
-                if _left(place) > 0:
+                if _seconds_left(place) > 0:
                     return place
                 line = written(recorded, self._source)
                 outcome = await sender.send(subscriber, message(line, subscriber.form))
@@ -126,7 +126,7 @@ class Delivery:
             if place != stood and found and found.added_at == subscriber.added_at:
                 mailbox.stand(place)
 
-    def _after(self, mailbox: Kept, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
+    def _after(self, mailbox: Mailbox, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
         if outcome.delivered:
             self.counts["delivered"] += 1
             return Place(cursor=recorded.cursor)
@@ -150,7 +150,7 @@ class Delivery:
             return None
 
 
-def _left(place: Place) -> float:
+def _seconds_left(place: Place) -> float:
     """Seconds until it is tried again; none where that lies further off than any wait, as after a step of the clock."""
     ahead = place.due - time.time()
     return ahead if 0 < ahead <= LONGEST_WAIT else 0.0
@@ -183,7 +183,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def redeliver(workspace: Workspace, subscriber: Subscriber) -> tuple[int, str]:
     """Send what was given up again, oldest first, until one fails; how many arrived, and why it ended early."""
-    mailbox = Kept(webhooks_folder(workspace), subscriber.name)
+    mailbox = Mailbox(webhooks_folder(workspace), subscriber.name)
 
     async def run() -> tuple[int, str]:
         sent = 0

@@ -37,7 +37,7 @@ class DeadLetter(Frozen):
     """The CloudEvent, since a ledger can be lost."""
 
 
-class Kept:
+class Mailbox:
     """The files of one subscriber."""
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -52,7 +52,7 @@ class Subscriber(Frozen):
         return urlsplit(self.url).hostname or ""
 
 
-class _Kept(Frozen):
+class _SubscribersFile(Frozen):
     subscribers: tuple[Subscriber, ...] = ()
 
 
@@ -107,7 +107,7 @@ class Subscribers:
                     "Run chmod 600 on subscribers.json in .git/modelsmith/webhooks, then rotate every secret.",
                 )
             try:
-                return _Kept.model_validate_json(file.read()).subscribers
+                return _SubscribersFile.model_validate_json(file.read()).subscribers
             except ValidationError:
                 raise _damaged() from None
 
@@ -127,7 +127,9 @@ class Subscribers:
     def change(self, change: Callable[[tuple[Subscriber, ...]], tuple[Subscriber, ...]]) -> None:
         """Replace the subscribers by what ``change`` makes of them, while nobody else does."""
         with FileLock(self._path.with_suffix(".lock"), timeout=10, mode=0o600):
-            made = _Kept(subscribers=tuple(sorted(change(self.all()), key=lambda subscriber: subscriber.name)))
+            made = _SubscribersFile(
+                subscribers=tuple(sorted(change(self.all()), key=lambda subscriber: subscriber.name))
+            )
             write_atomically(self._path, made.model_dump_json(indent=2).encode(), 0o600)
 
 

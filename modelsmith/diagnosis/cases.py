@@ -42,16 +42,16 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadCases:
     """A run, read for diagnosis."""
 
     cases: tuple[Case, ...]
     """Failed scenarios, by id."""
-    asked: Mapping[Slug, tuple[Scenario, ...]]
+    by_capability: Mapping[Slug, tuple[Scenario, ...]]
     """Scenarios with a verdict, by capability."""
 
 
-def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> Read:
+def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> ReadCases:
     """Every failed scenario of a run, and which were asked.
 
     Observations that ended in an error carry no verdict and count neither as asked nor as failed.
@@ -66,7 +66,7 @@ def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> Re
         case = known.case(scenario, answers)
         if case.missed:
             cases.append(case)
-    return Read(tuple(cases), {name: tuple(each) for name, each in by_capability.items()})
+    return ReadCases(tuple(cases), {name: tuple(each) for name, each in by_capability.items()})
 
 
 def _by_scenario(

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from modelsmith.diagnosis.cases import Case, Read
+from modelsmith.diagnosis.cases import Case, ReadCases
 from modelsmith.diagnosis.topics import kept_to, topics
 from modelsmith.schema.base import Slug
 from modelsmith.schema.diagnosis import CauseKind
@@ -50,18 +50,18 @@ class Group(NamedTuple):
 
     cause: Cause
     cases: tuple[Case, ...]
-    asked: tuple[int, int] | None = None
+    scenarios: tuple[int, int] | None = None
     """For ``topic``: failed and all scenarios that speak of it."""
 
 
 class _Topics(NamedTuple):
     """What topics are made of."""
 
-    read: Read
+    read: ReadCases
     embedder: Embedder | None
 
 
-def groups(governed: GovernedSet, read: Read, embedder: Embedder | None) -> Iterator[Group]:
+def groups(governed: GovernedSet, read: ReadCases, embedder: Embedder | None) -> Iterator[Group]:
     """The cases by cause; topics by the embedder, and by words without one.
 
     Raises:
@@ -115,7 +115,7 @@ def _answered(point: RubricPoint, cases: Sequence[Case]) -> Iterator[tuple[Case,
 
 def _by_topic(cause: Cause, cases: Sequence[Case], topics_of: _Topics) -> Iterator[Group]:
     """The cases, those apart that keep to one topic."""
-    topic = topics(topics_of.read.asked[cause.capability], topics_of.embedder)
+    topic = topics(topics_of.read.by_capability[cause.capability], topics_of.embedder)
     near_topic = kept_to([case.scenario.id for case in cases], topic)
     for name, counts in sorted(near_topic.items()):
         some = tuple(case for case in cases if topic[case.scenario.id] == name)

@@ -41,7 +41,8 @@ def failure_clusters(
     """
     read = read_cases(governed, observations)
     clusters = [
-        _cluster(governed, group, read.asked[group.cause.capability]) for group in groups(governed, read, embedder)
+        _cluster(governed, group, read.by_capability[group.cause.capability])
+        for group in groups(governed, read, embedder)
     ]
     return tuple(sorted(clusters, key=_order))
 
@@ -76,8 +77,10 @@ def _cluster(
     cut_off = sum(case.cut_off for case in cases)
     mostly_cut = cut_off > PATTERN_SHARE * len(cases)
     pattern = _pattern(common, cases, confusions, main, unreadable, garbled)
-    if group.asked:
-        pattern += f"; {group.asked[0]} of {group.asked[1]} cases like {group.cause.detail.removeprefix('near-')} fail"
+    if group.scenarios:
+        pattern += (
+            f"; {group.scenarios[0]} of {group.scenarios[1]} cases like {group.cause.detail.removeprefix('near-')} fail"
+        )
     if group.cause.kind in ("empty", "echo"):
         pattern = f"{'says nothing' if group.cause.kind == 'empty' else 'says the question again'}; {pattern}"
     action = _action(governed, capability, common, cases, main, garbled)

@@ -135,7 +135,7 @@ def _by_part(
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
         found = [[nothing] * len(parts) for _ in some]
-        for kind, texts_of_rows in (("question", [*map(_asked, some)]), ("answer", [*map(_answered, some)])):
+        for kind, texts_of_rows in (("question", [*map(_question_pieces, some)]), ("answer", [*map(_answered, some)])):
             for number, part in enumerate(parts):
                 places = [place for place, text in enumerate(scored) if (text.part, text.kind) == (part, kind)]
                 if not places or not any(texts_of_rows):
@@ -186,7 +186,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
     return found
 
 
-def _asked(row: TrainingRow) -> tuple[str, ...]:
+def _question_pieces(row: TrainingRow) -> tuple[str, ...]:
     messages = [message.content for message in row.messages]
     pieces = dict.fromkeys(["\n".join(messages), *(messages if len(messages) > 1 else ()), *own_words(row.answer)])
     return tuple(dict.fromkeys(piece for text in pieces if text.strip() for piece in (text, *_stretches(text))))

@@ -51,7 +51,7 @@ class Offer:
     rejected: Counter[Rejection] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def told(self) -> Offered:
+    def counts(self) -> Offered:
         """Counts of what the source offered, once `joined` has taken what it takes."""
         assert self.source != "generator"
         return Offered(
@@ -292,7 +292,7 @@ def asked_first(
 
 
 def _unlike(rows: Sequence[TrainingRow], beside: Sequence[TrainingRow], alike: float) -> list[TrainingRow]:
-    texts = [_asked(row) for row in (*beside, *rows)]
+    texts = [_question_text(row) for row in (*beside, *rows)]
     index = Index(texts)
     out = set(range(len(beside), len(texts)))
     for place, search in enumerate(index.searches(texts[len(beside) :]), start=len(beside)):
@@ -301,7 +301,7 @@ def _unlike(rows: Sequence[TrainingRow], beside: Sequence[TrainingRow], alike: f
     return [row for place, row in enumerate(rows, start=len(beside)) if place not in out]
 
 
-def _asked(row: TrainingRow) -> str:
+def _question_text(row: TrainingRow) -> str:
     return "\n".join(message.content for message in row.messages)
 
 

@@ -21,7 +21,7 @@ from modelsmith.door.holding import part
 from modelsmith.door.refusal import Refused
 from modelsmith.door.upstream import JSON
 from modelsmith.door.written import NAME
-from modelsmith.governance.router import Asked, Route, readable
+from modelsmith.governance.router import RequestParts, Route, readable
 from modelsmith.repository.tokens import Token, Tokens
 from modelsmith.schema.errors import ModelsmithError
 
@@ -160,7 +160,7 @@ class Door:
             return await Exchange(self.counting, request, ready, route, governed_body, caller_id, turns).answer()
 
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
-        route = served.rules.route(Asked(body["model"], readable(request.headers.items()), body))
+        route = served.rules.route(RequestParts(body["model"], readable(request.headers.items()), body))
         if route is None:
             known = sorted(name for name in served.clusters if _may(request, name))
             names = f" Models: {', '.join(known[:20])}." if known and not served.rules.count else ""

@@ -41,7 +41,7 @@ class Speaker(Protocol):
         """Complete one prompt of so many tokens at most, and let its text be heard as it comes."""
 
 
-class _Left(Exception):
+class _ListenerGoneError(Exception):
     """Nobody listens any more."""
 
 
@@ -99,27 +99,27 @@ class EmbeddedModel:
 
         def hear(text: str) -> None:
             if left.is_set():
-                raise _Left
+                raise _ListenerGoneError
             loop.call_soon_threadsafe(output.put_nowait, text)
 
         def speak() -> Completion:
             if left.is_set():
-                raise _Left
+                raise _ListenerGoneError
             return self._speaker.speak(prompt, system, sampling, hear, self._most)
 
         turn = Turn()
         work = asyncio.ensure_future(self._engine.compute(speak, self._in_shadow, turn))
-        work.add_done_callback(partial(_told, output))
+        work.add_done_callback(partial(_close_stream, output))
         written = _Written(self._name)
         usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
-        pieces = _events(work, output, written, usage) if body.get("stream") else _whole(work, written)
+        pieces = _events(work, output, written, usage) if body.get("stream") else _complete_answer(work, written)
         try:
             yield Reply(200, EVENTS if body.get("stream") else JSON, pieces, turn)
         finally:
             left.set()
 
 
-def _told(pieces: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
+def _close_stream(pieces: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
     """The end of what is said; a failure that nobody waits for any more is no news."""
     if not work.cancelled():
         work.exception()
@@ -141,7 +141,7 @@ class _Written:
         return {"prompt_tokens": tokens_in, "completion_tokens": answered, "total_tokens": tokens_in + answered}
 
 
-async def _whole(work: asyncio.Future[Completion], written: _Written) -> AsyncIterator[bytes]:
+async def _complete_answer(work: asyncio.Future[Completion], written: _Written) -> AsyncIterator[bytes]:
     done = await _done(work)
     message = {"role": "assistant", "content": done.text}
     choices = [{"index": 0, "message": message, "finish_reason": done.finish}]

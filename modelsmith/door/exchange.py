@@ -183,7 +183,7 @@ class Exchange:
         if arm != line.watched:
             return await self._asked(arm)
         most = part(min(self._turns, self._counting.room), line.share)
-        with self._counting.holding.one(line.cluster.cluster, arm.specialist, most):
+        with self._counting.holding.slot(line.cluster.cluster, arm.specialist, most):
             return await self._asked(arm)
 
     async def _asked(self, arm: Arm) -> web.StreamResponse:

@@ -47,7 +47,7 @@ serves the clusters without them."""
 PATIENCE_SECONDS = 20.0
 """How long a new main waits for models to load, before the clusters that have theirs go on by it."""
 MakeModel = Callable[[Line, Arm], Awaitable[Model]]
-Told = Callable[[str, ModelsmithError | None], None]
+Report = Callable[[str, ModelsmithError | None], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Follower:
     traffic is routed by it. ``told`` hears of trouble and its end.
     """
 
-    def __init__(self, workspace: Workspace, make: MakeModel, watch: Callable[[str], None], report: Told) -> None:
+    def __init__(self, workspace: Workspace, make: MakeModel, watch: Callable[[str], None], report: Report) -> None:
         self._workspace = workspace
         self._make = make
         self._watch = watch

@@ -51,13 +51,13 @@ class Sample:
         self._pieces.clear()
         self._size = 0
 
-    def whole(self) -> bytes | None:
+    def body(self) -> bytes | None:
         """What was seen; None where nothing was, or more than is kept."""
         return b"".join(self._pieces) if 0 < self._size <= LONGEST else None
 
     def answers(self, streamed: bool) -> list[Answer]:
         """Each choice without its thoughts; none where it cannot be told, or one is not text."""
-        answer = self.whole()
+        answer = self.body()
         found_texts = texts(answer, streamed) if answer else None
         return [answer_after(text, "length" if cut else "stop", self.wanted.chat) for text, cut in found_texts or ()]
 

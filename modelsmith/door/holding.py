@@ -35,7 +35,7 @@ class Holding:
         self._held: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
-    def one(self, cluster: str, specialist: str, most: int) -> Iterator[None]:
+    def slot(self, cluster: str, specialist: str, most: int) -> Iterator[None]:
         """Ask it for one answer, while it has at most so many under way.
 
         Raises:

@@ -42,7 +42,7 @@ class HttpModel:
     """Longest wait for the next piece of an answer."""
     mend: Callable[[], Awaitable[object]] | None = None
     """What to do where the server no longer knows the model, as after its restart; raises `Down`."""
-    more: Mapping[str, Any] = field(default_factory=dict)
+    extra_fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields that this model is always asked with."""
     omit: tuple[str, ...] = ()
     """Fields that this server refuses."""
@@ -52,7 +52,7 @@ class HttpModel:
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """See `Model`."""
         fields = {name: value for name, value in body.items() if name not in self.omit}
-        data = encode({**fields, **self.more, "model": self.name})
+        data = encode({**fields, **self.extra_fields, "model": self.name})
         response = await self._post(data)
         if response.status == 404 and self.mend is not None:
             response.close()

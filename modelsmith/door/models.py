@@ -70,7 +70,7 @@ class Models:
             proxy=proxy_of(backend.url),
             mend=mend,
             silence_seconds=self._settings.limits.silence_seconds,
-            more={"chat_template_kwargs": keywords} if keywords else {},
+            extra_fields={"chat_template_kwargs": keywords} if keywords else {},
             omit=backend.omit,
             price=_of_a_token(backend.price(arm.specialist)),
         )

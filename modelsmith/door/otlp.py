@@ -35,8 +35,8 @@ class Otlp:
     def __init__(self, signals: Sequence[Signal], say: Callable[[str], None]) -> None:
         resource = _resource()
         self._closing: list[Callable[[], object]] = []
-        self._spans: Any = self._trace(resource, _told("traces", say)) if "traces" in signals else None
-        self._figures = self._measure(resource, _told("metrics", say)) if "metrics" in signals else None
+        self._spans: Any = self._trace(resource, _report_changes("traces", say)) if "traces" in signals else None
+        self._figures = self._measure(resource, _report_changes("metrics", say)) if "metrics" in signals else None
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)  # it would tell of every failed attempt
 
     def _trace(self, resource: Resource, report: Callable[[bool], None]) -> Any:
@@ -165,7 +165,7 @@ def _watch(exporter: Any, good: object, bad: object, report: Callable[[bool], No
     exporter.export = watched
 
 
-def _told(signal: Signal, say: Callable[[str], None]) -> Callable[[bool], None]:
+def _report_changes(signal: Signal, say: Callable[[str], None]) -> Callable[[bool], None]:
     """Say once that a collector takes nothing, and once that it does again."""
     well = True
 

@@ -131,7 +131,7 @@ class Shadows:
         )
 
     async def _ask(self, copy: Copy, outcome: Answered) -> None:
-        sample, heard_answer, begin = Sample(copy.answer.wanted), _Said(), time.perf_counter()
+        sample, heard_answer, begin = Sample(copy.answer.wanted), _AnswerSoFar(), time.perf_counter()
         try:
             theirs = await self._answer(copy, sample, heard_answer, begin)
         except asyncio.CancelledError:
@@ -153,7 +153,7 @@ class Shadows:
         # It is under way until its format is looked at: else answers would pile up before a check that takes long.
         await asyncio.wait({self._tell(copy, pair, outcome, theirs)})
 
-    async def _answer(self, copy: Copy, sample: Sample, reply_state: _Said, begin: float) -> Answered:
+    async def _answer(self, copy: Copy, sample: Sample, reply_state: _AnswerSoFar, begin: float) -> Answered:
         """How it ended; asked once more where the incumbent would be."""
         status, ours = 504, False
         try:
@@ -185,7 +185,7 @@ class Shadows:
             not_asked=ours,
         )
 
-    async def _read(self, copy: Copy, sample: Sample, reply_state: _Said) -> int:
+    async def _read(self, copy: Copy, sample: Sample, reply_state: _AnswerSoFar) -> int:
         """Status that the answer comes to; a caller would get no 200 for less than a whole one."""
         size = 0
         async with copy.model.ask(copy.body) as reply:
@@ -204,7 +204,7 @@ class Shadows:
                 sample.saw(piece)
         if reply_state.streamed and not size:
             raise Down(502, "empty")
-        answer = sample.whole()
+        answer = sample.body()
         fine = (
             reply_state.usage.done
             if reply_state.streamed
@@ -231,7 +231,7 @@ class Shadows:
 
 
 @dataclass
-class _Said:
+class _AnswerSoFar:
     """What is known of an answer so far."""
 
     usage: Usage = field(default_factory=Usage)

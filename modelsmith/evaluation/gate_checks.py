@@ -237,7 +237,7 @@ def _coverage(measured: Measured, rule: GateRule) -> GateCheck:
     wanted: list[Section] = [section for section in SECTIONS if section in composite_weights(rule)]
     wanted.append("held_out")
     missing = [section for section in wanted if not section_tallies(measured.candidate, section)]
-    unequal = _unequally_asked(measured)
+    unequal = _not_in_both(measured)
     outcome: Outcome = "INCONCLUSIVE" if missing or unequal else "PASS"
     if missing:
         sentence = f"{_names(missing)} {_was(missing)} not asked, and a verdict needs every part"
@@ -252,7 +252,7 @@ def _coverage(measured: Measured, rule: GateRule) -> GateCheck:
     return GateCheck(name="coverage", outcome=outcome, sentence=sentence)
 
 
-def _unequally_asked(measured: Measured) -> int:
+def _not_in_both(measured: Measured) -> int:
     """Scenarios in a section that only one of the two runs answered, or in other wordings or repeats."""
     if measured.incumbent is None:
         return 0

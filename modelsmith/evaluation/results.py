@@ -100,7 +100,7 @@ class RunFolder:
             with _writing(self.path):
                 self._file = os.open(self.path / "observations.jsonl", os.O_RDWR | os.O_CREAT, 0o644)
                 self._index = self._scan()
-                self._end = _whole(self._index)
+                self._end = _whole_lines_end(self._index)
                 self._served = None
                 os.ftruncate(self._file, self._end)
                 sync_folder(self.path)
@@ -294,7 +294,7 @@ def _line(number: int, start: int, line: bytes, observation: Observation) -> Lin
     return Line(number, start, len(line), observation.error is not None, hashlib.sha256(line).digest())
 
 
-def _whole(index: Mapping[str, Line]) -> int:
+def _whole_lines_end(index: Mapping[str, Line]) -> int:
     """Bytes up to the end of the last whole line."""
     return max((line.start + line.length + 1 for line in index.values()), default=0)
 

@@ -173,10 +173,10 @@ def recompute(evidence: Evidence) -> None:
             rows give; ``rows-disagree`` or ``points-differ`` when the rows contradict each other or the rule.
     """
     candidate, incumbent = evidence.candidate, evidence.incumbent
-    keys = asked_of(candidate.rows)
+    keys = keys_of(candidate.rows)
     named = [("incumbent", incumbent), *((f"baselines.{i}", run) for i, run in enumerate(evidence.baselines))]
     for name, run in named:
-        require_asked(f"{name}.rows", run.rows, keys)
+        require_same_keys(f"{name}.rows", run.rows, keys)
     require_recomputed("candidate.weights", candidate.weights, evidence.artifact)
     require_recomputed("training.reward", evidence.training.reward, evidence.rubric)
     rule, judge = evidence.rule, evidence.judge
@@ -253,24 +253,24 @@ def _counts(scenarios: Sequence[Scenario], dimension: str) -> dict[str, int]:
     return dict(sorted(Counter(str(getattr(scenario, dimension)) for scenario in scenarios).items()))
 
 
-Asked = dict[tuple[str, str, int, int], tuple[str, str, bool]]
+RowKeys = dict[tuple[str, str, int, int], tuple[str, str, bool]]
 """Section, scenario, wording and repeat of each answer; its id, capability and whether it is critical."""
 
 
-def asked_of(rows: Sequence[VerdictRow]) -> Asked:
+def keys_of(rows: Sequence[VerdictRow]) -> RowKeys:
     """What was asked, and the labels it was asked under."""
     return {
         (row.section, row.scenario, row.wording, row.repeat): (row.id, row.capability, row.critical) for row in rows
     }
 
 
-def require_asked(field: str, rows: Sequence[VerdictRow], keys: Asked) -> None:
+def require_same_keys(field: str, rows: Sequence[VerdictRow], keys: RowKeys) -> None:
     """Refuse verdicts about anything else than what was asked.
 
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``.
     """
-    other = asked_of(rows)
+    other = keys_of(rows)
     if other != keys:
         _refuse(field, len(other.keys() & keys.keys()), len(keys), "is about other scenarios")
 

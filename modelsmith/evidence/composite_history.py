@@ -101,7 +101,7 @@ class Promoted(NamedTuple):
     evidence: Evidence
 
 
-_Asked = tuple[str, Question, CompositeWeights]
+_Comparable = tuple[str, Question, CompositeWeights]
 
 
 class _Run(NamedTuple):
@@ -122,7 +122,7 @@ class _Run(NamedTuple):
         return self.by_rule[0]
 
     @property
-    def asked(self) -> _Asked:
+    def comparable(self) -> _Comparable:
         """What composites must have in common to be compared."""
         return self.eval_set, self.question, self.first.rule.composite
 
@@ -142,9 +142,9 @@ def composite_history(
     asked for.
     """
     found = [run for run in _in_time(runs, promoted) if everything or run.complete]
-    numbers: dict[_Asked, int] = {}
+    numbers: dict[_Comparable, int] = {}
     for run in found:
-        numbers.setdefault(run.asked, len(numbers) + 1)
+        numbers.setdefault(run.comparable, len(numbers) + 1)
     events = _events(histories)
     overridden = {
         record.eval_run for history in histories for record in history.records if OVERRIDE_FILE in record.evidence
@@ -157,7 +157,7 @@ def composite_history(
             run_id=run.run_id,
             tag=run.tag,
             model=run.model,
-            question=numbers[run.asked],
+            question=numbers[run.comparable],
             composite=run.first.composite,
             held_out=run.first.held_out,
             threshold=run.first.rule.thresholds.composite,
@@ -176,9 +176,11 @@ def composite_history(
         entries=entries,
         questions=tuple(_question(number, question, found) for question, number in numbers.items()),
         changes=tuple(
-            QuestionChange(number=number, sentence=_changed(before, run, numbers[before.asked], numbers[run.asked]))
+            QuestionChange(
+                number=number, sentence=_changed(before, run, numbers[before.comparable], numbers[run.comparable])
+            )
             for number, (before, run) in enumerate(itertools.pairwise(found), start=2)
-            if before.asked != run.asked
+            if before.comparable != run.comparable
         ),
         serving=serving,
     )
@@ -265,8 +267,8 @@ def _events(histories: Sequence[SpecialistHistory]) -> dict[str, tuple[Event, ..
     return events
 
 
-def _question(number: int, key: _Asked, found: Sequence[_Run]) -> AskedQuestion:
-    inside = [run for run in found if run.asked == key]
+def _question(number: int, key: _Comparable, found: Sequence[_Run]) -> AskedQuestion:
+    inside = [run for run in found if run.comparable == key]
     base = [run.first.composite for run in inside if run.model == BASE and run.complete]
     return AskedQuestion(
         number=number,

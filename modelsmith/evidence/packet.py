@@ -34,7 +34,7 @@ _ENVELOPE: Final = 'import json, sys; print(json.dumps(json.load(sys.stdin)["dss
 
 
 @dataclass(frozen=True)
-class Asked:
+class PacketRequest:
     """What this pull request asks for, on top of what the evidence says."""
 
     event: Event
@@ -58,7 +58,11 @@ class Asked:
 
 
 def packet(
-    evidence: Evidence, cluster: Cluster, request: Asked | None = None, trail: Trail = NO_TRAIL, override: str = ""
+    evidence: Evidence,
+    cluster: Cluster,
+    request: PacketRequest | None = None,
+    trail: Trail = NO_TRAIL,
+    override: str = "",
 ) -> str:
     """The packet as Markdown; without ``request`` it speaks of the evidence only, as beside ``evidence.json``.
 
@@ -93,7 +97,7 @@ def packet(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _outcome_section(evidence: Evidence, request: Asked | None) -> str:
+def _outcome_section(evidence: Evidence, request: PacketRequest | None) -> str:
     headline = evidence.candidate.headline
     blockers = [check.sentence for check in headline.checks if check.outcome != "PASS"]
     if blockers:
@@ -263,7 +267,7 @@ def _risks(evidence: Evidence, cluster: Cluster) -> str:
     return "\n".join(["### Open risk", "", *(f"- {safe(risk)}" for risk in open_risks(evidence, cluster))])
 
 
-def _approval(cluster: Cluster, request: Asked | None, override: str) -> str:
+def _approval(cluster: Cluster, request: PacketRequest | None, override: str) -> str:
     if request is None and override:
         line = "The role that is named at the top. Whoever asked for this, prepared it or wrote its commits cannot."
     elif request is None:
@@ -276,7 +280,7 @@ def _approval(cluster: Cluster, request: Asked | None, override: str) -> str:
     return f"### Required approvers\n\n{line}"
 
 
-def _rollback(evidence: Evidence, cluster: Cluster, request: Asked | None) -> str:
+def _rollback(evidence: Evidence, cluster: Cluster, request: PacketRequest | None) -> str:
     contract = request.rollback if request else None
     terms = contract.terms if contract else cluster.rollback
     prior = contract.prior_specialist if contract else evidence.incumbent.model
@@ -314,7 +318,7 @@ def _rule(terms: Rollback) -> str:
     )
 
 
-def _next(evidence: Evidence, cluster: Cluster, request: Asked) -> str:
+def _next(evidence: Evidence, cluster: Cluster, request: PacketRequest) -> str:
     """What the merge does to live traffic, who is there when it goes wrong, and which decision comes after."""
     before, after = request.routing
     lines = [
@@ -354,7 +358,7 @@ def _coverage(evidence: Evidence) -> str:
     return folded(title, _table(rows, "ll" + "r" * len(sections)))
 
 
-def _check_yourself(evidence: Evidence, request: Asked | None) -> str:
+def _check_yourself(evidence: Evidence, request: PacketRequest | None) -> str:
     folder = folder_of(evidence.cluster, evidence.specialist, 2, "eval-accepted")
     show = [f"modelsmith pr show {request.pull}"] if request and request.pull else []
     commands = [

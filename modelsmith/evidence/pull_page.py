@@ -32,7 +32,7 @@ class ChangeEvaluated(NamedTuple):
 
     cluster: str
     model: str
-    whole: Headline | None
+    headline: Headline | None
     """Headline of the whole set; None where it is not known."""
     sentence: str
     """What the verdict rests on, or why there is none; without a stop."""
@@ -87,8 +87,8 @@ def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
         parts.append(
             f"### {safe(evaluated.cluster)}, {safe(evaluated.model)}\n\n{safe(evaluated.sentence.rstrip('.'))}."
         )
-        if evaluated.whole:
-            checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in evaluated.whole.checks)
+        if evaluated.headline:
+            checks = "\n".join(f"- {check.outcome}: {safe(check.sentence)}" for check in evaluated.headline.checks)
             parts.append(folded("The registered rule", checks))
         last = at + 1 == len(evals) or evals[at + 1].cluster != evaluated.cluster
         if last and evaluated.change is not None:
@@ -97,21 +97,21 @@ def eval_page(evals: Sequence[ChangeEvaluated]) -> str:
 
 
 def _eval_row(change: ChangeEvaluated) -> list[str]:
-    if change.whole is None:
+    if change.headline is None:
         return [safe(change.cluster), safe(change.model), "**not known**", "", "", ""]
 
     def score(estimate: Estimate) -> str:
         return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
-    lost = f"{len(change.whole.regressions)} of {change.whole.compared}"
-    verdict = change.whole.verdict
+    lost = f"{len(change.headline.regressions)} of {change.headline.compared}"
+    verdict = change.headline.verdict
     shown = verdict if verdict == "PASS" else f"**{verdict}**"
     return [
         safe(change.cluster),
         safe(change.model),
         shown,
-        score(change.whole.composite),
-        score(change.whole.held_out),
+        score(change.headline.composite),
+        score(change.headline.held_out),
         lost,
     ]
 

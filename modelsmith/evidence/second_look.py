@@ -13,7 +13,7 @@ from modelsmith.evaluation.headline import headline
 from modelsmith.evaluation.judges.agreement import agreement
 from modelsmith.evaluation.rows import sorted_rows
 from modelsmith.evaluation.tally import tally
-from modelsmith.evidence.bundle import Run, asked_of, require_asked, require_recomputed
+from modelsmith.evidence.bundle import Run, keys_of, require_recomputed, require_same_keys
 from modelsmith.evidence.markdown import safe
 from modelsmith.schema.evidence import Evidence, RunEvidence
 from modelsmith.schema.observed import Agreement, Retrained, Retraining, SecondLook, Turned
@@ -105,11 +105,11 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``, ``rows-disagree`` or ``points-differ``.
     """
-    keys = asked_of(evidence.candidate.rows)
+    keys = keys_of(evidence.candidate.rows)
     retrained = look.retraining.run if look.retraining else None
     extra = (("retraining", retrained),) if retrained else ()
     for name, run in (("candidate", look.candidate), ("incumbent", look.incumbent), *extra):
-        again = asked_of(run.rows)
+        again = keys_of(run.rows)
         require_recomputed(f"{name}.rows", len(run.rows), len(again))
         require_recomputed(f"{name}.rows", again == keys, True)
     judge, rule = look.judge, evidence.rule
@@ -270,7 +270,7 @@ def _turned(stated: RunEvidence, observed: RunEvidence, rule: GateRule, exact: b
 
     Whoever shows a proposal holds an observation against its evidence before anybody has checked it.
     """
-    require_asked("rows", observed.rows, asked_of(stated.rows))
+    require_same_keys("rows", observed.rows, keys_of(stated.rows))
     theirs = tally(observed.rows, rule)
     for key, entry in tally(stated.rows, rule).items():
         other = theirs[key]

@@ -38,7 +38,7 @@ class SetMerge(NamedTuple):
     """None when main holds no receipt of it."""
     asked_by: str
     approved_by: tuple[str, ...]
-    said: tuple[str, ...]
+    sentences: tuple[str, ...]
     """What it changed."""
 
 
@@ -145,7 +145,7 @@ def _changes(evidence: Evidence, trail: Trail) -> Iterator[str]:
         approved = (
             f", approved by {', '.join(safe(approver) for approver in merge.approved_by)}" if merge.approved_by else ""
         )
-        yield f"Merged since, {named}{requested}{approved}: {'; '.join(merge.said)}"
+        yield f"Merged since, {named}{requested}{approved}: {'; '.join(merge.sentences)}"
 
 
 def _earlier(evidence: Evidence) -> str:

@@ -81,7 +81,7 @@ class Took(NamedTuple):
     """How long one answer took."""
 
     milliseconds: float
-    whole: bool
+    complete: bool
     """False: it failed, or its caller hung up then."""
 
 
@@ -110,7 +110,7 @@ class DoorSign:
         Raises:
             OSError: the home takes no file.
         """
-        complete = [answer for answer in answers if answer.whole]
+        complete = [answer for answer in answers if answer.complete]
         p95 = max((_p95(some) for some in (complete, answers) if some), default=None)
         busy = Busy(machine=this_machine(), at=self._clock(), requests=requests, answers=len(answers), p95=p95)
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ INPUTS = "inputs"
 HEARTBEAT_FILE = "heartbeat.jsonl"
 """Signs of life, one a line."""
 RESULT_FILE = "result.json"
-"""Written last, see `Made`."""
+"""Written last, see `ResultFile`."""
 ERROR_FILE = "error.json"
 """Why the worker gave up."""
 LOG = "worker.log"
@@ -48,7 +48,7 @@ STAYS = frozenset({"tracked.json", "tracker.log", "curve.svg"})
 _Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
 
 
-class Made(BaseModel):
+class ResultFile(BaseModel):
     """What every ``result.json`` says, whatever it says besides: the files that the job made, in folders of theirs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -63,7 +63,7 @@ def is_whole(folder: Path) -> bool:
     Inputs are no result; and a link, a pipe or anything but plain files and folders makes it none.
     """
     try:
-        made = Made.model_validate_json(read_plain(folder / RESULT_FILE))
+        made = ResultFile.model_validate_json(read_plain(folder / RESULT_FILE))
         tops = {name.partition("/")[0] for name in made.files}
         found = [path for top in tops for path in (folder / top, *(folder / top).rglob("*"))]
         modes = {path: path.lstat().st_mode for path in found}

@@ -82,7 +82,7 @@ class Pool:
     """Hosts in the order in which they are taken."""
 
     executors: Mapping[str, LocalExecutor | SshExecutor]
-    said: Callable[[str], None]
+    report: Callable[[str], None]
     lost: dict[str, HostLostError] = field(default_factory=dict)
     """Those that were given up: no job goes there again."""
 
@@ -110,11 +110,11 @@ class Pool:
                     self.lost[name] = error
                     raise
                 if job is not None:
-                    self.said(f"on the host {name}")
+                    self.report(f"on the host {name}")
                     return _OfPool(self, name, job)
             if time.monotonic() - last_report >= TOLD_EVERY:
                 last_report = time.monotonic()
-                self.said(f"waits for a host: {', '.join(left)} are at work on other jobs")
+                self.report(f"waits for a host: {', '.join(left)} are at work on other jobs")
             time.sleep(pause)
             pause = min(2 * pause, _LAST_LOOK)
 

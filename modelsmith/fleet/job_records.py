@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (cluster, ended_at) WHERE pid IS 
 _ROW = "SELECT asked, stands, pid, ended FROM jobs"
 
 
-class Asked(Frozen):
+class JobRequest(Frozen):
     """What was asked for, and as whom: whoever starts the job's process may be somebody else."""
 
     id: JobId
@@ -80,7 +80,7 @@ class Ended(Frozen):
 class Record(NamedTuple):
     """One job, as the clone's records have it."""
 
-    asked: Asked
+    submitted: JobRequest
     stands: Standing
     pid: int | None
     """Process that it had last; None where it never had one."""
@@ -103,25 +103,25 @@ class Records:
             records._held = database
             yield records
 
-    def add(self, request: Asked) -> None:
+    def add(self, request: JobRequest) -> None:
         """Put it at the end of its queue."""
         self._change(
             "INSERT INTO jobs (id, request, cluster, stands, asked) VALUES (?, ?, ?, 'waiting', ?)",
             (request.id, request.request, request.cluster, request.model_dump_json()),
         )
 
-    def wait_again(self, request: Asked) -> None:
+    def wait_again(self, request: JobRequest) -> None:
         """Put it back where it was in its queue, as asked for now."""
         self._change(
             "UPDATE jobs SET stands = 'waiting', asked = ?, pid = NULL, ended = NULL, ended_at = NULL WHERE id = ?",
             (request.model_dump_json(), request.id),
         )
 
-    def begin(self, id: str, pid: int) -> Asked | None:
+    def begin(self, id: str, pid: int) -> JobRequest | None:
         """Note its process; None where there is nothing to begin: no such job, or it is over."""
         self._change("UPDATE jobs SET stands = 'begun', pid = ? WHERE id = ? AND stands != 'over'", (pid, id))
         found = self.find(id)
-        return found.asked if found and found.stands == "begun" else None
+        return found.submitted if found and found.stands == "begun" else None
 
     def end(self, id: str, exit: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
         """Note what came of it; what was noted first stays."""
@@ -176,7 +176,12 @@ class Records:
 
     def _rows(self, statement: str, values: tuple[object, ...]) -> list[Record]:
         return [
-            Record(Asked.model_validate_json(request), stands, pid, Ended.model_validate_json(ended) if ended else None)
+            Record(
+                JobRequest.model_validate_json(request),
+                stands,
+                pid,
+                Ended.model_validate_json(ended) if ended else None,
+            )
             for request, stands, pid, ended in self._all(statement, values)
         ]
 

@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 from modelsmith.fleet import start
 from modelsmith.fleet.held import is_held
-from modelsmith.fleet.job_records import CANCELLED, Asked, Ended, Record, Records
+from modelsmith.fleet.job_records import CANCELLED, Ended, JobRequest, Record, Records
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.children import reap, start_apart
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -50,7 +50,7 @@ _LETS_GO = 60.0
 class Job(NamedTuple):
     """A job as it stands."""
 
-    asked: Asked
+    submitted: JobRequest
     folder: Path
     state: JobState
     ended: Ended | None
@@ -99,13 +99,13 @@ class Jobs:
                 started: it stays in the queue.
         """
         with self._records.alone() as records:
-            request = _asked(workspace, records.new_id(), operation, arguments, cluster, calls)
+            request = _job_request(workspace, records.new_id(), operation, arguments, cluster, calls)
             known = records.last_of(request.request)
             state = self._job(known).state if known else None
             if known and state in ("queued", "running"):
-                request = known.asked
+                request = known.submitted
             elif known and state == "interrupted":
-                request = _again(request, known.asked)
+                request = _next_turn(request, known.submitted)
                 records.wait_again(request)
             elif records.count("waiting") >= MOST_WAITING:
                 raise InfrastructureFailure(
@@ -136,9 +136,9 @@ class Jobs:
                     "job-ended", f"Job {id} has ended", "Ask for the operation again: that is another job.", job=id
                 )
             if job.state in ("interrupted", "cancelled"):
-                old = job.asked
-                request = _asked(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
-                records.wait_again(_again(request, old))
+                old = job.submitted
+                request = _job_request(workspace, old.id, old.operation, old.arguments, old.cluster, calls)
+                records.wait_again(_next_turn(request, old))
         self.go_on()
         return self.find(id)
 
@@ -226,17 +226,17 @@ class Jobs:
                     refused[request.id] = error
         return started, refused
 
-    def _turns(self, records: Records) -> list[Asked]:
+    def _turns(self, records: Records) -> list[JobRequest]:
         """Whose turn it is: the first in line of each cluster that nothing is at work for."""
-        first = [_known(records, job_id).asked for job_id in records.first_in_line()]
+        first = [_known(records, job_id).submitted for job_id in records.first_in_line()]
         if not first:
             return []
-        at_work = {job.asked.cluster for job in map(self._job, records.begun()) if job.state == "running"}
+        at_work = {job.submitted.cluster for job in map(self._job, records.begun()) if job.state == "running"}
         at_work |= {request.cluster for request in first if is_held(self._folder / request.id / _LOCK)}
         free = [request for request in first if request.cluster not in at_work]
         return free[: max(0, MOST_AT_ONCE - len(at_work))]
 
-    def _start(self, request: Asked) -> int:
+    def _start(self, request: JobRequest) -> int:
         """Start its process; nobody else starts one meanwhile.
 
         The lock is taken here and handed to the process, so at no moment does a job that was started look dead. Killed
@@ -278,24 +278,24 @@ class Jobs:
 
     def _job(self, record: Record) -> Job:
         """How it stands. What may have changed between two looks, at record and lock, is looked at again."""
-        folder = self._folder / record.asked.id
+        folder = self._folder / record.submitted.id
         while record.ended is None:
             if is_held(folder / _LOCK):
-                return Job(record.asked, folder, "running", None)
+                return Job(record.submitted, folder, "running", None)
             if record.stands == "waiting":
-                return Job(record.asked, folder, "queued", None)
-            record, last_record = _known(self._records, record.asked.id), record
+                return Job(record.submitted, folder, "queued", None)
+            record, last_record = _known(self._records, record.submitted.id), record
             if record == last_record:
-                return Job(record.asked, folder, "interrupted", None)
+                return Job(record.submitted, folder, "interrupted", None)
         ended = record.ended
         state: JobState = "cancelled" if ended.exit == CANCELLED else "failed" if ended.error else "done"
-        return Job(record.asked, folder, state, ended)
+        return Job(record.submitted, folder, state, ended)
 
 
-def _asked(
+def _job_request(
     workspace: Workspace, id: str, operation: str, arguments: Mapping[str, Any], cluster: str, calls: Iterable[str]
-) -> Asked:
-    return Asked(
+) -> JobRequest:
+    return JobRequest(
         id=id,
         operation=operation,
         arguments=dict(arguments),
@@ -309,7 +309,7 @@ def _asked(
     )
 
 
-def _again(request: Asked, old: Asked) -> Asked:
+def _next_turn(request: JobRequest, old: JobRequest) -> JobRequest:
     """The next turn of a job that is let go on."""
     lasting = {"id": old.id, "at": old.at, "secret": old.secret or request.secret}
     return request.model_copy(update=lasting | {"turn": old.turn + 1})
@@ -324,7 +324,7 @@ def _known(records: Records, id: str) -> Record:
     return found
 
 
-def _environment(request: Asked) -> dict[str, str]:
+def _environment(request: JobRequest) -> dict[str, str]:
     """That of whoever starts it, but for the role and the home, which are those of whoever asked."""
     inherited = {name: value for name, value in os.environ.items() if name != ROLE}
     role = {ROLE: request.role} if request.role else {}

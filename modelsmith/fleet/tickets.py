@@ -10,14 +10,14 @@ from __future__ import annotations
 import hmac
 import re
 
-from modelsmith.fleet.job_records import Asked
+from modelsmith.fleet.job_records import JobRequest
 from modelsmith.fleet.jobs import Job, Jobs
 from modelsmith.schema.errors import InvalidInput
 
 _TICKET = re.compile(r"(?P<id>[0-9a-f]{8})-(?P<turn>0|[1-9][0-9]{0,5})-[0-9a-f]{32}", re.ASCII)
 
 
-def ticket(request: Asked, holder: str) -> str:
+def ticket(request: JobRequest, holder: str) -> str:
     """The holder's ticket to the present turn of a job."""
     return _of_turn(request, request.turn, holder)
 
@@ -33,13 +33,13 @@ def find(jobs: Jobs, given: str, holder: str) -> tuple[Job, bool]:
         job = jobs.find(found["id"]) if found else None
     except InvalidInput:
         job = None
-    if found and job and job.asked.secret:
+    if found and job and job.submitted.secret:
         turn = int(found["turn"])
-        if turn <= job.asked.turn and hmac.compare_digest(given, _of_turn(job.asked, turn, holder)):
-            return job, turn == job.asked.turn
+        if turn <= job.submitted.turn and hmac.compare_digest(given, _of_turn(job.submitted, turn, holder)):
+            return job, turn == job.submitted.turn
     raise InvalidInput("unknown-task", "There is no such task", "Ask for the work again: that is a task of your own.")
 
 
-def _of_turn(request: Asked, turn: int, holder: str) -> str:
+def _of_turn(request: JobRequest, turn: int, holder: str) -> str:
     signed_text = f"{request.id}\0{turn}\0{holder}".encode("utf-8", "surrogatepass")
     return f"{request.id}-{turn}-{hmac.digest(request.secret.encode(), signed_text, 'sha256')[:16].hex()}"

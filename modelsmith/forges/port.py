@@ -50,7 +50,7 @@ class Standing:
     """In one sentence."""
     details: tuple[str, ...]
     """What is wrong, missing or to be known; sentences that may quote what others wrote."""
-    asked: tuple[Mapping[str, str], ...]
+    reviewers: tuple[Mapping[str, str], ...]
     """Logins, by forge, of each person who could give an approval that is missing."""
     page: str = ""
     """What the toolkit tells about the change itself, as Markdown in which nothing of others is more than words; empty

@@ -111,7 +111,7 @@ def decide(
     contract: Contract | None = None,
     recorders: Collection[str] = (),
     elsewhere: Sequence[Elsewhere] = (),
-    said_no: Set[str] = frozenset(),
+    objectors: Set[str] = frozenset(),
 ) -> GateDecision:
     """Whether a pull request may be merged, whose approvals it still needs, and why.
 
@@ -134,7 +134,7 @@ def decide(
         recorders: Who prepared the promotion records of the change, as these say.
         elsewhere: Authentic rejections of the same in other pull requests, and withdrawals. One stands, whatever number
             the same is opened under, until its giver takes it back, there or by another verdict here.
-        said_no: Who asked for changes at the forge, where nobody has signed that: it closes the gate of what they own.
+        objectors: Who asked for changes at the forge, unsigned: it closes the gate of what they own.
     """
     at = merge_time(now, reviews)
     verdicts, notes = _standing(change, reviews, policy, people, at)
@@ -161,7 +161,7 @@ def decide(
         needs.append(
             Need(requirement.pattern, requirement.owners, requirement.paths, satisfied_by, tuple(sorted(eligible)))
         )
-        found += _rejections(requirement.paths[0], able, verdicts, rejected, said_no)
+        found += _rejections(requirement.paths[0], able, verdicts, rejected, objectors)
     could = {actor for need in needs for actor in need.eligible}
     approvers = sorted(could & approving)
     by_contract = any(need.satisfied_by not in (None, *approvers) for need in needs)
@@ -304,7 +304,7 @@ def _rejections(
     able: Set[str],
     verdicts: Mapping[str, Review],
     rejected: Mapping[str, int],
-    said_no: Set[str],
+    objectors: Set[str],
 ) -> Iterator[Refusal]:
     """An owner's no, wherever it was said: here, in another pull request about the same, or unsigned at the forge."""
     for actor in sorted(able & verdicts.keys()):
@@ -316,7 +316,7 @@ def _rejections(
             f"{actor} owns {path} and rejected the same in pull request {rejected[actor]}; "
             f"only another verdict of {actor} takes that back.",
         )
-    for actor in sorted(able & said_no):
+    for actor in sorted(able & objectors):
         yield Refusal("rejected", f"{actor} owns {path} and asked for changes at the forge.")
 
 

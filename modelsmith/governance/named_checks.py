@@ -137,10 +137,10 @@ def _answer(name: Name, decision: GateDecision) -> NamedCheck:
         if blind:
             return NamedCheck(name, "failure", f"Not looked at: {blind.sentence}", ())
         return NamedCheck(name, "neutral", _NOTHING[name], ())
-    return NamedCheck(name, "success", _FINE.get(name) or _told(checks), tuple(passed))
+    return NamedCheck(name, "success", _FINE.get(name) or _leading_sentence(checks), tuple(passed))
 
 
-def _told(checks: Sequence[CheckResult]) -> str:
+def _leading_sentence(checks: Sequence[CheckResult]) -> str:
     """Of what can say most about it: the verdict, the terms."""
     leading = ("verdict", "live", "fresh-evidence", "verdicts", "contract", "clearance", "rollback-terms")
     named = {check.name: check.sentence for check in checks}

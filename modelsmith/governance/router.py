@@ -14,7 +14,7 @@ _SPACE: Final = 2**64
 _MISSING: Final = object()
 
 
-class Asked(NamedTuple):
+class RequestParts(NamedTuple):
     """The parts of a request that rules look at."""
 
     model: str
@@ -75,7 +75,7 @@ class Rules:
         """How many rules there are; where there are none, ``model`` names the cluster."""
         return len(self._rules or ())
 
-    def route(self, request: Asked) -> Route | None:
+    def route(self, request: RequestParts) -> Route | None:
         """Where the request goes; None where no rule takes it."""
         if self._rules is None:
             return Route(request.model, None, None) if request.model in self._clusters else None
@@ -86,7 +86,7 @@ class Rules:
                 return Route(rule.cluster, rule.name, sticky(rule.key, request) if rule.key else None)
         return None
 
-    def passed_over(self, request: Asked) -> Iterator[tuple[str, str]]:
+    def passed_over(self, request: RequestParts) -> Iterator[tuple[str, str]]:
         """Each rule before the one that takes the request, with its first condition that does not hold."""
         for tested in self._rules or ():
             unmet = _unmet(tested, request)
@@ -94,7 +94,7 @@ class Rules:
                 return
             yield tested.rule.name, unmet
 
-    def _candidates(self, request: Asked, text: str) -> list[int]:
+    def _candidates(self, request: RequestParts, text: str) -> list[int]:
         found = [*self._always]
         for place, values in self._by_value.items():
             value = _at(place, request)
@@ -114,7 +114,7 @@ class Rules:
 
 
 def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    r"""The headers that rules look at, as `Asked` holds them: none that came twice, and not the caller's key.
+    r"""The headers that rules look at, as `RequestParts` holds them: none that came twice, and not the caller's key.
 
     A value in other letters than ASCII's is one text, whether its client wrote it in UTF-8 or, as many libraries do, in
     Latin-1 (RFC 9110, section 5.5): a server that reads UTF-8 gives bytes that are none as halves of characters.
@@ -156,7 +156,7 @@ def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:
     return int.from_bytes(drawn, "big") < share * _SPACE
 
 
-def sticky(key: StickyKey, request: Asked) -> str | None:
+def sticky(key: StickyKey, request: RequestParts) -> str | None:
     """The request's key; None where it has none, or one that is neither text nor a whole number."""
     value = request.headers.get(key.header) if key.header else _at(_place(key.body or ""), request)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
@@ -187,7 +187,7 @@ def _tested(rule: Rule) -> _Tested:
     return _Tested(rule, tuple(equal), compiled(when.last_message) if when.last_message else None)
 
 
-def _unmet(tested: _Tested, request: Asked) -> str | None:
+def _unmet(tested: _Tested, request: RequestParts) -> str | None:
     """The first condition that does not hold, as it is written in the rule; None when all do."""
     when = tested.rule.when
     if when.model and request.model not in when.model:
@@ -210,7 +210,7 @@ def _place(pointer: str) -> tuple[str, ...]:
     return ("body", *(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]))
 
 
-def _at(place: tuple[str, ...], request: Asked) -> Any:
+def _at(place: tuple[str, ...], request: RequestParts) -> Any:
     if place[0] == "model":
         return request.model
     if place[0] == "header":

@@ -28,7 +28,7 @@ from modelsmith.live.ids import Ids
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.metrics import Metrics
 from modelsmith.live.port import Answered, Arm, Copies, Decision, Recorder, Stage
-from modelsmith.live.reports import STATUS, WORDS, Asked, Report, read_body, read_report
+from modelsmith.live.reports import STATUS, WORDS, ExpectedReports, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
 from modelsmith.live.watching import Shadowed, Validated, Watching
 from modelsmith.schema.live import LEAST_SHARE, Counts
@@ -153,7 +153,7 @@ class LiveRecorder(Recorder):
         now = self._clock.now()
         followed: list[Validated | Watching] = [*self._validated.values(), *self._watching.values()]
         expected = {
-            item.record: Asked(
+            item.record: ExpectedReports(
                 [m.name for m in watched(item.terms) if m.reported],
                 timedelta(minutes=item.terms.rule.late_minutes),
                 isinstance(item, Validated),

@@ -54,7 +54,7 @@ class Report(NamedTuple):
     """Digest of the idempotency key."""
 
 
-class Asked(NamedTuple):
+class ExpectedReports(NamedTuple):
     """What a deployment under watch takes."""
 
     metrics: Sequence[str]
@@ -78,7 +78,7 @@ def read_body(body: bytes) -> list[Any] | None:
 
 
 def read_report(
-    value: Any, ids: Ids, watched: dict[str, Asked], may: Callable[[str], bool], sender: str, now: datetime
+    value: Any, ids: Ids, watched: dict[str, ExpectedReports], may: Callable[[str], bool], sender: str, now: datetime
 ) -> Report | tuple[Refused, str]:
     """One report, or why it is refused and the cluster where that is known.
 
@@ -107,7 +107,9 @@ def read_report(
     return Report(decision, metric, bool(given), hashlib.blake2b(text, digest_size=16).digest())
 
 
-def _refusal(decision: Decision, metric: str, given: Any, expected: Asked | None, now: datetime) -> Refused | None:
+def _refusal(
+    decision: Decision, metric: str, given: Any, expected: ExpectedReports | None, now: datetime
+) -> Refused | None:
     if decision.stage == "shadow":
         return "shadow"
     if expected is None or expected.validated != (decision.stage == "full"):

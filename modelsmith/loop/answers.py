@@ -19,7 +19,7 @@ from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.training_row import Prompt
 from modelsmith.signing.files import write_atomically
-from modelsmith.substrates.port import Prompt as Asked
+from modelsmith.substrates.port import Prompt as EnginePrompt
 
 
 class Round(Frozen):
@@ -45,7 +45,7 @@ def draw(
     Raises:
         InvalidInput, InfrastructureFailure: as `open_substrate` and the engine.
     """
-    questions = [Asked(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
+    questions = [EnginePrompt(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
     drawn: list[list[Drawn]] = [[] for _ in prompts]
     substrate, wait = open_substrate(workspace, cluster, target, None), waiting_for_doors(workspace, cluster, target)
     try:
@@ -55,7 +55,7 @@ def draw(
                 [[p.model_dump(mode="json") for p in prompts], target.weights, system, settings.model_dump()]
             )
             path = folder / f"answers-{identity.removeprefix('sha256:')[:16]}.json"
-            known = _kept(path)
+            known = _stored_round(path)
             if known is None:
                 given: dict[str, tuple[str, bool]] = {}
                 wait()
@@ -78,7 +78,7 @@ def draw(
     return drawn
 
 
-def _kept(path: Path) -> Round | None:
+def _stored_round(path: Path) -> Round | None:
     try:
         return Round.model_validate_json(read_plain(path))
     except (OSError, ValidationError):

@@ -63,7 +63,7 @@ def rows_at_hand(
     return kept_rows(workspace.cluster_folder(history.cluster) / "iterations" / f"{number:03d}", facts)
 
 
-def whole_certificate(
+def full_certificate(
     workspace: Workspace,
     main: GovernedState,
     governed: GovernedSet,
@@ -86,7 +86,7 @@ def past_of(
     """What a training that goes on from this adapter finds of it and of those before it; none for the base model.
 
     Raises:
-        InvalidInput: as `whole_certificate`.
+        InvalidInput: as `full_certificate`.
     """
     if parent == BASE:
         return ()
@@ -97,7 +97,7 @@ def past_of(
     if rows is not None:
         own = _as_ancestor(parent, certificate(governed, rows, facts.rows_digest, meaning))
         return own, *past_of(workspace, main, governed, facts.parent, meaning)
-    firewall = _said_of(main, history, governed, meaning)
+    firewall = _certificate_on_main(main, history, governed, meaning)
     if firewall is None:
         raise InvalidInput(
             "rows-missing",
@@ -109,7 +109,7 @@ def past_of(
     return _as_ancestor(parent, firewall), *firewall.ancestors
 
 
-def _said_of(
+def _certificate_on_main(
     main: GovernedState, history: SpecialistHistory, governed: GovernedSet, meaning: Meaning | None
 ) -> Firewall | None:
     """Main's own certificate of a specialist and of all before it, where it speaks of what is asked today."""

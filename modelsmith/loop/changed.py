@@ -35,7 +35,7 @@ class ChangeEval:
     change: SetChange
     run: RunResult | None
     """The run of what was asked; None when nothing had to be."""
-    whole: Headline | None
+    headline: Headline | None
     """Headline of the whole set; None when the rest has no known verdicts."""
     sentence: str
     """Why, in words."""

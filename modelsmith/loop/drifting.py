@@ -78,16 +78,16 @@ def _iterate(workspace: Workspace, validated: Validated, begun: Path) -> str:
     if begun.exists():
         before = begun.read_text()
         for job in jobs.newest():
-            if job.asked.id == before:
+            if job.submitted.id == before:
                 break
-            if (job.asked.operation, job.asked.cluster) == (_ITERATE, validated.cluster):
-                return f"an iteration was started, job {job.asked.id}"
+            if (job.submitted.operation, job.submitted.cluster) == (_ITERATE, validated.cluster):
+                return f"an iteration was started, job {job.submitted.id}"
     else:
         newest = jobs.newest(1)
         begun.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(begun, (newest[0].asked.id if newest else "").encode())
+        write_atomically(begun, (newest[0].submitted.id if newest else "").encode())
     job = jobs.submit(workspace, _ITERATE, {"cluster": validated.cluster}, validated.cluster).job
-    return f"an iteration is started, job {job.asked.id}"
+    return f"an iteration is started, job {job.submitted.id}"
 
 
 def _done(mark: Path, outcome: str) -> None:

@@ -17,7 +17,7 @@ from modelsmith.diagnosis.certificate import nearest_of
 from modelsmith.governance.routing import render_routing
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.ledger.ledger import ledger_of
-from modelsmith.loop.certificates import rows_at_hand, whole_certificate
+from modelsmith.loop.certificates import full_certificate, rows_at_hand
 from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.embedding import meaning_of
 from modelsmith.loop.engines import engine_of
@@ -94,7 +94,7 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Waiting | Ended
         )
         bench = _Bench(harness, latest, main, parent, cluster, made_export)
         artifact = bench.adopted() if wanted.file is None else None
-        artifact = artifact or bench.made(wanted.file)
+        artifact = artifact or bench.make(wanted.file)
         name = bench.name(artifact)
         history = main.histories.by_specialist.get(name)
         if history is not None and history.state == "deprecated":
@@ -156,7 +156,7 @@ class _Bench:
     """As it was when the export was asked for."""
     parent: SpecialistHistory
     cluster: Cluster
-    said: Export
+    export: Export
 
     @property
     def folder(self) -> Path:
@@ -190,16 +190,16 @@ class _Bench:
         """The same export, where main knows it and its weights are here, or where an earlier call sealed it."""
         for child in exports_of(self.main, self.parent):
             facts = export_of(self.main, child)
-            if facts and facts.export == self.said and child.state != "deprecated" and self.store.get(child.artifact):
+            if facts and facts.export == self.export and child.state != "deprecated" and self.store.get(child.artifact):
                 return child.artifact
         for folder in sorted(self.folder.glob(f"iter-*/{ARTIFACT_FOLDER}")):
             artifact = sealed_as(folder)
-            if artifact is not None and predicate_of(folder) == self.said:
+            if artifact is not None and predicate_of(folder) == self.export:
                 self.store.put(folder, artifact)
                 return artifact
         return None
 
-    def made(self, file: Path | None) -> str:
+    def make(self, file: Path | None) -> str:
         """Make, seal and keep it.
 
         Raises:
@@ -214,7 +214,7 @@ class _Bench:
         else:
             target.mkdir()
             shutil.copyfile(file, target / GGUF_NAME)
-        describe_export(target, self.said, self.cluster.base_model.license)
+        describe_export(target, self.export, self.cluster.base_model.license)
         artifact = seal(target)
         if file is not None:
             self._require_loadable(target / GGUF_NAME)
@@ -230,12 +230,12 @@ class _Bench:
         from modelsmith.substrates.base_models import resolve
         from modelsmith.substrates.merging import write_merged
 
-        workspace, dtype = self.harness.workspace, self.said.dtype
+        workspace, dtype = self.harness.workspace, self.export.dtype
         assert dtype
         adapter = target_of(workspace, self.cluster, self.parent.specialist, self.parent.artifact).adapter
         assert adapter
         base = resolve(self.cluster.base_model, workspace.root, workspace.models, workspace.models_memory)
-        workspace.notify(Progress("export", f"merges {self.parent.specialist} into {self.said.base_model} ({dtype})"))
+        workspace.notify(Progress("export", f"merges {self.parent.specialist} into {self.export.base_model} ({dtype})"))
         write_merged(base.folder, adapter, target, dtype)
 
     def _require_loadable(self, file: Path) -> None:
@@ -341,7 +341,7 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
     rows = rows_at_hand(context.workspace, bench.main, bench.parent, training)
     if rows is not None:
         meaning = meaning_of(context.workspace, bench.main.policy)
-        found = whole_certificate(context.workspace, bench.main, context.governed, training, rows, meaning)
+        found = full_certificate(context.workspace, bench.main, context.governed, training, rows, meaning)
         return nearest_of(found), found
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():

@@ -59,7 +59,7 @@ class Verdict(TypedDict):
     override: str | None
 
 
-class Now(TypedDict):
+class PhaseFields(TypedDict):
     """The fields of `Begun` that belong to one phase alone."""
 
     reason: str

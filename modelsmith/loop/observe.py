@@ -221,7 +221,7 @@ def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: R
             specialist=history.specialist,
             observations=[agreement.model_dump(mode="json") for agreement in found.disagreeing],
         )
-    if not needed.met(found):
+    if not needed.is_met(found):
         short = len(found.agreeing) < needed.observers
         done = {agreement.observer for agreement in found.agreeing} if short else set(found.retrained)
         free = sorted(set(main.observers) - done)

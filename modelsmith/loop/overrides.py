@@ -10,7 +10,7 @@ from modelsmith.ledger.ledger import ledger_of
 from modelsmith.loop.context import open_context
 from modelsmith.loop.evals import read_observations
 from modelsmith.loop.exports import override_export
-from modelsmith.loop.iteration import Ended, Judged, Now, ToPromote, Verdict, Waiting, WithCandidate
+from modelsmith.loop.iteration import Ended, Judged, PhaseFields, ToPromote, Verdict, Waiting, WithCandidate
 from modelsmith.loop.phases import promote_candidate
 from modelsmith.loop.rollback import require_clean_reason
 from modelsmith.loop.state import StateFile
@@ -75,7 +75,7 @@ def _go_on(harness: Harness, latest: MainReader, history: SpecialistHistory, rea
     if not isinstance(last, WithCandidate) or last.specialist != history.specialist:
         raise _nothing(history, "this clone has begun another iteration since, or did not train it")
     verdict = Verdict(outcome=last.outcome if isinstance(last, Judged) else "INCONCLUSIVE", override=reason)
-    now = Now(reason=last.reason, error=last.error)
+    now = PhaseFields(reason=last.reason, error=last.error)
     iteration = states.put(ToPromote(**last.known, **last.candidate, **verdict, **now))
     return states.put(promote_candidate(open_context(harness, iteration, latest), iteration))
 

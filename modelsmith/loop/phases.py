@@ -7,7 +7,7 @@ from modelsmith.diagnosis.certificate import nearest_of
 from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.ledger.ledger import ledger_of
-from modelsmith.loop.certificates import whole_certificate
+from modelsmith.loop.certificates import full_certificate
 from modelsmith.loop.changed import run_tag
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.diagnose import diagnose
@@ -19,7 +19,7 @@ from modelsmith.loop.iteration import (
     Ended,
     Iteration,
     Judged,
-    Now,
+    PhaseFields,
     ToAssess,
     ToDiagnose,
     ToDo,
@@ -299,13 +299,13 @@ def _accepted(context: IterationContext, iteration: ToPromote, candidate: RunRes
     facts = training_of(main, main.histories.find(iteration.specialist))
     assert facts
     meaning = meaning_of(context.workspace, main.policy)
-    found = whole_certificate(context.workspace, main, context.governed, facts, rows, meaning)
+    found = full_certificate(context.workspace, main, context.governed, facts, rows, meaning)
     return promote_accepted(context, iteration, runs_of(context, iteration, candidate), nearest_of(found), found)
 
 
 def promoting(iteration: Waiting) -> ToPromote:
     """The iteration, taken up again at its promotion."""
-    now = Now(reason=iteration.reason, error=iteration.error)
+    now = PhaseFields(reason=iteration.reason, error=iteration.error)
     return ToPromote(**iteration.known, **iteration.candidate, **iteration.verdict, **now)
 
 

@@ -11,7 +11,7 @@ from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_a
 from modelsmith.diagnosis.meaning import kept_apart
 from modelsmith.loop.engines import Target
 from modelsmith.loop.recipe import Recipe, write_prompts
-from modelsmith.loop.setting_apart import Asked, require_left
+from modelsmith.loop.setting_apart import PromptKey, require_left
 from modelsmith.loop.sources import with_sources
 from modelsmith.schema.diagnosis import FailureCluster, Offered
 from modelsmith.schema.errors import InvalidInput
@@ -41,7 +41,7 @@ def prepare(
     model: Target,
     name: str = "",
     struck: Set[str] = frozenset(),
-    apart: Set[Asked] = frozenset(),
+    apart: Set[PromptKey] = frozenset(),
 ) -> Prepared:
     """Leave in the stage's folder what it begins with.
 

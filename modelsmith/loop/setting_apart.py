@@ -24,7 +24,7 @@ from modelsmith.training.rows import read_rows, write_rows
 
 HELD_IN_FILE: Final = "held-in.jsonl"
 """Name of the file of these prompts in an iteration's folder."""
-Asked = tuple[Message, ...]
+PromptKey = tuple[Message, ...]
 
 
 def require_choosable(governed: GovernedSet, cluster: Cluster, rows: int) -> None:
@@ -69,7 +69,7 @@ def require_choosable(governed: GovernedSet, cluster: Cluster, rows: int) -> Non
         )
 
 
-def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[FailureCluster]) -> frozenset[Asked]:
+def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[FailureCluster]) -> frozenset[PromptKey]:
     """Leave the iteration's prompts set aside in its folder; what they ask, for no stage to be trained on.
 
     They aim at the same failures as the first stage's batch, and have passed the firewall. Their seed is not a stage's:

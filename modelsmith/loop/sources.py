@@ -86,7 +86,7 @@ def with_sources(
             without_failed(offer, judged)
             beside += offer.rows if offer.source != "own-sample" else []
     rows = joined(prompts, offers, sources.shares, capability)
-    told_offers = tuple(offer.told() for offer in offers)
+    told_offers = tuple(offer.counts() for offer in offers)
     for offered in told_offers:
         reasons = ", ".join(f"{count} {reason}" for reason, count in offered.rejected.items()) or "none"
         text = f"{offered.source} {offered.name}: {offered.kept} rows of {offered.offered} offered; rejected: {reasons}"
@@ -146,7 +146,7 @@ def _own(
     clusters: Sequence[FailureCluster],
     model: Target,
 ) -> Offer:
-    chosen = _asked(recipe, prompts, settings.share)
+    chosen = _prompts_to_ask(recipe, prompts, settings.share)
     system, sampling = recipe.governed.evalset.prompt.system, recipe.governed.evalset.sampling
     drawn = Sampling(
         max_new_tokens=sampling.max_new_tokens,
@@ -171,7 +171,7 @@ def _teacher(
     So a note that does not say what its answer needs is found out (round-trip consistency: Alberti et al., 2019).
     """
     target = _target(settings)
-    chosen = _asked(recipe, prompts, settings.share)
+    chosen = _prompts_to_ask(recipe, prompts, settings.share)
     orders = [
         prompt.model_copy(update={"messages": (Message(role="user", content=_order(prompt)),)}) for prompt in chosen
     ]
@@ -208,6 +208,6 @@ def _target(teacher: Teacher) -> Target:
     return Target(f"the teacher {teacher.name}", unknown_weights(teacher.endpoint), endpoint=teacher.endpoint)
 
 
-def _asked(recipe: Recipe, prompts: Sequence[Prompt], share: float) -> tuple[Prompt, ...]:
+def _prompts_to_ask(recipe: Recipe, prompts: Sequence[Prompt], share: float) -> tuple[Prompt, ...]:
     capability = {generator.id: generator.capability for generator in recipe.governed.generators}
     return asked_first(prompts, share, TRIES, lambda prompt: capability[prompt.generator])

@@ -16,8 +16,8 @@ from modelsmith.loop.iteration import (
     Fault,
     Iteration,
     Lasting,
-    Now,
     Phase,
+    PhaseFields,
     ToAssess,
     ToDiagnose,
     ToEval,
@@ -38,7 +38,7 @@ from modelsmith.schema.plaintext import PlainLine
 from modelsmith.schema.run import Outcome
 from modelsmith.signing.files import write_atomically
 
-Kept = TypeVar("Kept", bound=Iteration)
+AnyIteration = TypeVar("AnyIteration", bound=Iteration)
 
 
 class Pointer(Frozen):
@@ -80,7 +80,7 @@ class Pointer(Frozen):
             lesson=self.lesson,
             stages=self.stages,
         )
-        now = Now(reason=self.reason, error=self.error)
+        now = PhaseFields(reason=self.reason, error=self.error)
         match self.phase:
             case "eval":
                 return ToEval(**known, **now)
@@ -141,7 +141,7 @@ class StateFile:
             return entry.iteration() if entry else None
         return None
 
-    def put(self, iteration: Kept) -> Kept:
+    def put(self, iteration: AnyIteration) -> AnyIteration:
         """Record where a cluster stands.
 
         Raises:

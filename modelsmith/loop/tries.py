@@ -59,7 +59,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Tried:
-    said: SeedTry
+    seed_try: SeedTry
     stages: tuple[StageRun, ...] = ()
     tripped: InvalidInput | None = None
 
@@ -92,7 +92,7 @@ def train_tries(context: IterationContext, iteration: Begun) -> Trained:
         asked=len(prompts),
         asked_digest=rows_digest(prompts),
         judge=next((judge for judge in judges if judge), None),
-        each=tuple(attempt.said for attempt in tried),
+        each=tuple(attempt.seed_try for attempt in tried),
     )
     best = best_of(tries)
     if best is None:
@@ -161,7 +161,7 @@ def _tell(recipe: Recipe, tried: Sequence[_Tried], count: int) -> None:
     ran = [stage.outcome for stage in tried[-1].stages if stage.outcome]
     if ran and all(outcome.adopted for outcome in ran):
         return
-    last_try, done = tried[-1].said, len(tried)
+    last_try, done = tried[-1].seed_try, len(tried)
     came = f"held in {last_try.held_in:.3f}" if last_try.held_in is not None else f"ended: {last_try.ended}"
     spent = [sum(stage.outcome.seconds for stage in attempt.stages if stage.outcome) for attempt in tried]
     left = f"; about {round((count - done) * sum(spent) / done)}s for the {count - done} left" if done < count else ""

@@ -73,7 +73,7 @@ def watching_of(main: GovernedState, cluster: str) -> Watching | None:
     return Watching(cluster, history.specialist, record, deployment.contract.terms, deployment.approved_at)
 
 
-class Seen(NamedTuple):
+class WindowView(NamedTuple):
     """A window as it stands now: its terms, its counts, and what they come to."""
 
     watching: Watching
@@ -85,7 +85,7 @@ class Seen(NamedTuple):
     is_latched: bool
 
 
-def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
+def look(workspace: Workspace, main: GovernedState, cluster: str) -> WindowView:
     """What a window of this clone's door comes to now; it changes nothing.
 
     Raises:
@@ -105,7 +105,7 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> Seen:
     counts = counts_of(live_folder(workspace), window.record, [metric.name for metric in watched(window.terms)])
     latches = Latches(live_folder(workspace) / "latches")
     judgement = judge(window.terms, counts, ended=now >= window.closes)
-    return Seen(window, counts, judgement, now, latches.read(window.record), latches.is_set(window.record))
+    return WindowView(window, counts, judgement, now, latches.read(window.record), latches.is_set(window.record))
 
 
 def validated(main: GovernedState) -> tuple[Validated, ...]:

@@ -152,7 +152,7 @@ def answer_of_job(workspace: Workspace, tool: Tool, exit: int, result: Mapping[s
 
 def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Reply:
     """The same, of an operation that ended with an error."""
-    return Reply(_told(session, {"details": {}, "next": None, **error, "exit": exit}), refused=True)
+    return Reply(_error_answer(session, {"details": {}, "next": None, **error, "exit": exit}), refused=True)
 
 
 def _shown(result: Result, limits: Limits, offset: int) -> Shown:
@@ -195,7 +195,7 @@ def _ours(name: str, in_the_end: bool) -> Words:
 
 def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
     detail, offset = given.pop("detail", None), given.pop("offset", None)
-    detail, offset = False if detail is None else detail, 0 if offset is None else _whole(offset)
+    detail, offset = False if detail is None else detail, 0 if offset is None else _as_integer(offset)
     if not isinstance(detail, bool):
         raise InvalidInput("usage", "detail: it is true or false", "Leave it out, or say true.")
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= OUR_OWN["offset"]["maximum"]:
@@ -221,7 +221,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
                 f"It takes {', '.join([*fields, *OUR_OWN])}.",
             )
     try:
-        text = json.dumps({fields[name]: _whole(value) for name, value in given.items() if value is not None})
+        text = json.dumps({fields[name]: _as_integer(value) for name, value in given.items() if value is not None})
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("usage", "The arguments are no JSON", "Give plain values.") from None
     if len(text) > LARGEST:
@@ -239,7 +239,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
         ) from None
 
 
-def _whole(value: Any) -> Any:
+def _as_integer(value: Any) -> Any:
     """A whole number as an integer, and every other value as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -256,10 +256,10 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
     words of the file.
     """
     following = error.next and error.next.model_dump(mode="json")
-    return _told(session, {**error.envelope(), "exit": int(error.exit), "next": following})
+    return _error_answer(session, {**error.envelope(), "exit": int(error.exit), "next": following})
 
 
-def _told(session: Session, error: Mapping[str, Any]) -> dict[str, Any]:
+def _error_answer(session: Session, error: Mapping[str, Any]) -> dict[str, Any]:
     details = error["details"]
     known = {name: details[name] for name in ("problems", "waiting_for", "refusals") if name in details}
     answer = {

@@ -31,7 +31,7 @@ class Command(NamedTuple):
     def text(self, arguments: Mapping[str, str]) -> str:
         """What the agent is told to do with these arguments; without any, they are in the person's own words."""
         given = "".join(f"\n{name}: `{arguments[name]}`" for name in self.takes + self.may_take if name in arguments)
-        return _told(self.name) + (f"{given}\n" if given else "")
+        return _prose(self.name) + (f"{given}\n" if given else "")
 
 
 COMMANDS = (
@@ -57,5 +57,5 @@ COMMANDS = (
 
 
 @cache
-def _told(name: str) -> str:
+def _prose(name: str) -> str:
     return (_PROSE / f"{name}.md").read_text(encoding="utf-8")

@@ -89,7 +89,7 @@ class LastWords:
         elif isinstance(message, types.JSONRPCNotification) and message.method == "notifications/cancelled":
             self._done((message.params or {}).get("requestId"))
 
-    def said(self, message: Any) -> None:
+    def sent(self, message: Any) -> None:
         """Note that a message went to the client."""
         if isinstance(message, (types.JSONRPCResponse, types.JSONRPCError)):
             self._done(message.id)
@@ -178,4 +178,4 @@ class Writing(_Stream):
                 error = types.ErrorData(code=error.code, message=HANDSHAKE_FIRST)
                 item = SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=message.id, error=error))
         await self._inner.send(item)
-        self._words.said(message)
+        self._words.sent(message)

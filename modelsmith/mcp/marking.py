@@ -27,7 +27,7 @@ class Limits(NamedTuple):
     items: int
     characters: int
     """Of one text."""
-    whole: int
+    total: int
     """Characters of the answer."""
 
 
@@ -51,7 +51,7 @@ def shorten(value: Any, limits: Limits, offset: int = 0) -> Shown:
     while True:
         left_out: list[Shortened] = []
         shown = _cut(value, "", items, characters, offset, left_out)
-        if len(json.dumps(shown)) <= limits.whole or (items <= 1 and characters <= 40):
+        if len(json.dumps(shown)) <= limits.total or (items <= 1 and characters <= 40):
             return Shown(shown, left_out)
         items, characters = max(1, items // 2), max(40, characters // 2)
 
@@ -105,10 +105,10 @@ def mark(value: Any, marker: str, words: Words, field: str = "") -> Any:
 
 def quoted(text: str, marker: str) -> str:
     """A text of others between marks, with each character in it seen."""
-    return f"<{marker}>{_seen(text)}</{marker}>"
+    return f"<{marker}>{_visible_lines(text)}</{marker}>"
 
 
-def _seen(text: str) -> str:
+def _visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 

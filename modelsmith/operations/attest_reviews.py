@@ -120,7 +120,7 @@ def _reason(statement: ReviewsAttestation, before: Attested | None) -> str | Non
     """Why it is to be attested once more: each attestation stays in the pull request's log for good."""
     if before is None:
         return "nobody had attested its reviews" if statement.reviews else None
-    if (before.said.reviews, before.said.change) != (statement.reviews, statement.change):
+    if (before.attestation.reviews, before.attestation.change) != (statement.reviews, statement.change):
         return "its reviews changed"
-    stale = statement.read_at - before.said.read_at > timedelta(hours=before.hours) / 2
+    stale = statement.read_at - before.attestation.read_at > timedelta(hours=before.hours) / 2
     return "it was read long ago" if stale and statement.reviews else None

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from modelsmith.forges.github.app import find_access
 from modelsmith.forges.github.place import parse_place
-from modelsmith.forges.github.workflow import Asked, asked_by, fetch_commit, is_commit_id, place_of_workflow
+from modelsmith.forges.github.workflow import EventProposal, fetch_commit, is_commit_id, place_of_workflow, proposal_of
 from modelsmith.forges.port import Forge
 from modelsmith.governance.named_checks import QUESTIONS, Name, State, unsigned
 from modelsmith.operations.contract import Request, Result
@@ -75,12 +75,12 @@ class CheckedResult(Result):
 
 def run(workspace: Workspace, request: CheckRequest) -> CheckedResult:
     """Judge it, and show the answers where that is asked."""
-    asked_for = _asked(request)
+    asked_for = _proposal(request)
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     now = datetime.now(UTC)
     if asked_for.made is not None:
-        commit, number, title, found = _made(workspace, forge, main, asked_for.made, now)
+        commit, number, title, found = _queue_answers(workspace, forge, main, asked_for.made, now)
     else:
         assert asked_for.number is not None
         commit, number, title, found = _proposed(forge, main, asked_for.number, now)
@@ -97,17 +97,17 @@ def run(workspace: Workspace, request: CheckRequest) -> CheckedResult:
     )
 
 
-def _asked(request: CheckRequest) -> Asked:
+def _proposal(request: CheckRequest) -> EventProposal:
     if sum((request.pr is not None, request.range is not None, request.event)) != 1:
         raise InvalidInput("usage", "Say what to check, in one way.", "Give --pr N, --range BASE..MADE, or --event.")
     if request.event:
-        return asked_by(os.environ)
+        return proposal_of(os.environ)
     if request.range is None:
-        return Asked(request.pr, None)
+        return EventProposal(request.pr, None)
     base, _, made = request.range.partition("..")
     if not base or not made or made.startswith("."):
         raise InvalidInput("usage", f"--range {request.range}: expected BASE..MADE", "Name two commits.")
-    return Asked(None, (base, made))
+    return EventProposal(None, (base, made))
 
 
 def _proposed(forge: Forge, main: GovernedState, number: int, now: datetime) -> tuple[str, int, str, Checked]:
@@ -129,7 +129,7 @@ def _proposed(forge: Forge, main: GovernedState, number: int, now: datetime) -> 
     return pull.moved or pull.head, number, pull.title, check_pull(main, pull, now)
 
 
-def _made(
+def _queue_answers(
     workspace: Workspace, forge: Forge, main: GovernedState, made: tuple[str, str], now: datetime
 ) -> tuple[str, int, str, Checked]:
     """The answers about commits of a merge queue: which pull request they are of, git says, and no name of a branch.

@@ -100,7 +100,7 @@ def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple
         if yes:
             write_merge_methods(rest, _METHODS)
         changes.append(SettingChange(what="how pull requests are merged", lines=tuple(lines), done=yes))
-    if lines := difference(_held(settings), _WORKFLOWS):
+    if lines := difference(_found_workflows(settings), _WORKFLOWS):
         if yes:
             write_workflows(rest, _WORKFLOWS)
         changes.append(SettingChange(what="what workflows may do", lines=tuple(lines), done=yes))
@@ -115,7 +115,7 @@ def reported_checks(workspace: Workspace) -> Collection[str]:
     return CHECKS if any(_REPORTS.search(tree.read(path).decode("utf-8", "replace")) for path in workflows) else ()
 
 
-def _held(settings: Settings) -> dict[str, object]:
+def _found_workflows(settings: Settings) -> dict[str, object]:
     found = settings.workflows
     return {} if isinstance(found, Unread) else found.model_dump()
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.evidence.pull_page import ChangeEvaluated, eval_page
-from modelsmith.forges.github.workflow import asked_by
+from modelsmith.forges.github.workflow import proposal_of
 from modelsmith.governance.routing import BASE
 from modelsmith.loop.iteration import Fault
 from modelsmith.operations.change_page import changed_clusters
@@ -96,7 +96,7 @@ class EvalChangesResult(Result):
 
 def run(workspace: Workspace, request: EvalChangesRequest) -> EvalChangesResult:
     """Evaluate, and show it where that is asked."""
-    number = asked_by(os.environ).number if request.comment else None
+    number = proposal_of(os.environ).number if request.comment else None
     if request.comment and number is None:
         raise InvalidInput("no-event", "This event is of no pull request", "Leave --comment out.")
     since, head = (workspace.revision(name).commit for name in (request.since, "HEAD"))

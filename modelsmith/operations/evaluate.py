@@ -137,7 +137,7 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, spec: EvalS
     old = set_at(workspace, since, request.cluster)
     main = read_governed_state(workspace.git, "HEAD")
     found = evaluate_change(workspace, main, old, spec, target, request.workers)
-    return EvalResult(run=found.run, change=found.change, whole=found.whole, sentence=found.sentence)
+    return EvalResult(run=found.run, change=found.change, whole=found.headline, sentence=found.sentence)
 
 
 def _given_tag(request: EvalRequest) -> str | None:

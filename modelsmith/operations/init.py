@@ -159,7 +159,7 @@ class Start(NamedTuple):
         return f"Start from the {Path(self.kit).name} kit\n"
 
     @property
-    def who(self) -> Ident:
+    def author(self) -> Ident:
         """Author of the first commit."""
         return Ident(HARNESS, f"{HARNESS}@{self.repository}", self.at)
 
@@ -334,7 +334,7 @@ def _commit(clone: Git, start: Start, files: Mapping[str, bytes], origin: str) -
         "branch.main.merge": "refs/heads/main",
     }.items():
         clone.run("config", name, value)
-    first = clone.commit_files(None, files, start.message, start.who)
+    first = clone.commit_files(None, files, start.message, start.author)
     for ref in ("refs/heads/main", "refs/remotes/origin/main"):
         clone.update_ref(ref, first, None)
     clone.run("read-tree", first)
@@ -348,7 +348,7 @@ def _copy_commit(clone: Git, forge: Git, start: Start, files: Mapping[str, bytes
     A commit is what its content says, so making it twice spares a push and whatever hooks and settings its way has.
     """
     forge.init("--bare", f"--object-format={clone.text('rev-parse', '--show-object-format')}")
-    forge.update_ref("refs/heads/main", forge.commit_files(None, files, start.message, start.who), None)
+    forge.update_ref("refs/heads/main", forge.commit_files(None, files, start.message, start.author), None)
 
 
 def _edit(data: bytes, values: dict[str, Any]) -> bytes:

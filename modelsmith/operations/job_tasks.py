@@ -34,7 +34,7 @@ def task_of(workspace: Workspace, job: str, holder: str) -> Task:
         InvalidInput: ``unknown-job``.
     """
     found = Jobs.of(workspace).find(job)
-    return _task(found, tickets.ticket(found.asked, holder), over=False)
+    return _task(found, tickets.ticket(found.submitted, holder), over=False)
 
 
 def find_task(workspace: Workspace, ticket: str, holder: str) -> Task:
@@ -54,7 +54,7 @@ def _task(job: Job, ticket: str, over: bool) -> Task:
     return Task(
         ticket=ticket,
         job=job_view(job),
-        created=job.asked.at,
+        created=job.submitted.at,
         updated=ended.at if ended else last_sign(job),
         result=ended.result if ended else None,
         error=ended.error if ended else None,

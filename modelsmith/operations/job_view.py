@@ -77,7 +77,7 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
 def last_sign(job: Job) -> datetime:
     """When a job that has not ended was last heard of."""
     now = _running(job)
-    return now.at if now else job.asked.at
+    return now.at if now else job.submitted.at
 
 
 def _running(job: Job) -> Running | None:
@@ -86,7 +86,7 @@ def _running(job: Job) -> Running | None:
 
 def job_view(job: Job) -> JobView:
     """The job as it stands."""
-    request = job.asked
+    request = job.submitted
     now = _running(job)
     left = now.seconds_left if now else None
     return JobView(

@@ -41,9 +41,9 @@ def run(workspace: Workspace, request: JobsListRequest) -> JobsListResult:
     jobs = Jobs.of(workspace)
     jobs.go_on()
     at_work = jobs.at_work()
-    running = {job.asked.id for job in at_work}
+    running = {job.submitted.id for job in at_work}
     newest = jobs.newest(None if request.everything else NEWEST)
-    shown = [*at_work, *(job for job in newest if job.asked.id not in running)]
+    shown = [*at_work, *(job for job in newest if job.submitted.id not in running)]
     return JobsListResult(
         jobs=tuple(map(job_view, shown)), queued=jobs.count_waiting(), older=max(0, jobs.count() - len(shown))
     )

@@ -7,7 +7,7 @@ import json
 from pydantic import ValidationError
 from typing_extensions import override
 
-from modelsmith.fleet.job_records import Asked
+from modelsmith.fleet.job_records import JobRequest
 from modelsmith.fleet.jobs import Jobs
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.job_view import JobArgument, JobView, job_view
@@ -23,11 +23,11 @@ class JobsResumeRequest(Request):
 
     @override
     def calls(self, workspace: Workspace) -> frozenset[str]:
-        request = Jobs.of(workspace).find(self.job).asked
+        request = Jobs.of(workspace).find(self.job).submitted
         return _of(request).calls(workspace) | {request.operation}
 
 
-def _of(request: Asked) -> Request:
+def _of(request: JobRequest) -> Request:
     try:
         return find(request.operation).load().request.model_validate_json(json.dumps(request.arguments))
     except (StopIteration, ValidationError):
@@ -48,5 +48,5 @@ class JobsResumeResult(Result):
 def run(workspace: Workspace, request: JobsResumeRequest) -> JobsResumeResult:
     """Queue it again under its id; it starts when it has its turn."""
     jobs = Jobs.of(workspace)
-    calls = _of(jobs.find(request.job).asked).calls(workspace)
+    calls = _of(jobs.find(request.job).submitted).calls(workspace)
     return JobsResumeResult(job=job_view(jobs.resume(workspace, request.job, calls)))

@@ -36,7 +36,7 @@ def run(workspace: Workspace, request: JobsShowRequest) -> JobsShowResult:
     ended = job.ended
     return JobsShowResult(
         job=job_view(job),
-        arguments=job.asked.arguments,
+        arguments=job.submitted.arguments,
         result=ended.result if ended else None,
         error=ended.error if ended else None,
     )

@@ -41,4 +41,4 @@ def run(workspace: Workspace, request: JobsTailRequest) -> JobsTailResult:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         lines = []
-    return JobsTailResult(job=job.asked.id, lines=tuple(lines[-request.lines :]))
+    return JobsTailResult(job=job.submitted.id, lines=tuple(lines[-request.lines :]))

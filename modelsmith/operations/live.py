@@ -14,7 +14,7 @@ from modelsmith.governance.window import Judgement, judge, trip_evidence
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.watching import Watching
 from modelsmith.loop.shadow import Shadow, look_at_shadow
-from modelsmith.loop.window import Ended, Seen, last_ended, live_folder, look, watching_of
+from modelsmith.loop.window import Ended, WindowView, last_ended, live_folder, look, watching_of
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.operations.pictures import Svg, write_picture
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
@@ -148,7 +148,7 @@ def _copied(shadow: Shadow) -> ShadowResult:
     )
 
 
-def _open(view: Seen) -> WindowResult:
+def _open(view: WindowView) -> WindowResult:
     left = math.ceil(max(0.0, (view.watching.closes - view.at).total_seconds() / 6)) / 10
     latched = (view.is_latched, view.latched)
     return _window(view.watching, view.judgement, view.counts, latched, left, None, _next(view))
@@ -208,7 +208,7 @@ def _line(found: WindowResult | ShadowResult) -> str:
     return f"{mine} decisions of the specialist, {theirs} of the incumbent; {note}"
 
 
-def _next(view: Seen) -> Step:
+def _next(view: WindowView) -> Step:
     cluster = view.watching.cluster
     if view.is_latched:
         return step("status", {})

@@ -18,14 +18,14 @@ FOLDERS = {"core": "scenarios", "held-out": "held_out", "micro": "micro"}
 STEMS = {"core": "core", "held-out": "held", "micro": "micro"}
 
 
-def _asked(note: str) -> list[dict[str, str]]:
+def _user_message(note: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": note}]
 
 
 _SAID: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "name": ("capability", str),
-    "note": ("messages", _asked),
-    "held_out": ("messages", _asked),
+    "note": ("messages", _user_message),
+    "held_out": ("messages", _user_message),
     "lens": ("operator_lens", str),
     "outcome": ("outcome_type", str),
     "variants": ("variants", list),
@@ -133,7 +133,7 @@ def case_draft(
         "operator_lens": request.lens,
         "outcome_type": request.outcome,
         **({"critical": True} if request.critical else {}),
-        "messages": _asked(note),
+        "messages": _user_message(note),
         "reference": reference(request.answer, found.rubric),
         "criteria": [{"point": point, "pass": request.pass_, "fail": request.fail}],
         **({"variants": list(variants)} if variants else {}),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelsmith.governance.router import Asked, Route, Rules, assigned, readable
+from modelsmith.governance.router import RequestParts, Route, Rules, assigned, readable
 from modelsmith.operations.contract import ARGUMENT, Request, Result
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.serving import traffic
@@ -133,7 +133,7 @@ def _rules(tree: Tree) -> Rules:
     return Rules(load_router(tree), cluster_names(tree))
 
 
-def _routed(main: GovernedState, rules: Rules, number: int, question: Asked, route: Route | None) -> Routed:
+def _routed(main: GovernedState, rules: Rules, number: int, question: RequestParts, route: Route | None) -> Routed:
     passed = [PassedOver(rule=rule, condition=words) for rule, words in rules.passed_over(question)]
     return Routed(
         number=number,
@@ -158,7 +158,7 @@ def _answering(main: GovernedState, route: Route) -> tuple[Answering, ...]:
     return tuple(Answering(specialist=arm.specialist, share=round(part, 9)) for arm, part in both if part)
 
 
-def _read(path: Path) -> Iterator[Asked]:
+def _read(path: Path) -> Iterator[RequestParts]:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)  # what a pipe or a device holds is not known before
@@ -175,7 +175,7 @@ def _read(path: Path) -> Iterator[Asked]:
     if not found:
         raise InvalidInput("unusable-request", f"{path.name} holds no request", "Write one request a line.")
     for line, document in found:
-        yield _asked(path.name, line, document)
+        yield _request_parts(path.name, line, document)
 
 
 def _is_json(data: bytes) -> bool:
@@ -186,7 +186,7 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _asked(name: str, line: int, data: bytes) -> Asked:
+def _request_parts(name: str, line: int, data: bytes) -> RequestParts:
     try:
         document = read_json(data)
     except (ValueError, RecursionError):
@@ -202,7 +202,7 @@ def _asked(name: str, line: int, data: bytes) -> Asked:
     model: Any = body.get("model")
     if not isinstance(model, str):
         raise _bad(name, line, "model", "is missing, or no text")
-    return Asked(model, readable(headers.items()), body)
+    return RequestParts(model, readable(headers.items()), body)
 
 
 def _bad(name: str, line: int, field: str, problem: str) -> InvalidInput:

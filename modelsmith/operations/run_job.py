@@ -37,7 +37,7 @@ def main(private: str, id: str) -> None:
         job = jobs.begin(id)
         if job is None:
             return
-        code, result, error = _run(Path(private, job.asked.root), job)
+        code, result, error = _run(Path(private, job.submitted.root), job)
     except KeyboardInterrupt:
         code, result, error = CANCELLED, None, None
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,8 +52,8 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
     log = _Log(job.folder / LOG)
     try:
         with known_failures():
-            verb = find(job.asked.operation).load()
-            request = verb.request.model_validate_json(json.dumps(job.asked.arguments))
+            verb = find(job.submitted.operation).load()
+            request = verb.request.model_validate_json(json.dumps(job.submitted.arguments))
             workspace = noting_in(Workspace.find(root, log, os.environ.get(ROLE)), job.folder / PROGRESS)
             _require_asked(job, request.calls(workspace))
             result = verb.run(workspace, request)
@@ -69,10 +69,10 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
 
 def _require_asked(job: Job, calls: Set[str]) -> None:
     """While it waited, main may have changed what it calls; whoever asked was seen to have a right to other calls."""
-    if new_calls := sorted(calls - set(job.asked.calls)):
+    if new_calls := sorted(calls - set(job.submitted.calls)):
         raise InvalidInput(
             "outside-role",
-            f"{job.asked.operation} would call {', '.join(new_calls)}, which it did not when it was asked for",
+            f"{job.submitted.operation} would call {', '.join(new_calls)}, which it did not when it was asked for",
             "Ask for it again.",
         )
 

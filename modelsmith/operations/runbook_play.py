@@ -87,7 +87,7 @@ def play(
             _learn(outcomes, record)
         last = records[-1]
         waits = last.state == "waiting"
-        people = _asked(found, steps[len(records) - 1], parameters, outcomes, last) if waits else ()
+        people = _deciders(found, steps[len(records) - 1], parameters, outcomes, last) if waits else ()
         return Played(run, tuple(records), known, people)
 
 
@@ -172,7 +172,7 @@ class _Caller(NamedTuple):
         return record
 
 
-def _asked(
+def _deciders(
     found: GovernedRunbook,
     step: RunbookStep,
     parameters: Mapping[str, JsonValue],

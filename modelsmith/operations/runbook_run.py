@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from modelsmith.operations.contract import Request, Result
 from modelsmith.operations.runbook_play import Played, play
-from modelsmith.operations.runbook_show import Given, RunbookName
+from modelsmith.operations.runbook_show import ParameterTexts, RunbookName
 from modelsmith.operations.runbook_view import PlannedStep, planned
 from modelsmith.operations.runbooks import GovernedRunbook, bind, main_of, read_runbook, require_runnable
 from modelsmith.repository.workspace import Workspace
@@ -36,7 +36,7 @@ class RunbookRunRequest(Request):
     """
 
     name: RunbookName
-    param: Given = ()
+    param: ParameterTexts = ()
     dry_run: Annotated[bool, Field(description="Show what would be called, with which arguments; call nothing.")] = (
         False
     )

@@ -12,7 +12,7 @@ from modelsmith.operations.runbooks import ParameterView, bind, main_of, paramet
 from modelsmith.repository.workspace import Workspace
 
 RunbookName = Annotated[str, Field(max_length=64, description="Runbook, a file name under runbooks/."), ARGUMENT]
-Given = Annotated[
+ParameterTexts = Annotated[
     tuple[str, ...],
     Field(max_length=20, description="NAME=VALUE of a parameter. Repeat for more."),
     Cli(option="--param"),
@@ -26,7 +26,7 @@ class RunbookShowRequest(Request):
     """
 
     name: RunbookName
-    param: Given = ()
+    param: ParameterTexts = ()
 
 
 class RunbookShowResult(Result):

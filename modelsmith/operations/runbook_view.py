@@ -51,14 +51,14 @@ def planned(found: GovernedRunbook, parameters: Mapping[str, JsonValue] | None) 
                 roles=row.roles,
                 when=tuple(map(_sentence, step.when)),
                 goes_on=(f"it ends with {' or '.join(map(str, step.exits))}", *map(_sentence, step.expect)),
-                who="" if person is None else _who(found, person.who),
+                who="" if person is None else _deciders(found, person.who),
                 asks="" if person is None else person.asks,
             )
         )
     return tuple(steps)
 
 
-def _who(found: GovernedRunbook, person: Owners | Reference) -> str:
+def _deciders(found: GovernedRunbook, person: Owners | Reference) -> str:
     return (
         ", ".join(owners_of(found.tree, person.owners_of))
         if isinstance(person, Owners)

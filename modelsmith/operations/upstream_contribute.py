@@ -122,7 +122,7 @@ def _leaks(
     for problem in (*name_problems(names), *secret_problems(after, files)):
         yield f"{problem.file!a}{f', line {problem.line}' if problem.line else ''}: {problem.message}"
     for label, text in words.items():
-        yield from _said(label, text, private)
+        yield from _text_problems(label, text, private)
     for path in files:
         data, old = after.read(path), before.read(path) if before.exists(path) else b""
         try:
@@ -133,12 +133,12 @@ def _leaks(
         known = set(old.decode("utf-8", "replace").split("\n"))
         for number, line in enumerate(lines, start=1):
             if line not in known:
-                yield from _said(f"{path!a}, line {number}", line, private)
+                yield from _text_problems(f"{path!a}, line {number}", line, private)
         if path in names:
-            yield from _said(f"the name of {path!a}", path, private)
+            yield from _text_problems(f"the name of {path!a}", path, private)
 
 
-def _said(where: str, text: str, private: re.Pattern[str]) -> Iterator[str]:
+def _text_problems(where: str, text: str, private: re.Pattern[str]) -> Iterator[str]:
     if first_secret(text):
         yield f"{where} holds what looks like a secret"
     if internal_host(text):

@@ -21,7 +21,7 @@ from modelsmith.promotion.root import check_pin, find_root
 from modelsmith.promotion.tips import (
     MAIN,
     MAIN_NAME,
-    Seen,
+    TipRelation,
     checked_out,
     compare,
     given_tip,
@@ -102,7 +102,7 @@ class VerifyResult(Result):
     """Whether the work tree is made from this very commit."""
     edited: int
     """Paths of the work tree that differ from what is checked out."""
-    compared: dict[str, Seen]
+    compared: dict[str, TipRelation]
     """Other mains, by where they are: the same, older or newer than the verified one."""
     changes: int
     promotions: int
@@ -134,7 +134,7 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
         here = checked_out(git)
         if request.revision is None:
             require_checked_out(tip, here)
-        tips = _asked(git, request)
+        tips = _tips_to_compare(git, request)
         require_sound(git)
         log = git.first_parent_log(tip)
         compared = {where: compare(git, log, commit, where) for where, commit in tips.items()}
@@ -180,7 +180,7 @@ def _audited(git: ObjectReader, main: GovernedState, log: Sequence[Commit], root
     return check_audit(git, main, log[begin:], root, folder)
 
 
-def _asked(git: Git, request: VerifyRequest) -> dict[str, str]:
+def _tips_to_compare(git: Git, request: VerifyRequest) -> dict[str, str]:
     """Mains that the request says the verified one must not contradict, by where they are."""
     tips = {"--tip": given_tip(git, request.tip)} if request.tip is not None else {}
     return tips if request.against is None else tips | {request.against: tip_of(git, request.against)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from modelsmith.delivery.delivering import deliver, redeliver, try_out
-from modelsmith.delivery.keeping import Kept, Place
+from modelsmith.delivery.keeping import Mailbox, Place
 from modelsmith.delivery.source import source_of
 from modelsmith.delivery.subscribers import MOST, Form, Subscriber, Subscribers, new_secret, webhooks_folder
 from modelsmith.operations.contract import Result
@@ -103,7 +103,7 @@ def add(workspace: Workspace, name: str, url: str, events: Sequence[str], form: 
 
     def added(others: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
         _refuse_another(others, made)
-        Kept(folder, name).stand(Place(cursor=newest(workspace)))
+        Mailbox(folder, name).stand(Place(cursor=newest(workspace)))
         return (*others, made)
 
     Subscribers(folder).change(added)
@@ -128,7 +128,7 @@ def listed(workspace: Workspace) -> WebhooksList:
     folder, end = webhooks_folder(workspace), event_number(newest(workspace))
     shown = []
     for subscriber in Subscribers(folder).all():
-        mailbox = Kept(folder, subscriber.name)
+        mailbox = Mailbox(folder, subscriber.name)
         place = mailbox.place()
         shown.append(
             WebhookView(
@@ -150,7 +150,7 @@ def remove(workspace: Workspace, name: str) -> WebhookSecret:
     folder = webhooks_folder(workspace)
     found = Subscribers(folder).find(name)
     Subscribers(folder).change(lambda all_: tuple(subscriber for subscriber in all_ if subscriber.name != name))
-    Kept(folder, name).forget()
+    Mailbox(folder, name).forget()
     return WebhookSecret(name=name, host=found.host, secret=None)
 
 
@@ -202,4 +202,4 @@ def redelivered(workspace: Workspace, name: str) -> WebhooksSent:
     """Send dead letters again, oldest first, until one fails."""
     folder = webhooks_folder(workspace)
     sent, why = redeliver(workspace, Subscribers(folder).find(name))
-    return WebhooksSent(delivered=sent, failed=int(bool(why)), dead=len(Kept(folder, name).dead()), why=why)
+    return WebhooksSent(delivered=sent, failed=int(bool(why)), dead=len(Mailbox(folder, name).dead()), why=why)

@@ -133,7 +133,7 @@ def _turn(
     answered, note = _answered(workspace, cluster, diagnosis, history)
     if history is None and (other := next((h for (n, _), h in trained.items() if n == diagnosis.iteration), None)):
         note = f"iteration {diagnosis.iteration} on main is {other.specialist}, of another diagnosis than this one"
-    still = None if answered is None else _still(answered, diagnosis, found, cases)
+    still = None if answered is None else _still_failing(answered, diagnosis, found, cases)
     return Turn(
         iteration=diagnosis.iteration,
         diagnosed=diagnosis.model,
@@ -151,7 +151,9 @@ def _turn(
     )
 
 
-def _still(answered: Answered, diagnosis: Diagnosis, found: FailureCluster | None, cases: frozenset[str]) -> int | None:
+def _still_failing(
+    answered: Answered, diagnosis: Diagnosis, found: FailureCluster | None, cases: frozenset[str]
+) -> int | None:
     """How many of the cases fail; None where they were not asked. Where they passed before, those that did count."""
     if found:
         return len(cases & answered.failed) if cases <= answered.asked else None

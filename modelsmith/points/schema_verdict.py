@@ -31,7 +31,7 @@ def verdict_of(schema: JsonValue) -> Verdict | None:
     True
     """
     try:
-        return _made(schema)
+        return _compiled(schema)
     except _UnknownKeywordError:
         return None
 
@@ -60,7 +60,7 @@ class _UnknownKeywordError(Exception):
     """A keyword that is not known here."""
 
 
-def _made(schema: JsonValue) -> Verdict:
+def _compiled(schema: JsonValue) -> Verdict:
     if not isinstance(schema, dict):
         return lambda _: bool(schema)
     checks = []
@@ -126,7 +126,7 @@ def _of_numbers(holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Verdi
 
 
 def _properties(argument: Any, _: Any) -> Verdict:
-    members = [(name, _made(schema)) for name, schema in argument.items()]
+    members = [(name, _compiled(schema)) for name, schema in argument.items()]
 
     def holds(value: Any) -> bool:
         if isinstance(value, dict):
@@ -139,7 +139,7 @@ def _properties(argument: Any, _: Any) -> Verdict:
 
 
 def _additional(argument: Any, schema: Any) -> Verdict:
-    named, verdict = frozenset(schema.get("properties", ())), _made(argument)
+    named, verdict = frozenset(schema.get("properties", ())), _compiled(argument)
     return lambda value: (
         not isinstance(value, dict)
         or value.keys() <= named
@@ -148,19 +148,19 @@ def _additional(argument: Any, schema: Any) -> Verdict:
 
 
 def _items(argument: Any, schema: Any) -> Verdict:
-    first, verdict = len(schema.get("prefixItems", ())), _made(argument)
+    first, verdict = len(schema.get("prefixItems", ())), _compiled(argument)
     return lambda value: not isinstance(value, list) or all(map(verdict, value[first:] if first else value))
 
 
 def _prefix(argument: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, argument))
+    verdicts = list(map(_compiled, argument))
     return lambda value: (
         not isinstance(value, list) or all(verdict(item) for verdict, item in zip(verdicts, value, strict=False))
     )
 
 
 def _contains(argument: Any, schema: Any) -> Verdict:
-    verdict, least, most = _made(argument), schema.get("minContains", 1), schema.get("maxContains")
+    verdict, least, most = _compiled(argument), schema.get("minContains", 1), schema.get("maxContains")
     if least == 1 and most is None:
         return lambda value: not isinstance(value, list) or any(map(verdict, value))
     return lambda value: (
@@ -169,7 +169,7 @@ def _contains(argument: Any, schema: Any) -> Verdict:
 
 
 def _any_of(argument: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, argument))
+    verdicts = list(map(_compiled, argument))
 
     def holds(value: Any) -> bool:
         for verdict in verdicts:  # noqa: SIM110
@@ -181,32 +181,36 @@ def _any_of(argument: Any, _: Any) -> Verdict:
 
 
 def _all_of(argument: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, argument))
+    verdicts = list(map(_compiled, argument))
     return lambda value: all(verdict(value) for verdict in verdicts)
 
 
 def _one_of(argument: Any, _: Any) -> Verdict:
-    verdicts = list(map(_made, argument))
+    verdicts = list(map(_compiled, argument))
     return lambda value: sum(verdict(value) for verdict in verdicts) == 1
 
 
 def _not(argument: Any, _: Any) -> Verdict:
-    verdict = _made(argument)
+    verdict = _compiled(argument)
     return lambda value: not verdict(value)
 
 
 def _if(argument: Any, schema: Any) -> Verdict:
-    condition, then, other = _made(argument), _made(schema.get("then", True)), _made(schema.get("else", True))
+    condition, then, other = (
+        _compiled(argument),
+        _compiled(schema.get("then", True)),
+        _compiled(schema.get("else", True)),
+    )
     return lambda value: then(value) if condition(value) else other(value)
 
 
 def _names(argument: Any, _: Any) -> Verdict:
-    verdict = _made(argument)
+    verdict = _compiled(argument)
     return lambda value: not isinstance(value, dict) or all(map(verdict, value))
 
 
 def _dependent_schemas(argument: Any, _: Any) -> Verdict:
-    members = [(name, _made(schema)) for name, schema in argument.items()]
+    members = [(name, _compiled(schema)) for name, schema in argument.items()]
     return lambda value: (
         not isinstance(value, dict) or all(verdict(value) for name, verdict in members if name in value)
     )

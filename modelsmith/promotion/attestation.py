@@ -36,7 +36,7 @@ _VERDICTS = {"APPROVED": "approve", "CHANGES_REQUESTED": "reject"}
 class Attested(NamedTuple):
     """An attestation that was verified."""
 
-    said: ReviewsAttestation
+    attestation: ReviewsAttestation
     by: SignedBy
     hours: int
     """How long its approvals count."""
@@ -142,27 +142,27 @@ def verdicts(attested: Attested, main: GovernedState) -> tuple[tuple[Review, ...
     """
     reviews: list[Review] = []
     notes: list[str] = []
-    for last in _last(attested.said.reviews):
+    for last in _last(attested.attestation.reviews):
         verdict = _VERDICTS.get(last.state)
         if verdict is None:
             continue
-        actor = account_holder(main.people, attested.said.forge, last.login, last.account)
-        doubt = _doubt(last, verdict, attested.said, actor)
+        actor = account_holder(main.people, attested.attestation.forge, last.login, last.account)
+        doubt = _doubt(last, verdict, attested.attestation, actor)
         if doubt or actor is None:
             notes.append(f"The review of {last.login} (account {last.account}) does not count: {doubt}.")
             continue
         source = ForgeReview(
-            forge=attested.said.forge,
+            forge=attested.attestation.forge,
             login=last.login,
             account=last.account,
             review=last.review,
-            read_at=attested.said.read_at,
+            read_at=attested.attestation.read_at,
             hours=attested.hours,
         )
-        facts = {"actor": actor, "verdict": verdict, "change": attested.said.change, "at": last.at}
+        facts = {"actor": actor, "verdict": verdict, "change": attested.attestation.change, "at": last.at}
         reviews.append(
             Review.model_validate(
-                facts | {"base": attested.said.base, "source": source, "attestation": attested.bundle}
+                facts | {"base": attested.attestation.base, "source": source, "attestation": attested.bundle}
             )
         )
     return tuple(reviews), tuple(notes)
@@ -202,21 +202,21 @@ def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[
     notes = [f"An attestation of reviews does not count: {doubt}" for doubt in dict.fromkeys(doubts)]
     if found is None:
         return (), tuple(notes)
-    doubt = about(found.said, pull.number, pull.head, change)
+    doubt = about(found.attestation, pull.number, pull.head, change)
     if doubt:
         return (), (*notes, f"An attestation of reviews does not count: it {doubt}.")
     given, others = verdicts(found, main)
     reviews_left = []
     for review in given:
         assert review.source
-        if review.verdict == "approve" and pull.heard is not None and not _still(pull, review.source.login):
+        if review.verdict == "approve" and pull.heard is not None and not _still_approves(pull, review.source.login):
             notes.append(f"The approval of {review.actor} does not count: the forge does not show it any more.")
             continue
         reviews_left.append(review)
     return tuple(reviews_left), (*notes, *others)
 
 
-def said_no(people: People, pull: PullRequest, signed: Sequence[Review], change: str) -> frozenset[str]:
+def find_objectors(people: People, pull: PullRequest, signed: Sequence[Review], change: str) -> frozenset[str]:
     """People who asked for changes at the forge and did not take it back: there, or by what they signed since.
 
     That opens no gate, so it needs less proof than an approval: the login or the account of a person is enough, and no
@@ -288,7 +288,7 @@ def _doubt(last: AttestedReview, verdict: str, claim: ReviewsAttestation, actor:
     return None
 
 
-def _still(pull: PullRequest, login: str) -> bool:
+def _still_approves(pull: PullRequest, login: str) -> bool:
     heard = pull.heard or ()
     return any(
         (entry.login.lower(), entry.verdict, entry.head) == (login.lower(), "approve", pull.head) for entry in heard

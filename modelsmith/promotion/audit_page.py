@@ -48,14 +48,14 @@ def _changes(audit: Audit) -> Iterator[list[str]]:
         yield [
             _moment(change.at),
             str(change.pull),
-            _what(change),
+            _change_title(change),
             change.gate,
             people or "nobody",
             safe(change.merged_by),
         ]
 
 
-def _what(change: AuditedChange) -> str:
+def _change_title(change: AuditedChange) -> str:
     if change.promotion:
         return f"{safe(change.promotion.specialist)}: {change.promotion.event}"
     first = safe(change.paths[0]) if change.paths else "nothing"

@@ -328,7 +328,7 @@ def _observers(needed: Required, promotion: Promotion) -> str:
     """As many others, with keys of their own, came to the same as the policy requires."""
     found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
     sentence = count_sentence(found, needed)
-    refuse(not needed.met(found), sentence)
+    refuse(not needed.is_met(found), sentence)
     return sentence
 
 

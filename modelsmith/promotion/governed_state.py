@@ -37,7 +37,7 @@ class GovernedState:
     observers: Mapping[str, tuple[bytes, ...]]
     """PEM public keys that may sign observations and nothing else, by id of the observer."""
     histories: Histories
-    kept: KeptFacts | None = field(default=None, compare=False, repr=False)
+    facts: KeptFacts | None = field(default=None, compare=False, repr=False)
     """What is known of folders that were read before."""
 
     def signers(self, cluster: str) -> tuple[Trusted, ...]:
@@ -52,7 +52,7 @@ class GovernedState:
     @cached_property
     def signed(self) -> Signed:
         """What its receipts say of all merges so far. Raises as `read_signed`."""
-        return read_signed(self.tree, self.kept)
+        return read_signed(self.tree, self.facts)
 
     @cached_property
     def line(self) -> Set[str]:
@@ -110,5 +110,5 @@ def _governed(tree: Revision, policy: Policy, histories: Histories, facts: KeptF
             if harness.observer
         },
         histories=histories,
-        kept=facts,
+        facts=facts,
     )

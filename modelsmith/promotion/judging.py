@@ -11,7 +11,7 @@ from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.remembered import MEMORY_FILE, Verified, recall, remember
 from modelsmith.promotion.replaying import replay_line
 from modelsmith.promotion.root import find_root
-from modelsmith.promotion.tips import KNOWN, Seen, compare
+from modelsmith.promotion.tips import KNOWN, TipRelation, compare
 from modelsmith.repository.commits import Commit
 from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader
@@ -32,7 +32,7 @@ class Judged(NamedTuple):
     before: Verified
     """What was known already."""
     now: Verified
-    compared: Mapping[str, Seen]
+    compared: Mapping[str, TipRelation]
     """Mains that this clone fetched before, by where they are."""
     rewound_from: str | None
     """With ``full``: the tip that was verified here before and is no longer on main."""
@@ -91,12 +91,12 @@ def judge(
     return Judged(found.main, before, now, compared, rewound)
 
 
-def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, Seen]:
+def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, TipRelation]:
     """Mains that this clone fetched before, beside the verified one.
 
     One that contradicts it is passed over when that is ``settled``: somebody has accepted this main already.
     """
-    found: dict[str, Seen] = {}
+    found: dict[str, TipRelation] = {}
     for ref in KNOWN:
         try:
             commit = git.rev(ref)

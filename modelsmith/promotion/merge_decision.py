@@ -12,7 +12,7 @@ from modelsmith.governance.keys import CLOCK_TOLERANCE, opener_doubt
 from modelsmith.governance.names import find_twin
 from modelsmith.governance.observed import observed_in
 from modelsmith.governance.shape import ABSENT, AGENT_CONTRACT
-from modelsmith.promotion.attestation import of_pull, said_no, with_attested
+from modelsmith.promotion.attestation import find_objectors, of_pull, with_attested
 from modelsmith.promotion.authors import Authorship, Commits, authorship
 from modelsmith.promotion.checks import Named, is_promotion, named_actors, promotion_checks
 from modelsmith.promotion.freshness import require_readable
@@ -86,7 +86,7 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
             latest_signed=max(now, pull.opened_at, signed.latest),
             now=now,
             elsewhere=pull.elsewhere,
-            said_no=said_no(main.people, pull, signed_reviews, change.digest()),
+            objectors=find_objectors(main.people, pull, signed_reviews, change.digest()),
             opener=(
                 *_opener(pull, main),
                 *_repository(pull, main),
@@ -147,7 +147,7 @@ def decide_tree(
     latest_signed: datetime,
     now: datetime | None = None,
     elsewhere: Sequence[Elsewhere] = (),
-    said_no: Set[str] = frozenset(),
+    objectors: Set[str] = frozenset(),
     opener: Sequence[CheckResult] = (),
 ) -> MergeDecision:
     """The decision of `decide_merge` about a tree, from its parts.
@@ -166,7 +166,7 @@ def decide_tree(
             approvals of this merge, or the present.
         now: The present, where the merge is made.
         elsewhere: What the forge holds against the same in other pull requests; nothing of it outlives the merge.
-        said_no: Who asked for changes at the forge without a signature; nothing of it outlives the merge either.
+        objectors: Who asked for changes at the forge without a signature; nothing of it outlives the merge either.
         opener: Checks of the proposal itself: of its commits, and at the merge of who opened it and what was said.
     """
     change = git.change(main.tree.commit, tree)
@@ -191,7 +191,7 @@ def decide_tree(
         contract=contract_for(main, Revision(git, tree), change, now, latest_signed) if passed else None,
         recorders=named.preparers,
         elsewhere=elsewhere,
-        said_no=said_no,
+        objectors=objectors,
     )
     return MergeDecision(decision, change, tree, main)
 
@@ -269,7 +269,12 @@ def checks_for(
         place = f"{first.file}:{first.line}" if first.line else first.file
         field = f"{first.field}: " if first.field else ""
         sentence = f"{place}: {field}{first.message} ({len(problems)} problems in all). {first.mend}"
-    checks = [CheckResult("valid-files", not problems, sentence), _rendered(change), _kept(main, change), names]
+    checks = [
+        CheckResult("valid-files", not problems, sentence),
+        _rendered(change),
+        _settings_kept(main, change),
+        names,
+    ]
     if not problems:
         checks.append(_readable(main, tree))
     return tuple(checks) if now is None else (*checks, _secrets(proposed, change), _contract(proposed, change))
@@ -286,7 +291,7 @@ def _problems(git: Git, tree: str) -> tuple[Problem, ...]:
     return problems
 
 
-def _kept(main: GovernedState, change: Change) -> CheckResult:
+def _settings_kept(main: GovernedState, change: Change) -> CheckResult:
     """Records are read with their cluster's settings, also by whoever replays history when nothing serves any more."""
     gone = {path.path for path in change.paths if path.new_mode == ABSENT}
     clusters = {history.cluster for history in main.histories.by_specialist.values()}

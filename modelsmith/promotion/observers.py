@@ -224,7 +224,7 @@ class Required(NamedTuple):
     retrained: int
     """How many of these must have repeated the training."""
 
-    def met(self, found: Backing) -> bool:
+    def is_met(self, found: Backing) -> bool:
         """Whether enough agree, and enough of them trained again."""
         return len(found.agreeing) >= self.observers and len(found.retrained) >= self.retrained
 

@@ -75,10 +75,10 @@ def override_of(main: GovernedState, history: SpecialistHistory) -> Overridden |
     folder = record_folder(accepted)
     found = read_override({OVERRIDE_FILE: main.tree.read(f"{folder}/{OVERRIDE_FILE}")})
     receipt = load_machine_file(main.tree, f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
-    return Overridden(found, None, _who(main, receipt)) if found else None
+    return Overridden(found, None, _override_approvers(main, receipt)) if found else None
 
 
-def _who(main: GovernedState, receipt: Receipt) -> tuple[Actor, ...]:
+def _override_approvers(main: GovernedState, receipt: Receipt) -> tuple[Actor, ...]:
     """Whose approval let it count, by the role and people of the main that it was merged into.
 
     Others may have approved the same change for paths of theirs, and overrode nothing.

@@ -8,7 +8,7 @@ from modelsmith.evidence.chart import chart
 from modelsmith.evidence.lineage_section import CURVE, training_picture
 from modelsmith.evidence.live_notice import live_section
 from modelsmith.evidence.notices import hold_notice, override_notice, retirement_notice, rollback_notice
-from modelsmith.evidence.packet import Asked, packet
+from modelsmith.evidence.packet import PacketRequest, packet
 from modelsmith.evidence.second_look import observers_section
 from modelsmith.governance.audiences import for_reviewers
 from modelsmith.governance.rollback import readiness
@@ -80,7 +80,7 @@ def _evidence_packet(
     request = None
     if record is not None:
         support = backing(main, main.histories.find(record.specialist))
-        request = Asked(
+        request = PacketRequest(
             event=record.event,
             requested_by=record.requested_by,
             prepared_by=record.prepared_by,

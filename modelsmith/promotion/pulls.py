@@ -81,7 +81,7 @@ class Signed(NamedTuple):
     data: bytes
     signature: str
     """Path of the bundle."""
-    said: Mapping[str, Any]
+    predicate: Mapping[str, Any]
     """The statement that is signed."""
     trusted: Sequence[Trusted]
 
@@ -94,7 +94,7 @@ def open_with(harness: Harness, main: GovernedState, branch: str, due: Signed) -
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch, harness.actor) and opener_doubt(pull, main.people) is None:
             files, _ = read_each(harness.workspace.revision(pull.head), [due.path, due.signature])
-            if files.get(due.path) == due.data and holds(files.get(due.signature, b""), due.said, due.trusted):
+            if files.get(due.path) == due.data and holds(files.get(due.signature, b""), due.predicate, due.trusted):
                 return pull
     return None
 

@@ -56,7 +56,7 @@ def replay_apart(git: Git, parts: Sequence[Part], notify: Notify, now: datetime)
             processes = [running.enter_context(_judging(git.path, part, now)) for part in parts[:-1]]
         except OSError:  # no more processes can be started, and this one is enough
             return joined(git, parts, [None], None, notify, now)
-        display = _Told(parts, processes, notify)
+        display = _JointProgress(parts, processes, notify)
         last = _last(git, parts[-1], display, now)
         for process in processes:
             while not process.has_ended(_LOOK):
@@ -152,7 +152,7 @@ def _judging(clone: Path, part: Part, now: datetime) -> Iterator[_Process]:
         process.end()
 
 
-class _Told:
+class _JointProgress:
     """Tells how far all parts are together."""
 
     def __init__(self, parts: Sequence[Part], processes: Sequence[_Process], notify: Notify) -> None:
@@ -178,7 +178,7 @@ class _Told:
             self._notify(Progress("verify", message, done, self._total))
 
 
-def _last(git: Git, part: Part, display: _Told, now: datetime) -> Replay | ModelsmithError | None:
+def _last(git: Git, part: Part, display: _JointProgress, now: datetime) -> Replay | ModelsmithError | None:
     """What the last part comes to if the others hold; None where that is not known."""
     try:
         return replay_part(git, part, display.here, now)

@@ -45,7 +45,7 @@ def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
         )
     for commit in (*_touching(main, cluster, main.tree.commit), main.tree.commit):
         with suppress(InvalidInput):
-            first, governed = _asked(main, commit, cluster.cluster)
+            first, governed = _set_at(main, commit, cluster.cluster)
             version = governed.evalset.version
             return Since(question=governed.question(), eval_set_version=version, rule=effective_rule(governed, first))
     raise InvalidInput(
@@ -99,8 +99,8 @@ def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> It
     """Those that changed what is asked or what has to be reached."""
     for commit in commits:
         try:
-            before, then = _asked(main, f"{commit}^1", cluster.cluster)
-            after, now = _asked(main, commit, cluster.cluster)
+            before, then = _set_at(main, f"{commit}^1", cluster.cluster)
+            after, now = _set_at(main, commit, cluster.cluster)
         except InvalidInput:
             changes: tuple[str, ...] = ("the cluster or its eval set could not be read before or after it",)
         else:
@@ -121,7 +121,7 @@ def _touching(main: GovernedState, cluster: Cluster, commits: str) -> list[str]:
     return main.tree.git.text("rev-list", "--first-parent", "--reverse", commits, "--", *paths).split()
 
 
-def _asked(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:
+def _set_at(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:
     tree = Revision(main.tree.git, commit)
     then = load_cluster(tree, cluster)
     return then, load_eval_set(tree, then.eval_set)

@@ -25,7 +25,7 @@ MAIN_NAME = "main"
 KNOWN = ("refs/modelsmith/main", "refs/remotes/origin/main")
 """Where a clone keeps the main that it last fetched: with the toolkit, and with plain git."""
 
-Seen = Literal["same", "older", "newer"]
+TipRelation = Literal["same", "older", "newer"]
 """What somebody else's main is beside the one that was verified."""
 
 
@@ -117,7 +117,7 @@ def require_checked_out(tip: str, here: CheckedOut) -> None:
     ).then(named)
 
 
-def compare(git: Git, log: Sequence[Commit], other: str, where: str) -> Seen:
+def compare(git: Git, log: Sequence[Commit], other: str, where: str) -> TipRelation:
     """How another main relates to the verified one.
 
     Args:

@@ -315,7 +315,7 @@ def _reviews(
     if len(set(bundles.values())) > 1:
         _broken("has receipts of two readings of its reviews", folder)
     attested = read_attestation(next(iter(bundles.values())), main, line)
-    doubt = about(attested.said, receipt.pull, head, change.digest())
+    doubt = about(attested.attestation, receipt.pull, head, change.digest())
     if doubt:
         _broken(f"has an attestation of reviews that {doubt}", folder)
     given = verdicts(attested, main)[0]

@@ -129,7 +129,7 @@ def read(path: Path, oids: Collection[str], kind: str) -> dict[str, bytes]:
     """Contents of those of the objects that are known here and of this kind."""
     found: dict[str, bytes] = {}
     with suppress(Ended), lent(path) as process:
-        for oid in _asked(process, "contents", oids):
+        for oid in _ask_each(process, "contents", oids):
             facts = process.line().split(" ")
             if len(facts) != 3:
                 continue
@@ -144,14 +144,14 @@ def sizes(path: Path, oids: Collection[str]) -> dict[str, tuple[str, int]]:
     """Kind and size of those of the objects that are known here."""
     found: dict[str, tuple[str, int]] = {}
     with suppress(Ended), lent(path) as process:
-        for oid in _asked(process, "info", oids):
+        for oid in _ask_each(process, "info", oids):
             facts = process.line().split(" ")
             if len(facts) == 3:
                 found[oid] = facts[1], int(facts[2])
     return found
 
 
-def _asked(process: CatFile, verb: str, oids: Collection[str]) -> Iterator[str]:
+def _ask_each(process: CatFile, verb: str, oids: Collection[str]) -> Iterator[str]:
     """Each of the objects, when its answer is the next to be read."""
     waiting = iter(oids)
     while some := list(islice(waiting, _AT_ONCE)):

@@ -40,7 +40,7 @@ def copies(files: SetFiles) -> Iterator[Problem]:
 
 def _wordings(sources: Sequence[Source[Scenario]]) -> Iterator[tuple[Source[Scenario], int, _Asked]]:
     """Own wordings before variants, so that of a note and a variant the variant is the copy."""
-    before = [_before(source.value) for source in sources]
+    before = [_texts_before(source.value) for source in sources]
     for source, before_text in zip(sources, before, strict=True):
         yield source, 0, (before_text, _plain(source.value.messages[-1].content))
     for source, before_text in zip(sources, before, strict=True):
@@ -74,7 +74,7 @@ def _copied(source: Source[Scenario], wording: int, other: Source[Scenario]) -> 
     return source.problem(at, message, "Correct the text, or the reference of one of the two.")
 
 
-def _before(scenario: Scenario) -> tuple[str, ...]:
+def _texts_before(scenario: Scenario) -> tuple[str, ...]:
     passages = (f"{passage.source}\n{passage.text}" for passage in scenario.context)
     return (
         *map(_plain, passages),

@@ -48,7 +48,7 @@ def changed_files(git: Git, change: Change) -> tuple[ChangedFile, ...]:
     sizes = git.blob_sizes([blob for path in change.paths for blob in (path.old_blob, path.new_blob)])
     return tuple(
         ChangedFile(
-            path.path, _kind(path), _what(path.old_mode), _what(path.new_mode),
+            path.path, _kind(path), _mode_name(path.old_mode), _mode_name(path.new_mode),
             sizes.get(path.old_blob), sizes.get(path.new_blob),
         )
         for path in change.paths
@@ -148,7 +148,7 @@ def _kind(path: ChangedPath) -> Kind:
     return "added" if path.old_mode == ABSENT else "removed" if path.new_mode == ABSENT else "changed"
 
 
-def _what(mode: str) -> str:
+def _mode_name(mode: str) -> str:
     return "" if mode == ABSENT else _MODES.get(mode, mode)
 
 

@@ -22,7 +22,7 @@ class Run(NamedTuple):
     start: int
     end: int
     says: str
-    whole: bool
+    complete: bool
     """Whether nothing of it can be read without decoding, as in base64."""
 
 
@@ -69,11 +69,11 @@ def encoded(text: str) -> Iterator[Run]:
             for pattern, read in _WITHIN:
                 says = read(says) if pattern.search(says) else says
             if says != match.group():
-                yield Run(*match.span(), says, whole=False)
+                yield Run(*match.span(), says, complete=False)
     for runs, decode in _WHOLE:
         for match in runs.finditer(text):
             if (read_as := _readable(decode(match.group()))) is not None:
-                yield Run(*match.span(), read_as, whole=True)
+                yield Run(*match.span(), read_as, complete=True)
 
 
 def _readable(raw: bytes) -> str | None:

@@ -111,7 +111,7 @@ def policy_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Proble
         if people and transition.gate not in people.roles:
             words = _no_role(transition.gate, people.roles)
             yield Unlisted(**vars(policy.problem((*at, "gate"), *words)), role=transition.gate)
-        elif CODEOWNERS in contents and transition.gate not in _asked(owners, transition.event):
+        elif CODEOWNERS in contents and transition.gate not in _required_names(owners, transition.event):
             yield policy.problem(
                 (*at, "gate"),
                 f"CODEOWNERS does not ask '{transition.gate}' about {transition.event}",
@@ -129,7 +129,7 @@ def _root(policy: Source[Policy], at: Location, name: str, contents: Mapping[str
         yield policy.problem(at, reason, "Put the instance's trusted_root.json there, as its operators give it out.")
 
 
-def _asked(owners: Codeowners, event: str) -> set[str]:
+def _required_names(owners: Codeowners, event: str) -> set[str]:
     """Names that CODEOWNERS asks about an event's folder, without their organisation."""
     required = owners.owners(f"promotions/cluster/iter-001-00000000/01-{event}/record.json")
     return {owner.removeprefix("@").rpartition("/")[2] for owner in required}

@@ -115,7 +115,7 @@ def git_missing() -> InfrastructureFailure:
 class _Trouble(NamedTuple):
     """A kind of failure that git has many words for."""
 
-    said: re.Pattern[str]
+    pattern: re.Pattern[str]
     code: str
     mend: str
 
@@ -174,7 +174,7 @@ def git_failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) ->
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
     telling = [line for line in words.splitlines() if not _ASIDES.match(line)] or words.splitlines()
     reason = telling[0] if telling else f"exit status {done.returncode}"
-    found = ((trouble, trouble.said.search(words)) for trouble in _TROUBLES)
+    found = ((trouble, trouble.pattern.search(words)) for trouble in _TROUBLES)
     trouble, match = next(((trouble, match) for trouble, match in found if match), (None, None))
     return InfrastructureFailure(
         trouble.code if trouble else "git-failed",

@@ -224,11 +224,11 @@ class Scrubber:
             else:
                 reads.append(run)
                 left, found = self._scrubbed(run.says, spellings - 1, reads)
-            read_to = run.end if run.whole else read_to
+            read_to = run.end if run.complete else read_to
             del found[UNSEEN]
             if found:
                 kinds = "".join(f"[{kind}]" for kind in found)
-                parts += [text[end : run.start], kinds if run.whole else left]
+                parts += [text[end : run.start], kinds if run.complete else left]
                 end = run.end
                 removed.update(found)
         return "".join((*parts, text[end:])) if parts else text

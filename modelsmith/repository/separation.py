@@ -93,7 +93,7 @@ def _nearest_again(
     That is where the pair found before is gone, where texts changed their order (which decides between pairs that are
     equally near), where most pairs are new, and where a pair is too near, so that each such pair has to be named.
     """
-    still_held, still_core = _still(before.held, closed), _still(before.core, core)
+    still_held, still_core = _common_places(before.held_out, closed), _common_places(before.core, core)
     score, i, j = before.nearest
     if still_held is None or still_core is None or i not in still_held or j not in still_core or score > limit:
         return None
@@ -111,7 +111,7 @@ def _nearest_again(
     return None if best[0] > limit else (best[0], -best[1], -best[2])
 
 
-def _still(before: Sequence[str], texts: Sequence[str]) -> dict[int, int] | None:
+def _common_places(before: Sequence[str], texts: Sequence[str]) -> dict[int, int] | None:
     """Where each text that is still there stood, and where it stands; None unless they kept their order."""
     now = _digests(texts)
     were, are = {*before}, {*now}

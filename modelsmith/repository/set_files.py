@@ -67,7 +67,7 @@ class NearestPair:
 class Apart(NamedTuple):
     """That no held-out text of a set is too near to a core or micro text, and which pair is nearest."""
 
-    held: tuple[str, ...]
+    held_out: tuple[str, ...]
     """SHA-256 of each held-out text, in their order."""
     core: tuple[str, ...]
     """SHA-256 of each core and micro text, in their order."""

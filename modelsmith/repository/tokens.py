@@ -41,7 +41,7 @@ class Token(Frozen):
         return datetime.now(UTC) >= self.expires_at
 
 
-class _Kept(Frozen):
+class _TokensFile(Frozen):
     """The file."""
 
     tokens: tuple[Token, ...] = ()
@@ -121,7 +121,7 @@ class Tokens:
             status = os.stat(self._path)
             file = (status.st_ino, status.st_mtime_ns, status.st_size)
             if self._read is None or self._read[0] != file:
-                stored = _Kept.model_validate_json(read_plain(self._path))
+                stored = _TokensFile.model_validate_json(read_plain(self._path))
                 self._read = file, {token.hash: token for token in stored.tokens}
             return self._read[1]
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class Tokens:
         return FileLock(self._path.with_suffix(".lock"), timeout=10)
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        write_atomically(self._path, _Kept(tokens=tokens).model_dump_json(indent=2).encode(), 0o600)
+        write_atomically(self._path, _TokensFile(tokens=tokens).model_dump_json(indent=2).encode(), 0o600)
 
 
 def callers(home: Path) -> Tokens:

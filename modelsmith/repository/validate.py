@@ -124,7 +124,7 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
         sets[set_folder.removeprefix("evals/")] = files
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
-            problems += first_of(path, _alone(path, kind, contents, everything))
+            problems += first_of(path, _file_problems(path, kind, contents, everything))
             odd += _odd_window(path, kind, contents, sets)
             odd += _odd_rules(path, kind, contents)
     problems = by_role(problems, contents)
@@ -132,12 +132,12 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
     checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
     kinds = Counter(kind.name for kind in checked.values())
     return Report(
-        problems=_asked_for(problems, wanted),
+        problems=_below_paths(problems, wanted),
         files=len(checked),
         paths=tuple(sorted(checked)),
         kinds=dict(sorted(kinds.items())),
         nearest={name: files.nearest for name, files in sets.items() if files.nearest},
-        warnings=_asked_for(odd, wanted),
+        warnings=_below_paths(odd, wanted),
         sets=sets,
         evals=_digest_below("evals/", contents),
     )
@@ -153,7 +153,7 @@ def _about_set(files: SetFiles, contents: Mapping[str, bytes], spent: Spent) -> 
     return wrong, found.odd
 
 
-def _asked_for(problems: Iterable[Problem], wanted: Sequence[str]) -> tuple[Problem, ...]:
+def _below_paths(problems: Iterable[Problem], wanted: Sequence[str]) -> tuple[Problem, ...]:
     """Those at or below the paths that were asked for, each once, sorted."""
     here = {problem for problem in problems if not wanted or any(_below(problem.file, path) for path in wanted)}
     return tuple(sorted(here, key=sort_key))
@@ -205,7 +205,7 @@ def _stray(path: str) -> Problem:
     )
 
 
-def _alone(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
+def _file_problems(path: str, kind: Kind, contents: Mapping[str, bytes], present: Set[str]) -> Iterator[Problem]:
     """Problems of one file outside the eval sets, and of what it refers to."""
     data = contents[path]
     if kind.model is Cluster:

@@ -92,7 +92,7 @@ def _by_cause(data: Any, errors: list[ErrorDetails]) -> list[ErrorDetails]:
     places = [_written(data, error) for error in errors]
     unknown = [at for at, error in zip(places, errors, strict=True) if error["type"] == "extra_forbidden"]
     empty = {at for at, error in zip(places, errors, strict=True) if error["input"] is None}
-    outside = {at: before for at in unknown if (before := _before(data, at)) in empty}
+    outside = {at: before for at in unknown if (before := _field_before(data, at)) in empty}
     misspelt = {(*at[:-1], near) for at in unknown if (near := nearest(str(at[-1]), _missing(at[:-1], places, errors)))}
     regrouped: list[ErrorDetails] = []
     for at, error in zip(places, errors, strict=True):
@@ -111,7 +111,7 @@ def _missing(folder: Location, places: Sequence[Location], errors: Sequence[Erro
     ]
 
 
-def _before(data: Any, at: Location) -> Location | None:
+def _field_before(data: Any, at: Location) -> Location | None:
     """The field that stands before this one in its mapping."""
     for part in at[:-1]:
         data = data[part]

@@ -40,7 +40,9 @@ def read_json(raw: bytes) -> Any:
 @cache
 def _decoder() -> json.JSONDecoder:
     """Made once: to make one takes longer than to read a short document."""
-    return json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    return json.JSONDecoder(
+        object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded_integer
+    )
 
 
 def _separators(raw: bytes) -> int:
@@ -58,7 +60,7 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _whole(word: str) -> int:
+def _bounded_integer(word: str) -> int:
     if len(word) > _DIGITS:
         raise ValueError("a number is too large")
     return int(word)

@@ -155,7 +155,7 @@ class PullRequest(Frozen):
     """When the forge gave it its number, where it says so: nobody has signed for opening it before."""
     heard: tuple[Heard, ...] | None = None
     """What each account last said at the forge without signing it; None where the forge was not asked. By itself it
-    opens no gate; readers should know. See `modelsmith.promotion.attestation.said_no`."""
+    opens no gate; readers should know. See `modelsmith.promotion.attestation.find_objectors`."""
     attested: tuple[str, ...] = ()
     """What workflows attested of its reviews at the forge, oldest first, as signed: nobody has verified it yet."""
 

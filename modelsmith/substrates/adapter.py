@@ -86,7 +86,7 @@ def _prepared(model: Any, adapter: Path, trainable: bool) -> Any:
     """The model with empty adapter modules, as the adapter's configuration asks for."""
     from peft import PeftConfig, PeftModel
 
-    require_plain(_said(adapter / CONFIG))
+    require_plain(_json_or_none(adapter / CONFIG))
     config = PeftConfig.from_pretrained(str(adapter))
     config.inference_mode = not trainable
     try:
@@ -95,7 +95,7 @@ def _prepared(model: Any, adapter: Path, trainable: bool) -> Any:
         raise _misfit(f"its configuration names modules that the base model does not have ({error})"[:300]) from error
 
 
-def _said(path: Path) -> Any:
+def _json_or_none(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

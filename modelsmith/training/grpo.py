@@ -237,7 +237,7 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
             kl=sum(measured["kl"] for measured in self._parts) / of_all if looks else None,
             unclear=self._unclear,
         )
-        self._watch.measured(ranks.told(measures))
+        self._watch.measured(ranks.from_first(measures))
         return loss
 
     def _moved(self, inputs: dict[str, torch.Tensor]) -> float:

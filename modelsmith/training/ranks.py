@@ -75,7 +75,7 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def told(value: T) -> T:
+def from_first(value: T) -> T:
     """Rank 0's value, at every rank."""
     if count() == 1:
         return value
@@ -101,7 +101,7 @@ def decided(work: Callable[[], T]) -> T:
             outcome = work(), None
         except OUTSIDE_ERRORS as error:
             outcome = None, error
-    value, failure = told(outcome)
+    value, failure = from_first(outcome)
     if failure is not None:
         raise failure
     done: T = value

@@ -74,7 +74,7 @@ class Bench:
     """To be among the trainer's callbacks, and to be told each step's loss."""
     reward: Reward | None = None
     """What sampled answers are worth, where the method rewards them."""
-    held: ExitStack = field(default_factory=ExitStack)
+    cleanup: ExitStack = field(default_factory=ExitStack)
     """What the method started and must end with the training."""
     used: dict[str, str] = field(default_factory=dict)
     """Programs that have a part in the training besides the libraries, by name: their versions."""
@@ -120,7 +120,7 @@ def run(
 
 def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, reward: Reward | None) -> None:
     bench = _bench(folder, file.job, base, signs, reward)
-    with bench.held:
+    with bench.cleanup:
         with adapter_as_it_is(bench.model):
             trainer = build(bench)
         _train(bench, file, trainer)
@@ -129,7 +129,7 @@ def _run(folder: Path, file: JobFile, base: Path, signs: Signs, build: Build, re
 def _train(bench: Bench, file: JobFile, trainer: Any) -> None:
     folder, job, signs = bench.folder, bench.job, bench.signs
     waited, checkpoints = signs.waited, folder / CHECKPOINT_FOLDER
-    checkpoint = ranks.told(last_intact(checkpoints) if ranks.is_first() else None)
+    checkpoint = ranks.from_first(last_intact(checkpoints) if ranks.is_first() else None)
     begin = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -175,7 +175,7 @@ def _put_away(trainer: Any, checkpoints: Path, signs: Signs) -> None:
     Where several processes train together, what ended the step ended it in all of them: see `ranks.decided`.
     """
     step = trainer.state.global_step
-    if signs.begun and step and not ranks.told(is_intact(checkpoints / f"checkpoint-{step}")):
+    if signs.begun and step and not ranks.from_first(is_intact(checkpoints / f"checkpoint-{step}")):
         trainer._save_checkpoint(trainer.model, trial=None)
         ranks.meet()  # each has written what it alone knows
         if ranks.is_first():

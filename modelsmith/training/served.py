@@ -31,7 +31,7 @@ from modelsmith.schema.training import Sampler as Choice
 from modelsmith.substrates.decoding import Written, end_tokens
 from modelsmith.substrates.vllm.environment import find_python, vllm_facts
 from modelsmith.substrates.vllm.server import VllmServer
-from modelsmith.substrates.vllm.tokens import Said, Wanted, ask_tokens
+from modelsmith.substrates.vllm.tokens import TokenAnswer, Wanted, ask_tokens
 from modelsmith.training.failures import (
     SamplerFailedError,
     SamplerMissingError,
@@ -94,7 +94,7 @@ def serve(bench: Bench, settings: Grpo, longest: int) -> ServedSampler:
     except InfrastructureFailure as error:
         raise SamplerMissingError(error.message) from None
     bench.used["vllm"] = server.facts.version
-    bench.held.callback(server.stop)
+    bench.cleanup.callback(server.stop)
     try:
         server.start(lambda seconds: bench.signs.waits_for_vllm("it starts", seconds))
     except InfrastructureFailure as error:
@@ -112,7 +112,7 @@ class ServedSampler:
         self._vocabulary = int(base.config.vocab_size)
         self._loaded: tuple[str, Path] | None = None
         shutil.rmtree(self._folder, ignore_errors=True)  # what a worker that was killed left
-        bench.held.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        bench.cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
 
     def draw(
         self,
@@ -173,7 +173,7 @@ class ServedSampler:
             shutil.rmtree(before[1], ignore_errors=True)
         return name
 
-    def _ask(self, name: str, wanted: Sequence[Wanted], begin: float) -> list[list[Said]]:
+    def _ask(self, name: str, wanted: Sequence[Wanted], begin: float) -> list[list[TokenAnswer]]:
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             futures = [
@@ -191,7 +191,7 @@ class ServedSampler:
             pool.shutdown(cancel_futures=True)
 
 
-def _require_same(trained: Any, replies: Sequence[tuple[Sequence[int], Said]]) -> None:
+def _require_same(trained: Any, replies: Sequence[tuple[Sequence[int], TokenAnswer]]) -> None:
     """Hold the server's log-probabilities against those of the model as the trainer has it, without dropout.
 
     Raises:
@@ -206,7 +206,7 @@ def _require_same(trained: Any, replies: Sequence[tuple[Sequence[int], Said]]) -
         )
 
 
-def _apart(trained: Any, prompt: Sequence[int], reply: Said) -> list[float]:
+def _apart(trained: Any, prompt: Sequence[int], reply: TokenAnswer) -> list[float]:
     logits, ids = answer_logits(trained, prompt, reply.tokens)
     own = logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].cpu()
     apart: list[float] = (own - torch.tensor(reply.log_probs)).abs().tolist()

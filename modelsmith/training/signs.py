@@ -62,7 +62,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         beats = heartbeats(lines_since(self._folder / HEARTBEAT_FILE, 0)[0])
         return {beat.step: beat.measures for beat in beats if beat.measures and beat.step <= step}
 
-    def asked(self, calls: int | None) -> None:
+    def note_calls(self, calls: int | None) -> None:
         """Take note of how often the judge was asked by now."""
         self._asked = calls
 
@@ -97,7 +97,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             StoppedError: asked to stop meanwhile.
         """
         self.wait()
-        if ranks.told(self._yielding is not None and self._stop.is_set()):
+        if ranks.from_first(self._yielding is not None and self._stop.is_set()):
             raise StoppedError
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -143,7 +143,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             say(self._folder, beat)
         if not self.ended and state.global_step < state.max_steps:
             self.wait()
-        if self.ended or (ranks.told(self._stop.is_set()) and state.global_step < state.max_steps):
+        if self.ended or (ranks.from_first(self._stop.is_set()) and state.global_step < state.max_steps):
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

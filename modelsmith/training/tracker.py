@@ -32,7 +32,7 @@ from modelsmith.fleet.folder import write_json
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.cluster import TrackerName
 from modelsmith.schema.plain_file import read_plain
-from modelsmith.training.tracking import ABSENT, FAILED, NOWHERE, PLACE_OF_MLFLOW, Told, TrackedRun
+from modelsmith.training.tracking import ABSENT, FAILED, NOWHERE, PLACE_OF_MLFLOW, TrackedRun, TrackerLine
 
 AT_ONCE: Final = 50
 """Steps that are told together, where they have piled up."""
@@ -41,7 +41,7 @@ LAST_TOLD: Final = Path("tracked.json")
 """In the working directory, which is the job's folder."""
 
 
-class LastTold(Frozen):
+class LastTracked(Frozen):
     """``tracked.json`` beside the job: how far its tracker was told."""
 
     to: TrackerName | None = None
@@ -59,7 +59,7 @@ class Library(ABC):
     def __init__(self, run: TrackedRun) -> None: ...
 
     @abstractmethod
-    def tell(self, steps: Sequence[Told]) -> None:
+    def tell(self, steps: Sequence[TrackerLine]) -> None:
         """Take the figures of steps."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Mlflow(Library):
         self._client.log_batch(self._id, params=[Param(name, str(value)) for name, value in run.settings.items()])
 
     @override
-    def tell(self, steps: Sequence[Told]) -> None:
+    def tell(self, steps: Sequence[TrackerLine]) -> None:
         now = int(time.time() * 1000)
         figures = [self._metric(name, value, now, step.step) for step in steps for name, value in step.figures.items()]
         self._client.log_batch(self._id, metrics=figures)
@@ -120,7 +120,7 @@ class Trackio(Library):
         )  # fmt: skip
 
     @override
-    def tell(self, steps: Sequence[Told]) -> None:
+    def tell(self, steps: Sequence[TrackerLine]) -> None:
         for step in steps:
             self._run.log(dict(step.figures), step=step.step)
         self._check()
@@ -159,7 +159,7 @@ class Wandb(Library):
         )  # fmt: skip
 
     @override
-    def tell(self, steps: Sequence[Told]) -> None:
+    def tell(self, steps: Sequence[TrackerLine]) -> None:
         for step in steps:
             self._run.log(dict(step.figures), step=step.step)
 
@@ -200,8 +200,8 @@ def main(stream: BinaryIO, answer: int, grace: float) -> int:
 
 def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None]) -> None:
     """Tell what comes, each step once, until no more comes."""
-    here = LastTold(to=run.to, identity=run.identity)
-    before = _last_told()
+    here = LastTracked(to=run.to, identity=run.identity)
+    before = _last_tracked()
     last = max(library.last, before.step if before.model_copy(update={"step": 0}) == here else 0)
     sound = False
     while steps := _waiting(lines):
@@ -214,11 +214,11 @@ def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None])
     library.end(sound)
 
 
-def _last_told() -> LastTold:
+def _last_tracked() -> LastTracked:
     try:
-        return LastTold.model_validate_json(read_plain(LAST_TOLD))
+        return LastTracked.model_validate_json(read_plain(LAST_TOLD))
     except (OSError, ValidationError):
-        return LastTold()
+        return LastTracked()
 
 
 def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float, over: threading.Event) -> None:
@@ -233,12 +233,12 @@ def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float, over
         os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def _waiting(lines: SimpleQueue[bytes | None]) -> list[Told]:
+def _waiting(lines: SimpleQueue[bytes | None]) -> list[TrackerLine]:
     """What has come by now, at least one; nothing when no more comes."""
-    found: list[Told] = []
+    found: list[TrackerLine] = []
     line = lines.get()
     while line is not None:
-        found.append(Told.model_validate_json(line))
+        found.append(TrackerLine.model_validate_json(line))
         if len(found) == AT_ONCE:
             break
         try:

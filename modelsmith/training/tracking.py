@@ -47,7 +47,7 @@ class TrackedRun(Frozen):
     settings: dict[str, str | int | float]
 
 
-class Told(Frozen):
+class TrackerLine(Frozen):
     """A further line: the figures of one step, or how it ended."""
 
     step: int = 0
@@ -105,13 +105,13 @@ class Tracker:
             return
         if self._process is None and not self._started(self._run):
             return
-        self._write(Told(step=beat.step, figures=figures_of(beat)))
+        self._write(TrackerLine(step=beat.step, figures=figures_of(beat)))
 
     def end(self, sound: bool) -> None:
         """Tell how training ended, and wait for the tracker to take the rest, but not for long."""
         if self._process is None:
             return
-        self._write(Told(ended="done" if sound else "failed"))
+        self._write(TrackerLine(ended="done" if sound else "failed"))
         if self._process is None:
             return
         process = self._process

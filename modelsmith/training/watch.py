@@ -72,7 +72,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             JudgeUnclearError: the judge came to no verdict too often.
         """
         step = state.global_step
-        self._history = ranks.told(self._signs.measures_until(step))
+        self._history = ranks.from_first(self._signs.measures_until(step))
         if step == 0:
             self._require_left(len(self._aside) + self._settings.batch_size)
             self._before = self._held_in(model)
@@ -101,7 +101,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._require_judge(state.global_step, state.max_steps)
         except OUTSIDE_ERRORS as error:
             self._signs.end(error)
-        self._signs.asked(self._reward.calls)
+        self._signs.note_calls(self._reward.calls)
         measures = self._now.model_copy(update=found)
         self._history[state.global_step] = measures
         self._signs.measured(measures)
@@ -116,7 +116,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _require_verdicts(self) -> None:
         reason = too_unclear(self._history, self._settings.tripwires)
         if reason:
-            raise JudgeUnclearError(f"{reason} {ranks.told(self._reward.last_unclear)}".strip())
+            raise JudgeUnclearError(f"{reason} {ranks.from_first(self._reward.last_unclear)}".strip())
 
     def _require_left(self, answers: int) -> None:
         ranks.decided(lambda: self._reward.require_left(answers))

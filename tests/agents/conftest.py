@@ -70,9 +70,9 @@ def one_before(world: World) -> Iterator[None]:
     asked.folder.mkdir(parents=True)
     with (asked.folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        jobs._records.begin(asked.asked.id, os.getpid())
+        jobs._records.begin(asked.submitted.id, os.getpid())
         yield
-        jobs._records.end(asked.asked.id, 0, {}, None)
+        jobs._records.end(asked.submitted.id, 0, {}, None)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_long_answers_are_cut_say_so_and_can_be_paged_through():
     assert seen == value["rows"]
     assert len(shorten(value, DETAILED).value["rows"]) == 100
     large = {"rows": [{"text": "y" * 500, "rows": ["z" * 500] * 50}] * 500}
-    assert len(json.dumps(shorten(large, SHORT).value)) <= SHORT.whole
+    assert len(json.dumps(shorten(large, SHORT).value)) <= SHORT.total
 
 
 def test_free_text_stands_between_marks_that_nobody_could_know_before():

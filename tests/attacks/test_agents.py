@@ -264,12 +264,12 @@ def test_a_job_that_goes_on_does_nothing_that_the_token_may_not(fresh, monkeypat
     monkeypatch.setattr(of_jobs, "MOST_AT_ONCE", 0)
     workspace = Workspace.find(fresh.clone)
     jobs = Jobs.of(workspace)
-    job = jobs.submit(workspace, operation, arguments, CLUSTER).job.asked.id
+    job = jobs.submit(workspace, operation, arguments, CLUSTER).job.submitted.id
     reply = call(session(fresh, "operator", "modelsmith_job_*", "runbook_*"), "modelsmith_job_resume", {"jobId": job})
     assert (reply.refused, reply.body["code"]) == (True, "outside-role")
     assert lacks in reply.body["message"]
     assert not call(session(fresh), "modelsmith_job_resume", {"jobId": job}).refused, "the control"
-    older = jobs.submit(workspace, operation, {"no-such": 1}, CLUSTER).job.asked.id
+    older = jobs.submit(workspace, operation, {"no-such": 1}, CLUSTER).job.submitted.id
     assert call(session(fresh), "modelsmith_job_resume", {"jobId": older}).body["code"] == "job-ended"
 
 

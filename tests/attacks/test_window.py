@@ -622,9 +622,9 @@ def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monke
             with pytest.raises(OSError, match="No space"):
                 answer()
     (job,) = known.newest()
-    assert (job.asked.operation, job.asked.arguments) == ("iterate", {"cluster": CLUSTER})
-    known.end(job.asked.id, 6, None, {"code": "x"})
-    assert job.asked.id in answer()
+    assert (job.submitted.operation, job.submitted.arguments) == ("iterate", {"cluster": CLUSTER})
+    known.end(job.submitted.id, 6, None, {"code": "x"})
+    assert job.submitted.id in answer()
     assert (known.count(), answer()) == (1, None)
     quiet = replace(one, terms=one.terms.model_copy(update={"on_drift": "tell"}))
     assert answer_drift(world.workspace, quiet, 1, drift_to(0.2)) is None, "the contract says nothing of it"
@@ -713,7 +713,7 @@ def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
 
     asyncio.run(scene())
     (job,) = started.newest()
-    assert (job.asked.operation, job.asked.arguments) == ("iterate", {"cluster": CLUSTER})
+    assert (job.submitted.operation, job.submitted.arguments) == ("iterate", {"cluster": CLUSTER})
     assert any("drifts: auction_win_rate is 0.2000" in words for words in said)
 
 

@@ -12,7 +12,7 @@ import click
 import pytest
 from annotated_types import Ge, Le
 
-from modelsmith.cli.asking import Given
+from modelsmith.cli.asking import NotEmpty
 from modelsmith.cli.commands import command_for
 from modelsmith.operations.table import OPERATIONS
 
@@ -46,7 +46,7 @@ def word_for(kind):
 def test_no_option_or_argument_takes_nothing_for_something(operation):
     """An empty word is refused before anything is done, unless it is what is meant when it is left out."""
     command = command_for(operation)
-    taken = [param for param in command.params if isinstance(param.type, Given)]
+    taken = [param for param in command.params if isinstance(param.type, NotEmpty)]
     words = {param.name: word_for(param.type) for param in command.params if param.required}
     for param in taken:
         given = {**words, param.name: ""}

@@ -19,7 +19,7 @@ from receivers import asks_for_time
 from modelsmith.cli.main import cli
 from modelsmith.delivery import delivering
 from modelsmith.delivery.addresses import is_public, networks
-from modelsmith.delivery.keeping import Kept
+from modelsmith.delivery.keeping import Mailbox
 from modelsmith.delivery.message import ATTEMPTS, LONGEST_WAIT, wait
 from modelsmith.delivery.sending import Outcome
 from modelsmith.delivery.subscribers import webhooks_folder
@@ -108,7 +108,7 @@ def test_a_receiver_that_asks_for_time_is_given_it(telling, receive):
     webhooks.add(telling, "ops", receive(behave=asks_for_time).url, (), "cloudevents")
     append(telling, 1)
     webhooks.delivered(telling, False)
-    due = Kept(webhooks_folder(telling), "ops").place().due
+    due = Mailbox(webhooks_folder(telling), "ops").place().due
     assert due - time.time() == pytest.approx(3000, abs=30)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.governance.router import Asked, Rules, assigned
+from modelsmith.governance.router import RequestParts, Rules, assigned
 from modelsmith.repository.router_problems import odd_rules
 from modelsmith.repository.sets import read_source
 from modelsmith.repository.tree import WorkTree
@@ -25,7 +25,7 @@ def rules(*written):
 
 
 def asked(model="m", headers=None, **body):
-    return Asked(model, headers or {}, {"model": model, **body})
+    return RequestParts(model, headers or {}, {"model": model, **body})
 
 
 def says(*texts):

@@ -7,7 +7,7 @@ import pytest
 from histories import routing
 
 from modelsmith.evaluation.compare import detectable
-from modelsmith.evidence.packet import Asked, packet
+from modelsmith.evidence.packet import PacketRequest, packet
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.evidence.second_look import tries_again
@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden" / "packet.md"
 
 @pytest.fixture(scope="module")
 def asked(cluster):
-    return Asked(
+    return PacketRequest(
         event="customer-deployed",
         requested_by="maya",
         prepared_by=Preparer(id="harness", kind="harness"),

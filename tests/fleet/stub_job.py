@@ -25,14 +25,14 @@ def main(private, id):
     job = jobs.begin(id)
     if job is None:
         return
-    said = job.asked.arguments
+    said = job.submitted.arguments
     began = time.time()
     while "until" in said and not Path(private, said["until"]).exists():
         time.sleep(0.02)
     if said.get("dies") == "at work":
         die()
     time.sleep(said.get("seconds", 0))
-    about = {"id": id, "began": began, "ended": time.time(), "cluster": job.asked.cluster, "pid": os.getpid()}
+    about = {"id": id, "began": began, "ended": time.time(), "cluster": job.submitted.cluster, "pid": os.getpid()}
     line = json.dumps(about | {"role": os.environ.get(of_jobs.ROLE), "home": os.environ["MODELSMITH_HOME"]})
     with Path(private, RAN).open("a") as file:
         file.write(line + "\n")

@@ -98,8 +98,8 @@ def test_a_thousand_that_wait_are_records_without_a_process(queue):
         assert not queue.ask(number=number).started
     assert (queue.jobs.count_waiting(), len(queue.jobs.at_work())) == (1000, 1)
     assert len(queue.processes()) == 1
-    assert [job.asked.arguments["number"] for job in queue.jobs.waiting(3)] == [0, 1, 2]
-    assert queue.jobs.newest(1)[0].asked.arguments == {"number": 999}
+    assert [job.submitted.arguments["number"] for job in queue.jobs.waiting(3)] == [0, 1, 2]
+    assert queue.jobs.newest(1)[0].submitted.arguments == {"number": 999}
     assert len(list((queue.private / "jobs").iterdir())) == 1, "a job that waits has no folder"
 
 
@@ -114,8 +114,8 @@ def test_no_more_wait_than_a_clone_takes(queue, monkeypatch):
 
 
 def test_jobs_of_a_cluster_run_in_order_and_nobody_needs_to_look(queue):
-    asked = [queue.ask(number=number, seconds=0.2, lingers=0.3).job.asked.id for number in range(4)]
-    other = queue.ask("fraud", number=9, seconds=0.1).job.asked.id
+    asked = [queue.ask(number=number, seconds=0.2, lingers=0.3).job.submitted.id for number in range(4)]
+    other = queue.ask("fraud", number=9, seconds=0.1).job.submitted.id
     end = time.monotonic() + 60
     while len(queue.ran()) < 5 and time.monotonic() < end:
         time.sleep(0.1)
@@ -129,7 +129,7 @@ def test_jobs_of_a_cluster_run_in_order_and_nobody_needs_to_look(queue):
 
 @pytest.mark.parametrize("moment", ["at work", "before it says so", "after it says so"])
 def test_a_job_that_is_killed_holds_up_no_queue_and_goes_on_first(queue, moment):
-    killed = queue.ask(dies=moment, until="all-asked").job.asked.id
+    killed = queue.ask(dies=moment, until="all-asked").job.submitted.id
     queue.ask(number=0, until="resumed")
     queue.ask(number=1)
     (queue.private / "all-asked").touch()
@@ -169,7 +169,7 @@ def test_a_queue_goes_on_whenever_its_starter_is_killed(queue, moment, there):
     starter = queue.elsewhere(f"{target}\njobs.submit(workspace, 'eval', {{'number': 1, 'seconds': 0.3}}, '{CLUSTER}')")
     assert starter.wait(60) == -signal.SIGKILL
     assert len(queue.states()) == there
-    job = queue.ask(number=1, seconds=0.3).job.asked.id
+    job = queue.ask(number=1, seconds=0.3).job.submitted.id
     queue.until("done", look=True)
     assert [one["id"] for one in queue.ran()] == [job], "it ran once"
 
@@ -202,13 +202,13 @@ def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
     ran = sorted(queue.ran(), key=lambda one: one["began"])
     assert len({one["id"] for one in ran}) == len(ran) == len(queue.states())
     assert all(before["ended"] <= after["began"] for before, after in pairwise(ran))
-    numbers = [job.asked.arguments["number"] for job in reversed(queue.jobs.newest())]
+    numbers = [job.submitted.arguments["number"] for job in reversed(queue.jobs.newest())]
     assert set(numbers[:4]) == {0, 1, 2, 3}
 
 
 def test_cancelling_what_waits_takes_it_out_and_what_runs_ends(queue):
     runs, waits, last = (
-        queue.ask(number=number, seconds=seconds).job.asked.id for number, seconds in enumerate((60, 0, 0))
+        queue.ask(number=number, seconds=seconds).job.submitted.id for number, seconds in enumerate((60, 0, 0))
     )
     assert queue.jobs.cancel(waits, 5).state == "cancelled"
     assert queue.jobs.find(waits).ended.exit == 130
@@ -224,7 +224,7 @@ def test_cancelling_what_waits_takes_it_out_and_what_runs_ends(queue):
 
 def test_cancelling_while_others_start_it_ends_it_either_way(queue):
     for number in range(6):
-        job = queue.ask(number=number, seconds=30).job.asked.id
+        job = queue.ask(number=number, seconds=30).job.submitted.id
         looker = queue.elsewhere("jobs.go_on()")
         assert queue.jobs.cancel(job, 20).state == "cancelled"
         looker.wait(60)
@@ -247,7 +247,7 @@ def test_what_was_asked_for_runs_as_who_asked_whoever_starts_it(queue, monkeypat
 
 def test_only_so_many_are_at_work_however_many_clusters_are_named(queue, monkeypatch):
     monkeypatch.setattr(of_jobs, "MOST_AT_ONCE", 2)
-    asked = [queue.ask(f"cluster-{number}", number=number, seconds=60).job.asked.id for number in range(4)]
+    asked = [queue.ask(f"cluster-{number}", number=number, seconds=60).job.submitted.id for number in range(4)]
     assert (len(queue.jobs.at_work()), queue.jobs.count_waiting()) == (2, 2)
     queue.jobs.cancel(asked[0], 20)
     assert queue.states() == ["cancelled", "running", "running", "queued"]

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import torch
 from tiny import write_tiny_model
-from training.test_grpo import RUBRIC, SETTINGS, rows
-from training.test_grpo_by_vllm import job_of
+from training.grpo_inputs import RUBRIC, SETTINGS, rows
+from training.vllm_jobs import job_of
 from trainings import Watched
 from vllms import need_vllm
 from warm_workers import process_that_forks
@@ -91,7 +91,7 @@ def bench(model: Path, rows: Path, tmp_path: Path) -> Any:
     write_json(folder / JOB_FILE, JobFile(identity=job.identity(), job=job))
     place(folder, job, Inputs(rows))
     made = run._bench(folder, job, model, Signs(folder, threading.Event()), Reward(RUBRIC))
-    with made.held:
+    with made.cleanup:
         yield made
 
 

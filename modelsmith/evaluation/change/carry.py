@@ -82,11 +82,11 @@ def _unchanged_points(old: GovernedSet, new: GovernedSet) -> frozenset[str]:
 def _decided_by(point: RubricPoint, governed: GovernedSet) -> object:
     """What a verdict on the point depends on, besides scenario and answer; a judge also reads the point's words."""
     if isinstance(point.check, JudgeCheck):
-        return point.check, point.text, _who(governed.evalset.judge)
+        return point.check, point.text, _judge_alone(governed.evalset.judge)
     return point.check
 
 
-def _who(judge: JudgeModel | None) -> JudgeModel | None:
+def _judge_alone(judge: JudgeModel | None) -> JudgeModel | None:
     """The judge, whatever it is measured by."""
     return judge.model_copy(update={"labels": None, "min_kappa": None}) if judge else None
 

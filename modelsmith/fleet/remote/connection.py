@@ -196,7 +196,7 @@ class Connection:
         """What ssh, or the shell there, said last."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
-        lines = self._words.said().decode("utf-8", "replace").splitlines()
+        lines = self._words.text().decode("utf-8", "replace").splitlines()
         return " ".join(line.strip() for line in lines if line.strip("@ \r"))[:600]
 
     def _refusal(self, host: Host, why: str) -> Exception:
@@ -217,7 +217,7 @@ class _Words:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def said(self) -> bytes:
+    def text(self) -> bytes:
         """The first of it; the end is waited for, but not for long: somebody else may hold the pipe."""
         self._thread.join(1)
         return self._kept

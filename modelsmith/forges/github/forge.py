@@ -236,7 +236,7 @@ class GitHubForge:
             if face is None or face.state != "open":
                 return
             now = standing()
-            logins = {known["github"] for known in now.asked if "github" in known}
+            logins = {known["github"] for known in now.reviewers if "github" in known}
             if now.page:
                 self._faces.describe(face, paged(now.page, now.words, self._place, face.head.sha))
             mine = face.user.login.lower() if face.user else ""

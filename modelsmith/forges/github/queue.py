@@ -47,7 +47,7 @@ class _Items(BaseModel):
     nodes: tuple[_Last, ...]
 
 
-class _Seen(BaseModel):
+class _QueueAnswer(BaseModel):
     id: str
     entry: Annotated[_Entry | None, Field(alias="mergeQueueEntry")]
     last: Annotated[_Items, Field(alias="timelineItems")]
@@ -83,10 +83,10 @@ class Queue:
             position=entry.position,
         ).then(step("pr merge", {"number": number}))
 
-    def _look(self, number: int) -> _Seen:
+    def _look(self, number: int) -> _QueueAnswer:
         facts = {"owner": self._rest.place.owner, "name": self._rest.place.name, "number": number}
         data = self._rest.graphql("look into the merge queue", LOOK, facts, again=True)
-        return read_answer(_Seen, _inner(data, "repository", "pullRequest"))
+        return read_answer(_QueueAnswer, _inner(data, "repository", "pullRequest"))
 
 
 def _inner(data: Any, *names: str) -> Any:

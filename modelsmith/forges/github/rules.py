@@ -21,7 +21,7 @@ CHECKS = tuple(f"{PREFIX}{name}" for name in NAMES)
 _ROLES = {2: "everybody with the role maintain", 4: "everybody with the role write", 5: "administrators"}
 
 
-class Said(NamedTuple):
+class Fact(NamedTuple):
     """One thing about GitHub's settings."""
 
     subject: str
@@ -104,7 +104,7 @@ def _add_classic(found: Effective, classic: Protection) -> None:
         found.checks.setdefault(check.context, set()).add(source)
 
 
-def findings(settings: Settings, reported: Collection[str]) -> Iterator[Said]:
+def findings(settings: Settings, reported: Collection[str]) -> Iterator[Fact]:
     """What is missing, why it matters and how to set it. What could not be read is missing.
 
     Args:
@@ -112,7 +112,7 @@ def findings(settings: Settings, reported: Collection[str]) -> Iterator[Said]:
         reported: Checks that a workflow on main reports: only these can be required.
     """
     if settings.repository.archived:
-        yield Said("GitHub repository", "bad", "it is archived", "nothing can be proposed or merged", "Unarchive it.")
+        yield Fact("GitHub repository", "bad", "it is archived", "nothing can be proposed or merged", "Unarchive it.")
     unread = [name for name in ("rules", "rulesets", "classic") if isinstance(getattr(settings, name), Unread)]
     for name in unread:
         yield _unread(_WORDS[name], getattr(settings, name))
@@ -129,7 +129,7 @@ def findings(settings: Settings, reported: Collection[str]) -> Iterator[Said]:
         for ruleset in settings.rulesets:
             yield from _bypass(ruleset)
     if classic and not classic.enforce_admins.enabled:
-        yield Said("GitHub bypass", "note", "administrators pass the classic protection of main",
+        yield Fact("GitHub bypass", "note", "administrators pass the classic protection of main",
                    "what they push is not stopped; `verify` finds it",
                    "Switch on: Do not allow bypassing.")  # fmt: skip
     yield from _workflows(settings)
@@ -139,8 +139,8 @@ def findings(settings: Settings, reported: Collection[str]) -> Iterator[Said]:
 _WORDS = {"rules": "GitHub rules of main", "rulesets": "GitHub bypass", "classic": "GitHub classic protection"}
 
 
-def _unread(subject: str, setting: Unread) -> Said:
-    return Said(
+def _unread(subject: str, setting: Unread) -> Fact:
+    return Fact(
         subject, "bad", f"this token may not see it; it takes {setting.needs}",
         "what cannot be read is taken as missing",
         f"Run it once with a token that has {setting.needs} for this repository "
@@ -148,47 +148,47 @@ def _unread(subject: str, setting: Unread) -> Said:
     )  # fmt: skip
 
 
-def _who_moves_main(now: Effective) -> Iterator[Said]:
+def _who_moves_main(now: Effective) -> Iterator[Fact]:
     subject = "GitHub main"
     if now.only_bypassers:
-        yield Said(subject, "ok", "only those on a bypass list move it")
+        yield Fact(subject, "ok", "only those on a bypass list move it")
     elif now.pull_requests:
-        yield Said(subject, "ok", "it is changed by pull requests")
+        yield Fact(subject, "ok", "it is changed by pull requests")
     else:
-        yield Said(
+        yield Fact(
             subject, "bad", "whoever may push moves it, without pull request or check",
             "`verify` finds such a push afterwards; only a rule prevents it", _apply("Require a pull request"),
         )  # fmt: skip
     for there, move in ((now.force_push, "force pushes"), (now.deletion, "deletion")):
         if not there:
-            yield Said(subject, "bad", f"nothing stops its {move}", "history could be taken back, records and all",
+            yield Fact(subject, "bad", f"nothing stops its {move}", "history could be taken back, records and all",
                        _apply("Block force pushes, Restrict deletions"))  # fmt: skip
     if now.linear:
-        yield Said(subject, "bad", "it must be linear", "every merge here is a merge commit, and would be refused",
+        yield Fact(subject, "bad", "it must be linear", "every merge here is a merge commit, and would be refused",
                    "Switch off: Require linear history.")  # fmt: skip
     if now.signatures:
-        yield Said(
+        yield Fact(
             subject, "bad", "its commits must be signed in GitHub's way",
             "receipts are signed inside their files; their commits are not, and would be refused",
             "Switch off: Require signed commits.",
         )  # fmt: skip
 
 
-def _reviews(now: Effective) -> Iterator[Said]:
+def _reviews(now: Effective) -> Iterator[Fact]:
     subject = "GitHub reviews"
     if not now.pull_requests:
         return
     if now.code_owners:
-        yield Said(subject, "ok", "owners by CODEOWNERS must approve there, too")
+        yield Fact(subject, "ok", "owners by CODEOWNERS must approve there, too")
     else:
-        yield Said(subject, "bad", "owners by CODEOWNERS are not asked", "GitHub would merge what no owner has seen",
+        yield Fact(subject, "bad", "owners by CODEOWNERS are not asked", "GitHub would merge what no owner has seen",
                    _apply("Require review from Code Owners"))  # fmt: skip
     if not now.dismiss_stale:
-        yield Said(subject, "bad", "an approval outlives new commits",
+        yield Fact(subject, "bad", "an approval outlives new commits",
                    "GitHub would merge what its approver did not see", _apply("Dismiss stale approvals"))  # fmt: skip
     if now.approvals or now.last_push:
         condition = f"{now.approvals} approvals" if now.approvals else "an approval of the last push"
-        yield Said(
+        yield Fact(
             subject, "note", f"every pull request needs {condition}",
             "the loop's own events need nobody by policy, and wait for a person at GitHub then",
             "Set required approvals to 0 and leave the last push's approval off: owners are asked by CODEOWNERS, and a "
@@ -196,56 +196,56 @@ def _reviews(now: Effective) -> Iterator[Said]:
         )  # fmt: skip
 
 
-def _checks(now: Effective, reported: Collection[str], actions: int) -> Iterator[Said]:
+def _checks(now: Effective, reported: Collection[str], actions: int) -> Iterator[Fact]:
     subject = "GitHub checks"
     if not reported:
-        yield Said(subject, "note", "no workflow on main reports the gate's checks",
+        yield Fact(subject, "note", "no workflow on main reports the gate's checks",
                    "GitHub's merge button does not know of the gate", "See docs/github.md.")  # fmt: skip
     missing = [name for name in sorted(reported) if name not in now.checks]
     anybody = [name for name in sorted(reported) if None in now.checks.get(name, ())]
     other = [name for name in sorted(reported) if now.checks.get(name, set()) - {None, actions}]
     if missing:
-        yield Said(subject, "bad", f"not required: {', '.join(missing)}", "GitHub merges while they are red",
+        yield Fact(subject, "bad", f"not required: {', '.join(missing)}", "GitHub merges while they are red",
                    _apply("Require status checks"))  # fmt: skip
     if anybody:
-        yield Said(
+        yield Fact(
             subject, "bad", f"anybody who may write statuses can report {', '.join(anybody)}",
             "a token that may not approve could turn them green", _apply("Source of each check: GitHub Actions"),
         )  # fmt: skip
     if other:
-        yield Said(subject, "bad", f"another app than GitHub Actions must report {', '.join(other)}",
+        yield Fact(subject, "bad", f"another app than GitHub Actions must report {', '.join(other)}",
                    "the workflow's own report would never count",
                    _apply("Source of each check: GitHub Actions"))  # fmt: skip
     if reported and not (missing or anybody or other):
-        yield Said(subject, "ok", "all are required, from GitHub Actions")
+        yield Fact(subject, "ok", "all are required, from GitHub Actions")
 
 
-def _methods(settings: Settings, now: Effective) -> Iterator[Said]:
+def _methods(settings: Settings, now: Effective) -> Iterator[Fact]:
     subject, repository = "GitHub merging", settings.repository
     allowed = {"merge": repository.allow_merge_commit, "squash": repository.allow_squash_merge,
                "rebase": repository.allow_rebase_merge}  # fmt: skip
     open_ones = {name for name in now.methods if allowed[name] is not False}
     if now.queue not in (None, "MERGE"):
-        yield Said(subject, "bad", f"the merge queue merges by {str(now.queue).lower()}", _OTHER_COMMITS,
+        yield Fact(subject, "bad", f"the merge queue merges by {str(now.queue).lower()}", _OTHER_COMMITS,
                    "Set the queue's method to merge commit.")  # fmt: skip
     if now.only_bypassers:
         return
     if None in (allowed["squash"], allowed["rebase"]) and open_ones != {"merge"}:
         yield _unread(subject, Unread("Administration: read"))
     elif wrong := sorted(open_ones - {"merge"}):
-        yield Said(subject, "bad", f"{' and '.join(wrong)} is allowed", _OTHER_COMMITS,
+        yield Fact(subject, "bad", f"{' and '.join(wrong)} is allowed", _OTHER_COMMITS,
                    _apply("Allow merge commits alone"))  # fmt: skip
     elif "merge" not in open_ones:
-        yield Said(subject, "bad", "merge commits are not allowed", "nothing could be merged as it was approved",
+        yield Fact(subject, "bad", "merge commits are not allowed", "nothing could be merged as it was approved",
                    _apply("Allow merge commits alone"))  # fmt: skip
     else:
-        yield Said(subject, "ok", "by merge commits alone")
+        yield Fact(subject, "ok", "by merge commits alone")
 
 
 _OTHER_COMMITS = "squash and rebase make other commits than those that were opened and approved: no receipt fits them"
 
 
-def _bypass(ruleset: Ruleset) -> Iterator[Said]:
+def _bypass(ruleset: Ruleset) -> Iterator[Fact]:
     subject = "GitHub bypass"
     if ruleset.bypass_actors is None:
         yield _unread(subject, Unread("Administration: write (GitHub shows bypass lists to no other)"))
@@ -254,10 +254,10 @@ def _bypass(ruleset: Ruleset) -> Iterator[Said]:
         actor_name = actor_words(actor)
         how = "on pull requests" if actor.bypass_mode == "pull_request" else "always"
         if actor.actor_type == "RepositoryRole" and actor.actor_id in (2, 4):
-            yield Said(subject, "bad", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
+            yield Fact(subject, "bad", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
                        "then it holds for hardly anybody", "Name the one account that pushes receipts.")  # fmt: skip
         else:
-            yield Said(subject, "note", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
+            yield Fact(subject, "note", f"{actor_name} passes ruleset {ruleset.name!a}, {how}",
                        "what they push past the gate is found by `verify` only", "Keep it to one account.")  # fmt: skip
 
 
@@ -275,39 +275,39 @@ def actor_words(actor: Bypass) -> str:
     return kinds.get(actor.actor_type, f"{actor.actor_type} {number}")
 
 
-def _workflows(settings: Settings) -> Iterator[Said]:
+def _workflows(settings: Settings) -> Iterator[Fact]:
     subject, found = "GitHub workflows", settings.workflows
     if isinstance(found, Unread):
         yield _unread(subject, found)
         return
     before = "Settings, Actions, General: "
     if found.default_workflow_permissions != "read":
-        yield Said(subject, "bad", "their token may write where they do not say otherwise",
+        yield Fact(subject, "bad", "their token may write where they do not say otherwise",
                    "a workflow that a proposal changed could push", _apply(f"{before}Read permissions"))  # fmt: skip
     if found.can_approve_pull_request_reviews:
-        yield Said(subject, "bad", "they may approve pull requests", "an approval must be a person's",
+        yield Fact(subject, "bad", "they may approve pull requests", "an approval must be a person's",
                    _apply(f"{before}Allow GitHub Actions to approve, off"))  # fmt: skip
     if found.default_workflow_permissions == "read" and not found.can_approve_pull_request_reviews:
-        yield Said(subject, "ok", "their token reads, and approves nothing")
+        yield Fact(subject, "ok", "their token reads, and approves nothing")
 
 
-def _owners(settings: Settings, now: Effective) -> Iterator[Said]:
+def _owners(settings: Settings, now: Effective) -> Iterator[Fact]:
     subject, found = "GitHub CODEOWNERS", settings.owners
     if isinstance(found, Unread):
         yield _unread(subject, found)
         return
     level: Literal["note", "bad"] = "bad" if now.code_owners else "note"
     for error in found.errors[:20]:
-        yield Said(
+        yield Fact(
             subject, level, f"line {error.line}: {error.kind}: {error.source.strip()[:200]!a}",
             "GitHub passes over such a line, and asks nobody for its paths",
             "Write owners as GitHub knows them (@ORGANISATION/TEAM with the role's name as the team's, with write "
             "access): the gate takes these for the roles, too.",
         )  # fmt: skip
     if len(found.errors) > 20:
-        yield Said(subject, level, f"{len(found.errors) - 20} more lines", mend="Mend the first ones and look again.")
+        yield Fact(subject, level, f"{len(found.errors) - 20} more lines", mend="Mend the first ones and look again.")
     if not found.errors:
-        yield Said(subject, "ok", "GitHub takes every line")
+        yield Fact(subject, "ok", "GitHub takes every line")
 
 
 def _apply(where: str) -> str:

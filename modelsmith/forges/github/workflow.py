@@ -18,7 +18,7 @@ from modelsmith.repository.git import Git
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 
 
-class Asked(NamedTuple):
+class EventProposal(NamedTuple):
     """The proposal that an event speaks of: a pull request's number, or commits that a merge queue made."""
 
     number: int | None
@@ -34,7 +34,7 @@ def place_of_workflow(environment: Mapping[str, str]) -> str | None:
     return f"{SCHEME}{server}/{name}"
 
 
-def asked_by(environment: Mapping[str, str]) -> Asked:
+def proposal_of(environment: Mapping[str, str]) -> EventProposal:
     """The proposal of the event that started the workflow.
 
     Raises:
@@ -44,10 +44,10 @@ def asked_by(environment: Mapping[str, str]) -> Asked:
     event = _read(Path(path)) if path else {}
     number = _found(event, "pull_request", "number") or _input(event)
     if isinstance(number, int) and 0 < number < 10**9:
-        return Asked(number, None)
+        return EventProposal(number, None)
     base, head = _found(event, "merge_group", "base_sha"), _found(event, "merge_group", "head_sha")
     if is_commit_id(base) and is_commit_id(head):
-        return Asked(None, (base, head))
+        return EventProposal(None, (base, head))
     problem = f"The event {kind!a} is of no pull request" if kind else "No workflow of GitHub's runs here"
     raise InvalidInput("no-event", problem, "Name the pull request: --pr N.", event=kind)
 

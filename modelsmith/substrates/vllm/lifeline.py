@@ -31,7 +31,7 @@ def main(grace: float, command: list[str]) -> int:
     """Run the command to its end; see the module."""
     folder = _folder()
     try:
-        return _run(grace, command, os.environ | _told(folder))
+        return _run(grace, command, os.environ | _extra_environment(folder))
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +65,7 @@ def _folder() -> str | None:
     return None
 
 
-def _told(folder: str | None) -> dict[str, str]:
+def _extra_environment(folder: str | None) -> dict[str, str]:
     """What the command's environment says beside our own."""
     if folder is None:
         return {}

@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     """The same seed draws the same; each answer has a seed of its own, counted on from this."""
 
 
-class Said(NamedTuple):
+class TokenAnswer(NamedTuple):
     """An answer in tokens."""
 
     tokens: list[int]
@@ -43,7 +43,9 @@ class Said(NamedTuple):
     """Of each token, by the server, in nats, at temperature 1."""
 
 
-def ask_tokens(server: VllmServer, model: str, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[Said]:
+def ask_tokens(
+    server: VllmServer, model: str, wanted: Wanted, ends: frozenset[int], vocabulary: int
+) -> list[TokenAnswer]:
     """The answers, in order.
 
     Args:
@@ -78,7 +80,7 @@ def ask_tokens(server: VllmServer, model: str, wanted: Wanted, ends: frozenset[i
     return read_reply(body, wanted, ends, vocabulary)
 
 
-def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[Said]:
+def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[TokenAnswer]:
     """The answers that a reply of vLLM's completions API holds, in order. Pure.
 
     Raises:
@@ -86,7 +88,7 @@ def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: in
     """
     try:
         choices = json.loads(body)["choices"]
-        found = {choice["index"]: _said(choice) for choice in choices}
+        found = {choice["index"]: _token_answer(choice) for choice in choices}
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _unfit("it does not say which tokens it wrote") from None
     if len(choices) != wanted.answers or found.keys() != set(range(wanted.answers)):
@@ -97,14 +99,14 @@ def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: in
     return [found[number] for number in range(wanted.answers)]
 
 
-def _said(choice: Any) -> Said:
+def _token_answer(choice: Any) -> TokenAnswer:
     tokens, log_probs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
     if not all(type(token) is int for token in tokens):
         raise ValueError
-    return Said(list(tokens), choice["finish_reason"] == "stop", [float(log_prob) for log_prob in log_probs])
+    return TokenAnswer(list(tokens), choice["finish_reason"] == "stop", [float(log_prob) for log_prob in log_probs])
 
 
-def _wrong(reply: Said, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
+def _wrong(reply: TokenAnswer, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
     tokens = reply.tokens
     if not tokens or len(tokens) != len(reply.log_probs) or not all(map(math.isfinite, reply.log_probs)):
         return "an answer's tokens and their log-probabilities are not as many"
