@@ -17,7 +17,7 @@ from modelsmith.evaluation.tally import (
 )
 from modelsmith.schema.comparison import Comparison, PointFlip, ScenarioFlip
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.figures import signed
+from modelsmith.schema.figures import p_value, signed
 from modelsmith.schema.run import Estimate, GateRule, VerdictRow
 
 POWER = 0.8
@@ -108,7 +108,7 @@ def _point_flips(both: Sequence[tuple[Tally, Tally]], rule: GateRule) -> tuple[P
 
 def _sentence(change: Estimate, gained: int, lost: int, p: float, smallest: float) -> str:
     numbers = f"{signed(change.value)} [{signed(change.low)}, {signed(change.high)}] over {change.n} paired scenarios"
-    flips = f"{gained} gained, {lost} lost, exact McNemar p = {p:.3g}"
+    flips = f"{gained} gained, {lost} lost, exact McNemar {p_value(p)}"
     if change.low > 0:
         return f"The second run passes more scenarios: {numbers} ({flips})."
     if change.high < 0:

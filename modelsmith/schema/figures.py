@@ -23,6 +23,15 @@ def format_beside(value: float, limit: float | None, digits: int = 3) -> tuple[s
     return (f"{value:.{digits}f}", "") if limit is None else format_apart(value, limit, digits)
 
 
+def p_value(p: float) -> str:
+    """A p value as readers expect it: one that is small is bounded, so that it never looks like zero.
+
+    >>> p_value(0.03125), p_value(1.0), p_value(2e-30)
+    ('p = 0.0312', 'p = 1', 'p < 0.0001')
+    """
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.3g}"
+
+
 def counted(number: int, unit: str) -> str:
     """A number with its unit, which stands in the singular for one.
 

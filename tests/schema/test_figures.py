@@ -7,7 +7,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelsmith.schema.figures import counted, format_apart, format_beside, signed
+from modelsmith.schema.figures import counted, format_apart, format_beside, p_value, signed
 
 SHARES = st.floats(min_value=-1, max_value=1)
 
@@ -42,3 +42,15 @@ def test_digits_are_spent_only_where_they_tell_something() -> None:
 
 def test_one_of_a_unit_is_said_in_the_singular() -> None:
     assert [counted(number, "minute") for number in (0, 1, 2)] == ["0 minutes", "1 minute", "2 minutes"]
+
+
+@given(st.floats(min_value=0, max_value=1))
+@example(0.0)
+@example(0.0001)
+@example(math.nextafter(0.0001, 0))
+def test_no_p_value_looks_like_zero(p: float) -> None:
+    """However many pairs flip one way, chance is never ruled out: ``p = 0`` would say so."""
+    sign, shown = p_value(p).removeprefix("p ").split()
+    assert (sign == "<") == (p < 0.0001)
+    assert float(shown) >= 0.0001
+    assert sign == "<" or math.isclose(float(shown), p, rel_tol=0.005)

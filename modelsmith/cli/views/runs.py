@@ -10,7 +10,7 @@ from modelsmith.cli.tables import interval, styled_outcome
 from modelsmith.cli.views.change import change_eval_view
 from modelsmith.evaluation.critical import how
 from modelsmith.evidence.markdown import money
-from modelsmith.schema.figures import format_apart
+from modelsmith.schema.figures import format_apart, p_value
 
 if TYPE_CHECKING:
     from modelsmith.operations.compare import CompareResult
@@ -148,7 +148,7 @@ def compare(result: CompareResult, page: Page) -> None:
             ("first", f"{result.first}  composite {interval(comparison.composite[0])}"),
             ("second", f"{result.second}  composite {interval(comparison.composite[1])}"),
             ("difference", interval(comparison.difference)),
-            ("gained, lost", f"{comparison.gained}, {comparison.lost} (McNemar p = {comparison.mcnemar_p:.3g})"),
+            ("gained, lost", f"{comparison.gained}, {comparison.lost} (McNemar {p_value(comparison.mcnemar_p)})"),
             ("outcome", comparison.outcome),
         ],
     )
