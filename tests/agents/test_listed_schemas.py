@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from views.test_every_view import value
+from views.any_value import value
 
 from modelsmith.mcp.calls import Session, call
 from modelsmith.mcp.schemas import outline

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diagnosis.test_sources import MODEL, Talker
+from diagnosis.talker import MODEL, Talker
 from judged import FAIL, PASS, Reply, Scripted
 
 from modelsmith.diagnosis.failures import failure_clusters

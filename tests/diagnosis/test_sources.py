@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from diagnosis.talker import MODEL, Talker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,6 @@ from modelsmith.diagnosis.generate import generate_rows, plain
 from modelsmith.diagnosis.sources import Offer, joined
 from modelsmith.loop import answers, datasets
 from modelsmith.loop.datasets import offer_of
-from modelsmith.loop.engines import Target
 from modelsmith.loop.preparing import prepare
 from modelsmith.loop.recipe import Recipe
 from modelsmith.loop.sources import WRITE
@@ -36,11 +36,9 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.dataset import Columns, Dataset
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Datasets, OwnSamples, Sft, Sources, Teacher
 from modelsmith.schema.training_row import Lineage, TrainingRow
-from modelsmith.substrates.port import Completion, Prompt
 from modelsmith.training.rows import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -210,25 +208,6 @@ def test_parquet_rows_are_the_same_rows_and_a_bomb_is_not_unpacked(governed, wor
     with pytest.raises(InvalidInput) as refused:
         offer_of(workspace, governed, one, 9, 1, TODAY)
     assert refused.value.code == "dataset-unreadable"
-
-
-class Talker:
-    """A model that says what a function makes of the last message, with the weights of nobody."""
-
-    def __init__(self, say: Callable[[str, str], str]) -> None:
-        self.say = say
-        self.heard: list[str] = []
-
-    def complete(self, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Iterator[Completion]:
-        for prompt in prompts:
-            self.heard.append(prompt.messages[-1].content)
-            yield Completion(prompt.key, self.say(system, self.heard[-1]), "stop", 1, 1, 0.1)
-
-    def close(self) -> None:
-        pass
-
-
-MODEL = Target("base", "sha256:" + "0" * 64)
 
 
 @pytest.fixture

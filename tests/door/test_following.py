@@ -11,20 +11,19 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import httpx2
 import openai
 import pytest
-from doors import INCUMBENT, Backend, Listed, client, line, run, until
+from door.following import door
+from doors import INCUMBENT, Backend, client, line, run, until
 from ports import free_port
 from worlds import CLUSTER, COMMAND
 
-from modelsmith.door import follow, server
+from modelsmith.door import follow
 from modelsmith.door.follow import Follower, _Plan
 from modelsmith.door.settings import Embedded, Settings, load_settings
 from modelsmith.fleet.doors import busy_doors
@@ -33,23 +32,10 @@ from modelsmith.loop.window import watching
 from modelsmith.operations import route
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.serving import Arm
-from modelsmith.repository.listening import Listening
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 
 ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 6}
-
-
-@asynccontextmanager
-async def door(world, said=None, settings=None):
-    """The world's door with the embedded engine: its address, its follower and what it counts."""
-    port, recorder = free_port(), Listed()
-    keeper = SimpleNamespace(recorder=recorder, follow=lambda commit: None)
-    workspace = Workspace.find(world.clone)
-    listening = Listening("127.0.0.1", port)
-    say = (said if said is not None else []).append
-    async with server.opened(workspace, settings or Settings(), listening, keeper, None, say) as follower:
-        yield f"http://127.0.0.1:{port}", follower, recorder
 
 
 def read(url):

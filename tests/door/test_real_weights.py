@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import yaml
-from door.test_following import door
+from door.following import door
 from doors import client, run, until
 from worlds import CLUSTER
 

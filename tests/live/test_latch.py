@@ -13,6 +13,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from live.reported import tell, worse
 
 from modelsmith.live.latch import Latches
 from modelsmith.live.port import Answered
@@ -21,16 +22,6 @@ from modelsmith.schema.canonical import digest
 from tests.live.conftest import RECORD, report, watching
 
 TABLES = ("units", "measured", "reports", "tallies", "spans")
-
-
-def tell(desk, reports):
-    for at in range(0, len(reports), 500):
-        desk.recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode())
-
-
-def worse(desk):
-    """Traffic on which the specialist wins half as often."""
-    tell(desk, desk.traffic(2_000, 0.1, 0.4)[1])
 
 
 def good(status=200, **facts):
@@ -273,7 +264,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}]
 from tests.live.conftest import Desk
-from tests.live.test_latch import worse
+from tests.live.reported import worse
 desk = Desk(Path({folder!r}))
 print("up", flush=True)
 worse(desk)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from in_parts import after_receipts, outcome, replayed_in_parts, same_in_parts
+from promotion.replays import PEOPLE, PETRA, merged_in_between, receipts_of, with_key_of_petra
 
 from modelsmith.promotion.parts import clean_cuts, counted, cut
 from modelsmith.promotion.verify import replay, replay_part
@@ -16,7 +17,6 @@ from modelsmith.schema.progress import silent
 from modelsmith.signing.ssh import public_key
 
 from .conftest import AT, WHO, candidate
-from .test_replay import PEOPLE, PETRA, merged_in_between, receipts_of, with_key_of_petra
 
 NOTE, MORE = {"docs/note.md": b"x"}, {"docs/more.md": b"x"}
 

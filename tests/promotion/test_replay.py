@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
+from promotion.replays import PEOPLE, PETRA, merged_in_between, receipts_of, with_key_of_petra
 
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion.verify import replay
@@ -20,9 +21,6 @@ from modelsmith.schema.progress import silent
 from modelsmith.signing.ssh import public_key
 
 from .conftest import AT, WHO, candidate, signed_again
-
-PEOPLE = ".github/governance/people.yaml"
-PETRA = ("petra", "petra")
 
 
 def replayed(repository, here, notify=silent):
@@ -36,12 +34,6 @@ def refusal(repository, here):
         replayed(repository, here)
     assert refused.value.code == "history-does-not-hold"
     return refused.value
-
-
-def with_key_of_petra(here, name):
-    """people.yaml with another key for Petra."""
-    old, new = (public_key(here.people / f"{key}.pub") for key in ("petra", name))
-    return {PEOPLE: here.main.tree.read(PEOPLE).replace(old.encode(), new.encode())}
 
 
 def test_promotions_and_approved_changes_hold_and_are_counted(repository):
@@ -138,25 +130,11 @@ def test_a_promotion_that_does_not_follow_names_its_folder(repository):
     assert (refused.details["path"], "other files" in refused.message) == (folder, True)
 
 
-def receipts_of(here):
-    """Receipts that the last commit added."""
-    git = here.git
-    return {p.path: git.read_blob(p.new_blob) for p in git.change(f"{here.tip}^", here.tip).paths}
-
-
 def with_receipts(here, files):
     """Main with these receipts instead, the receipt of the merge signed again by the harness."""
     merge = here.git.text("rev-parse", f"{here.tip}^")
     files = signed_again(files, here.key.with_name("harness-ssh"))
     return replace(here, tip=here.git.commit_files(merge, files, "Receipts\n", WHO))
-
-
-def merged_in_between(repository, late=AT):
-    """Two merges, the second before the receipts of the first came; and those receipts."""
-    one = repository.merge(candidate(repository, 1), number=1, at=late)
-    first = one.git.text("rev-parse", f"{one.tip}^")
-    two = replace(one, tip=first).merge({"docs/note.md": b"x"}, [PETRA], number=2)
-    return two, receipts_of(one)
 
 
 def test_another_merge_may_come_before_the_receipts_of_one(repository):

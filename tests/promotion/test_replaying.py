@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 from in_parts import after_receipts, outcome
+from promotion.replays import PETRA
 
 from modelsmith.fleet import start as starter
 from modelsmith.promotion import part_worker, replaying
@@ -23,7 +24,6 @@ from modelsmith.schema.errors import InfrastructureFailure
 from modelsmith.schema.progress import silent
 
 from .conftest import candidate
-from .test_replay import PETRA
 
 PATIENCE = 60
 

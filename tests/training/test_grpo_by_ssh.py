@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sshd import Ways
-from training.test_grpo import RUBRIC, SETTINGS, rows
+from training.grpo_inputs import RUBRIC, SETTINGS, rows
 from trainings import Case, Thread, train
 
 from modelsmith.fleet.executor import Executor

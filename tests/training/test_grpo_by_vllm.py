@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from training import test_judged_reward as judged
 from training.brain import Brain
-from training.test_grpo import RUBRIC, SETTINGS, rows
+from training.grpo_inputs import SETTINGS, rows
+from training.vllm_jobs import BY_VLLM, STEPS, job_of
 from trainings import Thread, Watched
 from vllms import gone, has_begun, put_fake
 
@@ -27,16 +28,13 @@ from modelsmith.fleet.worker import STOPPED
 from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.training import Grpo
-from modelsmith.substrates.base_models import listing_digest
 from modelsmith.substrates.vllm.tokens import Wanted, read_reply
 from modelsmith.training import supervisor, worker
-from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, Waiting, place
+from modelsmith.training.job import Heartbeat, Inputs, JobFile, Waiting, place
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.served import by_vllm
 
 assert rows  # a fixture of the other module
-STEPS = 3
-BY_VLLM = SETTINGS.model_copy(update={"sampler": "vllm", "steps": STEPS, "watch_every": 1, "checkpoint_every": 10})
 
 
 @pytest.fixture
@@ -51,13 +49,6 @@ def brain(tiny_model: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("FAKE_BRAIN", made.address)
     yield made
     made.close()
-
-
-def job_of(model: Path, rows: Path, settings: Grpo = BY_VLLM) -> TrainJob:
-    return TrainJob(
-        base=listing_digest(model), parent=None, rows=file_digest(rows), system="Name the cause.", training=settings,
-        rubric=RUBRIC,
-    )  # fmt: skip
 
 
 Train = Callable[..., supervisor.TrainOutcome]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from substrates.stub_server import Reply, Seen, StubServer, chat, refusal
 from tiny_judge import REPLIES
-from training.test_judged_reward import ROWS, RUBRIC, SETTINGS, prompts
+from training.judged_inputs import ROWS, RUBRIC, SETTINGS, prompts
 from trainings import Thread
 from warm_workers import Warm
 

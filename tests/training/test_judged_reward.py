@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from substrates.stub_server import Reply, Seen, StubServer, chat, refusal
 from tiny_judge import REPLIES, write_tiny_judge
+from training.judged_inputs import ROWS, RUBRIC, SETTINGS, prompts
 from trainings import Thread
 
 from modelsmith.evaluation.judges.model import ModelJudge, judge_identity
@@ -21,11 +22,9 @@ from modelsmith.evaluation.reward import Earned, Sampled, practice, reward_diges
 from modelsmith.evaluation.scoring import point_weights, row_score, score_completion
 from modelsmith.schema.canonical import content_digest, file_digest, sha256
 from modelsmith.schema.errors import ModelsmithError
-from modelsmith.schema.rubric import Rubric
-from modelsmith.schema.scenario import Criterion, Message
+from modelsmith.schema.scenario import Criterion
 from modelsmith.schema.source import BaseModelSource, Endpoint, JudgeModel
-from modelsmith.schema.training import Grpo, Lora, Tripwires
-from modelsmith.schema.training_row import Prompt
+from modelsmith.schema.training import Grpo, Tripwires
 from modelsmith.substrates.base_models import listing_digest
 from modelsmith.substrates.endpoint.facts import endpoint_facts, unknown_weights
 from modelsmith.substrates.local import TransformersSubstrate
@@ -38,22 +37,6 @@ from modelsmith.training.judging import all_steps, first_step
 from modelsmith.training.measures import Measures, too_unclear, without_verdicts
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import TrainOutcome
-
-RUBRIC = Rubric.model_validate(
-    {
-        "id": "r", "owner": "lead", "description": "D.",
-        "points": (
-            {"id": "letter", "text": "Early.", "weight": 1, "check": {"type": "regex", "pattern": "[a-m]"}},
-            {"id": "kind", "text": "Kind.", "weight": 3, "check": {"type": "judge", "instruction": "Is it kind?"}},
-        ),
-    }
-)  # fmt: skip
-SETTINGS = Grpo(
-    method="grpo", steps=4, batch_size=8, group_size=4, learning_rate=0.02, schedule="constant",
-    max_completion_tokens=6, checkpoint_every=4, watch_every=2, lora=Lora(rank=4, alpha=8, dropout=0.1),
-    tripwires=Tripwires(most_kl=1e9), judge_calls=100,
-)  # fmt: skip
-ROWS = 12
 
 
 class World(NamedTuple):
@@ -77,16 +60,6 @@ class World(NamedTuple):
         with pytest.raises(ModelsmithError) as caught:
             self.train(folder, calls)
         return caught.value
-
-
-def prompts() -> list[Prompt]:
-    return [
-        Prompt(
-            messages=(Message(role="user", content=f"Note {i}: {'late bids' if i % 2 else 'bots'}"),), answer="a e",
-            generator="g", template="t", points=("letter",), expected={"n": i}, rubric=content_digest(RUBRIC),
-        )
-        for i in range(ROWS)
-    ]  # fmt: skip
 
 
 def local(folder: Path, policy: Path, replies: tuple[str, str] = REPLIES) -> World:
