@@ -109,7 +109,10 @@ def main() -> None:
     goal = {"ratio_at_most": GOAL_RATIO, "met": {what: value <= GOAL_RATIO for what, value in ratios.items()}}
     result = {"machine": machine("mcp"), "repeats": asked.repeats, "seconds": figures, "ratio": ratios, "goal": goal}
     save(RESULTS / "agents.json", result)
-    rows = [(name, one["median"], one["least"], one["most"], one["median_cpu"]) for name, one in figures.items()]
+    rows = [
+        (name, figure["median"], figure["least"], figure["most"], figure["median_cpu"])
+        for name, figure in figures.items()
+    ]
     print(table(("seconds", "median", "least", "most", "median cpu"), rows))
     print("\nratio to the bare server: " + ", ".join(f"{what} {value}" for what, value in ratios.items()))
 

@@ -52,7 +52,7 @@ def asked_of(row: Any, system: str) -> list[dict[str, str]]:
     """A row's conversation, system prompt first."""
     return [
         {"role": "system", "content": system},
-        *({"role": one.role, "content": one.content} for one in row.messages),
+        *({"role": message.role, "content": message.content} for message in row.messages),
     ]
 
 

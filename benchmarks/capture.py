@@ -33,8 +33,8 @@ def write_records(path: Path) -> None:
     words = [word for word in (ROOT / "README.md").read_text(encoding="utf-8").split() if word.isalpha()]
     with path.open("w", encoding="utf-8") as file:
         for number in range(RECORDS):
-            said = " ".join(chance.choices(words, k=40))
-            prompt = f"{said} write to user{number}@example.com or +44 20 7946 {number:04d}"
+            text = " ".join(chance.choices(words, k=40))
+            prompt = f"{text} write to user{number}@example.com or +44 20 7946 {number:04d}"
             record = {"prompt": prompt, "answer": " ".join(chance.choices(words, k=20)), "outcome": "wrong"}
             file.write(json.dumps(record) + "\n")
 

@@ -82,7 +82,9 @@ def ours(plain: bool) -> Iterator[str]:
 def bare() -> Iterator[str]:
     """The peer."""
     governed, observations = invented(plain=True)
-    failed = {one.id for one in observations if one.row and not all(one.row.points.values())}
+    failed = {
+        observation.id for observation in observations if observation.row and not all(observation.row.points.values())
+    }
     texts = [scenario.user_texts()[0] for scenario in governed.core if scenario.id in failed]
     begin, cpu = time.perf_counter(), time.process_time()
     from sklearn.cluster import KMeans
@@ -105,21 +107,21 @@ def main() -> None:
         print(*SUBJECTS[asked.only]())
         return
     facts = machine("scikit-learn", "pydantic")
-    said: dict[str, dict[str, int]] = {}
+    answers: dict[str, dict[str, int]] = {}
 
     def measure(name: str) -> Spent:
         ran = subprocess.run([sys.executable, __file__, "--only", name], capture_output=True, text=True, check=True)
         seconds, cpu, clusters, failed = ran.stdout.split()
-        said[name] = {"failed": int(failed), "clusters": int(clusters)}
+        answers[name] = {"failed": int(failed), "clusters": int(clusters)}
         return Spent(float(seconds), float(cpu))
 
     runs = alternate({name: partial(measure, name) for name in SUBJECTS}, asked.repeats)
     figures = {name: summary(each) for name, each in runs.items()}
     met = all(figures[name]["least"] <= GOAL_SECONDS for name in SUBJECTS if name != "bare scikit-learn")
     goal = {"least_seconds_at_most": GOAL_SECONDS, "met": met}
-    save(RESULTS / "diagnosis.json", {"machine": facts, "seconds": figures, "found": said, "goal": goal})
+    save(RESULTS / "diagnosis.json", {"machine": facts, "seconds": figures, "found": answers, "goal": goal})
     rows = [
-        (name, f["median"], f["least"], f["most"], f["median_cpu"], said[name]["clusters"])
+        (name, f["median"], f["least"], f["most"], f["median_cpu"], answers[name]["clusters"])
         for name, f in figures.items()
     ]
     print(table(("seconds for 10,000 failures", "median", "least", "most", "cpu", "clusters"), rows))

@@ -60,14 +60,14 @@ async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
         caller = Caller(url, key, number, {"max_tokens": tokens, "stream": True})
         reader, writer = await caller.connect()
         writer.write(caller.request)
-        told = b""
-        while not told.endswith(b"\r\n0\r\n\r\n"):
+        text = b""
+        while not text.endswith(b"\r\n0\r\n\r\n"):
             piece = await reader.read(1 << 16)
             if not piece:
                 raise RuntimeError("a stream broke off")
-            told += piece
+            text += piece
         writer.close()
-        return told.count(b" token")
+        return text.count(b" token")
 
     begin = time.perf_counter()
     came = sum(await asyncio.gather(*map(one, range(streams))))

@@ -104,9 +104,9 @@ async def _no_model(line: Line, arm: Arm) -> Model:
 
 def litellm_config(folder: Path, url: str, key: str) -> Path:
     """One model, the same key for callers, no log of requests."""
-    asked = {"model": "openai/other", "api_base": url, "api_key": "none"}
+    fields = {"model": "openai/other", "api_base": url, "api_key": "none"}
     config = {
-        "model_list": [{"model_name": "m", "litellm_params": asked}],
+        "model_list": [{"model_name": "m", "litellm_params": fields}],
         "general_settings": {"master_key": key},
         "litellm_settings": {"set_verbose": False, "num_retries": 0, "telemetry": False},
     }

@@ -19,18 +19,18 @@ from modelsmith.schema.training_row import PreferencePair
 def pairs(count: int) -> list[PreferencePair]:
     """The same pairs on both sides."""
     prompts = practice(count)
-    others = {one.generator: one.answer for one in prompts}
+    others = {prompt.generator: prompt.answer for prompt in prompts}
     return [
         PreferencePair(
-            messages=one.messages,
-            chosen=one.answer,
-            rejected=next(answer for name, answer in others.items() if name != one.generator),
+            messages=prompt.messages,
+            chosen=prompt.answer,
+            rejected=next(answer for name, answer in others.items() if name != prompt.generator),
             source="generator",
-            generator=one.generator,
-            points=one.points,
-            rubric=one.rubric,
+            generator=prompt.generator,
+            points=prompt.points,
+            rubric=prompt.rubric,
         )
-        for one in prompts
+        for prompt in prompts
     ]
 
 

@@ -80,8 +80,8 @@ def free_port() -> int:
 async def read(port: int, token: str, count: int) -> int:
     """Follow until the last event; how many are missing or out of order."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    asked = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    writer.write(asked.encode())
+    text = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    writer.write(text.encode())
     last = wrong = 0
     while last < count:
         line = await reader.readline()
@@ -122,8 +122,8 @@ async def watched(process: psutil.Process) -> AsyncIterator[list[float]]:
 async def read_all(port: int, token: str, count: int, process: psutil.Process) -> Read:
     """All readers, and one that reads nothing."""
     _, idle = await asyncio.open_connection("127.0.0.1", port, limit=1)
-    asked = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    idle.write(asked.encode())
+    text = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    idle.write(text.encode())
     async with watched(process) as peak:
         wrong = sum(await asyncio.gather(*(read(port, token, count) for _ in range(READERS))))
     return Read(wrong, peak[0], count)
@@ -159,8 +159,8 @@ async def subscribe(port: int, token: str, cursor: str | None, last: int) -> int
         while at < last:
             found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
             page = json.loads(found.contents[0].text)["result"]
-            for one in page["events"]:
-                number = int(one["cursor"].split("-")[0])
+            for event in page["events"]:
+                number = int(event["cursor"].split("-")[0])
                 wrong += number != at + 1
                 at = number
             cursor = page["cursor"]
@@ -312,7 +312,8 @@ def report(
     print()
     figures = {name: summary(runs) for name, runs in sent.items()}
     each = [
-        (name, one["median"], int(asked.webhooks / one["median"]), one["median_cpu"]) for name, one in figures.items()
+        (name, figure["median"], int(asked.webhooks / figure["median"]), figure["median_cpu"])
+        for name, figure in figures.items()
     ]
     print(table(("webhooks", "seconds", "messages/s", "cpu"), each))
 

@@ -91,7 +91,9 @@ def ours(substrate: TransformersSubstrate, prompts: Sequence[Prompt], system: st
     """Our engine's answers."""
     found: list[Any] = []
     spent = timed(lambda: found.extend(substrate.complete(prompts, system, sampling)))
-    return Answers(spent, sum(one.completion_tokens for one in found), {one.key: one.text for one in found})
+    return Answers(
+        spent, sum(one.completion_tokens for one in found), {completion.key: completion.text for completion in found}
+    )
 
 
 def theirs(bare: Bare, prompts: Sequence[Prompt], system: str, sampling: Sampling, batch: int) -> Answers:

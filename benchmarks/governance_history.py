@@ -357,19 +357,21 @@ class Builder:
         return Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", self.at)
 
     def _approve(self, pull: PullRequest, change: Change) -> Review:
-        said = Approval(
+        approval = Approval(
             repository=self.main.policy.repository, pull=pull.number, base=pull.base, change=change.digest(),
             verdict="approve",
             actor=APPROVER, at=self.at,
         )  # fmt: skip
-        data = canonical_json(said)
+        data = canonical_json(approval)
         proof = SignedApproval(
             statement=data.decode(), signature=sign(data, self.place.approver_key, APPROVAL_NAMESPACE)
         )
-        reviewed = new_event(self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=said.change)
+        reviewed = new_event(
+            self.last, "reviewed", APPROVER, self.at, pull.base, verdict="approve", change=approval.change
+        )
         self.last = self._log(reviewed, (self.last.commit,), proof)
         return Review(
-            actor=APPROVER, verdict="approve", change=said.change, at=self.at, base=said.base, proof=proof,
+            actor=APPROVER, verdict="approve", change=approval.change, at=self.at, base=approval.base, proof=proof,
             key=ssh.signing_key(proof.signature),
         )  # fmt: skip
 
@@ -409,7 +411,7 @@ class Builder:
         return TrainingFacts(
             base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
             method=settings.method, seed=settings.seed + draft.iteration - 1, rows=settings.rows, rows_digest=made,
-            generators={one.id: content_digest(one) for one in self.governed.generators},
+            generators={generator.id: content_digest(generator) for generator in self.governed.generators},
             reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=content_digest(settings),
             steps=settings.steps, final_loss=0.5, toolkit="modelsmith 0",
         )  # fmt: skip

@@ -113,12 +113,15 @@ def bare(folder: Path, steps: int) -> list[Spent]:
     def reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         return rewards(
             governed.rubric,
-            [Sampled(one[0]["content"], False, json.loads(due)) for one, due in zip(completions, answer, strict=True)],
+            [
+                Sampled(completion[0]["content"], False, json.loads(due))
+                for completion, due in zip(completions, answer, strict=True)
+            ],
         )
 
     def turns(row: Prompt) -> list[dict[str, str]]:
-        said = [{"role": message.role, "content": message.content} for message in row.messages]
-        return [{"role": "system", "content": system}, *said]
+        rows = [{"role": message.role, "content": message.content} for message in row.messages]
+        return [{"role": "system", "content": system}, *rows]
 
     GRPOTrainer(
         model=model,

@@ -174,7 +174,7 @@ def report(facts: dict[str, Any], speeds: dict[str, list[float]]) -> None:
         "machine": facts,
         "scenarios": SCENARIOS,
         "scenarios_per_second": {
-            name: {"median": round(median[name], 1), "runs": [round(one, 1) for one in runs]}
+            name: {"median": round(median[name], 1), "runs": [round(run, 1) for run in runs]}
             for name, runs in speeds.items()
         },
         "times_inspect_tuned": round(times, 1) if times else None,

@@ -31,7 +31,7 @@ def same_json():  # type: ignore[no-untyped-def]
 
 
 given = json.load(sys.stdin)
-samples = [Sample(input=one["text"], target=json.dumps(one["reference"])) for one in given["prompts"]]
+samples = [Sample(input=prompt["text"], target=json.dumps(prompt["reference"])) for prompt in given["prompts"]]
 task = Task(
     dataset=MemoryDataset(samples), solver=[system_message(given["system"]), generate()], scorer=same_json(),
     config=GenerateConfig(temperature=0.0, max_tokens=32, seed=0),

@@ -73,7 +73,7 @@ def bare(path: Path, count: int) -> None:
 def at_work(private: Path) -> list[psutil.Process]:
     """Processes of this clone's jobs."""
     every = psutil.process_iter(["cmdline"])
-    return [one for one in every if str(private) in (one.info["cmdline"] or ())]
+    return [process for process in every if str(private) in (process.info["cmdline"] or ())]
 
 
 def peak(command: list[str], cwd: Path) -> float:
@@ -93,9 +93,9 @@ def handed_over(folder: Path) -> list[float]:
     ran = workspace.private / RAN
     while not ran.exists() or len(ran.read_text().splitlines()) < CHAIN:
         time.sleep(0.2)
-    told = [json.loads(line) for line in ran.read_text().splitlines()]
-    assert [one["id"] for one in told] == [job.submitted.id for job in reversed(jobs.newest())]
-    return [after["began"] - before["ended"] for before, after in pairwise(told)]
+    documents = [json.loads(line) for line in ran.read_text().splitlines()]
+    assert [one["id"] for one in documents] == [job.submitted.id for job in reversed(jobs.newest())]
+    return [after["began"] - before["ended"] for before, after in pairwise(documents)]
 
 
 def main() -> None:
@@ -170,8 +170,8 @@ def report(
         table(
             ("to list", "median", "least", "most", "cpu", "MiB peak"),
             [
-                (name, one["median"], one["least"], one["most"], one["median_cpu"], memory.get(name, ""))
-                for name, one in figures.items()
+                (name, figure["median"], figure["least"], figure["most"], figure["median_cpu"], memory.get(name, ""))
+                for name, figure in figures.items()
             ],
         )
     )

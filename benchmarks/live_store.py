@@ -58,8 +58,8 @@ def fill(file: Path, number: int) -> None:
         handles = [os.urandom(8) for _ in range(some)]
         units = sorted(zip((os.urandom(8).hex() for _ in range(some)), handles, strict=True))
         database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO units VALUES (?, ?, ?)", ((RECORD, *one) for one in units))
-        database.executemany("INSERT INTO measured VALUES (?, ?)", ((one, RECORD) for one in sorted(handles)))
+        database.executemany("INSERT INTO units VALUES (?, ?, ?)", ((RECORD, *unit) for unit in units))
+        database.executemany("INSERT INTO measured VALUES (?, ?)", ((handle, RECORD) for handle in sorted(handles)))
         for metric in (UNITS, *(name for name, happened in ANSWERED.items() if happened is not None)):
             for arm, more in (("specialist", some // 2), ("incumbent", some - some // 2)):
                 database.execute(
@@ -90,7 +90,7 @@ def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
             counts = store.counts(RECORD, ["won", "errors", "slow", "format"])
             reads.append(time.perf_counter() - begin)
         assert counts is not None
-        assert sum(one.specialist + one.incumbent for one in counts.stages) == held
+        assert sum(stage.specialist + stage.incumbent for stage in counts.stages) == held
         more = decisions(ids, held, 1000)
         begin = time.perf_counter()
         store.note(more)

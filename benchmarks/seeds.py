@@ -125,7 +125,7 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
             observations = list(folder.observations(executed.keys))
     finally:
         substrate.close()
-    return observations, sum(one.wall_seconds for one in observations)
+    return observations, sum(observation.wall_seconds for observation in observations)
 
 
 def rows_for(bench: Bench, base: Sequence[Observation], name: str) -> tuple[tuple[TrainingRow, ...], float]:
@@ -195,7 +195,7 @@ def figures(
         "versions": outcome.versions,
         "composite": verdict.composite.model_dump(mode="json"),
         "held_out": verdict.held_out.model_dump(mode="json"),
-        "sections": {one.section: round(one.score.value, 4) for one in verdict.sections},
+        "sections": {section.section: round(section.score.value, 4) for section in verdict.sections},
         "regressions": len(verdict.regressions),
         "compared": verdict.compared,
         "difference": verdict.difference.model_dump(mode="json") if verdict.difference else None,

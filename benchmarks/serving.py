@@ -59,7 +59,7 @@ def asked(substrate: Substrate, governed: GovernedSet, samples: Sequence[Sample]
         begin = time.perf_counter()
         found = list(substrate.complete(prompts, system, sampling))
         speeds.append(sum(one.completion_tokens for one in found) / (time.perf_counter() - begin))
-        texts = {one.key: one.text for one in found}
+        texts = {completion.key: completion.text for completion in found}
     return Answers(speeds, [texts[prompt.key] for prompt in prompts])
 
 

@@ -29,8 +29,8 @@ def main() -> None:
         found = engine.chat(given["conversations"], settings, use_tqdm=False)
         seconds.append(time.perf_counter() - begin)
     outputs = [one.outputs[0] for one in found]
-    tokens = sum(len(one.token_ids) for one in outputs)
-    answer = {"seconds": seconds, "tokens": tokens, "texts": [one.text for one in outputs]}
+    tokens = sum(len(output.token_ids) for output in outputs)
+    answer = {"seconds": seconds, "tokens": tokens, "texts": [output.text for output in outputs]}
     Path(sys.argv[4]).write_text(json.dumps(answer), encoding="utf-8")
 
 

@@ -287,8 +287,8 @@ def template() -> Path:
         parent = git.rev("main")
         who = Ident("a", "a@a", datetime.now(UTC))
         git.update_ref("refs/heads/docs", git.commit_files(parent, {"page.md": b"A page.\n"}, "A page\n", who), None)
-        asked = PrOpenRequest(branch="docs", title="A page", key=top / "clone-key")
-        propose(Workspace(top / "clone"), asked)
+        request = PrOpenRequest(branch="docs", title="A page", key=top / "clone-key")
+        propose(Workspace(top / "clone"), request)
     for folder in (top, top / "clone", top / "clone/evals"):
         for name in ("key", "key.pub"):
             shutil.copy(top / f"clone-{name}", folder / name)

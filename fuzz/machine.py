@@ -202,21 +202,21 @@ def row_seeds() -> list[bytes]:
 
 def read_host(data: bytes) -> object:
     """What a host says over a connection, and the names in it."""
-    path, job_folder, said = scratch() / "said", scratch() / "job", []
+    path, job_folder, messages = scratch() / "said", scratch() / "job", []
     path.write_bytes(data)
     with path.open("rb") as file, suppress(wire.Closed):
         channel = wire.Channel(file.fileno(), -1)
         channel.find_greeting(1.0)
         while (one := channel.receive(1.0)) is not None:
-            said.append(one)
-    for frame, body in said:
+            messages.append(one)
+    for frame, body in messages:
         with suppress(files.OddPlaceError):
             place = files.place_of(job_folder, frame.name)
             assert place.resolve().is_relative_to(job_folder.resolve())
         for kind in (wire.Listed, HostFacts):
             with suppress(ValidationError):
                 kind.model_validate_json(body)
-    return said
+    return messages
 
 
 def host_seeds() -> list[bytes]:
@@ -230,8 +230,8 @@ def host_seeds() -> list[bytes]:
         (wire.Frame(kind="lines", number=0, body=3), b"{}\n"),
         (wire.Frame(kind="ended", number=-9), b""),
     ]
-    said = [frame.model_dump_json(exclude_defaults=True).encode() + b"\n" + body for frame, body in frames]
-    return [b"Welcome\n" + wire.GREETING + b"".join(said)]
+    entries_found = [frame.model_dump_json(exclude_defaults=True).encode() + b"\n" + body for frame, body in frames]
+    return [b"Welcome\n" + wire.GREETING + b"".join(entries_found)]
 
 
 TARGETS = (

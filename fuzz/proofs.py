@@ -79,8 +79,8 @@ def read_event(data: bytes) -> object:
             if approval:
                 files[events.APPROVAL_FILE] = approval_spelling
             try:
-                said = json.loads(event_spelling)
-                above = [said["previous"] or "0" * 40, *([said["head"]] if said["kind"] == "opened" else [])]
+                answer = json.loads(event_spelling)
+                above = [answer["previous"] or "0" * 40, *([answer["head"]] if answer["kind"] == "opened" else [])]
             except (ValueError, KeyError, TypeError, RecursionError):
                 above = []
             read = events.parse_event("5a" * 20, above, files)
@@ -88,8 +88,8 @@ def read_event(data: bytes) -> object:
 
 
 def event_seeds() -> list[bytes]:
-    said = {"branch": "b", "title": "t", "requester": "maya", "previous": None}
-    opened = example(PullEvent, kind="opened", **said)
+    fields = {"branch": "b", "title": "t", "requester": "maya", "previous": None}
+    opened = example(PullEvent, kind="opened", **fields)
     approval = example(Approval)
     reviewed = example(
         PullEvent, kind="reviewed", previous="5a" * 20, verdict=approval.verdict, repository=approval.repository,
@@ -142,8 +142,8 @@ def read_bundle(data: bytes) -> object:
 
 
 def bundle_seeds() -> list[bytes]:
-    said = dsse.statement("file", b"subject", "https://example.org/type", {"a": [1, 2.5, None, True, "x"]})
-    return [dsse.seal(said, signing_key())]
+    signed_statement = dsse.statement("file", b"subject", "https://example.org/type", {"a": [1, 2.5, None, True, "x"]})
+    return [dsse.seal(signed_statement, signing_key())]
 
 
 def signed(payload: bytes) -> bytes:
@@ -179,13 +179,13 @@ def model_signature_seeds() -> list[bytes]:
     resources = [{"algorithm": "sha256", "digest": files[name], "name": name} for name in sorted(files)]
     root = hashlib.sha256(b"".join(bytes.fromhex(files[name]) for name in sorted(files))).hexdigest()
     serialization = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": ["model.sig"]}
-    said = {
+    fields = {
         "_type": wire.STATEMENT_TYPE,
         "subject": [{"name": f"sha256:{files[SUMS_FILE]}", "digest": {"sha256": root}}],
         "predicateType": oms.PREDICATE_TYPE,
         "predicate": {"serialization": serialization, "resources": resources},
     }
-    return [canonical_json(said) + BETWEEN + sums(FILES)]
+    return [canonical_json(fields) + BETWEEN + sums(FILES)]
 
 
 def read_ssh_signature(data: bytes) -> object:

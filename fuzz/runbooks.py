@@ -41,10 +41,10 @@ def read_one(data: bytes) -> object:
     plan = planned(found, values)
     assert not {step.call for step in plan} & {"approve", "reject", "init", "runbook run"}
     try:
-        said = json.loads(came_to or b"{}")
+        answer = json.loads(came_to or b"{}")
     except (ValueError, RecursionError):
         return plan
-    outcomes = {step.id: said for step in found.runbook.steps} if isinstance(said, dict) else {}
+    outcomes = {step.id: answer for step in found.runbook.steps} if isinstance(answer, dict) else {}
     for step in found.runbook.steps:
         if all(holds(one, values, outcomes) for one in (*step.when, *step.expect)):
             with suppress(InvalidInput):

@@ -100,7 +100,9 @@ class Listed:
         return 200, {"bytes": len(body), "may": [name for name in ("pricing", "traffic-1") if may(name)]}
 
     def copies(self, record: str) -> Copies:
-        return Copies(record, sum(one.arm == "specialist" and one.record == record for one in self.decisions))
+        return Copies(
+            record, sum(decision.arm == "specialist" and decision.record == record for decision in self.decisions)
+        )
 
     def latched(self, record: str) -> bool:
         return record in self.taken_back

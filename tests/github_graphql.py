@@ -89,7 +89,9 @@ class _Named(Visitor):
 def cut(whole: str) -> str:
     """The schema with the fields that our queries name, and the types that these need."""
     full = build_ast_schema(parse(whole), assume_valid=True)
-    document = DocumentNode(definitions=tuple(one for query in queries() for one in parse(query).definitions))
+    document = DocumentNode(
+        definitions=tuple(definition for query in queries() for definition in parse(query).definitions)
+    )
     info = TypeInfo(full)
     named = _Named(info)
     visit(document, TypeInfoVisitor(info, named))

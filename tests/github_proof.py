@@ -138,10 +138,14 @@ def differences(exchanges: Iterable[Mapping[str, Any]], known: Description) -> l
     """What GitHub said, or was told, that is not as it describes itself."""
     return [
         problem
-        for one in exchanges
-        if one["status"] not in (301, 304) and one["path"] != "/graphql"
+        for exchange in exchanges
+        if exchange["status"] not in (301, 304) and exchange["path"] != "/graphql"
         for problem in known.problems(
-            one["method"], one["path"].partition("?")[0], one["status"], one["answer"], one["sent"]
+            exchange["method"],
+            exchange["path"].partition("?")[0],
+            exchange["status"],
+            exchange["answer"],
+            exchange["sent"],
         )
     ]
 

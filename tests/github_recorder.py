@@ -65,7 +65,7 @@ class Recorder:
 
     def lines(self) -> str:
         """The exchanges, one a line."""
-        return "".join(json.dumps(one, sort_keys=True, ensure_ascii=False) + "\n" for one in self.exchanges)
+        return "".join(json.dumps(exchange, sort_keys=True, ensure_ascii=False) + "\n" for exchange in self.exchanges)
 
     def _pass_on(self, asked: BaseHTTPRequestHandler) -> None:
         body = _read_body(asked)

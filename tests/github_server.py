@@ -398,8 +398,8 @@ class GitHubServer:
                 if method != "GET" and repo.archived:
                     raise Refused(403, "Repository was archived so is read-only.")
                 if needs and needs not in account.permissions:
-                    said = "Resource not accessible by personal access token"
-                    raise Refused(403, said, x_accepted_github_permissions=f"{needs}=write")
+                    text = "Resource not accessible by personal access token"
+                    raise Refused(403, text, x_accepted_github_permissions=f"{needs}=write")
                 return serve(repo, account, match, query, sent)
         raise Refused(404, "Not Found")
 
@@ -482,11 +482,11 @@ class GitHubServer:
         if not tip:
             raise Refused(422, "Validation Failed", [about])
         if any(p.state == "open" and (p.head_ref, p.head_repo) == (head, repo.full_name) for p in repo.pulls.values()):
-            said = f"A pull request already exists for {repo.full_name.split('/')[0]}:{head}."
-            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": said}])
+            text = f"A pull request already exists for {repo.full_name.split('/')[0]}:{head}."
+            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": text}])
         if repo.git("merge-base", tip, "refs/heads/main") == tip:
-            said = f"No commits between main and {head}"
-            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": said}])
+            text = f"No commits between main and {head}"
+            raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": text}])
         return 201, self._pull(repo, self.opened(repo, account.login, head, sent["title"], sent.get("body") or "")), {}
 
     def opened(self, repo: Repo, login: str, head: str, title: str, body: str = "", source: Repo | None = None) -> Pull:
@@ -585,12 +585,12 @@ class GitHubServer:
             left = [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
             if pull.number in (repo.queue or ()):
                 left = [{"__typename": "AddedToMergeQueueEvent"}]
-            seen = {
+            fields = {
                 "id": f"PR_{pull.number}",
                 "mergeQueueEntry": self._entry(repo, pull),
                 "timelineItems": {"nodes": left},
             }
-            return {"data": {"repository": {"pullRequest": seen}}}
+            return {"data": {"repository": {"pullRequest": fields}}}
 
     def _entry(self, repo: Repo, pull: Pull) -> dict[str, Any] | None:
         if repo.queue is None or pull.number not in repo.queue:
@@ -609,13 +609,13 @@ class GitHubServer:
 
     def _request(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         pull = self._one(repo, match)
-        known = {one.login for one in self.tokens.values()}
+        known = {token.login for token in self.tokens.values()}
         for login in sent.get("reviewers", ()):
             if login == pull.login:
                 raise Refused(422, "Review cannot be requested from pull request author.")
             if login not in known:
-                said = "Reviews may only be requested from collaborators. One or more of the users or teams you "
-                raise Refused(422, f"{said}specified is not a collaborator of the {repo.full_name} repository.")
+                text = "Reviews may only be requested from collaborators. One or more of the users or teams you "
+                raise Refused(422, f"{text}specified is not a collaborator of the {repo.full_name} repository.")
         pull.requested = sorted({*pull.requested, *sent.get("reviewers", ())})
         return 201, self._pull(repo, pull, full=False), {}
 
@@ -643,8 +643,8 @@ class GitHubServer:
 
     def dismissed(self, pull: Pull, review: dict[str, Any], login: str) -> None:
         """A review that somebody dismissed, by "Dismiss a review for a pull request"."""
-        said = {"state": review["state"].lower(), "review_id": review["id"], "dismissal_message": "No."}
-        self.happened(pull, "review_dismissed", login, dismissed_review=said)
+        fields = {"state": review["state"].lower(), "review_id": review["id"], "dismissal_message": "No."}
+        self.happened(pull, "review_dismissed", login, dismissed_review=fields)
         review["state"] = "DISMISSED"
 
     def _edit_comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
@@ -715,7 +715,7 @@ class GitHubServer:
 
     def _runs(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         """By "List check runs for a Git reference": ``filter=latest``, the last of each name; by app is a guess."""
-        last = {(one["name"], one["app"]["id"]): one for one in repo.runs if one["head_sha"] == match[1]}
+        last = {(run["name"], run["app"]["id"]): run for run in repo.runs if run["head_sha"] == match[1]}
         return 200, {"total_count": len(last), "check_runs": list(last.values())}, {}
 
     def _app(self, login: str) -> dict[str, Any]:
@@ -876,12 +876,12 @@ def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes
     if how == "502 before":
         return 502, limits, b"<html>502 Bad Gateway</html>"
     if how == "abuse":
-        said = b'{"message": "You have triggered an abuse detection mechanism. Please retry your request again later."}'
-        return 403, limits | {"content-type": "application/json"}, said
+        text = b'{"message": "You have triggered an abuse detection mechanism. Please retry your request again later."}'
+        return 403, limits | {"content-type": "application/json"}, text
     if how == "too quickly":
         found = b'[{"resource": "PullRequest", "code": "custom", "message": "was submitted too quickly"}]'
-        said = b'{"message": "Validation Failed", "errors": ' + found + b"}"
-        return 422, limits | {"content-type": "application/json"}, said
+        text = b'{"message": "Validation Failed", "errors": ' + found + b"}"
+        return 422, limits | {"content-type": "application/json"}, text
     if how == "404":
         return 404, limits | {"content-type": "application/json"}, b'{"message": "Not Found"}'
     secondary = b'{"message": "You have exceeded a secondary rate limit. Please wait a few minutes."}'

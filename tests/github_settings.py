@@ -82,7 +82,7 @@ class SettingsServer(GitHubServer):
 
     def _of_nobody(self, parts: list[str]) -> Any:
         if parts[0] == "users" and len(parts) == 2:
-            if parts[1] not in {one.login for one in self.tokens.values()}:
+            if parts[1] not in {token.login for token in self.tokens.values()}:
                 raise Refused(404, "Not Found")
             zero = dict.fromkeys(["public_repos", "public_gists", "followers", "following"], 0)
             none = dict.fromkeys(["name", "company", "blog", "location", "email", "hireable", "bio"])
@@ -120,20 +120,24 @@ class SettingsServer(GitHubServer):
         actors = [{"actor_type": "User", "actor_id": account_number(one), "bypass_mode": "always"} for one in bypass]
         rule = PULLS_ONLY | {"parameters": PULLS_ONLY["parameters"] | more.pop("parameters", {})}
         found = {"name": "main", "bypass_actors": actors, "rules": [rule, *more.pop("rules", ())]}
-        repo.rulesets = [one for one in repo.rulesets if one["name"] != "main"]
+        repo.rulesets = [ruleset for ruleset in repo.rulesets if ruleset["name"] != "main"]
         self._keep(repo, found | {"target": "branch", "enforcement": "active"})
 
     def _keep(self, repo: Repo, said: dict[str, Any], number: int | None = None) -> dict[str, Any]:
         kept = {"conditions": {"ref_name": {"include": ["~DEFAULT_BRANCH"], "exclude": []}}, "rules": []} | said
         kept |= {"id": number or self._id(), "source_type": "Repository", "source": repo.full_name, "node_id": "RS"}
         kept |= {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
-        repo.rulesets = [*(one for one in repo.rulesets if one["id"] != kept["id"]), kept]
+        repo.rulesets = [*(ruleset for ruleset in repo.rulesets if ruleset["id"] != kept["id"]), kept]
         self._enforce(repo)
         return kept
 
     def _enforce(self, repo: Repo) -> None:
         """A push to main is refused unless its account passes every ruleset that wants pull requests."""
-        sets = [one for one in repo.rulesets if any(r["type"] in ("pull_request", "update") for r in one["rules"])]
+        sets = [
+            ruleset
+            for ruleset in repo.rulesets
+            if any(r["type"] in ("pull_request", "update") for r in ruleset["rules"])
+        ]
         hook = repo.bare / "hooks" / "pre-receive"
         if not sets:
             hook.unlink(missing_ok=True)
@@ -148,15 +152,15 @@ class SettingsServer(GitHubServer):
 
     def _rules_of_main(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         where = {"ruleset_source_type": "Repository", "ruleset_source": repo.full_name}
-        sets = [one for one in repo.rulesets if one["enforcement"] == "active"]
+        sets = [ruleset for ruleset in repo.rulesets if ruleset["enforcement"] == "active"]
         return 200, [rule | where | {"ruleset_id": one["id"]} for one in sets for rule in one["rules"]], {}
 
     def _list_rulesets(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
         left_out = ("rules", "conditions", "bypass_actors")
-        return 200, [{k: v for k, v in one.items() if k not in left_out} for one in repo.rulesets], {}
+        return 200, [{k: v for k, v in ruleset.items() if k not in left_out} for ruleset in repo.rulesets], {}
 
     def _get_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        found = next((one for one in repo.rulesets if one["id"] == int(match[1])), None)
+        found = next((ruleset for ruleset in repo.rulesets if ruleset["id"] == int(match[1])), None)
         if found is None:
             raise Refused(404, "Not Found")
         shown = found | {"current_user_can_bypass": _passes(found, account.login)}
@@ -165,7 +169,7 @@ class SettingsServer(GitHubServer):
         return 200, shown, {}
 
     def _make_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        if any(one["name"] == sent["name"] for one in repo.rulesets):
+        if any(ruleset["name"] == sent["name"] for ruleset in repo.rulesets):
             raise Refused(422, "Validation Failed", ["Name must be unique"])
         return 201, self._keep(repo, sent) | {"current_user_can_bypass": "never"}, {}
 
@@ -197,5 +201,5 @@ def owners_error(line: int, source: str) -> dict[str, Any]:
 
 def _passes(ruleset: dict[str, Any], login: str) -> str:
     actors = ruleset.get("bypass_actors", ())
-    mine = [one for one in actors if (one["actor_type"], one["actor_id"]) == ("User", account_number(login))]
+    mine = [actor for actor in actors if (actor["actor_type"], actor["actor_id"]) == ("User", account_number(login))]
     return {"always": "always", "pull_request": "pull_requests_only"}[mine[0]["bypass_mode"]] if mine else "never"

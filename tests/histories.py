@@ -108,7 +108,9 @@ def specialist_history(of: RunResult | None, number: int, *events: str, evidence
             )
         )
     state = records[-1].to_state
-    return SpecialistHistory("rtb-pricing", name(number), state, tuple(records), tuple(digest(one) for one in records))
+    return SpecialistHistory(
+        "rtb-pricing", name(number), state, tuple(records), tuple(digest(record) for record in records)
+    )
 
 
 def routing(**shares: float) -> Routing:

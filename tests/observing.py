@@ -23,7 +23,9 @@ def list_observer(world, **more):
     ssh_key = public_key(keys / "harness-ssh.pub")
     people["harness"].append({"id": "ci", "keys": [{"key": ssh_key}], "trust": ["ci.pem"], "observer": True})
     policy = yaml.safe_load((world.clone / POLICY).read_text())
-    next(one for one in policy["transitions"] if one["event"] == "customer-deployed").update(observers=1, **more)
+    next(transition for transition in policy["transitions"] if transition["event"] == "customer-deployed").update(
+        observers=1, **more
+    )
     files = {
         PEOPLE: yaml.safe_dump(people, sort_keys=False),
         POLICY: yaml.safe_dump(policy, sort_keys=False),

@@ -202,8 +202,8 @@ class PrivateSigstore:
                 "envelopeHash": _hash(said["envelope"].encode()),
                 "payloadHash": _hash(base64.b64decode(envelope["payload"])),
                 "signatures": [
-                    {"signature": one["sig"], "verifier": verifier}
-                    for one, verifier in zip(envelope["signatures"], said["verifiers"], strict=True)
+                    {"signature": signature["sig"], "verifier": verifier}
+                    for signature, verifier in zip(envelope["signatures"], said["verifiers"], strict=True)
                 ],
             }
         body, log = rfc8785.dumps(proposed), sha(spki(self.log))
@@ -434,14 +434,14 @@ def _handler(instance: PrivateSigstore) -> type[BaseHTTPRequestHandler]:
             if self.path == "/timestamp":
                 self.answer(instance.timestamp(sent), 200, "application/timestamp-reply")
                 return
-            asked = json.loads(sent)
+            answer = json.loads(sent)
             if self.path == "/api/v2/signingCert":
-                found = instance.certify(asked, self.headers["authorization"].removeprefix("Bearer "))
+                found = instance.certify(answer, self.headers["authorization"].removeprefix("Bearer "))
                 self.answer(json.dumps(found or {}).encode(), 201 if found else 401)
             elif self.path == "/api/v1/log/entries":
-                self.answer(json.dumps(instance.entry_v1(asked)).encode())
+                self.answer(json.dumps(instance.entry_v1(answer)).encode())
             elif self.path == "/api/v2/log/entries":
-                self.answer(json.dumps(instance.entry_v2(asked)).encode())
+                self.answer(json.dumps(instance.entry_v2(answer)).encode())
             else:
                 self.answer(b"{}", 404)
 

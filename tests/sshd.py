@@ -107,10 +107,10 @@ class Sshd:
     def cut(self) -> None:
         """End every connection; the next one is let in. Whatever it started stays."""
         assert self._process is not None
-        for one in psutil.Process(self._process.pid).children(recursive=True):
+        for child in psutil.Process(self._process.pid).children(recursive=True):
             with suppress(psutil.Error):
-                if one.name().startswith("sshd"):
-                    one.kill()
+                if child.name().startswith("sshd"):
+                    child.kill()
 
     def stop(self) -> None:
         """Let nobody in, and end every connection."""
@@ -138,9 +138,11 @@ class Sshd:
     def processes(self) -> list[psutil.Process]:
         """Those at work in its folder: keepers and workers."""
         alive = (
-            one for one in psutil.process_iter(["cmdline", "status"]) if one.info["status"] != psutil.STATUS_ZOMBIE
+            process
+            for process in psutil.process_iter(["cmdline", "status"])
+            if process.info["status"] != psutil.STATUS_ZOMBIE
         )
-        return [one for one in alive if self._is_at_work(one.info["cmdline"] or [])]
+        return [process for process in alive if self._is_at_work(process.info["cmdline"] or [])]
 
     def _is_at_work(self, words: list[str]) -> bool:
         is_session = "modelsmith.fleet.remote.host" in words
@@ -151,9 +153,9 @@ class Sshd:
         assert self._process is not None
         if self._process.poll() is None:
             self.stop()
-        for one in self.processes():
+        for process in self.processes():
             with suppress(psutil.Error):
-                one.kill()
+                process.kill()
 
 
 class Ways:
@@ -188,8 +190,8 @@ class Ways:
     def write(self, home: Path, **more: object) -> None:
         """Say them in the home's ``hosts.yaml``."""
         home.mkdir(parents=True, exist_ok=True)
-        said = {"hosts": {host.name: host.said() | more for host in self.hosts}}
-        (home / "hosts.yaml").write_text(yaml.safe_dump(said))
+        fields = {"hosts": {host.name: host.said() | more for host in self.hosts}}
+        (home / "hosts.yaml").write_text(yaml.safe_dump(fields))
 
     def close(self) -> None:
         for host in self.hosts:

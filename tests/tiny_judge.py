@@ -45,27 +45,27 @@ def write_tiny_judge(folder: Path, questions: Sequence[str], replies: tuple[str,
             tie_word_embeddings=False, initializer_range=0.3,
         )
     )  # fmt: skip
-    said = [fast.convert_tokens_to_ids(reply) for reply in replies]
+    rows = [fast.convert_tokens_to_ids(reply) for reply in replies]
     with torch.no_grad():
         for layer in model.model.layers:
             for writes in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 writes.weight[[ENDS, STEADY]] = 0
         told = model.model.embed_tokens.weight
         told[:, [ENDS, STEADY]] = torch.tensor([0.0, 1.0])
-        told[said] = 0
-        told[said, ENDS] = 1000.0
-        asked = [
-            fast.apply_chat_template([{"role": "user", "content": one}], add_generation_prompt=True)["input_ids"]
-            for one in questions
+        told[rows] = 0
+        told[rows, ENDS] = 1000.0
+        input_ids = [
+            fast.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True)["input_ids"]
+            for question in questions
         ]
-        seen = torch.stack([model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in asked])
+        seen = torch.stack([model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in input_ids])
         apart = torch.linalg.svd(seen - seen.mean(0)).Vh[0]
         apart[[ENDS, STEADY]] = 0
         apart[STEADY] = -(seen @ apart / seen[:, STEADY]).median()
         head = model.lm_head.weight
         head.zero_()
         head[2, ENDS] = 10
-        for token, sign in zip(said, (1, -1), strict=True):
+        for token, sign in zip(rows, (1, -1), strict=True):
             head[token] = sign * apart
             head[token, STEADY] += 10
     folder.mkdir(parents=True, exist_ok=True)

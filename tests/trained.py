@@ -32,7 +32,7 @@ def trained(tree: Tree, iteration: int = 1, **other: Any) -> TrainingFacts:
         "seed": settings.seed + iteration - 1,
         "rows": settings.rows - 1,
         "rows_digest": digest("rows"),
-        "generators": {one.id: content_digest(one) for one in governed.generators},
+        "generators": {generator.id: content_digest(generator) for generator in governed.generators},
         "reward": governed.rubric_digest,
         "diagnosed_run": digest("diagnosed"),
         "hyperparameters": training_digest(cluster.training),

@@ -50,11 +50,11 @@ class WarmCommands:
         """The same of a Python script, given by its path."""
         with self._lock, tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
-            asked = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
+            fields = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
             server = self._server(environment)
             assert server.stdin
             assert server.stdout
-            server.stdin.write(json.dumps(asked | {"out": str(out), "err": str(err)}) + "\n")
+            server.stdin.write(json.dumps(fields | {"out": str(out), "err": str(err)}) + "\n")
             server.stdin.flush()
             status = int(server.stdout.readline())
             return status, out.read_text(), err.read_text()
@@ -78,16 +78,16 @@ def serve() -> None:
     modelsmith.loop.training.executor_on = forking_executor
     import_everything()
     for line in sys.stdin:
-        asked = json.loads(line)
+        answer = json.loads(line)
         child = os.fork()
         if child == 0:
-            os.chdir(asked["cwd"])
+            os.chdir(answer["cwd"])
             os.environ.clear()
-            os.environ.update(asked["environment"])
-            inherit(open_read(os.devnull), open_write(asked["out"]), open_write(asked["err"]))
+            os.environ.update(answer["environment"])
+            inherit(open_read(os.devnull), open_write(answer["out"]), open_write(answer["err"]))
             if "TRACED" in os.environ:
                 runpy.run_path(str(Path(__file__).parent / "traced" / "sitecustomize.py"))
-            leave_with(partial(run, asked["words"]))
+            leave_with(partial(run, answer["words"]))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

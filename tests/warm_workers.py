@@ -52,8 +52,8 @@ class Forked:
         assert [*command[:3]] == [sys.executable, "-P", start.__file__]
         assert (stdin, stderr) == (subprocess.PIPE, subprocess.STDOUT)
         reader, writer = os.pipe()
-        asked = {"words": [str(word) for word in command[3:]], "cwd": str(cwd), "environment": dict(env)}
-        self.pid: int = process_that_forks().ask(asked, reader, stdout.fileno())
+        fields = {"words": [str(word) for word in command[3:]], "cwd": str(cwd), "environment": dict(env)}
+        self.pid: int = process_that_forks().ask(fields, reader, stdout.fileno())
         self.returncode: int | None = None
         os.close(reader)
         self.stdin = os.fdopen(writer, "wb", buffering=0)
@@ -139,14 +139,14 @@ def serve(connection: socket.socket) -> None:
         text, files = _line(connection)
         if not text:
             return
-        asked = json.loads(text)
-        if "ended" in asked:
+        document = json.loads(text)
+        if "ended" in document:
             reap()
-            answer = ended.get(asked["ended"])
+            answer = ended.get(document["ended"])
         else:
             answer = os.fork()
             if answer == 0:
-                _work(asked["words"], asked["cwd"], asked["environment"], *files)
+                _work(document["words"], document["cwd"], document["environment"], *files)
         for file in files:
             os.close(file)
         connection.sendall(json.dumps(answer).encode() + b"\n")

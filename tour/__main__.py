@@ -92,8 +92,8 @@ class Tour:
         """End the tour when something is not as it was told."""
         if not true:
             log = self.folder / "door.log"
-            said = log.read_text().strip().splitlines()[-3:] if log.exists() else []
-            told = "".join(f"\n  {line}" for line in ("The door said last:", *said)) if said else ""
+            text = log.read_text().strip().splitlines()[-3:] if log.exists() else []
+            told = "".join(f"\n  {line}" for line in ("The door said last:", *text)) if text else ""
             raise SystemExit(
                 f"\nThe tour ends here, since this did not come true: {what}.{told}\n"
                 "On a machine that is busy with other work it can take too long: run `make tour` again later."

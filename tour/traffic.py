@@ -17,9 +17,9 @@ async def _trade(door: str, cluster: str, metric: str, wins: Mapping[str, float]
 
     async def one(session: aiohttp.ClientSession, serial: int) -> None:
         note = f"Bid rate fell by {serial % 40 + 10} percent at {serial % 24:02d}:00. Why?"
-        asked = {"model": cluster, "messages": [{"role": "user", "content": note}], "max_tokens": 4}
+        fields = {"model": cluster, "messages": [{"role": "user", "content": note}], "max_tokens": 4}
         async with turns:
-            async with session.post(f"{door}/v1/chat/completions", json=asked) as answer:
+            async with session.post(f"{door}/v1/chat/completions", json=fields) as answer:
                 answer.raise_for_status()
                 specialist, decision = (answer.headers[f"x-modelsmith-{name}"] for name in ("specialist", "decision"))
             won = int(chance.random() < wins.get(specialist, wins["others"]))

@@ -71,7 +71,7 @@ def test_an_agent_takes_the_loop_to_a_person_by_tools_and_no_further(fresh):
             chain = (await agent.does("approver_chain", number=number))["result"]
             deploy = next(one for one in chain["gates"] if one["event"] == "customer-deployed")
             assert deploy["gate"] == "head-of-trading"
-            names = {one["event"]["name"] for one in (await agent.does("events", limit=100))["result"]["events"]}
+            names = {event["event"]["name"] for event in (await agent.does("events", limit=100))["result"]["events"]}
             assert names >= {"eval.complete", "training.complete", "promotion.pending_approval", "promotion.advanced"}
             assert await agent.is_refused("pr_merge", number=number) == "approval-missing"
             again = await agent.does("promote", cluster=CLUSTER)

@@ -96,17 +96,17 @@ def with_its_tools(scope, receive):
     named = dict(scope["headers"]).get(b"mcp-name", b"").decode()
     if named not in ITS_TOOLS:
         return scope, receive
-    kept = [(name, said) for name, said in scope["headers"] if name not in (b"mcp-name", b"content-length")]
+    kept = [(name, rows) for name, rows in scope["headers"] if name not in (b"mcp-name", b"content-length")]
 
     async def instead():
         message = await receive()
         if message["type"] != "http.request":
             return message
-        asked = json.loads(message["body"])
+        answer = json.loads(message["body"])
         assert not message.get("more_body")
-        params = asked["params"]
+        params = answer["params"]
         params["name"], params["arguments"] = ITS_TOOLS[named](params["arguments"])
-        return message | {"body": json.dumps(asked).encode()}
+        return message | {"body": json.dumps(answer).encode()}
 
     ours = ITS_TOOLS[named]({"label": ""})[0].encode()
     return scope | {"headers": [*kept, (b"mcp-name", ours)]}, instead

@@ -46,10 +46,10 @@ class Served:
     @contextmanager
     def follow(self, cursor=None, token=None, query="", **headers):
         """The answer, and its lines as they come."""
-        asked = {"Authorization": f"Bearer {token or self.token}", **headers}
+        fields = {"Authorization": f"Bearer {token or self.token}", **headers}
         if cursor is not None:
-            asked["Last-Event-ID"] = cursor
-        with httpx2.stream("GET", f"{self.url}/events{query}", headers=asked, timeout=60) as answer:
+            fields["Last-Event-ID"] = cursor
+        with httpx2.stream("GET", f"{self.url}/events{query}", headers=fields, timeout=60) as answer:
             yield answer, answer.iter_lines()
 
 
@@ -93,11 +93,11 @@ def test_a_reader_hears_what_was_and_what_comes_after_its_cursor(served):
         first = told(stream, 2)
         served.ledger.append(happening(3))
         late = told(stream, 1)
-    said = json.loads(first[0]["data"])
-    assert (first[0]["event"], said["type"]) == ("training.complete", "training.complete")
-    assert said["dataschema"] == schema_id("training.complete")
-    assert said["data"] == happening(1).model_dump(mode="json")
-    assert said["source"].startswith("urn:modelsmith:repository:")
+    document = json.loads(first[0]["data"])
+    assert (first[0]["event"], document["type"]) == ("training.complete", "training.complete")
+    assert document["dataschema"] == schema_id("training.complete")
+    assert document["data"] == happening(1).model_dump(mode="json")
+    assert document["source"].startswith("urn:modelsmith:repository:")
     assert str(served.ledger.path.parent.parent.parent) not in first[0]["data"]
     with served.follow(first[1]["id"]) as (_, stream):
         assert told(stream, 1) == late
@@ -279,7 +279,7 @@ def test_a_slow_reader_holds_up_nobody_and_misses_nothing(served):
         with served.follow() as (_, quick):
             assert len(told(quick, 1500)) == 1500
         heard = [one["id"] for one in told(slow, 1500)]
-    assert heard == [one.cursor for one in served.ledger.events()]
+    assert heard == [event.cursor for event in served.ledger.events()]
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -293,7 +293,7 @@ def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
 
     async def read(client, cursor):
         found = await client.read_resource(f"{EVENTS}/{cursor}")
-        return [one["event"]["adapter_sha"] for one in json.loads(found.contents[0].text)["result"]["events"]]
+        return [event["event"]["adapter_sha"] for event in json.loads(found.contents[0].text)["result"]["events"]]
 
     async def visit():
         http = create_mcp_http_client(headers={"Authorization": f"Bearer {served.token}"})
@@ -344,10 +344,10 @@ def test_an_agent_that_follows_the_cursor_passes_over_no_event(plain_clone, by):
             given = {"since": cursor} if cursor else {}
             reply = call(session, "events", given | {"detail": by == "tool in detail"})
         page = reply.body["result"]
-        heard += [one["cursor"] for one in page["events"]]
+        heard += [event["cursor"] for event in page["events"]]
         cursor, more = page["cursor"], page["more"]
         assert cursor == heard[-1]
-    assert heard == [one.cursor for one in ledger.events()]
+    assert heard == [event.cursor for event in ledger.events()]
 
 
 def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monkeypatch):
@@ -377,7 +377,7 @@ def test_a_connection_that_takes_no_notice_keeps_none_from_another(plain_clone, 
     session = Session(plain_clone, "reviewer", holder="one")
     subscriptions = Subscriptions(Watch(plain_clone), lambda: session)
     ledger = ledger_of(Workspace.find(plain_clone))
-    told = []
+    reported = []
 
     class Deaf(SimpleNamespace):
         __hash__ = object.__hash__
@@ -387,24 +387,24 @@ def test_a_connection_that_takes_no_notice_keeps_none_from_another(plain_clone, 
 
     class Hearing(Deaf):
         async def send_resource_updated(self, uri):
-            told.append(uri)
+            reported.append(uri)
 
     async def visit():
-        asked = SimpleNamespace(uri=EVENTS)
+        namespace = SimpleNamespace(uri=EVENTS)
         with anyio.fail_after(120):
             async with AsyncExitStack() as stack, subscriptions.lifespan(None):
                 for kind in (Deaf, Deaf, Hearing):
                     connection = kind(exit_stack=stack)
                     await subscriptions.subscribe(
-                        SimpleNamespace(session=SimpleNamespace(_connection=connection)), asked
+                        SimpleNamespace(session=SimpleNamespace(_connection=connection)), namespace
                     )
                 for number in range(3):
                     ledger.append(happening(number))
-                    while len(told) <= number:
+                    while len(reported) <= number:
                         await anyio.sleep(0.01)
 
     anyio.run(visit)
-    assert told == [EVENTS] * 3
+    assert reported == [EVENTS] * 3
 
 
 def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
@@ -416,7 +416,7 @@ def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
             while len(heard) < count:
                 found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
                 page = json.loads(found.contents[0].text)["result"]
-                heard += [one["cursor"] for one in page["events"]]
+                heard += [event["cursor"] for event in page["events"]]
                 cursor = page["cursor"]
                 if not page["more"]:
                     with anyio.move_on_after(1):
@@ -440,4 +440,4 @@ def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
         return heard
 
     heard = anyio.run(visit)
-    assert heard == [[one.cursor for one in served.ledger.events()]] * 10
+    assert heard == [[event.cursor for event in served.ledger.events()]] * 10

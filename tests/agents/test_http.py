@@ -23,9 +23,9 @@ from modelsmith.schema.errors import InvalidInput
 
 def status(url, data=b"{}", **headers):
     """What a bare request is answered."""
-    asked = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(asked) as answer:
+        with urllib.request.urlopen(request) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -40,9 +40,9 @@ def test_a_token_gives_its_role_and_its_tools_until_it_is_revoked(served):
         http = create_mcp_http_client(headers={"Authorization": f"Bearer {secret}"})
         async with http, Client(streamable_http_client(url, http_client=http)) as client:
             listed = {tool.name for tool in (await client.list_tools()).tools}
-            seen = await client.call_tool("modelsmith_status", {})
+            answer = await client.call_tool("modelsmith_status", {})
             refused = await client.call_tool("rollback", {"cluster": CLUSTER, "reason": "x"})
-            assert not seen.is_error
+            assert not answer.is_error
             assert "outside-role" in refused.content[0].text
             return listed
 
@@ -81,7 +81,9 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
     as_json = fresh.modelsmith("mcp-token", "issue", "--role", "reviewer", "--json").json
     (listed,) = [
-        one for one in fresh.modelsmith("mcp-token", "list", "--json").json["tokens"] if one["id"] == as_json["id"]
+        token
+        for token in fresh.modelsmith("mcp-token", "list", "--json").json["tokens"]
+        if token["id"] == as_json["id"]
     ]
     assert listed == {name: value for name, value in as_json.items() if name != "token"}
     assert fresh.modelsmith("mcp-token", "revoke", as_json["id"], "--json").json == {"revoked": listed}

@@ -103,7 +103,7 @@ def test_no_id_leads_out_of_the_folder_of_jobs(fresh, name):
 
 def test_a_runbook_by_tool_answers_at_once_and_does_no_step_twice(fresh):
     """It takes its turn with its cluster's jobs; killed, it goes on at the step that it was at."""
-    asked = {"name": "onboarding-validation", "param": [f"cluster={CLUSTER}"]}
+    fields = {"name": "onboarding-validation", "param": [f"cluster={CLUSTER}"]}
 
     def kept():
         return {path: path.read_bytes() for path in fresh.private.glob("runbooks/*/[0-9][0-9].json")}
@@ -112,15 +112,15 @@ def test_a_runbook_by_tool_answers_at_once_and_does_no_step_twice(fresh):
         killed.setattr(of_jobs, "_RUNNER", "killed_runner")
         killed.setenv("PYTHONPATH", f"{Path(__file__).parent}{os.pathsep}{DRIVER.parent}")
         with one_before(fresh):
-            job = result(fresh, "runbook_run", **asked)
+            job = result(fresh, "runbook_run", **fields)
             assert (job["status"], job["cluster"]) == ("queued", CLUSTER)
-            assert result(fresh, "runbook_run", **asked)["jobId"] == job["jobId"]
+            assert result(fresh, "runbook_run", **fields)["jobId"] == job["jobId"]
         until(fresh, job["jobId"], "interrupted")
     before = kept()
     assert len(before) == 2, "it was killed when its third step was done, and before that was written down"
     assert result(fresh, "modelsmith_job_resume", jobId=job["jobId"])["job"]["jobId"] == job["jobId"]
     ended = until(fresh, job["jobId"], "done", "failed")
     assert (ended["job"]["exit"], ended["result"]["state"]) == (0, "done"), ended
-    assert [one["before"] for one in ended["result"]["steps"]] == [True] * 2 + [False] * 5
+    assert [step["before"] for step in ended["result"]["steps"]] == [True] * 2 + [False] * 5
     assert {path: path.read_bytes() for path in before} == before
     assert len({path.parent for path in kept()}) == 1, "one run"

@@ -89,7 +89,7 @@ def test_a_whole_schema_can_be_read_by_whoever_has_the_tool(fresh):
     async def visit():
         async with connected(fresh, "reviewer") as client:
             assert "modelsmith://schemas/{tool}" in {
-                one.uri_template for one in (await client.list_resource_templates()).resource_templates
+                template.uri_template for template in (await client.list_resource_templates()).resource_templates
             }
             read = await client.read_resource("modelsmith://schemas/modelsmith_status")
             schema = json.loads(read.contents[0].text)["outputSchema"]

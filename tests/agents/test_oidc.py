@@ -64,8 +64,8 @@ def real():
 
 def issued(issuer, scope, resource="urn:modelsmith"):
     """A token of the real provider."""
-    asked = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
-    answer = httpx2.post(f"{issuer}/token", data=asked, auth=("agent", "known-to-the-tests"))
+    fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
+    answer = httpx2.post(f"{issuer}/token", data=fields, auth=("agent", "known-to-the-tests"))
     return answer.json()["access_token"]
 
 
@@ -377,8 +377,8 @@ def test_whatever_a_claim_holds_it_gives_one_role_or_none(value):
      {"roles": {"x": "admin"}}, {"roles": {}}, {"audience": ""}, {"more": 1}],
 )  # fmt: skip
 def test_settings_that_would_believe_too_much_are_refused_by_field(tmp_path, changed):
-    said = {"issuer": "https://login.example", "audience": "modelsmith", "role_claim": "groups", **changed}
-    (tmp_path / "oidc.json").write_text(json.dumps(said))
+    fields = {"issuer": "https://login.example", "audience": "modelsmith", "role_claim": "groups", **changed}
+    (tmp_path / "oidc.json").write_text(json.dumps(fields))
     with pytest.raises(InvalidInput) as refused:
         Provider.read(tmp_path)
     assert refused.value.code == "bad-oidc"

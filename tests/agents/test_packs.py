@@ -42,7 +42,7 @@ def test_the_plugin_in_the_repository_is_the_one_that_the_tools_make():
     kept = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert kept == plugin(), "python -m modelsmith.packs makes it anew"
     page = (TOP / "docs/packs.md").read_text()
-    rows = [f"| `/{' '.join([one.name, one.hint]).strip()}` | `{one.tool}` |" for one in COMMANDS]
+    rows = [f"| `/{' '.join([command.name, command.hint]).strip()}` | `{command.tool}` |" for command in COMMANDS]
     assert [row for row in rows if row not in page] == []
     assert json.loads((TOP / ".claude-plugin/marketplace.json").read_text()) == marketplace()
 
@@ -67,14 +67,14 @@ def test_whoever_may_use_a_command_has_every_tool_that_it_tells_of(command):
 def test_a_slash_command_and_the_prompt_of_its_name_are_one_text(tmp_path):
     given = {"cluster": "rtb-pricing"}
     for command in COMMANDS:
-        told = prompts.get(Session(tmp_path, "operator"), command.name, {name: given[name] for name in command.takes})
+        answer = prompts.get(Session(tmp_path, "operator"), command.name, {name: given[name] for name in command.takes})
         bodies = {
             files_of("claude")[f".claude/commands/{command.name}.md"].split("---\n", 2)[2].strip(),
             files_of("cursor")[f".cursor/commands/{command.name}.md"].split("---\n", 2)[2].strip(),
             files_of("codex")[f".agents/skills/{command.name}/SKILL.md"].split("---\n", 2)[2].strip(),
         }
         assert len(bodies) == 1
-        assert told.body["text"].startswith(bodies.pop())
+        assert answer.body["text"].startswith(bodies.pop())
 
 
 def test_the_rule_applies_to_the_files_that_the_product_promises():
@@ -101,9 +101,9 @@ def test_every_skill_is_an_agent_skill_for_the_format_s_own_validator(client, tm
 def test_a_pack_is_installed_once_and_again_changes_nothing(client, tmp_path, capsys):
     install(client, "promoter", tmp_path, False, as_json=True)
     made = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
-    assert {one["state"] for one in json.loads(capsys.readouterr().out)["files"]} == {"new"}
+    assert {file["state"] for file in json.loads(capsys.readouterr().out)["files"]} == {"new"}
     install(client, "promoter", tmp_path, False, as_json=True)
-    assert {one["state"] for one in json.loads(capsys.readouterr().out)["files"]} == {"same"}
+    assert {file["state"] for file in json.loads(capsys.readouterr().out)["files"]} == {"same"}
     again = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
     assert again == made
 

@@ -69,8 +69,8 @@ class Waits(ClientExtension):
 
     async def resolve(self, handle, ctx):
         while True:
-            asked = GetTask(params=Named(task_id=handle.task_id))
-            if (state := await ctx.session.send_request(asked, State)).status != "working":
+            task = GetTask(params=Named(task_id=handle.task_id))
+            if (state := await ctx.session.send_request(task, State)).status != "working":
                 return types.CallToolResult.model_validate(state.result)
             await anyio.sleep(0.2)
 
@@ -198,9 +198,9 @@ def post(url, secret, method, label=None, **params):
         "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
         "Authorization": f"Bearer {secret}", "MCP-Protocol-Version": MODERN, "Mcp-Method": method, "Mcp-Name": name,
     }  # fmt: skip
-    asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(asked) as answer:
+        with urllib.request.urlopen(request) as answer:
             return json.load(answer)["result"]
     except urllib.error.HTTPError as error:
         said = error.read()

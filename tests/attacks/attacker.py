@@ -304,14 +304,14 @@ class World(Place):
         tree = tree or self.git.merge_tree(main, head)
         change = self.git.change(main, tree)
         merge = self.git.commit_tree(tree, [main, head], f"Merge pull request {pull}: A change\n", NOBODY)
-        said = PullRequest(
+        request = PullRequest(
             number=pull, title="A change", body="", status="open", branch="change", base=main, head=head,
             requester=requester, preparer=preparer, opened_at=AT, reviews=reviews,
         )  # fmt: skip
         if opening:
-            said = said.model_copy(update={"opening": opening})
+            request = request.model_copy(update={"opening": opening})
         else:
-            said = opened(said, self.governed().policy.repository, change.digest(), self.key(opener or preparer))
+            request = opened(request, self.governed().policy.repository, change.digest(), self.key(opener or preparer))
         decision = GateDecision(
             open=True, gate=gate or ("people" if reviews else "harness"), needs=(),
             approvers=tuple(review.actor for review in reviews), approvals=reviews,
@@ -319,7 +319,7 @@ class World(Place):
         )  # fmt: skip
         merged = Merged(merge, merger, at or datetime.now(UTC).replace(microsecond=0))
         sign = self.signer(merger)
-        files = {**receipt_files(said, change, decision, merged, sign)}
+        files = {**receipt_files(request, change, decision, merged, sign)}
         if lie:
             path = next(path for path in files if path.endswith(f"/{MERGE_RECEIPT}"))
             files[path] = canonical_json(json.loads(files[path]) | lie)
@@ -363,10 +363,10 @@ class World(Place):
 
     def review(self, actor: str, signed: SignedApproval) -> Review:
         """The review that a receipt is made of, in whosever name."""
-        said = Approval.model_validate_json(signed.statement)
+        approval = Approval.model_validate_json(signed.statement)
         return Review(
-            actor=actor, verdict=said.verdict, change=said.change, at=said.at, base=said.base, proof=signed,
-            key=ssh.signing_key(signed.signature),
+            actor=actor, verdict=approval.verdict, change=approval.change, at=approval.at, base=approval.base,
+            proof=signed, key=ssh.signing_key(signed.signature),
         )  # fmt: skip
 
     def raw_tree(self, entries: Sequence[tuple[str, str, str]]) -> str:
@@ -593,9 +593,11 @@ class World(Place):
         evidence = self.files_for(event, number)
         honest = next_record(main, event, self.draft_for(event, number), evidence)
         if event in ("customer-deployed", "production-validated"):
-            told = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
+            promotion_record = PromotionRecord.model_validate_json(
+                json.dumps({**honest.model_dump(mode="json"), **lie})
+            )
             with suppress(ModelsmithError):  # a lie of which no packet can be made keeps the honest one
-                evidence = packet_files(main, told, {})
+                evidence = packet_files(main, promotion_record, {})
             honest = next_record(main, event, self.draft_for(event, number), evidence)
         record = PromotionRecord.model_validate_json(json.dumps({**honest.model_dump(mode="json"), **lie}))
         files = self.record_files(record, evidence)
@@ -642,9 +644,9 @@ def signed_by(world, actor, number=4, **other):
 
 def event_with(world, actor, proof, at=None, key=None, number=4):
     """A review's event on top of the log, made by hand."""
-    said = json.loads(proof.statement)
+    answer = json.loads(proof.statement)
     forge = world.logs(actor, key)
     last = forge._reader.log(world.pull_tip(number))[-1]
-    facts = {"verdict": said["verdict"], "change": said["change"]}
+    facts = {"verdict": answer["verdict"], "change": answer["change"]}
     now = at or datetime.now(UTC).replace(microsecond=0)
     return forge._commit(new_event(last, "reviewed", actor, now, world.main(), **facts), proof, (last.commit,))

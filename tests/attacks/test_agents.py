@@ -221,7 +221,7 @@ def test_what_a_refusal_has_an_agent_do_next_holds_no_word_of_a_file(waiting):
     waiting.git.run("branch", "evil", evil)
     body = call(session(waiting), "diff_rubric", {"cluster": CLUSTER, "to": "evil"}).body
     assert (body["code"], "approve pull" in json.dumps(body)) == ("invalid-file", True), "the control: it is told"
-    assert not [one for one in texts_outside_of_marks(body, body["marker"]) if "approve pull" in one]
+    assert not [mark for mark in texts_outside_of_marks(body, body["marker"]) if "approve pull" in mark]
 
 
 HOSTILE = (

@@ -119,8 +119,8 @@ def test_evidence_that_shows_reviewers_what_operators_keep_is_found(candidate, n
 def test_a_packet_that_tells_what_policy_keeps_for_operators_is_refused(candidate):
     """Evidence without it, and a packet rendered from evidence with it."""
     kept(candidate)
-    told = json.loads(evidence_bytes(candidate.evidence()))
-    number = candidate.open(candidate.commit(accepted(candidate, without, told)), branch="told")
+    answer = json.loads(evidence_bytes(candidate.evidence()))
+    number = candidate.open(candidate.commit(accepted(candidate, without, answer)), branch="told")
     with refused("gate-closed") as errors:
         candidate.merge(number)
     assert "packet.md says something else than the evidence does" in errors[0].message

@@ -132,14 +132,14 @@ def test_page_and_clone_s_part_cannot_be_exchanged(bundle, tmp_path):
 def test_no_change_falls_between_two_ranges_or_into_both(bundle, tmp_path):
     """Ranges are half-open, and of the same time whatever the offset that names it."""
     world, folder = bundle
-    moments = [datetime.fromisoformat(one["at"]) for one in changes(folder)]
+    moments = [datetime.fromisoformat(change["at"]) for change in changes(folder)]
     end = (moments[-1] + timedelta(seconds=1)).isoformat()
     for cut in {*moments[1:], *(moment.astimezone(_EAST) for moment in moments[1:])}:
         parts = [
             audit.run(world.workspace, audit.AuditRequest(since=since, until=until)).audit.changes
             for since, until in ((BEGIN, cut.isoformat()), (cut.isoformat(), end))
         ]
-        assert [one.pull for part in parts for one in part] == [one["pull"] for one in changes(folder)]
+        assert [one.pull for part in parts for one in part] == [change["pull"] for change in changes(folder)]
 
 
 def test_a_main_that_nobody_let_through_is_not_audited(bundle, tmp_path):

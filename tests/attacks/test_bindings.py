@@ -210,10 +210,10 @@ def test_a_merge_that_nobody_listed_signed_for_is_found(fresh):
     """Receipts by whoever has the disk and no key of anybody; and by Petra in the harness's name."""
     main = fresh.main()
     head = fresh.commit(NOTES)
-    said = approval(fresh, 9, head, "paul")
-    fresh.detected(fresh.force(head, [said], pull=9, merger="mallory"), "a key that nobody here holds")
+    vote = approval(fresh, 9, head, "paul")
+    fresh.detected(fresh.force(head, [vote], pull=9, merger="mallory"), "a key that nobody here holds")
     fresh.rewrite_on_disk(MAIN, main)
-    fresh.detected(fresh.force(head, [said], pull=9, merger="petra", lie={"merged_by": HARNESS}), "petra signed that")
+    fresh.detected(fresh.force(head, [vote], pull=9, merger="petra", lie={"merged_by": HARNESS}), "petra signed that")
 
 
 YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC)
@@ -225,8 +225,8 @@ def test_a_date_in_the_year_9000_kills_no_key_and_no_rollback(fresh, monkeypatch
     if what == "opening":
         monkeypatch.setattr("attacker.AT", YEAR_9000)
     head = fresh.commit(NOTES)
-    said = approval(fresh, 9, head, "paul", **({"at": YEAR_9000} if what == "approval" else {}))
-    merge = fresh.force(head, [said], pull=9, at=YEAR_9000 if what == "merge" else None)
+    vote = approval(fresh, 9, head, "paul", **({"at": YEAR_9000} if what == "approval" else {}))
+    merge = fresh.force(head, [vote], pull=9, at=YEAR_9000 if what == "merge" else None)
     fresh.detected(merge, "which has not come yet")
     if what == "merge":
         number = fresh.propose(OTHER, "petra")
@@ -239,13 +239,13 @@ def test_receipts_dated_out_of_order_are_found(fresh):
     main, hour = fresh.main(), timedelta(hours=1)
     now = datetime.now(UTC).replace(microsecond=0)
     head = fresh.commit(NOTES)
-    said = approval(fresh, 9, head, "paul", at=now)
-    fresh.detected(fresh.force(head, [said], pull=9, at=now - hour), "after its merge")
+    vote = approval(fresh, 9, head, "paul", at=now)
+    fresh.detected(fresh.force(head, [vote], pull=9, at=now - hour), "after its merge")
     fresh.rewrite_on_disk(MAIN, main)
-    fresh.force(head, [said], pull=9, at=now)
+    fresh.force(head, [vote], pull=9, at=now)
     head = fresh.commit(OTHER)
-    said = approval(fresh, 10, head, "paul", at=now - hour)
-    fresh.detected(fresh.force(head, [said], pull=10, at=now - hour), "comes after a merge at")
+    vote = approval(fresh, 10, head, "paul", at=now - hour)
+    fresh.detected(fresh.force(head, [vote], pull=10, at=now - hour), "comes after a merge at")
 
 
 def trunk(world):

@@ -129,9 +129,15 @@ def test_a_pending_case_becomes_a_scenario_only_by_the_domain_lead(fresh):
     fresh.approve(found.pull.number, "dana")
     fresh.merge(found.pull.number)
     name = json.loads(fresh.workspace.revision(fresh.head(found.pull.number)).read(found.path))["id"]
-    said = {"answer": ("cause=timeout", "action=cut_latency"), "pass_": "a", "fail": "b", "risk": "low", "lens": "sre"}
+    fields = {
+        "answer": ("cause=timeout", "action=cut_latency"),
+        "pass_": "a",
+        "fail": "b",
+        "risk": "low",
+        "lens": "sre",
+    }
     request = accept_scenario.AcceptScenarioRequest(
-        id=name, capability="auction-timeout", part="held-out", outcome="lost-auctions", **said
+        id=name, capability="auction-timeout", part="held-out", outcome="lost-auctions", **fields
     )
     proposed = accept_scenario.run(fresh.workspace, request)
     assert proposed.pull.waiting_for == ("@domain-lead",)

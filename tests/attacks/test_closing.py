@@ -65,9 +65,9 @@ def test_what_cannot_be_read_is_closed_by_whoever_may(fresh):
     fresh.hook(True)
     with refused("not-yours-to-close"):
         pr_close.run(fresh.workspace, pr_close.PrCloseRequest(number=number, reason="x", key=fresh.key("oli")))
-    asked = pr_close.PrCloseRequest(number=number, reason="forged", key=fresh.key("petra"))
-    assert pr_close.run(fresh.workspace, asked).status == "closed"
-    assert pr_close.run(fresh.workspace, asked).status == "closed", "closed already is fine"
+    request = pr_close.PrCloseRequest(number=number, reason="forged", key=fresh.key("petra"))
+    assert pr_close.run(fresh.workspace, request).status == "closed"
+    assert pr_close.run(fresh.workspace, request).status == "closed", "closed already is fine"
     assert not pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable
 
 

@@ -204,14 +204,14 @@ def test_a_packet_that_tells_another_story_than_the_evidence_is_refused(candidat
 def test_a_training_curve_that_flatters_is_refused(candidate):
     """Drawn otherwise than the evidence says, or left out."""
     files = candidate.files_for("eval-accepted")
-    told = {
+    fields = {
         "training.svg says something else than the evidence does": files
         | {"training.svg": files["training.svg"].replace(b"1.000", b"0.100")},
         "training.svg goes with evidence that has curves": {
             name: data for name, data in files.items() if name != "training.svg"
         },
     }
-    for words, shown in told.items():
+    for words, shown in fields.items():
         record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), shown)
         number = candidate.open(candidate.commit(candidate.record_files(record, shown)), HARNESS, branch=words[13:17])
         with refused("gate-closed") as errors:

@@ -80,7 +80,7 @@ def test_the_page_speaks_of_every_field_and_of_no_other():
     assert {kind: set(fields) for kind, fields in WHO.items()} == {
         name: set(kind.model_fields) for name, kind in TYPES.items()
     }
-    assert {said for fields in WHO.values() for said in fields.values()} <= {
+    assert {field for fields in WHO.values() for field in fields.values()} <= {
         *RECOMPUTED, "machine", "person", "parts"
     }  # fmt: skip
 

@@ -33,16 +33,16 @@ class Child:
 
     def __init__(self, world: World) -> None:
         self.world, parent, training = world, world.draft(1), world.training(1)
-        said = Export(
+        export = Export(
             kind="merged", parent=parent.artifact, base_model=training.base_model,
             base_digest=training.base_digest, dtype="float32",
         )  # fmt: skip
-        self.says = ExportFacts(parent=parent.specialist, export=said, toolkit="modelsmith 0.1.0, torch 2.13.0")
+        self.says = ExportFacts(parent=parent.specialist, export=export, toolkit="modelsmith 0.1.0, torch 2.13.0")
         self.folder = world.folder / "artifacts" / "merged"
         self.folder.mkdir(parents=True)
         (self.folder / "config.json").write_bytes(b"{}")
         (self.folder / "model.safetensors").write_bytes(b"merged")
-        describe_export(self.folder, said, "Apache-2.0")
+        describe_export(self.folder, export, "Apache-2.0")
         self.artifact = seal(self.folder)
         sign_directory(self.folder, world.harness_keys / "harness.pem")
         Store(world.store).put(self.folder, self.artifact)
@@ -51,10 +51,10 @@ class Child:
 
     def candidate(self, edit=None, more=None):
         """The files of its first record, what it says edited."""
-        said = json.loads(canonical_json(self.says))
+        answer = json.loads(canonical_json(self.says))
         if edit:
-            edit(said)
-        evidence = {"export.json": canonical_json(said)} | (more or {})
+            edit(answer)
+        evidence = {"export.json": canonical_json(answer)} | (more or {})
         record = next_record(self.world.governed(), "candidate", self.draft, evidence)
         return self.world.record_files(record, evidence)
 
@@ -71,9 +71,9 @@ class Child:
         run = world._run(self.draft.specialist, self.artifact, True)
         alone = replace(run, result=run.result.model_copy(update={"base": None}))
         base = world._run("base", cluster.base_model.digest, False)
-        asked = Governing(governed, cluster, main.tree.folder_id(SET), since(main, cluster, "base"))
+        governing = Governing(governed, cluster, main.tree.folder_id(SET), since(main, cluster, "base"))
         return build(
-            asked, self.draft.specialist, alone, base, (), world.training(1), 0.5, {"torch": "2.13.0"},
+            governing, self.draft.specialist, alone, base, (), world.training(1), 0.5, {"torch": "2.13.0"},
             export=self.says,
         )  # fmt: skip
 
@@ -86,11 +86,11 @@ class Child:
     def accepted(self, edit=None, **stated):
         """The files of ``eval-accepted``, its evidence edited and signed again, the record stating something else."""
         honest = self.evidence()
-        said = json.loads(evidence_bytes(honest))
+        answer = json.loads(evidence_bytes(honest))
         if edit:
-            edit(said)
+            edit(answer)
         draft = replace(self.evaluated(honest), **stated)
-        data, main = canonical_json(said), self.world.governed()
+        data, main = canonical_json(answer), self.world.governed()
         sealed = seal_statement(
             statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), self.world.harness_keys / "harness.pem"
         )

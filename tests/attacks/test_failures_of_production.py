@@ -91,9 +91,15 @@ def test_what_the_door_was_told_of_failures_is_staged_and_nothing_else(deployed)
     assert not any(record["decision_id"][:40] in written for record in kept), "an id says when, and by which key"
     deployed.approve(found.pull.number, "dana")
     deployed.merge(found.pull.number)
-    said = {"answer": ("cause=timeout", "action=cut_latency"), "pass_": "a", "fail": "b", "risk": "low", "lens": "sre"}
+    fields = {
+        "answer": ("cause=timeout", "action=cut_latency"),
+        "pass_": "a",
+        "fail": "b",
+        "risk": "low",
+        "lens": "sre",
+    }
     request = accept_scenario.AcceptScenarioRequest(
-        id=cases[0]["id"], capability="auction-timeout", outcome="lost-auctions", **said
+        id=cases[0]["id"], capability="auction-timeout", outcome="lost-auctions", **fields
     )
     proposed = accept_scenario.run(deployed.workspace, request)
     whose = cases[0]["answered"][0]

@@ -129,8 +129,10 @@ def test_words_under_the_seal_of_evidence_or_record_are_refused(candidate):
     from modelsmith.signing.dsse import seal, statement
 
     files = candidate.files_for("eval-accepted")
-    said = statement(EVIDENCE_FILE, files[EVIDENCE_FILE], EVIDENCE_TYPE, {"answer": "The customer wrote: hello."})
-    files[EVIDENCE_SIGNATURE] = seal(said, candidate.harness_keys / "harness.pem")
+    signed_statement = statement(
+        EVIDENCE_FILE, files[EVIDENCE_FILE], EVIDENCE_TYPE, {"answer": "The customer wrote: hello."}
+    )
+    files[EVIDENCE_SIGNATURE] = seal(signed_statement, candidate.harness_keys / "harness.pem")
     number = proposed(candidate, "eval-accepted", files)
     assert "evidence.sigstore.json says something else than that it signs this evidence.json" in candidate.refusals(
         number
@@ -168,9 +170,9 @@ def test_a_secret_in_a_governed_or_other_file_is_refused_with_its_line(fresh):
     """Whoever owns the file approves: a key that is on main is on main for good."""
     path = "evals/adtech/rtb-root-cause/README.md"
     number = fresh.propose({path: f"# Notes\n\nkey {KEY_ID}\n".encode()}, "petra")
-    said = fresh.refusals(number)
-    assert f"{path}:3: what looks like a secret (rule aws-key-id)" in said
-    assert KEY_ID not in said
+    refusals = fresh.refusals(number)
+    assert f"{path}:3: what looks like a secret (rule aws-key-id)" in refusals
+    assert KEY_ID not in refusals
     marked = fresh.propose({path: f"# Notes\n\nkey {KEY_ID} # gitleaks:allow\n".encode()}, "petra", "marked")
     assert "secret" not in fresh.refusals(marked)
 

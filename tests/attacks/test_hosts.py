@@ -165,10 +165,15 @@ def test_no_name_in_a_proposal_says_where_to_log_in_or_what_to_run(ways, host, t
 )
 def test_no_setting_of_a_host_is_an_option_or_a_command(tmp_path, field, value):
     """Each has a closed form, by which hosts.yaml is refused."""
-    said = {"address": "gpu", "python": "/usr/bin/python3", "folder": "/srv/jobs"}
-    (tmp_path / "hosts.yaml").write_text(json.dumps({"hosts": {"gpu-1": said}}))
+    fields = {"address": "gpu", "python": "/usr/bin/python3", "folder": "/srv/jobs"}
+    (tmp_path / "hosts.yaml").write_text(json.dumps({"hosts": {"gpu-1": fields}}))
     assert "gpu-1" in load_hosts(tmp_path).hosts
-    for hosts in ({"gpu-1": said | {field: value}}, {"-oProxyCommand=x": said}, {"local": said}, {"../up": said}):
+    for hosts in (
+        {"gpu-1": fields | {field: value}},
+        {"-oProxyCommand=x": fields},
+        {"local": fields},
+        {"../up": fields},
+    ):
         (tmp_path / "hosts.yaml").write_text(json.dumps({"hosts": hosts}))
         with pytest.raises(ModelsmithError) as caught:
             load_hosts(tmp_path)

@@ -55,14 +55,14 @@ def closed(world: World, files: dict[str, bytes | None], *saying: str) -> None:
     try:
         number = world.propose(files)
     except GateNotCleared as error:
-        said = f"{error.code}: {error.message}"
+        sentence = f"{error.code}: {error.message}"
     else:
         world.approve(number, "paul")
-        said = world.refusals(number)
+        sentence = world.refusals(number)
         with pytest.raises(ModelsmithError):
             world.merge(number)
     for words in saying:
-        assert words in said
+        assert words in sentence
     world.holds()
 
 
@@ -231,7 +231,7 @@ def test_validate_says_beforehand_what_the_gate_would_refuse(fresh):
     large.write_bytes(b"# " + b"x" * (1 << 20) + b"\n")
     found = validate.run(fresh.workspace, validate.ValidateRequest())
     assert int(found.exit_code()) == 2
-    said = {(Path(one.file).name, one.message) for one in found.problems}
+    said = {(Path(problem.file).name, problem.message) for problem in found.problems}
     assert (long.name, "the path is longer than the 64 bytes that a path may have") in said
     assert any(name == large.name and "limits.file_bytes" in message for name, message in said)
 

@@ -127,10 +127,10 @@ def test_an_honest_observer_opens_the_gate_and_verifies(exported):
     shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
     assert "ci agrees on the same engine" in shown.proposal.packet.text
     assert shown.proposal.packet.rendering
-    assert [one.observer for one in shown.pull.observations] == ["ci"]
+    assert [observation.observer for observation in shown.pull.observations] == ["ci"]
     assert exported.merge(number).status == "merged"
     found = exported.holds()
-    assert [one.agrees for one in found.observations[exported.draft().specialist]] == [True]
+    assert [observation.agrees for observation in found.observations[exported.draft().specialist]] == [True]
 
 
 def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
@@ -215,8 +215,8 @@ def changed(value, lie):
 def test_an_observation_of_something_else_is_refused(exported, name):
     """Signed by the observer's own key, but about another artifact, question, engine or with figures of its own."""
     lie, saying = LIES[name]
-    told = changed(looked(exported).model_dump(mode="json"), lie)
-    look = SecondLook.model_validate_json(canonical_json(told))
+    document = changed(looked(exported).model_dump(mode="json"), lie)
+    look = SecondLook.model_validate_json(canonical_json(document))
     number = exported.open(exported.commit(sealed(exported, look)), HARNESS, branch="lie")
     with refused("gate-closed"):
         exported.merge(number)
@@ -259,7 +259,9 @@ def test_an_observation_is_handed_in_once(exported):
 def test_two_observations_by_one_key_count_once(exported):
     """An observer looks twice, or lists its key under a second name, where two observers are required."""
     policy = yaml.safe_load(exported.governed().tree.read(POLICY))
-    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["observers"] = 2
+    next(transition for transition in policy["transitions"] if transition["event"] == "customer-deployed")[
+        "observers"
+    ] = 2
     document = yaml.safe_load(exported.governed().tree.read(PEOPLE_FILE))
     next(one for one in document["harness"] if one["id"] == "lab")["trust"] = ["ci.pem"]
     edited = {POLICY: yaml.safe_dump(policy).encode(), PEOPLE_FILE: yaml.safe_dump(document).encode()}
@@ -293,8 +295,8 @@ def test_on_another_engine_only_the_registered_share_may_differ(exported):
     handed_in(exported, looked(exported, "ci", turn=1, engine=BFLOAT))
     handed_in(exported, looked(exported, "lab", turn=2, engine=BFLOAT))
     found = all_backing(exported.governed())[exported.draft().specialist]
-    assert [one.observer for one in found.agreeing] == ["ci"]
-    assert [(one.observer, len(one.turned)) for one in found.disagreeing] == [("lab", 2)]
+    assert [agreement.observer for agreement in found.agreeing] == ["ci"]
+    assert [(agreement.observer, len(agreement.turned)) for agreement in found.disagreeing] == [("lab", 2)]
 
 
 def test_a_disagreement_cannot_be_kept_off_main_by_the_checks(exported):
@@ -364,8 +366,8 @@ def test_a_repeated_training_says_what_it_trained_and_on_which_rows(retrained, n
     """Signed by the observer's own key, but of other rows, or with verdicts of something else."""
     lie, saying = RETRAININGS[name]
     lie = {key: retrained.artifact() if value == "the artifact" else value for key, value in lie.items()}
-    told = changed(looked(retrained, again=OTHER).model_dump(mode="json"), {"retraining": lie})
-    look = SecondLook.model_validate_json(canonical_json(told))
+    document = changed(looked(retrained, again=OTHER).model_dump(mode="json"), {"retraining": lie})
+    look = SecondLook.model_validate_json(canonical_json(document))
     number = retrained.open(retrained.commit(sealed(retrained, look)), HARNESS, branch="lie")
     with refused("gate-closed"):
         retrained.merge(number)

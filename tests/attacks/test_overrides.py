@@ -25,7 +25,9 @@ NAMED = "override of INCONCLUSIVE"
 def ruled(world, role="domain-lead", **decision):
     """The owners name who may override, and set a margin that this few cases cannot show."""
     policy = yaml.safe_load(world.governed().tree.read(POLICY))
-    next(one for one in policy["transitions"] if one["event"] == "eval-accepted")["override"] = role
+    next(transition for transition in policy["transitions"] if transition["event"] == "eval-accepted")["override"] = (
+        role
+    )
     world.force_honestly({POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
     path = f"{SET}/evalset.yaml"
     document = yaml.safe_load(world.governed().tree.read(path))
@@ -122,7 +124,9 @@ def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
 def test_who_approved_something_else_of_it_overrode_nothing(candidate):
     """Policy asks the platform about every accepted eval; Paul's approval of that is shown as nobody's override."""
     policy = yaml.safe_load(candidate.governed().tree.read(POLICY))
-    next(one for one in policy["transitions"] if one["event"] == "eval-accepted")["gate"] = "platform"
+    next(transition for transition in policy["transitions"] if transition["event"] == "eval-accepted")["gate"] = (
+        "platform"
+    )
     candidate.force_honestly({POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
     world = evaluated(ruled(candidate))
     number = asked(world)
@@ -165,9 +169,9 @@ def test_an_override_where_the_policy_names_nobody_is_refused(candidate):
     """By default nobody overrides: every owner there is approves it, and the gate stays shut."""
     evaluated(ruled(candidate, role=None))
     evidence = candidate.files_for("eval-accepted")
-    said = {"run": candidate.evidence().candidate.run_id, "evidence": sha256(evidence[EVIDENCE_FILE])}
+    fields = {"run": candidate.evidence().candidate.run_id, "evidence": sha256(evidence[EVIDENCE_FILE])}
     honest = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), evidence)
-    evidence[OVERRIDE_FILE] = canonical_json(Override(**said, asked_by=HARNESS, reason=REASON))
+    evidence[OVERRIDE_FILE] = canonical_json(Override(**fields, asked_by=HARNESS, reason=REASON))
     covered = {name: sha256(data) for name, data in evidence.items()}
     record = honest.model_copy(update={"evidence": dict(sorted(covered.items())), "required_approvers": ("platform",)})
     head = candidate.commit(candidate.record_files(record, evidence))
@@ -230,7 +234,9 @@ def test_the_policy_is_not_changed_in_the_override_s_own_proposal(candidate):
     """A proposal names its own role for the override, or takes another one, in the same change."""
     evaluated(ruled(candidate))
     policy = yaml.safe_load(candidate.governed().tree.read(POLICY))
-    next(one for one in policy["transitions"] if one["event"] == "eval-accepted")["override"] = "oncall-sre"
+    next(transition for transition in policy["transitions"] if transition["event"] == "eval-accepted")["override"] = (
+        "oncall-sre"
+    )
     head = headed(candidate, overriding(candidate))
     both = candidate.commit({POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, parent=head)
     candidate.closed_to_everybody(both, code="mixed-change", requester=HARNESS)
@@ -241,6 +247,6 @@ def test_no_policy_gives_an_override_to_the_harness_or_to_another_step(candidate
     """The owners of the policy let the harness override, or write the line into another transition."""
     policy = yaml.safe_load(candidate.governed().tree.read(POLICY))
     event = "eval-accepted" if role == "harness" else "customer-deployed"
-    next(one for one in policy["transitions"] if one["event"] == event)["override"] = role
+    next(transition for transition in policy["transitions"] if transition["event"] == event)["override"] = role
     files = {POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}
     candidate.closed_to_everybody(candidate.commit(files), saying="override")

@@ -67,9 +67,9 @@ def test_a_pipe_in_place_of_any_file_of_the_clone_s_own_ends_a_command(deployed)
 
 def test_hosts_that_others_may_write_get_no_job(tmp_path):
     """Who writes that file says to whom rows and settings are sent, and as whom ssh logs in."""
-    said = {"address": "gpu", "python": "/usr/bin/python3", "folder": "/srv/jobs"}
+    fields = {"address": "gpu", "python": "/usr/bin/python3", "folder": "/srv/jobs"}
     path = tmp_path / "hosts.yaml"
-    path.write_text(json.dumps({"hosts": {"gpu-1": said}}))
+    path.write_text(json.dumps({"hosts": {"gpu-1": fields}}))
     path.chmod(0o600)
     assert "gpu-1" in load_hosts(tmp_path).hosts
     path.chmod(0o602)
@@ -91,8 +91,8 @@ def test_settings_of_the_door_that_have_no_end_are_not_read(deployed, tmp_path, 
     elif odd == "endless":
         with named.open("wb") as file:
             file.truncate(100 << 30)
-    said = str(named) if named.exists() else odd
-    ran = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", said)
+    text = str(named) if named.exists() else odd
+    ran = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", text)
     assert ran.returncode == 2
     assert f"error ({'invalid-file' if odd == 'endless' else 'bad-path'})" in ran.stderr
 

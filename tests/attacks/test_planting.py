@@ -212,13 +212,13 @@ def test_what_stands_at_the_toolkit_s_old_folder_costs_nothing(deployed, kind):
     elsewhere.mkdir()
     ledger = Ledger(deployed.workspace.private / "ledger.db")
     run, artifact, weights = (sha256(name) for name in (b"run", b"artifact", b"weights"))
-    one = TrainingComplete(cluster=CLUSTER, run_id=run, artefact_uri=f"store:{artifact}", adapter_sha=weights)
-    ledger.append(one)
+    complete = TrainingComplete(cluster=CLUSTER, run_id=run, artefact_uri=f"store:{artifact}", adapter_sha=weights)
+    ledger.append(complete)
     mode, data = {"file": ("100644", b"x"), "link": ("120000", b"../elsewhere"), "folder": ("100644", b"x")}[kind]
     head = entry(deployed, ".iterate/state.json" if kind == "folder" else ".iterate", data, mode)
     for commit in (head, "main"):
         assert plain_git("checkout", "--quiet", commit, folder=deployed.clone).returncode == 0
-    assert [noted.event for noted in ledger.events()] == [one]
+    assert [noted.event for noted in ledger.events()] == [complete]
     assert status.run(deployed.workspace, status.StatusRequest()).clusters
     assert list(elsewhere.iterdir()) == []
 
@@ -252,4 +252,6 @@ def test_doctor_names_hooks_that_a_commit_could_bring(fresh, value):
     bad = {"link": fresh.clone / "links", "absolute": fresh.clone / "evals" / "hooks"}
     plain_git("config", "core.hooksPath", str((safe | bad).get(value, value)), folder=fresh.clone)
     found = doctor.run(fresh.workspace, doctor.DoctorRequest())
-    assert any(one.subject == "hooks" and one.level == "bad" for one in found.findings) is (value not in safe)
+    assert any(finding.subject == "hooks" and finding.level == "bad" for finding in found.findings) is (
+        value not in safe
+    )

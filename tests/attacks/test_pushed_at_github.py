@@ -118,7 +118,7 @@ def test_refs_that_mean_something_or_look_like_it_stand_in_for_nothing(waiting: 
     assert len(taken) > 10, taken
     assert waiting.as_("oli").main() == waiting.main() != fix
     shown = pr_list.run(waiting.workspace, pr_list.PrListRequest())
-    assert ([one.number for one in shown.pulls], [one.number for one in shown.unreadable]) == ([4], [5])
+    assert ([pull.number for pull in shown.pulls], [one.number for one in shown.unreadable]) == ([4], [5])
     removed = [*undisturbed(waiting, lambda: waiting.approve(4, "maya"))]
     removed += undisturbed(waiting, lambda: waiting.merge(4))
     assert set(removed) <= set(taken)
@@ -159,7 +159,7 @@ def test_what_is_opened_by_hand_keeps_no_reader_busy_and_hides_no_other(
     fresh.server.opened(fresh.server.repos[NAME], "petra-gh", "b", "t")
     begin = time.monotonic()
     shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
-    assert [(one.number, one.gate) for one in shown.pulls if one.number == other] == [(other, "closed")]
+    assert [(pull.number, pull.gate) for pull in shown.pulls if pull.number == other] == [(other, "closed")]
     with refused("over-limits", "gate-closed"):
         fresh.merge(2)
     assert time.monotonic() - begin < 100

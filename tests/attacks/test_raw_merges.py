@@ -133,7 +133,7 @@ def test_a_merge_dated_after_the_end_of_an_approver_s_key_is_refused(fresh):
     """The forge's clock said that the key had not ended, the receipt that it had: verify refused, for good."""
     end = (datetime.now(UTC) + timedelta(minutes=8)).strftime("%Y-%m-%dT%H:%M:%SZ")
     people = yaml.safe_load(fresh.bare.text("show", f"{fresh.main()}:{PEOPLE_FILE}"))
-    next(one for one in people["people"] if one["id"] == "paul")["keys"][0]["valid_before"] = end
+    next(person for person in people["people"] if person["id"] == "paul")["keys"][0]["valid_before"] = end
     fresh.force_honestly({PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode()}, "paul")
     number, plain = approved(fresh), FORMS["as it should be"]
     done = fresh.push(f"{raw_merge(fresh, number, plain, plain, timedelta(minutes=9))}:{MAIN}")

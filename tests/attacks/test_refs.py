@@ -152,8 +152,8 @@ def test_a_pull_ref_that_holds_no_commit_hides_no_other(waiting, kind):
     """git finds the commit behind a tag by itself, under another id than the ref's."""
     oid = waiting.bare.text("hash-object", "-w", "--stdin", input=b"x")
     if kind == "tag":
-        said = f"object {waiting.pull_tip(4)}\ntype commit\ntag t\ntagger x <x@x> 1 +0000\n\nt\n"
-        oid = waiting.bare.text("mktag", input=said.encode())
+        text = f"object {waiting.pull_tip(4)}\ntype commit\ntag t\ntagger x <x@x> 1 +0000\n\nt\n"
+        oid = waiting.bare.text("mktag", input=text.encode())
     waiting.bare.run("update-ref", "refs/modelsmith/pulls/5", oid)
     shown = pr_list.run(waiting.workspace, pr_list.PrListRequest())
     assert [pull.number for pull in shown.pulls] == [4]

@@ -221,8 +221,8 @@ def test_who_took_many_numbers_for_a_commit_holds_up_no_receipts(fresh: World, m
     taken = [fresh.open(head, branch=f"mine-{number}") for number in range(3)]
     number = fresh.open(head, actor="maya", branch="notes")
     fresh.approve(number, "petra")
-    main, said = fresh.main(), f"Merge pull request #{number} from x\n"
-    merge = fresh.git.commit_tree(fresh.git.merge_tree(main, head), [main, head], said, NOBODY)
+    main, sentence = fresh.main(), f"Merge pull request #{number} from x\n"
+    merge = fresh.git.commit_tree(fresh.git.merge_tree(main, head), [main, head], sentence, NOBODY)
     fresh.rewrite_on_disk(MAIN, merge)
     asked: list[int] = []
     get = LocalForge.get
@@ -268,7 +268,7 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
 
 
 def said_of(faces: Faces) -> list[tuple[str, str, str | None]]:
-    return [(one.login, one.verdict, one.head) for one in faces.heard(1)]
+    return [(heard.login, heard.verdict, heard.head) for heard in faces.heard(1)]
 
 
 def test_who_opens_what_lies_beneath_a_proposal_does_not_stop_the_queue(fresh: World) -> None:

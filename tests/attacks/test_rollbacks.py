@@ -49,10 +49,10 @@ def roll_back(world, monkeypatch, after, opened_after=None, merged_after=None, *
     monkeypatch.setattr(attacker, "AT", approved + (after if opened_after is None else opened_after))
     facts = world.draft_for("customer-deployed")
     data = canonical_json(order_for(main, facts, "", approved + after))
-    told = {"rollback.json": data}
-    told |= packet_files(main, next_record(main, "rolled-back", facts, told), told)
-    record = next_record(main, "rolled-back", facts, told)
-    files = world.record_files(record, told)
+    fields = {"rollback.json": data}
+    fields |= packet_files(main, next_record(main, "rolled-back", facts, fields), fields)
+    record = next_record(main, "rolled-back", facts, fields)
+    files = world.record_files(record, fields)
     files[ROUTING] = routing_after(main, record)
     head = world.commit(files)
     merged = approved + (after if merged_after is None else merged_after)

@@ -24,9 +24,9 @@ def rotated(accepted):
     pem = create_signing_key(accepted.folder / "harness-2.pem")
     people = yaml.safe_load(accepted.governed().tree.read(PEOPLE_FILE))
     people["harness"][0].update(trust=["harness-2.pem"])
-    said = yaml.safe_dump(people, sort_keys=False).encode()
+    text = yaml.safe_dump(people, sort_keys=False).encode()
     number = accepted.propose(
-        {PEOPLE_FILE: said, ".github/governance/trust/harness-2.pem": pem}, "petra", branch="rotate"
+        {PEOPLE_FILE: text, ".github/governance/trust/harness-2.pem": pem}, "petra", branch="rotate"
     )
     accepted.approve(number, "paul")
     accepted.merge(number)

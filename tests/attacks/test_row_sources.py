@@ -202,8 +202,8 @@ MOST = {"core": 0.9, "held_out": 0.8}
 @pytest.fixture
 def asked_of_meaning(fresh: World) -> World:
     """Main's policy asks besides how near rows come in meaning, by a model that is not on this machine."""
-    said = yaml.safe_dump({"firewall": {"most_cosine": MOST}, "embedding": MODEL}).encode()
-    number = fresh.propose({POLICY: fresh.governed().tree.read(POLICY) + said}, "petra", "meaning")
+    text = yaml.safe_dump({"firewall": {"most_cosine": MOST}, "embedding": MODEL}).encode()
+    number = fresh.propose({POLICY: fresh.governed().tree.read(POLICY) + text}, "petra", "meaning")
     fresh.approve(number, "paul")
     fresh.merge(number)
     merge_pull(fresh.harness(), fresh.promote("candidate"))

@@ -81,7 +81,7 @@ def test_a_runbook_planted_in_work_tree_branch_or_local_main_is_not_run(look):
     look.git.run("update-ref", "refs/heads/main", local)
     assert [one.call for one in run(look).steps] == ["pr list", "approvers", "jobs list"]
     listed = runbook_list.run(look.workspace, runbook_list.RunbookListRequest())
-    assert "mine" not in [one.runbook for one in listed.runbooks]
+    assert "mine" not in [runbook.runbook for runbook in listed.runbooks]
 
 
 def test_a_runbook_reaches_main_by_its_owner_only(look):

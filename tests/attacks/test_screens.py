@@ -124,9 +124,9 @@ def test_a_reason_that_steers_a_terminal_is_refused_at_the_forge(fresh):
     """Signed by a person with a client of their own."""
     number = proposed(fresh)
     fresh.hook(True)
-    said = fresh.statement("paul", number, reason="fine\r  approved by maya")
+    signed_statement = fresh.statement("paul", number, reason="fine\r  approved by maya")
     with refused("odd-text"):
-        fresh.as_("paul").review(number, fresh.sign_with("paul", said))
+        fresh.as_("paul").review(number, fresh.sign_with("paul", signed_statement))
 
 
 def test_what_came_past_the_hook_is_shown_as_words_and_never_merged(fresh):
@@ -218,9 +218,9 @@ def test_a_file_that_becomes_a_folder_is_shown_or_named_as_left_out(fresh, insid
     folder = fresh.commit({"docs": None, "docs/in/x.bin": inside, "docs/y.md": b"y\n", "docs.md": b"new\n"}, file)
     old, new = (folder, file) if back else (file, folder)
     change = fresh.git.change(old, new)
-    seen = difference(fresh.git, old, new, change)
-    left_out = {sentence.rpartition(": ")[2] for sentence in seen.left_out}
-    heads = [line for line in seen.lines if line.startswith("diff --git ")]
+    diff = difference(fresh.git, old, new, change)
+    left_out = {sentence.rpartition(": ")[2] for sentence in diff.left_out}
+    heads = [line for line in diff.lines if line.startswith("diff --git ")]
     assert {head.split(" b/")[1] for head in heads} | left_out == {path.path for path in change.paths}
     assert len(heads) + len(left_out) == len(change.paths)
     assert ("docs/in/x.bin" in left_out) == (inside != b"text\n")

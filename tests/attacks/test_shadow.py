@@ -48,7 +48,9 @@ def asked_for(world):
     people = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
     people["harness"].append({"id": "front-door", "trust": ["front-door.pem"], "observer": True})
     policy = yaml.safe_load(world.governed().tree.read(POLICY_FILE))
-    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["shadow"] = True
+    next(transition for transition in policy["transitions"] if transition["event"] == "customer-deployed")["shadow"] = (
+        True
+    )
     cluster = yaml.safe_load(world.governed().tree.read(CLUSTER_FILE))
     cluster["rollback"]["rule"] = {"least_decisions": 100, "errors": {"max_rise": 0.05}, "format": {"max_rise": 0.05}}
     cluster["deployment"] = {"traffic_share": 0.1, "shadow_share": 1.0}
@@ -102,8 +104,8 @@ def ask(world):
 
 
 def counted(world):
-    seen = look_at_shadow(world.workspace, world.governed(), CLUSTER)
-    return sealed_evidence(world.harness(), world.governed(), seen.shadowed, seen.counts, seen.at, seen.judgement)
+    view = look_at_shadow(world.workspace, world.governed(), CLUSTER)
+    return sealed_evidence(world.harness(), world.governed(), view.shadowed, view.counts, view.at, view.judgement)
 
 
 def deployed(world, files):
@@ -138,7 +140,7 @@ def test_a_specialist_that_holds_in_the_shadow_is_deployed(world, monkeypatch):
     shown = live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
     assert (shown.stage, shown.outcome, shown.compared) == ("shadow", "confirm", 900)
     assert 150 < shown.differing < 300
-    assert [one.metric for one in shown.findings] == ["errors", "format"]
+    assert [finding.metric for finding in shown.findings] == ["errors", "format"]
     asked = ask(world)
     assert (asked.event, asked.status) == ("customer-deployed", "open")
     assert ask(world).pull == asked.pull, "who asks again comes to the same pull request"
@@ -175,19 +177,19 @@ def test_a_specialist_that_got_worse_is_told_of_before_its_deployment(world):
     """It holds, its deployment is proposed on that, and then it breaks: the evidence stays true, and the door says."""
     copies(world, 900, broken=0.0)
     assert ask(world).status == "open"
-    said = []
-    keeper = Keeper(world.workspace, said.append)
+    messages = []
+    keeper = Keeper(world.workspace, messages.append)
     try:
         keeper.follow(world.governed().tree.commit)
         copies(world, 900, broken=0.6, first=900)
         keeper._due.set()
         for _ in range(1200):
-            if said:
+            if messages:
                 break
             time.sleep(0.05)
     finally:
         keeper.close()
-    (words,) = said
+    (words,) = messages
     assert "is worse in the shadow, so approve no deployment" in words
     with refused("window-worse"):
         ask(world)
@@ -247,7 +249,9 @@ def test_an_open_deployment_whose_evidence_got_old_is_asked_for_anew(world):
     copies(world, 900, broken=0.0, hours=3)
     before = ask(world)
     policy = yaml.safe_load(world.governed().tree.read(POLICY_FILE))
-    next(one for one in policy["transitions"] if one["event"] == "customer-deployed")["shadow_hours"] = 2
+    next(transition for transition in policy["transitions"] if transition["event"] == "customer-deployed")[
+        "shadow_hours"
+    ] = 2
     world.force_honestly({POLICY_FILE: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
     sync(world.harness())
     copies(world, 900, broken=0.0)
@@ -286,7 +290,7 @@ def test_no_outcome_is_taken_for_a_copy(world):
     assert recorder.feedback(json.dumps(report).encode())[0] == 422
     recorder.close()
     counts = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts
-    assert counts is None or not any(one.specialist_known for stage in counts.stages for one in stage.metrics)
+    assert counts is None or not any(metric.specialist_known for stage in counts.stages for metric in stage.metrics)
 
 
 def budget(world, milliseconds):
@@ -309,9 +313,9 @@ def test_counts_by_one_rule_are_no_evidence_for_another(world):
     after = ask(world)
     assert after.status == "open"
     tree = world.workspace.revision(world.harness().forge.get(after.pull).head)
-    said = LiveEvidence.model_validate_json(tree.read(f"{after.directory}/{LIVE_FILE}"))
-    assert said.terms.rule.slow.milliseconds == 3
-    slow = next(one for stage in said.counts.stages for one in stage.metrics if one.metric == "slow")
+    evidence = LiveEvidence.model_validate_json(tree.read(f"{after.directory}/{LIVE_FILE}"))
+    assert evidence.terms.rule.slow.milliseconds == 3
+    slow = next(metric for stage in evidence.counts.stages for metric in stage.metrics if metric.metric == "slow")
     assert (slow.specialist_known, slow.incumbent_known) == (1000, 1000), "those by the budget that is to be approved"
     assert before.directory == after.directory
 
@@ -353,7 +357,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
 
     def known():
         stages = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts.stages
-        return sum(one.specialist_known for stage in stages for one in stage.metrics if one.metric == "errors")
+        return sum(metric.specialist_known for stage in stages for metric in stage.metrics if metric.metric == "errors")
 
     async def sound():
         async with opened(world) as (follower, url):
@@ -382,7 +386,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
     weights.chmod(0o600)
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     assert asyncio.run(damaged()) == {f"shadow of {CLUSTER}": "file-changed"}
-    seen = look_at_shadow(world.workspace, world.governed(), CLUSTER)
-    errors = next(one for one in seen.counts.stages[0].metrics if one.metric == "errors")
+    view = look_at_shadow(world.workspace, world.governed(), CLUSTER)
+    errors = next(metric for metric in view.counts.stages[0].metrics if metric.metric == "errors")
     assert (errors.specialist, errors.incumbent, errors.specialist_known) == (2, 0, 5)
-    assert "the front door:" in seen.judgement.reasons[-1]
+    assert "the front door:" in view.judgement.reasons[-1]

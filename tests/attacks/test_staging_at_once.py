@@ -76,7 +76,7 @@ def test_a_staging_that_is_killed_goes_on_where_it_was(fresh):
         assert capture.run(fresh.workspace, asked).pull.number == number, "and a third finds it, too"
         assert len(fresh.workspace.revision(fresh.head(number)).read(found.path).splitlines()) == 1
     assert [one.number for one in fresh.as_("dana").list("open")] == [1, 2, 3, 4]
-    left = [one for place in (fresh.clone, fresh.forge) for one in place.rglob("*.lock")]
+    left = [path for place in (fresh.clone, fresh.forge) for path in place.rglob("*.lock")]
     assert [one for one in left if "modelsmith" not in one.parts] == [], "nor does a lock of git's stay"
 
 

@@ -121,7 +121,7 @@ def test_a_name_that_changes_its_address_leads_nowhere_else(telling, receive, mo
 
     async def resolve(host, port):
         asked.append(host)
-        return [ipaddress.ip_address(one) for one in answers[len(asked) - 1]]
+        return [ipaddress.ip_address(answer) for answer in answers[len(asked) - 1]]
 
     monkeypatch.setattr(connecting, "resolve", resolve)
     webhooks.add(telling, "ops", f"http://rebinding.example:{port}/", (), "cloudevents")
@@ -134,9 +134,9 @@ def test_a_name_that_changes_its_address_leads_nowhere_else(telling, receive, mo
 
 def test_no_secret_and_no_address_is_in_what_is_printed_or_logged(telling, receive, monkeypatch):
     """Of a receiver that fails, whose path is a secret, as a chat's is."""
-    asked = f"http://127.0.0.1:{free_port()}/services/T0/SECRETPATH?token=SECRETQUERY"
+    text = f"http://127.0.0.1:{free_port()}/services/T0/SECRETPATH?token=SECRETQUERY"
     added = subprocess.run(
-        [*COMMAND, "webhooks", "add", "ops"], cwd=telling.root, input=asked, capture_output=True, text=True
+        [*COMMAND, "webhooks", "add", "ops"], cwd=telling.root, input=text, capture_output=True, text=True
     )
     secret = added.stdout.split("whsec_")[1].split()[0]
     assert "SECRET" not in added.stdout + added.stderr
@@ -165,17 +165,17 @@ def test_an_agent_adds_removes_and_rotates_nothing(telling):
 
 def test_files_with_secrets_are_nobody_else_s_at_any_moment(telling, monkeypatch):
     """Prevented: they are made so. A kill right after the write leaves nothing that others read, or that is refused."""
-    seen = {}
+    known = {}
     replace = Path.replace
 
     def watched(part, target):
-        seen[target.name] = part.stat().st_mode & 0o777
+        known[target.name] = part.stat().st_mode & 0o777
         return replace(part, target)
 
     monkeypatch.setattr(Path, "replace", watched)
     webhooks.add(telling, "ops", "https://receiver.example/", (), "cloudevents")
     Tokens(telling.home).issue("reviewer", (), 1)
-    assert (seen["subscribers.json"], seen["tokens.json"]) == (0o600, 0o600)
+    assert (known["subscribers.json"], known["tokens.json"]) == (0o600, 0o600)
 
 
 def test_subscribers_that_others_read_or_a_commit_plants_are_refused(telling, receive):
@@ -203,8 +203,10 @@ def test_subscribers_that_others_read_or_a_commit_plants_are_refused(telling, re
 @given(st.text(max_size=400))
 def test_in_a_chat_words_of_others_call_nobody_and_link_nowhere(words):
     """Prevented: plain text, no angle brackets, and Markdown that is escaped."""
-    said = f"<!channel> <https://evil.example|x> [x](https://evil.example) {words}".encode("utf-8", "replace").decode()
-    event = {"id": "x", "type": "rollback.triggered", "subject": "c/s", "data": {"reason": said, "cluster": "c"}}
+    output = f"<!channel> <https://evil.example|x> [x](https://evil.example) {words}".encode(
+        "utf-8", "replace"
+    ).decode()
+    event = {"id": "x", "type": "rollback.triggered", "subject": "c/s", "data": {"reason": output, "cluster": "c"}}
     line = json.dumps(event)
     slack = json.loads(message(line, "slack").body)
     texts = [slack["text"], *(block["text"]["text"] for block in slack["blocks"])]

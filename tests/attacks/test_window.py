@@ -120,13 +120,17 @@ class Door:
 
     def outcomes(self, decisions, mine, theirs):
         return [
-            (one.id, "auction_win_rate", int(self.draw.random() < (mine if one.arm == "specialist" else theirs)))
-            for one in decisions
+            (
+                decision.id,
+                "auction_win_rate",
+                int(self.draw.random() < (mine if decision.arm == "specialist" else theirs)),
+            )
+            for decision in decisions
         ]
 
     def answered(self, decisions):
-        for one in decisions:
-            self.recorder.answered(one, Answered(200, 1.0, 2.0, 10, 10))
+        for decision in decisions:
+            self.recorder.answered(decision, Answered(200, 1.0, 2.0, 10, 10))
 
     def traffic(self, number, mine, theirs):
         decisions = self.decisions(number)
@@ -163,8 +167,8 @@ def test_a_loss_is_taken_back_by_itself_and_all_of_it_verifies(watched, doors):
     (done,) = settle(watched.harness())
     assert done.pull.status == "merged"
     assert settle(watched.harness()) == ()
-    events = [one.event for one in ledger_of(watched.workspace).events()]
-    (told,) = [one for one in events if one.name == "rollback.triggered"]
+    events = [event.event for event in ledger_of(watched.workspace).events()]
+    (told,) = [event for event in events if event.name == "rollback.triggered"]
     assert "worse than the incumbent" in told.reason
     cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
     assert [one.specialist for one in cluster.serving] == ["base"]
@@ -192,7 +196,7 @@ def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
     assert (empty.outcome, empty.counts, empty.latched) == ("inconclusive", None, False)
     door.traffic(200, 0.55, 0.6)
     found = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
-    assert [one.metric for one in found.findings] == ["auction_win_rate", "errors"]
+    assert [finding.metric for finding in found.findings] == ["auction_win_rate", "errors"]
     assert 0 < found.minutes_left <= 600
     assert found.findings[0].worse < found.trips_at
     assert_readable((tmp_path / "window.svg").read_text())
@@ -233,8 +237,8 @@ def test_an_agent_that_reports_only_its_wins_gets_no_validation(short, doors):
     decisions = door.decisions(3_000)
     door.answered(decisions)
     reports = door.outcomes(decisions, 0.6, 0.6)
-    mine = {one.id for one in decisions if one.arm == "specialist"}
-    door.tell([one for one in reports if one[0] not in mine or one[2]])
+    mine = {decision.id for decision in decisions if decision.arm == "specialist"}
+    door.tell([report for report in reports if report[0] not in mine or report[2]])
     with refused("window-inconclusive") as caught:
         ask(short)
     assert "reports of auction_win_rate do not come from both sides" in caught[0].message
@@ -246,8 +250,8 @@ def test_an_agent_that_keeps_the_incumbent_s_wins_back_gets_no_validation(short,
     decisions = door.decisions(3_000)
     door.answered(decisions)
     reports = door.outcomes(decisions, 0.4, 0.6)
-    theirs = {one.id for one in decisions if one.arm == "incumbent"}
-    kept = [one for one in reports if one[0] not in theirs or door.draw.random() < 0.6]
+    theirs = {decision.id for decision in decisions if decision.arm == "incumbent"}
+    kept = [report for report in reports if report[0] not in theirs or door.draw.random() < 0.6]
     door.tell(kept)
     with refused("window-inconclusive", "window-worse") as caught:
         ask(short)
@@ -259,9 +263,9 @@ def test_a_specialist_that_hangs_or_blames_its_callers_gets_no_validation(short,
     """A third of its answers never come: callers leave before the door gives up, or are told they asked wrongly."""
     door = doors(short)
     decisions = door.decisions(3_000)
-    for one in decisions:
-        none = one.arm == "specialist" and door.draw.random() < 0.33
-        door.recorder.answered(one, instead if none else Answered(200, None, 9.0, 0, 0))
+    for decision in decisions:
+        none = decision.arm == "specialist" and door.draw.random() < 0.33
+        door.recorder.answered(decision, instead if none else Answered(200, None, 9.0, 0, 0))
     door.recorder.flush()
     door.tell(door.outcomes(decisions, 0.6, 0.6))
     with refused("window-inconclusive") as caught:
@@ -281,9 +285,9 @@ def test_ids_that_an_agent_makes_itself_count_nothing(short, doors):
 def test_a_report_sent_again_and_again_counts_once(short, doors):
     """One win of the specialist, reported a thousand times under other idempotency keys."""
     door = doors(short)
-    one = next(one for one in door.decisions(20) if one.arm == "specialist")
+    decision = next(decision for decision in door.decisions(20) if decision.arm == "specialist")
     for n in range(1_000):
-        body = {"decision_id": one.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": str(n)}
+        body = {"decision_id": decision.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": str(n)}
         door.recorder.feedback(json.dumps(body).encode())
     door.recorder.flush()
     metric = door.recorder.counts(door.one).stages[0].metrics[0]
@@ -309,7 +313,7 @@ def test_traffic_steered_to_one_arm_confirms_nothing(short, doors):
     """Somebody who can compute the hash sends easy requests under keys that are the specialist's."""
     door = doors(short)
     door.traffic(2_000, 0.6, 0.6)
-    chosen = [one for one in door.decisions(3_000, first=50_000) if one.arm == "specialist"]
+    chosen = [decision for decision in door.decisions(3_000, first=50_000) if decision.arm == "specialist"]
     door.recorder._waiting.clear()
     door.tell([(one.id, "auction_win_rate", 1) for one in chosen])
     with refused("window-inconclusive") as caught:
@@ -362,8 +366,8 @@ def validated(world, files):
 
 
 def counted(world, door):
-    seen = look(world.workspace, world.governed(), CLUSTER)
-    return window.evidence_files(world.harness(), world.governed(), seen.watching, seen.counts, seen.at)
+    view = look(world.workspace, world.governed(), CLUSTER)
+    return window.evidence_files(world.harness(), world.governed(), view.watching, view.counts, view.at)
 
 
 def test_whoever_holds_the_harness_cannot_sign_live_evidence(short, doors, monkeypatch):
@@ -480,8 +484,8 @@ def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, mon
 
 def test_an_open_door_makes_git_agree_by_itself(watched, doors):
     """Control: the keeper of a door latches, and its rollback is on main without anybody's doing."""
-    said = []
-    keeper = Keeper(watched.workspace, said.append)
+    messages = []
+    keeper = Keeper(watched.workspace, messages.append)
     door = doors(watched)
     door.recorder.close()
     door.recorder = keeper.recorder
@@ -490,10 +494,10 @@ def test_an_open_door_makes_git_agree_by_itself(watched, doors):
         door.traffic(1_500, 0.2, 0.6)
         assert keeper.recorder.latched(door.one.record)
         for _ in range(600):
-            if said:
+            if messages:
                 break
             time.sleep(0.1)
-        assert "rolled back, pull request" in said[0]
+        assert "rolled back, pull request" in messages[0]
     finally:
         keeper.close()
     assert watched.governed().histories.find(door.one.specialist).records[-1].event == "rolled-back"
@@ -526,15 +530,15 @@ def test_a_drift_proposes_a_rollback_once_and_takes_nothing_back(drifting, doors
     drifting.approve(asked.pull, "maya")
     drifting.merge(asked.pull)
     before = drifting.governed().tree.read(f"clusters/{CLUSTER}/routing.yaml")
-    said = []
+    messages = []
     for _ in range(2):
-        keeper = Keeper(drifting.workspace, said.append)
+        keeper = Keeper(drifting.workspace, messages.append)
         try:
             keeper.follow(drifting.governed().tree.commit)
             served(keeper.recorder, window.validated(drifting.governed())[0], 900, 0.2)
             keeper.recorder._clock = Clock(lambda: datetime.now(UTC) + timedelta(days=1, minutes=3))
             keeper._due.set()  # a day later
-            until(lambda: any("its rollback is proposed" in words for words in said))
+            until(lambda: any("its rollback is proposed" in words for words in messages))
         finally:
             keeper.close()
     (pull,) = drifting.harness().forge.list("open")
@@ -678,7 +682,7 @@ def held(two_template, doors, tmp_path, monkeypatch):
 
 def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
     """Callers ask and report over HTTP; a day later the door sees the drift, and an iteration starts after the hold."""
-    said, started = [], Jobs.of(held.workspace)
+    messages, started = [], Jobs.of(held.workspace)
 
     async def asks(url):
         async with aiohttp.ClientSession() as session:
@@ -695,26 +699,26 @@ def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
                 for n, one in enumerate(made)
             ]
             async with session.post(f"{url}/feedback", json={"reports": reports}) as answer:
-                assert {one["result"] for one in (await answer.json())["results"]} == {"taken"}
+                assert {result["result"] for result in (await answer.json())["results"]} == {"taken"}
 
     async def scene():
-        async with open_door(held, said) as (keeper, url):
+        async with open_door(held, messages) as (keeper, url):
             await asks(url)
             keeper.recorder._clock = Clock(lambda: datetime.now(UTC) + timedelta(days=1, minutes=3))
             keeper._due.set()  # a day later
-            await asyncio.to_thread(until, lambda: any("nothing follows yet (on-hold)" in words for words in said))
+            await asyncio.to_thread(until, lambda: any("nothing follows yet (on-hold)" in words for words in messages))
             assert started.count() == 0
             clear = rollback.RollbackRequest(cluster=CLUSTER, clear_hold=True, reason="The feed is back.")
             asked = await asyncio.to_thread(rollback.run, held.workspace, clear)
             held.approve(asked.pull, "oli")
             assert held.merge(asked.pull).status == "merged"
             keeper._due.set()
-            await asyncio.to_thread(until, lambda: any("an iteration is started" in words for words in said))
+            await asyncio.to_thread(until, lambda: any("an iteration is started" in words for words in messages))
 
     asyncio.run(scene())
     (job,) = started.newest()
     assert (job.submitted.operation, job.submitted.arguments) == ("iterate", {"cluster": CLUSTER})
-    assert any("drifts: auction_win_rate is 0.2000" in words for words in said)
+    assert any("drifts: auction_win_rate is 0.2000" in words for words in messages)
 
 
 def no_room(*args):

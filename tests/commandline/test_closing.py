@@ -27,13 +27,13 @@ def test_a_second_proposal_of_the_same_says_which_words_stay(fresh):
             "pr", "open", "notes", "--title", title, *more, "--key", fresh.key("maya"), "--json"
         ).json
 
-    said = [
+    lines = [
         opening("A page"),
         opening("A page"),
         opening("A page", "--body", "Why."),
         opening("A leaf", "--body", "Why."),
     ]
-    assert [(one["pull"]["number"], one["kept"]) for one in said] == [
+    assert [(one["pull"]["number"], one["kept"]) for one in lines] == [
         (1, []), (1, []), (1, ["body"]), (1, ["title", "body"])
     ]  # fmt: skip
 

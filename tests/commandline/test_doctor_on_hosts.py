@@ -25,10 +25,10 @@ def test_each_host_says_for_itself_how_it_is(ways, tmp_path):
     there, gone = ways.host("gpu-1"), ways.host("gpu-2")
     gone.stop()
     ways.write(tmp_path)
-    one, other = looked_at(load_hosts(tmp_path).hosts, [])
-    assert (one.subject, one.level, other.subject, other.level) == ("host gpu-1", "ok", "host gpu-2", "bad")
-    assert one.sentence.startswith("answers, with modelsmith ")
-    assert "processors" in one.sentence
+    finding, other = looked_at(load_hosts(tmp_path).hosts, [])
+    assert (finding.subject, finding.level, other.subject, other.level) == ("host gpu-1", "ok", "host gpu-2", "bad")
+    assert finding.sentence.startswith("answers, with modelsmith ")
+    assert "processors" in finding.sentence
     assert other.sentence.startswith("cannot be reached: ")
     assert not there.work.exists(), "nothing is made there"
 
@@ -54,12 +54,16 @@ def test_doctor_names_what_a_host_lacks_and_hosts_that_are_unknown_here(ways, fr
     path.write_text(path.read_text() + "hosts: [gpu-1, gpu-9, local]\ndevices: 2\n")
     fresh.must("commit", "-qam", "Train elsewhere")
     found = fresh.modelsmith("doctor", "--json").json["findings"]
-    said = [(one["subject"], one["level"], one["sentence"]) for one in found if one["subject"].startswith("host ")]
-    assert [one[:2] for one in said] == [
+    rows = [
+        (finding["subject"], finding["level"], finding["sentence"])
+        for finding in found
+        if finding["subject"].startswith("host ")
+    ]
+    assert [one[:2] for one in rows] == [
         ("host gpu-9", "note"), ("host gpu-1", "ok"), ("host gpu-1", "note"), ("host gpu-1", "note"),
     ], json.dumps(found)  # fmt: skip
-    assert said[1][2].startswith("answers")
-    assert [sentence for _, _, sentence in said[2:]] == [
+    assert rows[1][2].startswith("answers")
+    assert [sentence for _, _, sentence in rows[2:]] == [
         "it does not have the base model tiny",
         "the cluster rtb-pricing trains on 2 devices, and it has 1",
     ]

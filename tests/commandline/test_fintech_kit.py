@@ -90,7 +90,7 @@ def test_the_loop_goes_to_the_person_who_answers_for_model_risk(bank, tmp_path):
 
 def test_a_new_case_waits_for_the_head_of_fraud_a_cluster_for_model_risk(bank, tmp_path):
     world = bank.copied_to(tmp_path / "world")
-    gates = {one["event"]: one["gate"] for one in world.modelsmith("approvers", "--json").json["gates"]}
+    gates = {gate["event"]: gate["gate"] for gate in world.modelsmith("approvers", "--json").json["gates"]}
     assert gates["customer-deployed"] == gates["deprecated"] == "model-risk"
     assert gates["rolled-back"] == gates["hold-cleared"] == "fraud-operations"
     case = "evals/fintech/fraud-typology/scenarios/laundering/laundering-core-03.yaml"
@@ -105,8 +105,8 @@ def test_a_new_case_waits_for_the_head_of_fraud_a_cluster_for_model_risk(bank, t
         world.commit(branch, {path: text})
         opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key("bo"), "--json")
         assert opened.code == 0, opened.out
-        asked = world.modelsmith("approvers", "--pr", str(opened.json["pull"]["number"]), "--json").json
-        assert sorted(asked["waiting_for"]) == waits
+        answer = world.modelsmith("approvers", "--pr", str(opened.json["pull"]["number"]), "--json").json
+        assert sorted(answer["waiting_for"]) == waits
 
 
 def test_a_list_of_steps_is_written_in_plain_words_and_a_slip_is_named(bank, tmp_path):

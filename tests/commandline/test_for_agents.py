@@ -26,7 +26,7 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
         for path in (fresh.clone / "schemas/results").glob("*.schema.json")
     }
     assert set(exported.json["results"]) == set(schemas)
-    assert schemas.keys() == {one.name.replace(" ", "-") for one in OPERATIONS} | {"error", "progress"}
+    assert schemas.keys() == {operation.name.replace(" ", "-") for operation in OPERATIONS} | {"error", "progress"}
     for schema in schemas.values():
         Draft202012Validator.check_schema(schema.schema)
     codes = json.loads((fresh.clone / "schemas/results/error-codes.json").read_text())
@@ -69,5 +69,7 @@ def test_progress_is_one_json_object_a_line(monkeypatch):
 
 def test_the_page_for_agents_names_every_command():
     page = PAGE.read_text()
-    named = {one.name for one in OPERATIONS if f"`{one.name}`" in page or f"`{one.name} " in page}
-    assert {one.name for one in OPERATIONS} - named == set()
+    named = {
+        operation.name for operation in OPERATIONS if f"`{operation.name}`" in page or f"`{operation.name} " in page
+    }
+    assert {operation.name for operation in OPERATIONS} - named == set()

@@ -231,6 +231,6 @@ def test_a_command_that_is_told_can_be_given_where_names_have_blanks(tmp_path):
     hook = folder / "a clone.git/hooks/pre-receive"
     hook.unlink()
     clone = World(folder)
-    told = clone.modelsmith("doctor", "--json", cwd=folder / "a clone").json["findings"]
-    mends = [one["mend"] for one in told if "hook is missing" in one["sentence"]]
+    answer = clone.modelsmith("doctor", "--json", cwd=folder / "a clone").json["findings"]
+    mends = [one["mend"] for one in answer if "hook is missing" in one["sentence"]]
     assert mends == [f"modelsmith hook install '{folder / 'a clone.git'}'"]

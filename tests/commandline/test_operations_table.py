@@ -45,7 +45,7 @@ def test_who_may_call_it_follows_from_what_it_changes(operation):
 
 
 def test_a_promoter_moves_specialists_on_and_sees_what_that_needs():
-    may = {one.name for one in OPERATIONS if "promoter" in one.roles}
+    may = {operation.name for operation in OPERATIONS if "promoter" in operation.roles}
     assert may == {
         "promote",
         "rollback",
@@ -98,15 +98,15 @@ def test_the_command_line_keeps_a_session_to_its_role(tmp_path, role, words, cod
         environment["MODELSMITH_ROLE"] = role
     command = [sys.executable, "-m", "modelsmith", *words, "--json"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    said = json.loads(ran.stdout)
-    assert (ran.returncode, said["code"], said["details"].get("roles")) == (2, code, roles)
+    answer = json.loads(ran.stdout)
+    assert (ran.returncode, answer["code"], answer["details"].get("roles")) == (2, code, roles)
 
 
 def test_the_catalogue_says_of_each_operation_what_a_tool_needs(tmp_path):
     done = run(Workspace(tmp_path), SchemaExportRequest(operations=True))
     listed = json.loads((tmp_path / ".iterate/schemas/operations.json").read_text())
     assert listed == catalogue()
-    assert list(done.operations) == [one["name"] for one in listed] == [one.name for one in OPERATIONS]
+    assert list(done.operations) == [one["name"] for one in listed] == [operation.name for operation in OPERATIONS]
     for one in listed:
         for schema in ("inputSchema", "outputSchema"):
             Draft202012Validator.check_schema(one[schema])

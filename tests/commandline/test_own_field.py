@@ -186,7 +186,7 @@ def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path)
         to_do = [one for one in ran.json["remaining"] if one["field"] == "judge.min_kappa"]
         assert len(to_do) == 2 - number, "the first label alone is of one kind; it is written all the same"
         labels = yaml.safe_load((folder / "labels/judge.yaml").read_text())
-        assert [one["answer"] for one in labels] == ["Go: now # please", "Go."][:number]
+        assert [label["answer"] for label in labels] == ["Go: now # please", "Go."][:number]
     twice = world.modelsmith("new", "label", "no-such", "--answer", "x", "--verdict", "pass", "--json")
     assert (twice.code, twice.json["code"]) == (2, "invalid-file")
     assert len(yaml.safe_load((folder / "labels/judge.yaml").read_text())) == 2
@@ -250,7 +250,7 @@ def test_a_new_cluster_asks_no_generator_for_more_rows_than_it_can_make(field, t
     for step in (more, ("cluster", "night", "--description", "Sorts notes.", "--metric", "missed_red")):
         ran = world.modelsmith("new", *step, "--json")
         assert ran.code == 0, ran.out
-    assert [one["file"] for one in world.modelsmith("validate", "--json").json["problems"]] == [
+    assert [problem["file"] for problem in world.modelsmith("validate", "--json").json["problems"]] == [
         "evals/triage/notes/generators/chest-pain-01.yaml"
     ]
     (world.clone / "clusters/triage/cluster.yaml").unlink()
@@ -366,10 +366,10 @@ def test_a_long_table_says_how_far_it_is(field, table):
     ran = table(COLUMNS, *lines)
     assert ran.code == 0, ran.out
     assert [path.rpartition("-")[2] for path in ran.json["files"]] == [f"{n:02d}.yaml" for n in range(3, 15)]
-    told = [json.loads(line) for line in ran.err.splitlines() if line.startswith("{")]
-    assert {one["phase"] for one in told} == {"new"}
-    read = [(one["done"], one["total"]) for one in told if one["message"] == "reads the table"]
-    wrote = [(one["done"], one["total"]) for one in told if one["message"].startswith("writes ")]
+    documents = [json.loads(line) for line in ran.err.splitlines() if line.startswith("{")]
+    assert {one["phase"] for one in documents} == {"new"}
+    read = [(one["done"], one["total"]) for one in documents if one["message"] == "reads the table"]
+    wrote = [(one["done"], one["total"]) for one in documents if one["message"].startswith("writes ")]
     assert (read[0], read[-1], wrote[-1]) == ((2, 13), (13, 13), (12, 12)), "in between, as often as is of use"
 
 

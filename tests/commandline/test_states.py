@@ -39,8 +39,10 @@ def test_a_relative_place_begins_at_the_clone_s_top_wherever_one_stands(fresh):
     for folder in (fresh.clone, fresh.clone / "evals"):
         listed = fresh.modelsmith("pr", "list", "--json", cwd=folder)
         assert (listed.code, listed.json["pulls"]) == (0, [])
-        told = fresh.modelsmith("doctor", "--json", cwd=folder).json["findings"]
-        assert [one for one in told if one["subject"] in ("forge", "keys") and one["level"] != "ok"] == []
+        answer = fresh.modelsmith("doctor", "--json", cwd=folder).json["findings"]
+        assert [
+            finding for finding in answer if finding["subject"] in ("forge", "keys") and finding["level"] != "ok"
+        ] == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
@@ -61,7 +63,7 @@ def test_a_forge_whose_hook_has_lost_its_python_says_how_to_mend_it(fresh):
     assert (ran.code, ran.json["code"]) == (6, "broken-hook")
     assert "modelsmith hook install" in ran.json["mend"]
     findings = fresh.modelsmith("doctor", "--json").json["findings"]
-    (found,) = [one for one in findings if "hook" in one["sentence"] and one["level"] == "bad"]
+    (found,) = [finding for finding in findings if "hook" in finding["sentence"] and finding["level"] == "bad"]
     assert "/gone/bin/python" in found["sentence"]
     assert "modelsmith hook install" in found["mend"]
 

@@ -73,9 +73,11 @@ def test_the_verb_gives_pages_of_cloudevents_by_cursor(plain_clone):
     workspace = Workspace.find(plain_clone)
     ledger_of(workspace).append(*(happening(number) for number in range(5)))
     page = run(workspace, EventsRequest(limit=2, cloudevents=True))
-    assert [one["id"] for one in page.cloudevents] == [one.id for one in page.events]
+    assert [cloudevent["id"] for cloudevent in page.cloudevents] == [event.id for event in page.events]
     assert page.more == 3
     rest = run(workspace, EventsRequest(since=page.cursor, cloudevents=True))
-    assert [json.loads(json.dumps(one))["cursor"] for one in rest.cloudevents] == [one.cursor for one in rest.events]
+    assert [json.loads(json.dumps(cloudevent))["cursor"] for cloudevent in rest.cloudevents] == [
+        event.cursor for event in rest.events
+    ]
     assert (len(rest.events), rest.more) == (3, 0)
     assert run(workspace, EventsRequest()).cloudevents == ()

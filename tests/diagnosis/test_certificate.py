@@ -21,10 +21,10 @@ words = st.lists(st.sampled_from(["rate", "floor", "bid", "1", "won"]), max_size
 def test_an_honest_batch_is_clean_and_its_figures_are_the_firewall_s(governed):
     rows = prompts_for_all(governed, 60, 17)
     found = certificate(governed, rows, ROWS)
-    assert [one.part for one in found.parts] == ["core", "variants", "micro", "held_out", "labels"]
-    assert sum(one.texts for one in found.parts) == len(scored_texts(governed))
+    assert [part.part for part in found.parts] == ["core", "variants", "micro", "held_out", "labels"]
+    assert sum(part.texts for part in found.parts) == len(scored_texts(governed))
     assert nearest_of(found) == round(separate(rows, scored_texts(governed), 1.01).nearest, 4)
-    assert max(one.overlap for one in found.parts) < 0.2
+    assert max(part.overlap for part in found.parts) < 0.2
     assert certificate(governed, rows, ROWS) == found
 
 

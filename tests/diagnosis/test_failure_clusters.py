@@ -144,16 +144,16 @@ def test_a_capability_without_a_generator_asks_for_one(governed, observe, right)
 def test_failures_without_room_to_end_are_said_to_be_that_with_the_mend(governed, observe):
     def cut(answers, share):
         return [
-            one.model_copy(update={"finish": "length"}) if number % 10 < share else one
-            for number, one in enumerate(answers)
+            answer.model_copy(update={"finish": "length"}) if number % 10 < share else answer
+            for number, answer in enumerate(answers)
         ]
 
     answers = observe(lambda scenario, section, wording: '{"cause": "time')
     for cluster in failure_clusters(governed, cut(answers, 10)):
         assert cluster.cut_off_cases == cluster.failed_cases
         limit = governed.evalset.sampling.max_new_tokens
-        told = f"is cut off at max_new_tokens {limit} ({cluster.failed_cases} of {cluster.failed_cases}); "
-        assert cluster.pattern.startswith(told)
+        text = f"is cut off at max_new_tokens {limit} ({cluster.failed_cases} of {cluster.failed_cases}); "
+        assert cluster.pattern.startswith(text)
         assert "raise sampling.max_new_tokens in evalset.yaml first" in cluster.reviewer_action
     for cluster in failure_clusters(governed, cut(answers, 0)):
         assert cluster.cut_off_cases == 0

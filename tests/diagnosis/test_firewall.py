@@ -247,9 +247,9 @@ class TestWhatIsLost:
 
     def test_no_word_of_a_held_out_text_is_said(self, governed, scored, limit):
         rows = [row(scenario.messages[-1].content) for scenario in governed.held_out[:5]]
-        said = repr(losses(rows, separate(rows, scored, limit)))
+        text = repr(losses(rows, separate(rows, scored, limit)))
         assert "a held-out scenario" in losses(rows, separate(rows, scored, limit))[0].sentence
-        assert not any(s.id in said or s.messages[-1].content[:30] in said for s in governed.held_out)
+        assert not any(s.id in text or s.messages[-1].content[:30] in text for s in governed.held_out)
 
 
 class TestDryRun:

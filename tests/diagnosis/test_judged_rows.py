@@ -68,13 +68,13 @@ def asked(monkeypatch: pytest.MonkeyPatch, judged: Any, clusters: Any) -> Callab
     )
 
     def judging(script: Callable[[str], Reply]) -> Scripted:
-        said = Scripted(script)
+        scripted = Scripted(script)
 
         def metered(_: Workspace, __: Any, account: Account) -> ModelJudge:
-            return ModelJudge(MeteredSubstrate(said, account), JUDGE, SOURCE.digest)
+            return ModelJudge(MeteredSubstrate(scripted, account), JUDGE, SOURCE.digest)
 
         monkeypatch.setattr(rows_judge, "open_metered_judge", metered)
-        return said
+        return scripted
 
     return judging
 
@@ -173,10 +173,10 @@ def test_a_pair_is_never_the_right_answer_against_itself(judged, clusters):
     check = {"type": "number", "expected": {"value": 42}}
     rubric = Rubric.model_validate(judged.rubric.model_dump(by_alias=True) | {"points": (point | {"check": check},)})
     (prompt,) = [one.model_copy(update={"answer": "42"}) for one in generate_prompts(judged, clusters, 1, 17)]
-    said = [Drawn("42", True), Drawn(" 42\n", True), Drawn("42", True), Drawn("7", False)]
-    assert missed_points(rubric, prompt, said[0])
-    assert [pair.rejected for pair in pairs_from(rubric, [prompt], [said])] == ["7"]
-    assert pairs_from(rubric, [prompt], [said[:3]]) == ()
+    lines = [Drawn("42", True), Drawn(" 42\n", True), Drawn("42", True), Drawn("7", False)]
+    assert missed_points(rubric, prompt, lines[0])
+    assert [pair.rejected for pair in pairs_from(rubric, [prompt], [lines])] == ["7"]
+    assert pairs_from(rubric, [prompt], [lines[:3]]) == ()
 
 
 def test_who_may_judge_rows_is_said_before_anything_is_asked(judged):

@@ -113,11 +113,11 @@ def test_the_certificate_says_which_model_found_what_and_no_text(governed, plant
     meaning = Meaning(bag, {"held_out": 0.95, "core": 0.9})
     found = certificate(governed, batch, ROWS, meaning).meaning
     assert (found.model, found.settings) == (MODEL.digest, MODEL.identity)
-    assert [(one.part, one.most_cosine) for one in found.parts] == [("core", 0.9), ("held_out", 0.95)]
+    assert [(part.part, part.most_cosine) for part in found.parts] == [("core", 0.9), ("held_out", 0.95)]
     assert found.parts[1].cosine > 0.99 > found.parts[0].cosine
     assert not set(plain_words(text)) & set(plain_words(canonical_json(found).decode()))
     clean = kept_apart(batch, scored_texts(governed), LIMIT, meaning).rows
-    assert all(one.cosine < one.most_cosine for one in certificate(governed, clean, ROWS, meaning).meaning.parts)
+    assert all(part.cosine < part.most_cosine for part in certificate(governed, clean, ROWS, meaning).meaning.parts)
     assert certificate(governed, batch, ROWS).meaning is None
     assert b"meaning" not in canonical_json(certificate(governed, batch, ROWS))
 

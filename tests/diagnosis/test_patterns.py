@@ -153,14 +153,14 @@ def _core(governed, answer):
     from modelsmith.schema.governed_set import scenario_digest
     from modelsmith.schema.run import Observation, VerdictRow
 
-    for one in governed.core:
-        text = answer(one)
-        points, reasons = score_completion(governed.rubric, one, text)
+    for scenario in governed.core:
+        text = answer(scenario)
+        points, reasons = score_completion(governed.rubric, scenario, text)
         row = VerdictRow(
-            section="core", scenario=scenario_digest(one), id=one.id, capability=one.capability, critical=False,
-            wording=0, repeat=0, points=points,
+            section="core", scenario=scenario_digest(scenario), id=scenario.id, capability=scenario.capability,
+            critical=False, wording=0, repeat=0, points=points,
         )  # fmt: skip
         yield Observation(
-            row=row, section="core", id=one.id, wording=0, repeat=0, completion=text, finish="stop", reasons=reasons,
-            prompt_tokens=1, completion_tokens=1, seconds=0.1,
+            row=row, section="core", id=scenario.id, wording=0, repeat=0, completion=text, finish="stop",
+            reasons=reasons, prompt_tokens=1, completion_tokens=1, seconds=0.1,
         )  # fmt: skip

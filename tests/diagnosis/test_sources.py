@@ -62,16 +62,16 @@ def folder(workspace: Workspace) -> Path:
 
 
 def manifest(data: bytes, uri: str = "file:tickets.jsonl", **other: Any) -> Dataset:
-    said = {
+    fields = {
         "id": "tickets", "uri": uri, "digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "format": "jsonl",
         "license": "LicenseRef-ours", "owner": "domain-lead", "columns": {"prompt": "note", "answer": "right"},
         "capability": "auction-timeout", "retain_until": date(2027, 1, 1),
     }  # fmt: skip
-    return Dataset.model_validate(said | other)
+    return Dataset.model_validate(fields | other)
 
 
 def lines(*records: Any) -> bytes:
-    return b"".join(one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in records)
+    return b"".join(record if isinstance(record, bytes) else json.dumps(record).encode() + b"\n" for record in records)
 
 
 def note(number: int) -> dict[str, str]:
@@ -228,7 +228,7 @@ def batch(recipe: Recipe, folder: Path, clusters: Any, sources: Sources) -> tupl
 
 
 def capabilities(governed: Any, rows: Sequence[TrainingRow]) -> Counter[str]:
-    known = {one.id: one.capability for one in governed.generators}
+    known = {generator.id: generator.capability for generator in governed.generators}
     return Counter(row.lineage.capability if row.lineage else known[row.generator] for row in rows)
 
 
@@ -248,8 +248,8 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
     assert [row.messages for row in rows] == [row.messages for row in plain.rows], "the same prompts in the same order"
     row = next(row for row in rows if row.lineage)
     assert (row.lineage.writer, row.lineage.rubric) == (MODEL.weights, governed.rubric_digest)
-    assert row.lineage.cluster in {one.id for one in clusters}
-    scored = {text for one in (*governed.core, *governed.held_out) for text in one.user_texts()}
+    assert row.lineage.cluster in {cluster.id for cluster in clusters}
+    scored = {text for scenario in (*governed.core, *governed.held_out) for text in scenario.user_texts()}
     assert not scored & set(talker.heard), "no scored text is ever asked"
     talker.say = lambda *_: '{"cause": "wrong"}'
     rows, made = batch(recipe, tmp_path / "fails", clusters, own)
@@ -261,7 +261,7 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
 def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
     governed, recipe, clusters, tmp_path, monkeypatch
 ):
-    held = [text for one in governed.held_out for text in one.user_texts()]
+    held = [text for scenario in governed.held_out for text in scenario.user_texts()]
     state = {"parrot": False, "number": 0}
 
     def say(system: str, text: str) -> str:
@@ -307,8 +307,8 @@ ENDPOINT = {"url": "http://127.0.0.1:1/v1", "model": "m"}
 def test_rows_of_a_data_set_that_are_scored_texts_are_dropped_and_counted(
     governed, recipe, workspace, folder, clusters, tmp_path
 ):
-    held = [one for one in governed.held_out if one.capability == "auction-timeout"]
-    planted = [{"note": one.user_texts()[0], "right": json.dumps(one.reference)} for one in held]
+    held = [scenario for scenario in governed.held_out if scenario.capability == "auction-timeout"]
+    planted = [{"note": scenario.user_texts()[0], "right": json.dumps(scenario.reference)} for scenario in held]
     data = lines(*planted, note(1), note(2))
     (folder / "tickets.jsonl").write_bytes(data)
     recipe = Recipe(workspace, recipe.cluster, replace(governed, datasets=(manifest(data, retain_until=date.max),)))

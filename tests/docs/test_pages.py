@@ -45,13 +45,13 @@ def _has(page: Path, name: str) -> bool:
 
 
 def test_every_page_is_found_from_the_readme():
-    seen, waiting = set(), [ROOT / "README.md"]
+    known, waiting = set(), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
-        if page not in seen and page.suffix == ".md" and page.is_file():
-            seen.add(page)
+        if page not in known and page.suffix == ".md" and page.is_file():
+            known.add(page)
             waiting += [there for there, _ in links(page)]
-    assert sorted(str(page) for page in (ROOT / "docs").rglob("*.md") if page not in seen) == []
+    assert sorted(str(page) for page in (ROOT / "docs").rglob("*.md") if page not in known) == []
 
 
 def test_no_page_that_is_read_from_the_top_is_endless():

@@ -118,7 +118,7 @@ def test_deployments_and_rollbacks_lose_no_request_and_leave_no_adapter(play, mo
 
     async def acts(door, vllm, models):
         one = Follower(SimpleNamespace(private=Path("/nowhere")), models.make, lambda commit: None, print)
-        told, stop = [], asyncio.Event()
+        reported, stop = [], asyncio.Event()
 
         async def obey(which):
             await one._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
@@ -128,19 +128,19 @@ def test_deployments_and_rollbacks_lose_no_request_and_leave_no_adapter(play, mo
             for number in count():
                 if stop.is_set():
                     return
-                status, headers, said = await door.ask({"user": f"u{number}"})
-                told.append((status, headers["x-modelsmith-specialist"], said["model"]))
+                status, headers, answer = await door.ask({"user": f"u{number}"})
+                reported.append((status, headers["x-modelsmith-specialist"], answer["model"]))
 
         await obey(served(OLD))
         callers = [asyncio.ensure_future(ask()) for _ in range(8)]
         for which in (served(OLD, NEW), served(NEW), served(OLD), served(OLD, NEW), served(OLD)):
             await obey(which)
-            before = len(told)
-            await until(lambda least=before + 20: len(told) >= least)
+            before = len(reported)
+            await until(lambda least=before + 20: len(reported) >= least)
         stop.set()
         await asyncio.gather(*callers)
         await until(lambda: list(vllm.loaded) == [named(OLD)])
-        assert set(told) == {(200, arm.specialist, named(arm)) for arm in (OLD, NEW)}
+        assert set(reported) == {(200, arm.specialist, named(arm)) for arm in (OLD, NEW)}
         assert {end.failed_over for _, end in door.recorder.ends} == {False}
         changes = [(what, {named(OLD): "old", named(NEW): "new"}[name]) for what, name in vllm.changes]
         assert changes.count(("load", "old")) == changes.count(("unload", "old")) + 1

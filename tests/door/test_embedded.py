@@ -43,8 +43,8 @@ def body(text):
 
 async def whole(model, text):
     async with model.ask(body(text)) as reply:
-        said = json.loads(b"".join([piece async for piece in reply.pieces]))
-    return said["model"], reply.turn
+        answer = json.loads(b"".join([piece async for piece in reply.pieces]))
+    return answer["model"], reply.turn
 
 
 def test_copies_wait_until_no_caller_does():

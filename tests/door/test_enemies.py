@@ -186,8 +186,8 @@ def test_bytes_that_are_no_request_come_back_and_are_logged_nowhere(play, broken
         assert (await door.ask())[0] == 200
 
     play(scene)
-    said = capfd.readouterr()
-    assert "SECRET" not in caplog.text + said.out + said.err
+    printed = capfd.readouterr()
+    assert "SECRET" not in caplog.text + printed.out + printed.err
     assert caplog.records == []
 
 
@@ -203,8 +203,8 @@ def test_a_body_that_claims_to_be_compressed_is_never_unpacked(play, path, caplo
         assert (await door.ask())[0] == 200
 
     play(scene)
-    said = capfd.readouterr()
-    assert "SECRET" not in caplog.text + said.out + said.err
+    printed = capfd.readouterr()
+    assert "SECRET" not in caplog.text + printed.out + printed.err
     assert caplog.records == []
 
 

@@ -50,7 +50,7 @@ def get(url):
 def route_of(world, requests, *words):
     """What `modelsmith route` says of these requests."""
     path = world.folder / "requests.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in requests))
+    path.write_text("".join(json.dumps(request) + "\n" for request in requests))
     ran = world.modelsmith("route", str(path), *words, "--json")
     return ran.code, ran.json
 
@@ -117,23 +117,27 @@ def test_a_main_that_does_not_verify_changes_nothing_and_is_said_loudly(world):
     """Somebody pushes an unsigned change to main; after it is gone the door says that it obeys again."""
 
     async def scene():
-        said = []
-        async with door(world, said) as (url, follower, _):
+        messages = []
+        async with door(world, messages) as (url, follower, _):
             served = await follower.start()
             good = world.must("rev-parse", "HEAD").strip()
             on_main(world, {"clusters/router.yaml": "rules:\n- {name: all, cluster: rtb-pricing}\n"})
             await follower.look()
             assert follower.served is served
-            told = await asyncio.to_thread(get, f"{url}/readyz")
-            assert (told["status"], told["commit"], told["trouble"]) == ("degraded", good, ["history-does-not-hold"])
-            assert "NOT OBEYED, main (history-does-not-hold)" in said[-1]
+            answer = await asyncio.to_thread(get, f"{url}/readyz")
+            assert (answer["status"], answer["commit"], answer["trouble"]) == (
+                "degraded",
+                good,
+                ["history-does-not-hold"],
+            )
+            assert "NOT OBEYED, main (history-does-not-hold)" in messages[-1]
             metrics = await asyncio.to_thread(read, f"{url}/metrics")
             assert "modelsmith_door_main_obeyed 0.0" in metrics
             assert 'modelsmith_door_trouble{code="history-does-not-hold",what="main"} 1.0' in metrics
             assert (await said_by(url))[1].choices
             world.must("reset", "--quiet", "--hard", good)
             await follower.look()
-            assert said[-1] == "main: obeyed again"
+            assert messages[-1] == "main: obeyed again"
             assert (await asyncio.to_thread(get, f"{url}/readyz"))["status"] == "ready"
 
     run(scene)
@@ -195,7 +199,7 @@ def test_an_artifact_that_is_not_the_record_s_is_not_served(world):
             assert (list(follower.troubles), ready.line.watched, ready.line.share) == ([CLUSTER], None, 0.0)
             for _ in range(6):
                 assert (await said_by(url))[0]["x-modelsmith-specialist"] == "base", "the door answers all the same"
-            assert {(one.arm, one.stage) for one in recorder.decisions} == {("incumbent", "full")}
+            assert {(decision.arm, decision.stage) for decision in recorder.decisions} == {("incumbent", "full")}
             adapter.write_bytes(whole)
             follower._again = 0.0
             await follower.look()
@@ -316,13 +320,13 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
     try:
         run(scene)
     finally:
-        said = []
+        messages = []
         for each in doors:
             each.kill()
-            said.append(each.communicate())
+            messages.append(each.communicate())
     log = (world.private / "logs" / "door.jsonl").read_text()
     assert '"what": "answered"' in log
-    assert key not in f"{log}{said}"
+    assert key not in f"{log}{messages}"
 
 
 def test_what_cannot_be_served_is_said_in_one_error(world):
@@ -351,7 +355,7 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
     assert code == 0
     (first, second) = told["requests"]
     assert (first["cluster"], first["rule"], first["sticky"]) == (CLUSTER, None, False)
-    assert [(one["specialist"], one["share"]) for one in first["answering"]] == [
+    assert [(serving["specialist"], serving["share"]) for serving in first["answering"]] == [
         ("base", 0.9), (world.state()["specialist"], 0.1),
     ]  # fmt: skip
     assert (second["cluster"], second["answering"], told["unrouted"]) == (None, [], 1)
@@ -361,7 +365,7 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
         "- {name: named, when: {model: [rtb-pricing], last_message: ^x}, cluster: rtb-pricing}\n"
     )
     code, told = route_of(world, [plain, {"headers": {"X-User": "7"}, "body": gold}], "--against", "HEAD")
-    assert [(one["cluster"], one["rule"], one["sticky"]) for one in told["requests"]] == [
+    assert [(request["cluster"], request["rule"], request["sticky"]) for request in told["requests"]] == [
         (None, None, False), (CLUSTER, "gold", True),
     ]  # fmt: skip
     assert told["requests"][0]["passed_over"] == [

@@ -13,14 +13,14 @@ from modelsmith.door.journal import Journal
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/full", path)])
 def test_a_log_that_cannot_be_written_is_said_once_until_it_can(tmp_path, make):
-    path, said = tmp_path / "logs" / "door.jsonl", []
+    path, messages = tmp_path / "logs" / "door.jsonl", []
     path.parent.mkdir()
     make(path)
-    journal = Journal(path, said.append)
+    journal = Journal(path, messages.append)
     for number in range(3):
         journal._write([{"at": datetime.now(UTC), "what": "answered", "number": number}])
-    assert len(said) == 1
-    assert said[0].startswith(f"NOT LOGGED: {path}: ")
+    assert len(messages) == 1
+    assert messages[0].startswith(f"NOT LOGGED: {path}: ")
     (os.rmdir if path.is_dir() else os.unlink)(path)
     journal.note("answered", number=4)
     journal.close()
@@ -28,4 +28,4 @@ def test_a_log_that_cannot_be_written_is_said_once_until_it_can(tmp_path, make):
     path.unlink()
     make(path)
     journal._write([{"at": datetime.now(UTC), "what": "answered"}])
-    assert len(said) == 2, "the next time is another one"
+    assert len(messages) == 2, "the next time is another one"

@@ -115,7 +115,7 @@ def test_an_answer_about_errors_is_an_answer(lying):
     lying(scene, WORDS, event("", "stop") + DONE)
 
 
-@pytest.mark.parametrize(("said", "failed"), [(WORDS, False), *((one, True) for one in ERRORS)])
+@pytest.mark.parametrize(("said", "failed"), [(WORDS, False), *((error, True) for error in ERRORS)])
 def test_an_error_is_known_wherever_the_network_cuts_it(said, failed):
     for at in range(len(said)):
         usage = Usage()
@@ -145,9 +145,9 @@ def test_tokens_are_counted_however_the_network_cuts_a_stream():
 
 def test_tokens_are_read_wherever_in_an_answer_they_stand():
     """A server that says them first, or has much to say after them, had its answers counted as free."""
-    said = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}, "prompt_logprobs": ["x" * 9_000]}
+    fields = {"usage": {"prompt_tokens": 7, "completion_tokens": 3}, "prompt_logprobs": ["x" * 9_000]}
     usage = Usage()
-    usage.saw_whole(json.dumps(said).encode())
+    usage.saw_whole(json.dumps(fields).encode())
     assert usage.tokens == (7, 3)
-    usage.saw_whole(json.dumps({"choices": [{"message": {"content": json.dumps(said["usage"])}}]}).encode())
+    usage.saw_whole(json.dumps({"choices": [{"message": {"content": json.dumps(fields["usage"])}}]}).encode())
     assert usage.tokens[0] == 0, "words of an answer are no count"

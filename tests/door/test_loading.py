@@ -53,7 +53,7 @@ async def copied(ready):
         shadows.follow(copy, FINE)
         await until(lambda: recorder.ends)
     formats.close()
-    return next((end for one, end in recorder.ends if one.arm == "specialist"), None)
+    return next((end for decision, end in recorder.ends if decision.arm == "specialist"), None)
 
 
 @pytest.fixture

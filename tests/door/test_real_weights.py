@@ -58,7 +58,7 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
     world = first_iterate[0].copied_to(tmp_path / "world")
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
-    specialist, told = world.state()["specialist"], []
+    specialist, reported = world.state()["specialist"], []
 
     async def scene():
         async with following(world) as (url, follower, _):
@@ -70,15 +70,15 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
                     answer = raw.parse()
                     assert raw.headers["x-modelsmith-specialist"] == answer.model
                     assert "x-modelsmith-failed-over-from" not in raw.headers
-                    told.append((answer.model, answer.choices[0].message.content))
+                    reported.append((answer.model, answer.choices[0].message.content))
 
             callers = [asyncio.create_task(ask()) for _ in range(3)]
 
             async def seen(who, number):
                 """So many more answers of somebody."""
-                before = len(told)
+                before = len(reported)
                 await until(
-                    lambda: sum(one == who for one, _ in told[before:]) >= number or any(c.done() for c in callers)
+                    lambda: sum(one == who for one, _ in reported[before:]) >= number or any(c.done() for c in callers)
                 )
 
             await seen("base", 5)
@@ -87,16 +87,16 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
             await seen(specialist, 3)
             await must(world, "rollback", CLUSTER, "--reason", "It answers nonsense.")
             await until(lambda: follower.served.clusters[CLUSTER].line.watched is None)
-            late = len(told) + 3
+            late = len(reported) + 3
             await seen("base", 10)
             stop.set()
             await asyncio.gather(*callers)
-            assert {one for one, _ in told[late:]} == {"base"}
+            assert {one for one, _ in reported[late:]} == {"base"}
         artifact = read_governed_state(world.git, "HEAD").histories.find(specialist).artifact
         arms = {"base": Arm("base", None, ""), specialist: Arm(specialist, artifact, "")}
         alone = {name: await said_alone(world, arm, ASKED) for name, arm in arms.items()}
         assert alone["base"] != alone[specialist], "the two cannot be told apart"
-        assert set(told) == set(alone.items())
+        assert set(reported) == set(alone.items())
 
     run(scene)
 
@@ -131,10 +131,12 @@ def test_a_real_export_answers_copies_in_the_shadow(world):
             asked = client(f"{url}/v1")
             said = {(await asked.chat.completions.create(**ASKED)).model for _ in range(6)}
             assert said <= {"base", adapter}
-            by_base = sum(one.arm == "incumbent" for one in recorder.decisions if one.stage != "shadow")
+            by_base = sum(decision.arm == "incumbent" for decision in recorder.decisions if decision.stage != "shadow")
             assert by_base, "all of six with a share of a tenth"
             await until(lambda: sum(one.stage == "shadow" for one, _ in recorder.ends) == 2 * by_base)
-            ends = [end for one, end in recorder.ends if (one.stage, one.arm) == ("shadow", "specialist")]
+            ends = [
+                end for decision, end in recorder.ends if (decision.stage, decision.arm) == ("shadow", "specialist")
+            ]
             alone = [await said_alone(world, arm, ASKED) for arm in (line.incumbent, line.shadow)]
             assert {(end.status, end.tokens_out > 0, end.differs) for end in ends} == {
                 (200, True, alone[0] != alone[1])

@@ -21,8 +21,10 @@ def test_the_official_client_gets_whole_and_streamed_answers(play):
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}]
         )
         assert raw.parse().choices[0].message.content == "from specialist"
-        told = {name: raw.headers[f"x-modelsmith-{name}"] for name in ("decision", "cluster", "specialist", "record")}
-        assert told == {
+        found_by_name = {
+            name: raw.headers[f"x-modelsmith-{name}"] for name in ("decision", "cluster", "specialist", "record")
+        }
+        assert found_by_name == {
             "decision": "d1", "cluster": CLUSTER, "specialist": WATCHED.specialist, "record": WATCHED.record,
         }  # fmt: skip
         stream = await client(door.url).chat.completions.create(
@@ -265,10 +267,10 @@ def test_an_answer_costs_what_the_tokens_of_whoever_gave_it_cost(play, tmp_path)
         await until(lambda: not door.door.counting.shadows.under_way)
         recorder.flush()
         async with door.session.get(f"http://127.0.0.1:{door.port}/metrics") as answer:
-            said = [line for line in (await answer.text()).splitlines() if line.startswith("modelsmith_cost_total")]
+            rows = [line for line in (await answer.text()).splitlines() if line.startswith("modelsmith_cost_total")]
         recorder.close()
         costs = {
-            (re.search('arm="(.*?)"', line)[1], re.search('of="(.*?)"', line)[1]): line.split()[-1] for line in said
+            (re.search('arm="(.*?)"', line)[1], re.search('of="(.*?)"', line)[1]): line.split()[-1] for line in rows
         }
         assert costs == {
             ("specialist", "request"): "307.0", ("incumbent", "request"): "307.0", ("specialist", "copy"): "307.0"

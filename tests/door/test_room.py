@@ -73,20 +73,20 @@ def test_what_the_door_has_no_room_for_is_nobody_s_error(play):
     """Nobody is asked in the specialist's place, and neither side is counted as failed."""
 
     async def scene(door):
-        told = []
-        async with backends.backends(Room(0, 512, lambda: told.append("full"))) as session:
+        reported = []
+        async with backends.backends(Room(0, 512, lambda: reported.append("full"))) as session:
             door.session, outer = session, door.session
             door.serve(1.0)
             door.session = outer
             for _ in range(3):
-                status, headers, said = await door.ask()
-                assert (status, said["error"]["code"]) == (503, CODE)
+                status, headers, answer = await door.ask()
+                assert (status, answer["error"]["code"]) == (503, CODE)
                 assert "x-modelsmith-failed-over-from" not in headers
-        assert told == ["full"]
+        assert reported == ["full"]
         assert [door.incumbent.asked, door.specialist.asked] == [[], []]
         ends = [end for _, end in door.recorder.ends]
-        assert [one.status for one in ends] == [503] * 3
-        assert all(set(measured_of(one, 800).values()) == {None} for one in ends)
+        assert [end.status for end in ends] == [503] * 3
+        assert all(set(measured_of(end, 800).values()) == {None} for end in ends)
 
     play(scene)
 
@@ -110,13 +110,13 @@ def test_a_request_or_copy_without_room_leaves_nothing_to_compare(play, lacking)
 
 
 def test_callers_are_turned_away_before_backends_and_these_before_files():
-    now, told, refused = [0.0], [], []
-    room = Room(1024, 512, lambda: told.append(now[0]), lambda: now[0], refused.append)
+    now, reported, refused = [0.0], [], []
+    room = Room(1024, 512, lambda: reported.append(now[0]), lambda: now[0], refused.append)
     assert 3 < room.callers < room.backends < 1024
     assert room.takes(room.callers - 1)
     for now[0] in (0.0, 59.0, 60.0, 61.0):
         assert not room.takes(room.callers)
-    assert (told, refused) == ([0.0, 60.0], ["callers"] * 4)
+    assert (reported, refused) == ([0.0, 60.0], ["callers"] * 4)
     assert room.kept == room.backends - room.callers
     assert Room(64, 512, list).callers > 3
 
@@ -165,10 +165,10 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 )
             )  # fmt: skip
-            asked = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}]}
+            fields = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}]}
             caller = client(f"http://127.0.0.1:{port}/v1", key)
             await in_time(caller.models.list)
-            under_way = asyncio.create_task(caller.chat.completions.create(**asked))
+            under_way = asyncio.create_task(caller.chat.completions.create(**fields))
             await until(lambda: len(backend.asked) == 1)
             held = [await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port)) for _ in range(400)]
             await until(lambda: not all(map(is_open, held)))
@@ -180,7 +180,7 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
             assert (await under_way).choices
             for one in held:
                 one.close()
-            assert (await in_time(partial(caller.chat.completions.create, **asked))).choices
+            assert (await in_time(partial(caller.chat.completions.create, **fields))).choices
             figures.append(await in_time(partial(asyncio.to_thread, read_figures)))
             doors[0].terminate()
             assert await asyncio.to_thread(doors[0].wait, 60) == 0
@@ -189,10 +189,10 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
         run(scene)
     finally:
         doors[0].kill()
-        said = doors[0].communicate()[1]
+        text = doors[0].communicate()[1]
     lines = [json.loads(line) for line in (world.private / "logs" / "door.jsonl").read_text().splitlines()]
-    assert [one["status"] for one in lines if one["what"] == "answered"] == [200, 200]
-    assert "NO ROOM" in said
+    assert [line["status"] for line in lines if line["what"] == "answered"] == [200, 200]
+    assert "NO ROOM" in text
     refused = re.search(r'^modelsmith_door_connections_refused_total\{side="callers"\} (\S+)', figures[0], re.M)
     assert refused
     assert float(refused[1]) >= 1

@@ -129,8 +129,8 @@ def test_validate_names_each_mistake_of_the_rules(tmp_path: Path):
         "- {name: late, when: {last_message: '((a{100}){10}){10}'}, cluster: bids}\n"
     )
     found = validate(WorkTree(tmp_path), ["clusters/router.yaml"]).problems
-    told = [(one.line, one.field) for one in found]
-    assert told == [
+    rows = [(one.line, one.field) for one in found]
+    assert rows == [
         (2, "rules[0].cluster"), (2, "rules[0].when.last_message"), (3, "rules[1].cluster"), (3, "rules[1].name"),
         (4, "rules[2]"), (4, "rules[2].cluster"), (4, "rules[2].when.last_message"),
     ]  # fmt: skip
@@ -155,14 +155,14 @@ def test_validate_names_rules_that_no_request_comes_to(tmp_path: Path):
     )
     (tmp_path / "clusters/bids").mkdir()
     report = validate(WorkTree(tmp_path), ["clusters/router.yaml"])
-    odd = {(one.line, one.field) for one in report.warnings}
+    odd = {(warning.line, warning.field) for warning in report.warnings}
     assert odd == {
         (4, "rules[2]"), (9, "rules[7]"), (10, "rules[8].when.headers.authorization"),
         (11, "rules[9].when.headers.x-desk"),
     }  # fmt: skip
-    told = next(one.message for one in report.warnings if one.line == 4)
-    assert "'m' and 'n-gold' before it" in told
-    assert all("never reached" not in one.message for one in report.problems)
+    warning = next(warning.message for warning in report.warnings if warning.line == 4)
+    assert "'m' and 'n-gold' before it" in warning
+    assert all("never reached" not in problem.message for problem in report.problems)
 
 
 @given(st.lists(WHENS, min_size=1, max_size=8), st.data())

@@ -28,7 +28,7 @@ def shadowed(door, share=None, copied=1.0):
 
 def ends(door):
     """How the answers to copies ended, by arm."""
-    return {one.arm: end for one, end in door.recorder.ends if one.stage == "shadow"}
+    return {decision.arm: end for decision, end in door.recorder.ends if decision.stage == "shadow"}
 
 
 def test_the_caller_gets_the_incumbents_answer_and_both_are_counted(play):
@@ -43,7 +43,7 @@ def test_the_caller_gets_the_incumbents_answer_and_both_are_counted(play):
             "incumbent": (200, 3), "specialist": (200, 3),
         }  # fmt: skip
         assert both["specialist"].differs is True
-        mine, theirs = (one for one in door.recorder.decisions if one.stage == "shadow")
+        mine, theirs = (decision for decision in door.recorder.decisions if decision.stage == "shadow")
         assert {mine.record, theirs.record} == {SHADOW.record}
         assert (mine.share, mine.unit == theirs.unit) == (0.5, False)
         (asked,), (copied,) = door.incumbent.asked, door.shadow.asked
@@ -272,7 +272,10 @@ def test_a_specialist_that_hangs_takes_no_copies_from_another_cluster(play):
             await door.ask()
         await door.ask({"model": "support"})
         await until(lambda: len(door.shadow.asked) == 2)
-        assert {one.cluster for one in door.recorder.decisions if one.stage == "shadow"} == {CLUSTER, "support"}
+        assert {decision.cluster for decision in door.recorder.decisions if decision.stage == "shadow"} == {
+            CLUSTER,
+            "support",
+        }
 
     play(scene, limits=Limits(shadows_at_once=1))
 

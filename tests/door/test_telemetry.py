@@ -69,8 +69,8 @@ class Collector:
         self.raw.append(body)
         self.headers.append(headers)
         kind = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}[path]
-        said = kind.FromString(body)
-        for whole in said.resource_spans if path == "/v1/traces" else said.resource_metrics:
+        string = kind.FromString(body)
+        for whole in string.resource_spans if path == "/v1/traces" else string.resource_metrics:
             self.resources.append(plain(whole.resource.attributes))
             for scope in whole.scope_spans if path == "/v1/traces" else whole.scope_metrics:
                 if path == "/v1/traces":
@@ -83,7 +83,7 @@ class Collector:
 
 
 def plain(attributes: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+    return {attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value")) for attribute in attributes}
 
 
 @pytest.fixture
@@ -100,11 +100,11 @@ def telemetry(monkeypatch: pytest.MonkeyPatch, endpoint: str, **variables: str) 
         monkeypatch.delenv(name)
     for name, value in ({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | SOON | variables).items():
         monkeypatch.setenv(name, value)
-    said: list[str] = []
-    made = open_telemetry(os.environ, said.append)
-    assert made is not None, said
+    messages: list[str] = []
+    made = open_telemetry(os.environ, messages.append)
+    assert made is not None, messages
     try:
-        yield made, said
+        yield made, messages
     finally:
         made.close()
 
@@ -134,8 +134,8 @@ def test_a_collector_gets_a_span_and_the_figures_of_each_request(collector, tmp_
         exported(tmp_path, made, scene)
     spans = sorted(collector.spans.values(), key=lambda span: span.start_time_unix_nano)
     assert [(span.name, span.kind) for span in spans] == [(f"chat {CLUSTER}", Span.SPAN_KIND_CLIENT)] * 4
-    told = [plain(span.attributes) for span in spans]
-    assert told[0] == {
+    rows = [plain(span.attributes) for span in spans]
+    assert rows[0] == {
         names.OPERATION: "chat", names.PROVIDER: "modelsmith", names.REQUEST_MODEL: CLUSTER,
         names.REQUEST_STREAM: False, names.RESPONSE_MODEL: WATCHED.specialist, names.STATUS: 200,
         names.INPUT_TOKENS: 7, names.OUTPUT_TOKENS: 3, "modelsmith.specialist": WATCHED.specialist,
@@ -144,9 +144,9 @@ def test_a_collector_gets_a_span_and_the_figures_of_each_request(collector, tmp_
     }  # fmt: skip
     assert (spans[0].trace_id.hex(), spans[0].parent_span_id.hex()) == (TRACE[3:35], TRACE[36:52])
     assert spans[1].parent_span_id == b""
-    assert (told[1][names.REQUEST_STREAM], told[1][names.RESPONSE_FIRST_CHUNK] > 0) == (True, True)
-    assert (told[2][names.RESPONSE_MODEL], told[2]["modelsmith.failed_over"]) == (INCUMBENT.specialist, True)
-    assert (told[3][names.STATUS], told[3][names.ERROR_TYPE], names.RESPONSE_MODEL in told[3]) == (503, "503", False)
+    assert (rows[1][names.REQUEST_STREAM], rows[1][names.RESPONSE_FIRST_CHUNK] > 0) == (True, True)
+    assert (rows[2][names.RESPONSE_MODEL], rows[2]["modelsmith.failed_over"]) == (INCUMBENT.specialist, True)
+    assert (rows[3][names.STATUS], rows[3][names.ERROR_TYPE], names.RESPONSE_MODEL in rows[3]) == (503, "503", False)
     assert [span.status.code for span in spans] == [Status.STATUS_CODE_UNSET] * 3 + [Status.STATUS_CODE_ERROR]
     assert all(begin <= span.start_time_unix_nano < span.end_time_unix_nano <= time.time_ns() for span in spans)
     durations = collector.points(names.DURATION)
@@ -159,7 +159,7 @@ def test_a_collector_gets_a_span_and_the_figures_of_each_request(collector, tmp_
     for about, point in collector.points(names.TOKENS):
         tokens[about[names.USAGE_KIND]] = tokens.get(about[names.USAGE_KIND], 0) + point.sum
     assert tokens == {"input": 14, "output": 13}
-    assert {one["service.name"] for one in collector.resources} == {"desk"}
+    assert {resource["service.name"] for resource in collector.resources} == {"desk"}
 
 
 def test_nothing_of_a_prompt_an_answer_or_a_key_goes_to_a_collector(collector, tmp_path, monkeypatch):
@@ -268,26 +268,26 @@ def test_what_waits_to_be_told_is_bounded():
     ],
 )  # fmt: skip
 def test_nothing_is_exported_unless_the_variables_say_so(variables, words):
-    said = []
-    assert open_telemetry(variables, said.append) is None
-    assert all(words in one for one in said) if words else said == []
-    assert bool(said) == bool(words)
+    messages = []
+    assert open_telemetry(variables, messages.append) is None
+    assert all(words in one for one in messages) if words else messages == []
+    assert bool(messages) == bool(words)
 
 
 def test_a_variable_that_cannot_be_read_stops_no_door(monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-5")
     variables = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:9"}
-    assert open_telemetry(variables, said.append) is None
-    assert "OTEL_* cannot be read" in said[0]
+    assert open_telemetry(variables, messages.append) is None
+    assert "OTEL_* cannot be read" in messages[0]
 
 
 def test_without_the_extra_the_door_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.metrics", None)
     monkeypatch.delitem(sys.modules, "modelsmith.door.otlp", raising=False)
-    said = []
-    assert open_telemetry({"OTEL_TRACES_EXPORTER": "otlp"}, said.append) is None
-    assert "pip install 'modelsmith[otel]'" in said[0]
+    messages = []
+    assert open_telemetry({"OTEL_TRACES_EXPORTER": "otlp"}, messages.append) is None
+    assert "pip install 'modelsmith[otel]'" in messages[0]
 
 
 def test_a_door_that_exports_nothing_imports_nothing_of_it():
@@ -320,8 +320,8 @@ def test_the_command_exports_and_ends_when_it_is_told_to(world, collector):
         assert "until then: 503 not-ready" in served.stderr.readline()
         assert "serves" in served.stderr.readline()
         body = json.dumps(ASKED | {"model": DEPLOYED, "max_tokens": 2}).encode()
-        asked = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"Content-Type": "application/json"})
-        with urlopen(asked, timeout=60) as answer:
+        request = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
             decision = answer.headers["x-modelsmith-decision"]
     finally:
         served.terminate()

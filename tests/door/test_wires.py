@@ -292,16 +292,16 @@ def test_a_key_that_would_end_a_header_goes_nowhere(play):
 
 def test_waits_that_are_too_long_are_told_once_in_their_order():
     async def scene():
-        told = []
+        reported = []
         waits = Deadlines(0.05)
-        numbers = [waits.begin(lambda number=number: told.append(number)) for number in range(4)]
+        numbers = [waits.begin(lambda number=number: reported.append(number)) for number in range(4)]
         waits.end(numbers[0])
         waits.end(numbers[2])
-        await until(lambda: len(told) == 2)
-        late = waits.begin(lambda: told.append("later"))
-        await until(lambda: len(told) == 3)
+        await until(lambda: len(reported) == 2)
+        late = waits.begin(lambda: reported.append("later"))
+        await until(lambda: len(reported) == 3)
         waits.end(late)
-        assert told == [1, 3, "later"]
+        assert reported == [1, 3, "later"]
 
     run(scene)
 

@@ -127,8 +127,8 @@ class TestAgreement:
         assert found.met == (found.kappa is not None and not found.unclear and found.kappa.value >= needed)
 
     def test_a_point_has_a_kappa_of_its_own(self):
-        said = [("polite", True, True), ("polite", False, False), ("clear", True, False), ("clear", False, True)]
-        verdicts = [LabelVerdict(label=digest(i), point=p, person=a, judge=b) for i, (p, a, b) in enumerate(said)]
+        lines = [("polite", True, True), ("polite", False, False), ("clear", True, False), ("clear", False, True)]
+        verdicts = [LabelVerdict(label=digest(i), point=p, person=a, judge=b) for i, (p, a, b) in enumerate(lines)]
         found = agreement("j", digest(1), verdicts, 0.95, None)
         assert {p.point: p.kappa.value for p in found.points} == {"polite": 1, "clear": -1}
         assert (found.kappa.value, found.met) == (0, None)

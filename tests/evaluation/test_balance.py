@@ -55,10 +55,10 @@ def kinds(found, dimension=None):
 @given(sets())
 @settings(deadline=None)
 def test_the_parts_of_every_dimension_add_up_to_the_whole_composite(invented):
-    for one in balance(invented).dimensions:
-        assert math.isclose(math.fsum(value.composite for value in one.values), 1.0, abs_tol=1e-12)
-        assert all(0 <= value.composite <= 1 + 1e-12 for value in one.values)
-        held = math.fsum(value.held_out for value in one.values)
+    for dimension in balance(invented).dimensions:
+        assert math.isclose(math.fsum(value.composite for value in dimension.values), 1.0, abs_tol=1e-12)
+        assert all(0 <= value.composite <= 1 + 1e-12 for value in dimension.values)
+        held = math.fsum(value.held_out for value in dimension.values)
         assert math.isclose(held, 1.0 if invented.held_out else 0.0, abs_tol=1e-12)
 
 
@@ -159,7 +159,7 @@ def test_held_out_that_asks_in_other_proportions_is_said_in_scenarios():
 def test_a_set_without_held_out_is_not_reproached_with_it():
     found = balance(governed([scenario("a", "floors", text=STORY), scenario("b", "pacing")]))
     assert not found.flags
-    assert {one.distance for one in found.dimensions} == {None}
+    assert {dimension.distance for dimension in found.dimensions} == {None}
 
 
 STORY = "Publishers in Spain raised their minimum price on Monday and 41 percent of our answers came back as too cheap."
@@ -172,7 +172,7 @@ def test_the_same_case_told_twice_is_found_within_and_between_sections():
         scenario("x", text=f"Good morning. {copy}"),
         scenario("y", text="A creative failed its review on one site."),
     ]
-    near = {one.group: one for one in near_duplicates(governed(core, held))}
+    near = {duplicate.group: duplicate for duplicate in near_duplicates(governed(core, held))}
     assert (near["core"].pairs[0].first, near["core"].pairs[0].second) == ("a", "b")
     assert near["core"].duplicates == 1
     assert near["held_out"].duplicates == 0

@@ -53,7 +53,7 @@ def evaluate(iterate: Path, tag="t1", substrate=None, subject=None, sections=SEC
 
 
 def facts(observations: Sequence[Observation]) -> list[object]:
-    return [(observation_key(one), one.row, one.completion) for one in observations]
+    return [(observation_key(observation), observation.row, observation.completion) for observation in observations]
 
 
 class TestARun:
@@ -63,15 +63,18 @@ class TestARun:
         assert len(observations) == len(parrot.asked) == TOTAL
         assert heard[0] == (0, TOTAL)
         assert heard[-1] == (TOTAL, TOTAL)
-        assert {(one.section, one.wording) for one in observations} == {
+        assert {(observation.section, observation.wording) for observation in observations} == {
             ("core", 0),
             ("robustness", 1),
             ("robustness", 2),
             ("micro", 0),
             *(("held_out", n) for n in range(3)),
         }
-        assert {one.row.points["format"] for one in observations} == {True, False}
-        assert all(one.reasons.keys() == {p for p, ok in one.row.points.items() if not ok} for one in observations)
+        assert {observation.row.points["format"] for observation in observations} == {True, False}
+        assert all(
+            observation.reasons.keys() == {p for p, ok in observation.row.points.items() if not ok}
+            for observation in observations
+        )
 
     def test_a_second_call_asks_nothing_and_gives_the_same(self, tmp_path):
         first, again = evaluate(tmp_path), Parrot()
@@ -88,10 +91,13 @@ class TestARun:
         subject = replace(subject, evalset=subject.evalset.model_copy(update={"sampling": sampling}))
         parrot = Parrot()
         observations = evaluate(tmp_path, substrate=parrot, subject=subject, sections=("core",))
-        assert [one.seed for one in parrot.settings] == [10, 11, 12]
-        assert {one.repeats for one in parrot.settings} == {1}
+        assert [setting.seed for setting in parrot.settings] == [10, 11, 12]
+        assert {setting.repeats for setting in parrot.settings} == {1}
         assert len(observations) == 24
-        assert any(len({one.completion for one in observations if one.id == f"core-{n}"}) > 1 for n in range(8))
+        assert any(
+            len({observation.completion for observation in observations if observation.id == f"core-{n}"}) > 1
+            for n in range(8)
+        )
 
     def test_no_scenarios_is_invalid_input(self, tmp_path):
         with pytest.raises(InvalidInput) as caught:
@@ -114,17 +120,17 @@ class TestARun:
 
 class TestContext:
     def test_passages_stand_before_the_first_message_in_every_wording(self):
-        one = scenario(
+        case = scenario(
             "s", 0, context=[{"source": "log", "text": "p95 {source} 300 ms"}, {"source": "runbook", "text": "Wait."}]
         )
         for wording, text in enumerate(["Case s: what is wrong?", "s, told otherwise", "s, told a third time"]):
-            (message,) = conversation(one, wording)
+            (message,) = conversation(case, wording)
             assert message.content == f"Context (log):\np95 {{source}} 300 ms\n\nContext (runbook):\nWait.\n\n{text}"
 
     def test_before_an_assistant_message_they_are_a_message_of_their_own(self):
         turns = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Hi."}]
-        one = scenario("s", 0, messages=turns, context=[{"source": "log", "text": "x"}])
-        assert [m.content for m in conversation(one, 0)] == ["Context (log):\nx", "Hello.", "Hi."]
+        case = scenario("s", 0, messages=turns, context=[{"source": "log", "text": "x"}])
+        assert [m.content for m in conversation(case, 0)] == ["Context (log):\nx", "Hello.", "Hi."]
 
 
 class TestErrors:
@@ -347,11 +353,15 @@ class TestIdentityAndCost:
 class TestQuick:
     def test_quick_asks_a_spread_part_with_critical_cases_first(self, tmp_path):
         observations = evaluate(tmp_path, quick=True)
-        asked = {one.id for one in observations if one.section == "core"}
+        asked = {observation.id for observation in observations if observation.section == "core"}
         assert len(asked) == 3
         assert "core-2" in asked
-        assert asked == {one.id for one in observations if one.section == "robustness"}
-        assert {one.row.capability for one in observations if one.section == "held_out"} == {"cap-0", "cap-1", "cap-2"}
+        assert asked == {observation.id for observation in observations if observation.section == "robustness"}
+        assert {observation.row.capability for observation in observations if observation.section == "held_out"} == {
+            "cap-0",
+            "cap-1",
+            "cap-2",
+        }
 
     @given(st.integers(1, 40), st.integers(1, 45), st.randoms(use_true_random=False))
     def test_the_choice_is_fair_and_does_not_depend_on_order(self, count, limit, random):

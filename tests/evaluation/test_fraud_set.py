@@ -86,7 +86,9 @@ def test_the_declared_points_say_what_the_playbook_says(scenario, typology, shar
 
 
 def test_every_case_has_many_right_answers():
-    for right in {json.dumps(one.reference | {"hold": min(one.reference["hold"], 100)}) for one in SCENARIOS}:
+    for right in {
+        json.dumps(scenario.reference | {"hold": min(scenario.reference["hold"], 100)}) for scenario in SCENARIOS
+    }:
         reference = json.loads(right)
         lists = ({"steps": [*steps]} for count in (2, 3) for steps in permutations(STEPS, count))
         found = [reference | steps for steps in lists if not playbook(reference | steps, reference)]
@@ -151,9 +153,9 @@ def test_the_set_is_even_and_held_out_asks_in_the_proportions_of_core():
     assert not found.flags
     assert {len(scenario.wordings()) for scenario in GOVERNED.core} == {2}
     for part in (GOVERNED.core, GOVERNED.held_out):
-        assert set(Counter(one.capability for one in part).values()) == {10}
+        assert set(Counter(scenario.capability for scenario in part).values()) == {10}
         assert sum(one.critical for one in part) == 6
-        gone = Counter(one.capability for one in part if one.reference["hold"] == 0)
+        gone = Counter(scenario.capability for scenario in part if scenario.reference["hold"] == 0)
         assert min(gone.values()) >= 2
         assert max(gone.values()) <= 8
 

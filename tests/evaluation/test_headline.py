@@ -138,7 +138,7 @@ class TestFigures:
                 tuple(bounds), abs=1e-9
             )
         lost = {key for key, passed in mine.items() if not passed and theirs.get(key)}
-        assert {(one.section, one.id) for one in result.regressions} == lost
+        assert {(regression.section, regression.id) for regression in result.regressions} == lost
         assert result.compared == sum(theirs.get(key, False) for key in mine)
         pairs = [key for key in mine if key in theirs and key[0] in ("core", "held_out")]
         if pairs:
@@ -233,7 +233,9 @@ class TestVerdict:
         ]
         result = headline(spoilt, rows, rule())
         assert result.held_out.value == pytest.approx(59 / 60)
-        assert [(one.section, one.id) for one in result.regressions] == [("held_out", "held-out-07")]
+        assert [(regression.section, regression.id) for regression in result.regressions] == [
+            ("held_out", "held-out-07")
+        ]
 
     @pytest.mark.parametrize(("section", "check"), [("core", "composite"), ("held_out", "held-out")])
     def test_a_missed_threshold_fails(self, section, check):

@@ -207,19 +207,19 @@ class TestReplies:
     def test_in_a_training_each_verdict_is_kept_before_the_next_comes(self, tmp_path, one_run, kept):
         """Whoever is killed in the midst of a batch, or counts as stalled by a slow judge, pays for none twice."""
         questions = [question(f"refund {number}", str(number)) for number in range(4)]
-        seen = []
+        recorded = []
 
         class Slow(Scripted):
             def complete(self, prompts, system, sampling):
                 for completion in super().complete(prompts, system, sampling):
-                    keys = {verdict_key(one, asked.identity) for one in questions}
-                    seen.append(len(Cache(tmp_path).find(KeptVerdict, keys)))
+                    keys = {verdict_key(one, model_judge.identity) for one in questions}
+                    recorded.append(len(Cache(tmp_path).find(KeptVerdict, keys)))
                     yield completion
 
-        asked = ModelJudge(Slow(lambda _: PASS), MODEL, WEIGHTS)
-        asked.lasting = True
-        list(RememberingJudge(asked, Cache(tmp_path), one_run=one_run).decide(questions))
-        assert seen == kept
+        model_judge = ModelJudge(Slow(lambda _: PASS), MODEL, WEIGHTS)
+        model_judge.lasting = True
+        list(RememberingJudge(model_judge, Cache(tmp_path), one_run=one_run).decide(questions))
+        assert recorded == kept
 
     @given(st.text())
     def test_whatever_a_judge_writes_ends_in_a_verdict_or_that_error(self, reply):
@@ -362,8 +362,8 @@ class TestScoring:
         assert reasons == {"refund": 'the answer does not contain "refund"'}
 
     def test_the_judges_reason_is_kept_within_bounds(self):
-        said = JudgeVerdict("k", False, "\ud800" + "because " * 900)
-        points, reasons = score_completion(RUBRIC, SCENARIO, "refund", {"polite": said})
+        verdict = JudgeVerdict("k", False, "\ud800" + "because " * 900)
+        points, reasons = score_completion(RUBRIC, SCENARIO, "refund", {"polite": verdict})
         assert points == {"polite": False, "refund": True}
         assert reasons["polite"].startswith("?because")
         assert len(reasons["polite"]) == MAX_REASON

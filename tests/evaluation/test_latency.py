@@ -40,8 +40,8 @@ def test_both_get_the_same_requests_one_at_a_time_in_turn_after_a_warm_up(clock)
     log: list[tuple[str, str]] = []
     slow = Timed("candidate", log, clock, [60.0] * WARM_UP + [0.5] * 99)
     fast = Timed("incumbent", log, clock, [60.0] * WARM_UP + [0.25] * 99)
-    told: list[tuple[int, int]] = []
-    found = in_turn(governed(), slow, fast, lambda *done: told.append(done))
+    reported: list[tuple[int, int]] = []
+    found = in_turn(governed(), slow, fast, lambda *done: reported.append(done))
     assert found.requests >= 1
     assert (found.candidate.p50_seconds, found.candidate.p95_seconds) == (0.5, 0.5), "the warm-up does not count"
     assert (found.incumbent.p50_seconds, found.incumbent.p95_seconds) == (0.25, 0.25)
@@ -50,7 +50,7 @@ def test_both_get_the_same_requests_one_at_a_time_in_turn_after_a_warm_up(clock)
     assert all(one[0][1] == one[1][1] for one in rounds)
     assert {one[0][0] for one in rounds} == {"candidate", "incumbent"}, "each goes first every other time"
     assert len(rounds) == found.requests + found.warm_up
-    assert told == [(2 * number, len(log)) for number in range(len(rounds))], "who waits is told how far it is"
+    assert reported == [(2 * number, len(log)) for number in range(len(rounds))], "who waits is told how far it is"
 
 
 def test_a_request_that_fails_leaves_no_figure(clock) -> None:

@@ -127,13 +127,13 @@ class TestWhatIsAskedAgain:
         parrot, observations = bench.eval("t2", changed)
         assert sorted(parrot.asked) == ["core/core-4/0/0"]
         assert bench.executed.because == {"scenario-changed": 1}
-        assert {one.id for one in observations if one.because} == {"core-4"}
+        assert {observation.id for observation in observations if observation.because} == {"core-4"}
 
     def test_an_edit_that_changes_no_prompt_is_scored_again_and_not_asked(self, bench):
         bench.eval("t1", governed())
         parrot, observations = bench.eval("t2", edited(governed(), 4, reference={"cause": "another"}))
         assert parrot.asked == []
-        assert not any(one.row.points["cause"] for one in observations if one.id == "core-4")
+        assert not any(observation.row.points["cause"] for observation in observations if observation.id == "core-4")
 
     def test_a_new_scenario_a_new_variant_and_a_lost_entry_say_their_reason(self, bench):
         bench.eval("t1", governed())
@@ -177,7 +177,7 @@ class TestWhatIsAskedAgain:
         rubric = subject.rubric.model_copy(update={"points": subject.rubric.points[1:]})
         parrot, observations = bench.eval("t2", replace(subject, rubric=rubric))
         assert parrot.asked == []
-        assert {tuple(one.row.points) for one in observations} == {("cause",)}
+        assert {tuple(observation.row.points) for observation in observations} == {("cause",)}
 
     def test_weights_that_nobody_can_pin_are_cached_within_their_run_only(self, bench):
         bench.eval("t1", governed(), other_engine(weights="unknown"))
@@ -203,7 +203,9 @@ class TestJudgedPoints:
         judge = Judge()
         observations = bench.eval("t1", judged(), judge=judge)[1]
         assert len(judge.asked) == TOTAL == bench.judge.asked
-        assert all(one.row.points["tone"] == ("cause" in one.completion) for one in observations)
+        assert all(
+            observation.row.points["tone"] == ("cause" in observation.completion) for observation in observations
+        )
         again = Judge()
         bench.eval("t2", judged(), judge=again)
         assert again.asked == []
@@ -238,7 +240,7 @@ class TestJudgedPoints:
         assert all(one.row is None and one.completion and one.error["code"] == "judge-unclear" for one in kept)
         parrot, observations = bench.eval("t1", judged(), other_engine(**facts), judge=Judge())
         assert parrot.asked == []
-        assert all(one.row for one in observations)
+        assert all(observation.row for observation in observations)
 
     @pytest.mark.parametrize("facts", [{"weights": "pinned"}, {"weights": "unknown"}])
     def test_a_judge_that_is_down_loses_no_answer(self, bench, facts):
@@ -280,7 +282,7 @@ class TestSpoiltEntries:
         assert spoilt >= TOTAL // 2
         parrot, observations = bench.eval("t2", governed())
         assert len(parrot.asked) == spoilt
-        assert [one.completion for one in observations] == [one.completion for one in clean]
+        assert [observation.completion for observation in observations] == [one.completion for one in clean]
         assert bench.eval("t3", governed())[0].asked == []
 
     @pytest.mark.parametrize("content", [b"", b"not a database", b"SQLite format 3\x00" + b"\x07" * 5000])
@@ -319,9 +321,9 @@ def test_processes_share_a_cache_safely(tmp_path):
     workers = [
         subprocess.Popen([*command, f"w{n}"], stdout=subprocess.PIPE, env=environment, text=True) for n in range(4)
     ]
-    said = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
+    documents = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert len({tuple(one["completions"]) for one in said}) == 1
+    assert len({tuple(one["completions"]) for one in documents}) == 1
     bench = Bench(tmp_path)
     assert bench.eval("last", governed())[0].asked == []
 
@@ -329,4 +331,4 @@ def test_processes_share_a_cache_safely(tmp_path):
 if __name__ == "__main__":
     folder, tag = sys.argv[1:]
     completions = Bench(Path(folder)).eval(tag, governed(), Parrot(delay=0.002))[1]
-    print(json.dumps({"completions": [one.completion for one in completions]}))
+    print(json.dumps({"completions": [completion.completion for completion in completions]}))

@@ -49,7 +49,7 @@ drawn_sets = st.integers(1, 3).flatmap(
             st.lists(st.lists(st.booleans(), min_size=wordings, max_size=wordings), min_size=drawn, max_size=drawn),
             min_size=1,
             max_size=6,
-        ).map(lambda scenarios: ({f"s-{i}": one for i, one in enumerate(scenarios)}, tuple(range(wordings))))
+        ).map(lambda scenarios: ({f"s-{i}": scenario for i, scenario in enumerate(scenarios)}, tuple(range(wordings))))
     )
 )
 

@@ -82,13 +82,17 @@ class TestWhatDiffers:
 
     def test_a_point_says_its_new_weight_share_and_check(self):
         change = set_change(governed(), with_points(governed(), cause={"weight": 1.0, "required": False}))
-        told = {point.point: point.sentences for point in change.points}
-        assert told["cause"] == ("weight: 3.0 -> 1.0", "required: true -> false", "share of the score: 75% -> 50%")
-        assert told["format"] == ("share of the score: 25% -> 50%",)
+        found_by_name = {point.point: point.sentences for point in change.points}
+        assert found_by_name["cause"] == (
+            "weight: 3.0 -> 1.0",
+            "required: true -> false",
+            "share of the score: 75% -> 50%",
+        )
+        assert found_by_name["format"] == ("share of the score: 25% -> 50%",)
 
     def test_points_come_and_go(self):
         change = set_change(governed(), with_points(governed(), format=None, pacing=NEW_POINT))
-        assert {(one.point, one.kind) for one in change.points} == {("pacing", "added"), ("format", "removed")}
+        assert {(point.point, point.kind) for point in change.points} == {("pacing", "added"), ("format", "removed")}
 
     def test_scenarios_come_go_move_change_and_only_scored_changes_are_asked(self):
         subject = governed()
@@ -99,8 +103,8 @@ class TestWhatDiffers:
         core.pop(6)
         changed = replace(subject, core=(*core, scenario("core-9", 9)), held_out=(*subject.held_out, moved))
         change = set_change(subject, changed)
-        told = {one.id: (one.kind, one.fields, one.scored) for one in change.scenarios}
-        assert told == {
+        found_by_name = {one.id: (one.kind, one.fields, one.scored) for one in change.scenarios}
+        assert found_by_name == {
             "core-0": ("changed", ("messages",), True),
             "core-1": ("changed", ("operator_lens",), False),
             "core-6": ("removed", (), True),
@@ -132,12 +136,12 @@ class TestWhatDiffers:
             with_points(judged(), tone={"check": {"type": "judge", "instruction": text}})
             for text in (f"{long}A greeting is enough. Say why.", f"{long}A greeting is never enough. Say why.")
         )
-        ((sentence,),) = (one.sentences for one in set_change(then, now).points)
+        ((sentence,),) = (point.sentences for point in set_change(then, now).points)
         assert sentence == (
             'check.instruction: ...ot write. A greeting is enough. Say why." -> '
             '...ot write. A greeting is never enough. Say why."'
         )
-        ((short,),) = (one.sentences for one in set_change(judged(), then).points)
+        ((short,),) = (point.sentences for point in set_change(judged(), then).points)
         assert short.startswith('check.instruction: "')
         first, second = short.split(" -> ")
         assert first != second.removesuffix("...")
@@ -159,14 +163,14 @@ class TestWhatDiffers:
 
 class TestTheJudgesAgreement:
     def test_it_follows_what_people_say_now_of_answers_that_the_judge_saw(self):
-        said = [("core-0", f"Calm {n}.", "pass" if n < 10 else "fail") for n in range(20)]
-        old = replace(measured(), labels=labels(*said))
+        rows = [("core-0", f"Calm {n}.", "pass" if n < 10 else "fail") for n in range(20)]
+        old = replace(measured(), labels=labels(*rows))
         known = agreement_with(old, {label.answer: label.verdict == "pass" for label in old.labels})
         assert carried_agreement(old, old, known) == known
-        new = replace(old, labels=labels(("core-0", "Calm 0.", "fail"), *said[1:]))
+        new = replace(old, labels=labels(("core-0", "Calm 0.", "fail"), *rows[1:]))
         fallen = carried_agreement(old, new, known)
         assert (known.kappa.value, fallen.kappa.value) == (1.0, 0.9)
-        unseen = replace(old, labels=labels(*said, ("core-0", "New.", "fail")))
+        unseen = replace(old, labels=labels(*rows, ("core-0", "New.", "fail")))
         assert carried_agreement(old, unseen, known) is None
         sharper = with_points(old, tone={"check": {"type": "judge", "instruction": "Is it calm and short?"}})
         assert carried_agreement(old, sharper, known) is None
@@ -198,9 +202,9 @@ def labels(*said: tuple[str, str, str]) -> tuple[Label, ...]:
 def agreement_with(subject: GovernedSet, judged_so: dict[str, bool]) -> JudgeAgreement:
     verdicts = [
         LabelVerdict(
-            label=label_digest(one), point=one.point, person=one.verdict == "pass", judge=judged_so[one.answer]
+            label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=judged_so[label.answer]
         )
-        for one in subject.labels
+        for label in subject.labels
     ]
     return agreement(subject.evalset.judge.name, digest("judge"), verdicts, 0.95, subject.evalset.judge.min_kappa)
 
@@ -282,7 +286,7 @@ class TestFlips:
         turned = flips(rows, effective_rule(governed(), cluster), after, effective_rule(edited, cluster))
         assert turned
         assert {point for one in turned for point in one.points} == {"cause"}
-        counted = {one.point: (one.gained, one.lost) for one in point_flips(rows, after)}
+        counted = {flip.point: (flip.gained, flip.lost) for flip in point_flips(rows, after)}
         assert set(counted) == {"cause"}
         assert sum(counted["cause"]) == sum(
             before.points["cause"] != now.points["cause"]

@@ -55,8 +55,8 @@ def test_every_bar_says_in_words_what_it_shows():
     found = balance(few())
     root = ET.fromstring(balance_chart(found))
     titles = [title.text for title in root.iter(f"{SVG}title")]
-    for one in found.dimensions:
-        for value in one.values:
+    for dimension in found.dimensions:
+        for value in dimension.values:
             assert any(
                 t.startswith(f"{value.value} carries {value.composite:.1%} of the composite and {value.held_out:.1%}")
                 for t in titles
@@ -75,7 +75,7 @@ def test_bars_are_as_long_as_the_parts_they_stand_for():
         if title is not None:
             bars = [float(bar.get("width")) for bar in group.iter(f"{SVG}rect") if bar.get("height") == "12"]
             lengths[title.text.split(" carries ")[0]] = sum(bars)
-    parts = {value.value: value.composite for one in found.dimensions for value in one.values}
+    parts = {value.value: value.composite for dimension in found.dimensions for value in dimension.values}
     for one, other in combinations([name for name in parts if parts[name]], 2):
         assert lengths[one] / lengths[other] == pytest.approx(parts[one] / parts[other], rel=0.01)
 

@@ -36,25 +36,25 @@ def whole():
 
 def test_runs_stand_in_the_order_of_time_with_what_came_of_them():
     found = whole()
-    assert [(one.number, one.model) for one in found.entries] == [
+    assert [(entry.number, entry.model) for entry in found.entries] == [
         (1, "base"), (2, name(1)), (3, name(2)), (4, "base"), (5, name(3)),
     ]  # fmt: skip
     assert found.entries[2].events == (*DEPLOYED, "rolled-back")
-    assert [one.serves for one in found.entries] == [0.0, 0.0, 0.0, 0.9, 0.1]
+    assert [entry.serves for entry in found.entries] == [0.0, 0.0, 0.0, 0.9, 0.1]
     assert found.entries[1].verdict == "FAIL"
     assert found.entries[2].composite.low == pytest.approx(0.8)
     assert found.serving == {"base": 0.9, name(3): 0.1}
 
 
 def test_the_base_model_is_the_reference_of_each_question():
-    assert [one.reference.value for one in whole().questions] == [0.05, 0.02]
+    assert [scenario.reference.value for scenario in whole().questions] == [0.05, 0.02]
     assert history(FIRST).questions[0].reference is None
 
 
 def test_another_question_is_another_line_and_is_said():
     found = whole()
-    assert [one.question for one in found.entries] == [1, 1, 1, 2, 2]
-    assert [one.number for one in found.changes] == [4]
+    assert [entry.question for entry in found.entries] == [1, 1, 1, 2, 2]
+    assert [change.number for change in found.changes] == [4]
     assert found.changes[0].sentence == (
         "Question 2, not comparable with 1: other core cases, prompt or sampling "
         "(adtech/rtb-root-cause 1.1.0, before 1.0.0)."
@@ -72,8 +72,8 @@ def test_another_question_is_another_line_and_is_said():
 def test_a_question_that_comes_back_keeps_its_number():
     again = run(3, 0.8, minute=50)
     found = history(FIRST, run(2, 0.7, "1.1.0", minute=20), again)
-    assert [one.question for one in found.entries] == [1, 2, 1]
-    assert [one.number for one in found.changes] == [2, 3]
+    assert [entry.question for entry in found.entries] == [1, 2, 1]
+    assert [change.number for change in found.changes] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,13 @@ def test_what_changed_is_named(changes, said, comparable):
 
 def test_quick_and_partial_runs_show_only_when_asked_for():
     quick, partial = run(2, 0.9, minute=5, quick=True), run(3, 0.8, minute=6, sections=("core",))
-    assert [one.model for one in history(FIRST, quick, partial).entries] == [name(1)]
+    assert [entry.model for entry in history(FIRST, quick, partial).entries] == [name(1)]
     found = history(FIRST, quick, partial, everything=True)
-    assert [(one.model, one.complete) for one in found.entries] == [(name(1), True), (name(2), False), (name(3), False)]
+    assert [(entry.model, entry.complete) for entry in found.entries] == [
+        (name(1), True),
+        (name(2), False),
+        (name(3), False),
+    ]
 
 
 def test_an_incomplete_run_is_never_the_reference_nor_said_to_serve():
@@ -107,7 +111,7 @@ def test_an_incomplete_run_is_never_the_reference_nor_said_to_serve():
 def test_one_run_under_two_tags_is_one_run_at_its_first_place():
     again = run(0, 0.05, minute=30, tag="rtb-pricing-base-again")
     found = history(BASE, FIRST, again)
-    assert [(one.model, one.tag) for one in found.entries] == [("base", BASE.tag), (name(1), FIRST.tag)]
+    assert [(entry.model, entry.tag) for entry in found.entries] == [("base", BASE.tag), (name(1), FIRST.tag)]
 
 
 def test_a_failure_stays_one_when_a_later_rule_lets_the_same_answers_pass():
@@ -134,7 +138,11 @@ def test_a_plain_clone_shows_what_main_holds(evidence):
         record = specialist_history(of, number, *DEPLOYED, evidence=True).records[1]
         promoted.append(Promoted(record, evidence.model_copy(update={"candidate": candidate})))
     found = history(promoted=tuple(promoted))
-    assert [(one.model, one.tag) for one in found.entries] == [("base", None), (name(1), "tag-1"), (name(2), "tag-2")]
+    assert [(entry.model, entry.tag) for entry in found.entries] == [
+        ("base", None),
+        (name(1), "tag-1"),
+        (name(2), "tag-2"),
+    ]
     assert found.entries[1].composite == evidence.candidate.headline.composite
     assert found.questions[0].reference == evidence.incumbent.headline.composite
 
@@ -148,7 +156,7 @@ def test_what_only_main_knows_stands_between_the_iterations_of_the_ledger(eviden
     )
     third = run(3, 0.8, minute=40)
     found = history(BASE, FIRST, run(0, 0.1, minute=15), third, promoted=(lost,))
-    assert [one.model for one in found.entries] == ["base", name(1), "base", name(2), name(3)]
+    assert [entry.model for entry in found.entries] == ["base", name(1), "base", name(2), name(3)]
 
 
 def test_nothing_that_is_the_operators_is_shown():
@@ -188,7 +196,7 @@ def test_the_picture_is_as_it_was():
 def test_the_picture_says_in_words_what_it_shows():
     root = ET.fromstring(history_chart(whole()))
     titles = [title.text for title in root.iter(f"{SVG}title")]
-    assert any("composite 0.860, interval 0.800 to 0.920" in one and "rolled-back" in one for one in titles)
+    assert any("composite 0.860, interval 0.800 to 0.920" in title and "rolled-back" in title for title in titles)
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert "10%" in texts
     assert any("not comparable" in text for text in texts)

@@ -88,7 +88,7 @@ def finished(asked: GovernedSet, observations: list[Observation], rule: GateRule
         decision=asked.evalset.decision,
     )
     weights = digest("weights")
-    rows = [one.row for one in observations if one.row]
+    rows = [observation.row for observation in observations if observation.row]
     return RunResult(
         run_id=run_id(asked.question(), weights, None, ENGINE, observations), tag="rtb-pricing-base",
         cluster="rtb-pricing",
@@ -134,7 +134,7 @@ def test_every_verdict_survives_the_round_trip(invented, read):
     log = read(inspect_log(finished(invented, observations), invented, observations))
     key = lambda row: (row.section, row.id, row.wording, row.repeat)  # noqa: E731
     rows = sorted((row_of(sample) for sample in log.samples), key=key)
-    assert rows == sorted((one.row for one in observations), key=key)
+    assert rows == sorted((observation.row for observation in observations), key=key)
     assert {(s.epoch, s.metadata["repeat"]) for s in log.samples} == {(1, 0), (2, 1)}
     assert len({(sample.id, sample.epoch) for sample in log.samples}) == len(observations)
 
@@ -166,7 +166,7 @@ def test_inspects_own_mean_and_clustered_error_over_the_log_are_ours(invented, r
     observations = answered(invented)
     result = finished(invented, observations)
     log = read(inspect_log(result, invented, observations))
-    tallies = tally([one.row for one in observations], result.rule)
+    tallies = tally([observation.row for observation in observations], result.rule)
     means = {}
     for section in result.headline.sections:
         inside = [sample for sample in log.samples if sample.metadata["section"] == section.section]
@@ -178,10 +178,10 @@ def test_inspects_own_mean_and_clustered_error_over_the_log_are_ours(invented, r
         assert 0 < bounds.low < bounds.high < 1, "not cut to 0 and 1"
         ours = (bounds.high - bounds.low) / 2 / student_t_quantile(0.8, len(values) - 1)
         assert stderr(cluster=CLUSTER)(scores) == pytest.approx(ours, abs=1e-9)
-        logged = next(one for one in log.results.scores if one.name == f"Score in {section.section}")
+        logged = next(score for score in log.results.scores if score.name == f"Score in {section.section}")
         assert logged.metrics["mean"].value == pytest.approx(section.score.value, abs=1e-9)
         assert logged.metrics["stderr"].value == pytest.approx(ours, abs=1e-9)
-    names = [one.name for one in log.results.scores]
+    names = [score.name for score in log.results.scores]
     assert len(set(names)) == len(names)
     weights = composite_weights(result.rule)
     whole = sum(weight * means[section] for section, weight in weights.items()) / sum(weights.values())
@@ -198,12 +198,12 @@ def test_where_wordings_differ_inspect_weighs_answers_and_we_scenarios():
     uneven = governed(core)
     rows = [one for one in answered(uneven) if one.section == "robustness"]
     scores = {"one": [1.0], "many": [0.0] * 4}
-    told = [
-        one.model_copy(update={"row": one.row.model_copy(update={"points": {"cause": scores[one.id][0] == 1.0}})})
-        for one in rows
+    entries_found = [
+        row.model_copy(update={"row": row.row.model_copy(update={"points": {"cause": scores[row.id][0] == 1.0}})})
+        for row in rows
     ]
-    result = finished(uneven, told)
-    log = inspect_log(result, uneven, told)
+    result = finished(uneven, entries_found)
+    log = inspect_log(result, uneven, entries_found)
     assert result.headline.sections[0].score.value == 0.5
     assert mean()(list(sample_scores(log.samples, TOTAL))) == pytest.approx(0.2)
 
@@ -278,7 +278,7 @@ def test_the_verb_writes_a_log_of_the_starter_set_that_inspect_reads(workspace, 
     asked = plan(load_eval_set(workspace.files, "adtech/rtb-root-cause"), SECTIONS, quick=False)
     assert (done.samples, done.withheld) == (len(asked), sum(sample.section == "held_out" for sample in asked))
     assert done.withheld > 0
-    assert [Path(one.name).name for one in list_eval_logs(str(tmp_path / "logs"))] == ["base.eval"]
+    assert [Path(log.name).name for log in list_eval_logs(str(tmp_path / "logs"))] == ["base.eval"]
     header = read_eval_log(done.file, header_only=True)
     assert (header.eval.task, header.eval.model, header.status) == (
         "adtech/rtb-root-cause",

@@ -128,10 +128,10 @@ class TestEvidence:
 
     def test_any_flipped_verdict_on_a_label_is_found(self, with_judge):
         """What people say where the judge is unclear enters no figure; the promotion compares it with the labels."""
-        for n, said in enumerate(with_judge.judge.verdicts):
-            for who in ("person", "judge") if said.judge is not None else ("judge",):
+        for n, verdict in enumerate(with_judge.judge.verdicts):
+            for who in ("person", "judge") if verdict.judge is not None else ("judge",):
                 with pytest.raises(IntegrityFailure):
-                    recompute(change(with_judge, f"judge.verdicts.{n}.{who}", not getattr(said, who)))
+                    recompute(change(with_judge, f"judge.verdicts.{n}.{who}", not getattr(verdict, who)))
 
     @pytest.mark.parametrize("needed", [0.1, 0.99, None])
     def test_another_least_agreement_is_found(self, small, needed):
@@ -186,7 +186,7 @@ class TestPacket:
 
 class TestOpenRisk:
     def risks(self, small, cluster, judge, needed):
-        return [one for one in open_risks(again(small, judge, needed), cluster) if "judge" in one]
+        return [risk for risk in open_risks(again(small, judge, needed), cluster) if "judge" in risk]
 
     def test_few_labels_leave_the_judge_uncertain(self, small, cluster):
         (sentence,) = self.risks(small, cluster, judged(0.6, SAID[:-1]), 0.6)

@@ -59,10 +59,10 @@ def test_the_verdict_comes_first_and_in_one_sentence(evidence, small, cluster, a
 def test_every_regression_is_named_and_a_critical_one_is_marked(small, cluster):
     text = packet(small, cluster)
     assert small.candidate.headline.regressions
-    for one in small.candidate.headline.regressions:
-        line = next(line for line in text.splitlines() if line.startswith(f"- `{one.id}`"))
-        assert one.capability in line
-    critical = [one for one in small.candidate.headline.regressions if one.critical]
+    for regression in small.candidate.headline.regressions:
+        line = next(line for line in text.splitlines() if line.startswith(f"- `{regression.id}`"))
+        assert regression.capability in line
+    critical = [regression for regression in small.candidate.headline.regressions if regression.critical]
     assert text.count("**critical**") == len(critical) > 0
 
 
@@ -146,13 +146,13 @@ def test_text_from_outside_cannot_become_markup(small, cluster):
 
 
 def test_risk_names_what_the_figures_do_not_prove(evidence, small, cluster, evidence_with, rows_with):
-    said = " ".join(open_risks(evidence, cluster))
-    assert "auction-timeout-micro-01, bid-shading-core-01" in said
-    assert "60 held-out scenarios leave the pass rate open by 8.6 points" in said
-    assert "The incumbent is the untrained base model and passes 9 results only" in said
-    assert "float32 on cpu" in said
-    assert "trading-desk" in said
-    assert "begun" not in said
+    text = " ".join(open_risks(evidence, cluster))
+    assert "auction-timeout-micro-01, bid-shading-core-01" in text
+    assert "60 held-out scenarios leave the pass rate open by 8.6 points" in text
+    assert "The incumbent is the untrained base model and passes 9 results only" in text
+    assert "float32 on cpu" in text
+    assert "trading-desk" in text
+    assert "begun" not in text
     assert "begun 3 times" in " ".join(open_risks(evidence_with(attempts=3), cluster))
     assert "untrained" not in " ".join(open_risks(small, cluster))
     shy = evidence_with(candidate=rows_with(0.65))

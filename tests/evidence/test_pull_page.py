@@ -86,10 +86,10 @@ def test_a_page_is_cut_where_a_forge_takes_no_more_and_says_so():
 
 
 def test_an_eval_of_a_change_says_its_verdicts_first_then_what_is_unknown():
-    asked = ChangeEvaluated(
+    evaluated = ChangeEvaluated(
         "rtb-pricing", "iter-001-00000001", None, "the weights are missing.", NOTHING, [effect()], []
     )
-    page = eval_page([asked, asked._replace(model="iter-002-00000002")])
+    page = eval_page([evaluated, evaluated._replace(model="iter-002-00000002")])
     assert page.count("**not known**") == 2
     assert page.index("**not known**") < page.index("would stand where it stands")
     assert page.count("would stand where it stands") == 1, "of a cluster the change is told once"

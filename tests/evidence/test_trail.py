@@ -41,8 +41,8 @@ def test_earlier_candidates_stand_with_their_verdict_and_untold_are_named(eviden
     failed = EarlierRun(
         model="iter-001-00000001", run_id=evidence.candidate.run_id, question=evidence.question, judged=then
     )
-    told = evidence.model_copy(update={"earlier": (failed,) * 12})
-    text = trail_section(told, Trail(untold=("iter-002-00000002",)))
+    changed_evidence = evidence.model_copy(update={"earlier": (failed,) * 12})
+    text = trail_section(changed_evidence, Trail(untold=("iter-002-00000002",)))
     assert text.count("| iter-001-00000001 |") == 10
     assert "0.990" in text
     assert "**FAIL**" in text
@@ -67,7 +67,7 @@ def test_limits_that_a_rule_loses_or_widens_make_it_easier(evidence):
     judged = rule.model_copy(update={"min_kappa": 0.6})
     assert rule_changes(judged, rule) == ("least agreement of the judge 0.6 -> none (**easier**)",)
     wider = rule.model_copy(update={"decision": rule.decision.model_copy(update={"margin": 0.2, "min_scenarios": 5})})
-    assert all(said.endswith("(**easier**)") for said in rule_changes(rule, wider))
+    assert all(change.endswith("(**easier**)") for change in rule_changes(rule, wider))
     optional = rule.points[0].model_copy(update={"required": False})
     points = rule.model_copy(update={"points": (optional, *rule.points[1:])})
     assert rule_changes(rule, points) == ("rubric point answer-format no longer required (**easier**)",)

@@ -35,12 +35,12 @@ def steps(lines: list[bytes]) -> list[int]:
 
 def first_words(worker: Submitted) -> list[int]:
     """What the worker says first, as soon as it says anything."""
-    since, said = worker.since, []
-    while not said:
+    since, messages = worker.since, []
+    while not messages:
         lines, since, status = worker.beats(since, 0.02)
-        said = steps(lines)
-        assert status is None or said
-    return said
+        messages = steps(lines)
+        assert status is None or messages
+    return messages
 
 
 def listing_only_an_input(job: Path) -> None:

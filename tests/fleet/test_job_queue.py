@@ -71,10 +71,10 @@ class Queue:
     def processes(self):
         """Processes at work for this clone."""
         found = []
-        for one in psutil.process_iter(["cmdline", "status"]):
-            alive = one.info["status"] != psutil.STATUS_ZOMBIE
-            if alive and str(self.private) in (one.info["cmdline"] or ()):
-                found.append(one.pid)
+        for process in psutil.process_iter(["cmdline", "status"]):
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if alive and str(self.private) in (process.info["cmdline"] or ()):
+                found.append(process.pid)
         return found
 
     def elsewhere(self, script):
@@ -114,13 +114,13 @@ def test_no_more_wait_than_a_clone_takes(queue, monkeypatch):
 
 
 def test_jobs_of_a_cluster_run_in_order_and_nobody_needs_to_look(queue):
-    asked = [queue.ask(number=number, seconds=0.2, lingers=0.3).job.submitted.id for number in range(4)]
+    ids = [queue.ask(number=number, seconds=0.2, lingers=0.3).job.submitted.id for number in range(4)]
     other = queue.ask("fraud", number=9, seconds=0.1).job.submitted.id
     end = time.monotonic() + 60
     while len(queue.ran()) < 5 and time.monotonic() < end:
         time.sleep(0.1)
     of_one = [one for one in queue.ran() if one["cluster"] == CLUSTER]
-    assert [one["id"] for one in of_one] == asked
+    assert [one["id"] for one in of_one] == ids
     for before, after in pairwise(of_one):
         assert before["ended"] + 0.3 <= after["began"], "it begins when the one before has let go of all that it held"
     assert [one["id"] for one in queue.ran() if one["cluster"] == "fraud"] == [other]
@@ -188,8 +188,8 @@ def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
             time.sleep(0.02)
 
     lookers = [threading.Thread(target=look) for _ in range(2)]
-    for one in lookers:
-        one.start()
+    for looker in lookers:
+        looker.start()
     try:
         assert [one.wait(100) for one in those] == [0] * 4
         end = time.monotonic() + 100
@@ -197,8 +197,8 @@ def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
             time.sleep(0.1)
     finally:
         looking.set()
-        for one in lookers:
-            one.join()
+        for looker in lookers:
+            looker.join()
     ran = sorted(queue.ran(), key=lambda one: one["began"])
     assert len({one["id"] for one in ran}) == len(ran) == len(queue.states())
     assert all(before["ended"] <= after["began"] for before, after in pairwise(ran))
@@ -247,9 +247,9 @@ def test_what_was_asked_for_runs_as_who_asked_whoever_starts_it(queue, monkeypat
 
 def test_only_so_many_are_at_work_however_many_clusters_are_named(queue, monkeypatch):
     monkeypatch.setattr(of_jobs, "MOST_AT_ONCE", 2)
-    asked = [queue.ask(f"cluster-{number}", number=number, seconds=60).job.submitted.id for number in range(4)]
+    ids = [queue.ask(f"cluster-{number}", number=number, seconds=60).job.submitted.id for number in range(4)]
     assert (len(queue.jobs.at_work()), queue.jobs.count_waiting()) == (2, 2)
-    queue.jobs.cancel(asked[0], 20)
+    queue.jobs.cancel(ids[0], 20)
     assert queue.states() == ["cancelled", "running", "running", "queued"]
 
 

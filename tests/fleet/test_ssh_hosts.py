@@ -40,12 +40,12 @@ def until(true: Callable[[], bool]) -> None:
 
 def to_the_end(job: Submitted) -> tuple[list[int], int | None]:
     """Every step that is told, each once, and how the worker ended."""
-    since, said = job.since, list[int]()
+    since, messages = job.since, list[int]()
     while True:
         lines, since, status = job.beats(since, 0.2)
-        said += steps(lines)
+        messages += steps(lines)
         if status is not None:
-            return said, status
+            return messages, status
 
 
 def script(path: Path, text: str) -> str:
@@ -144,7 +144,7 @@ def test_the_worker_ends_when_whoever_submitted_is_killed(host: Sshd, tmp_path: 
 def test_a_keeper_that_is_killed_takes_its_worker_with_it(host: Sshd, tmp_path: Path) -> None:
     job = on(host).submit(folder_of(tmp_path / "job", steps=2, seconds_a_step=FOR_EVER))
     first_words(job)
-    (keeper,) = [one for one in host.processes() if "modelsmith.fleet.remote.keeper" in one.cmdline()]
+    (keeper,) = [process for process in host.processes() if "modelsmith.fleet.remote.keeper" in process.cmdline()]
     keeper.kill()
     assert job.beats(job.since, PATIENCE).status == -9
     until(lambda: not host.processes())
@@ -152,9 +152,9 @@ def test_a_keeper_that_is_killed_takes_its_worker_with_it(host: Sshd, tmp_path: 
 
 def ranks_on(host: Sshd) -> dict[int, psutil.Process]:
     """Processes that do one job there together, by their number; of a start under way those that are there already."""
-    found = [one for one in host.processes() if "stub_worker" in one.cmdline()]
-    told = [(one.environ().get("RANK"), one) for one in found]
-    return {int(rank): one for rank, one in told if rank is not None}
+    found = [process for process in host.processes() if "stub_worker" in process.cmdline()]
+    rows = [(one.environ().get("RANK"), one) for one in found]
+    return {int(rank): one for rank, one in rows if rank is not None}
 
 
 def test_processes_that_do_one_job_on_a_host_end_together(host: Sshd, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_processes_that_do_one_job_on_a_host_end_together(host: Sshd, tmp_path: 
     with pytest.raises(HostLostError):
         to_the_end(job)
     until(lambda: not host.processes())
-    ends = [json.loads(one.read_bytes())["status"] for one in host.work.glob("control/*/*.json")]
+    ends = [json.loads(path.read_bytes())["status"] for path in host.work.glob("control/*/*.json")]
     assert sorted(ends) == [-9, STOPPED, STOPPED]
 
 
@@ -245,31 +245,31 @@ def test_nothing_of_a_job_that_was_fetched_stays_on_the_host(host: Sshd, tmp_pat
 
 
 def test_jobs_work_on_hosts_side_by_side_and_one_more_waits(ways: Ways, tmp_path: Path) -> None:
-    hosts, said = [ways.host("gpu-1"), ways.host("gpu-2")], list[str]()
+    hosts, messages = [ways.host("gpu-1"), ways.host("gpu-2")], list[str]()
     ways.write(tmp_path / "home")
 
     def pool() -> Executor:
-        return executor_on(tmp_path / "home", ("gpu-1", "gpu-2"), "stub_worker", (), said.append)
+        return executor_on(tmp_path / "home", ("gpu-1", "gpu-2"), "stub_worker", (), messages.append)
 
     jobs = [pool().submit(folder_of(tmp_path / name, steps=2, seconds_a_step=FOR_EVER)) for name in ("a", "b")]
     for job in jobs:
         first_words(job)
-    assert said == ["on the host gpu-1", "on the host gpu-2"]
+    assert messages == ["on the host gpu-1", "on the host gpu-2"]
     assert [len(host.processes()) > 0 for host in hosts] == [True, True]
     third = on(hosts[1]).submit_if_free(folder_of(tmp_path / "c", steps=1))
     assert third is None
     jobs[1].stop(LONG)
     job = pool().submit(tmp_path / "c")
-    assert (said[-1], job.beats(0, LONG).status, job.fetch()) == ("on the host gpu-2", 0, True)
+    assert (messages[-1], job.beats(0, LONG).status, job.fetch()) == ("on the host gpu-2", 0, True)
     jobs[0].stop(LONG)
 
 
 def test_a_pool_takes_the_next_host_and_none_twice(ways: Ways, tmp_path: Path) -> None:
-    first, second, said = ways.host("gpu-1"), ways.host("gpu-2"), list[str]()
+    first, second, messages = ways.host("gpu-1"), ways.host("gpu-2"), list[str]()
     ways.write(tmp_path / "home", lost_seconds=5.0)
     first.stop()
     folder = folder_of(tmp_path / "job", steps=2, seconds_a_step=FOR_EVER)
-    pool = executor_on(tmp_path / "home", ("gpu-1", "gpu-2"), "stub_worker", (), said.append)
+    pool = executor_on(tmp_path / "home", ("gpu-1", "gpu-2"), "stub_worker", (), messages.append)
     with pytest.raises(HostLostError):
         pool.submit(folder)
     job = pool.submit(folder)
@@ -304,15 +304,15 @@ def test_what_goes_on_here_is_not_overwritten_by_an_older_state_of_a_host(
 
 
 def test_which_hosts_there_are_is_this_machine_s_to_say(tmp_path: Path) -> None:
-    said = list[str]()
+    messages = list[str]()
 
     def executor(*hosts: str) -> Executor:
-        return executor_on(tmp_path, hosts, "stub_worker", (), said.append)
+        return executor_on(tmp_path, hosts, "stub_worker", (), messages.append)
 
     assert isinstance(executor("local"), LocalExecutor)
-    assert said == []
+    assert messages == []
     assert isinstance(executor("gpu-1", "local"), LocalExecutor)
-    assert "does not know gpu-1" in said[0]
+    assert "does not know gpu-1" in messages[0]
     with pytest.raises(InvalidInput) as caught:
         executor("gpu-1")
     assert (caught.value.code, str(tmp_path / "hosts.yaml") in caught.value.mend) == ("host-not-available", True)

@@ -83,12 +83,12 @@ def until(true: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
 def test_a_job_goes_on_whole_wherever_its_submitter_is_killed(host: Sshd, tmp_path: Path, point: str) -> None:
     folder = folder_of(tmp_path / "job", steps=STEPS, seconds_a_step=0.05)
-    said = host.host()
-    command = [sys.executable, "-c", SUBMITS, JOURNEY, f"{point} SIGKILL", said.model_dump_json(), folder]
+    settings = host.host()
+    command = [sys.executable, "-c", SUBMITS, JOURNEY, f"{point} SIGKILL", settings.model_dump_json(), folder]
     killed = subprocess.run(command, capture_output=True, timeout=200)
     assert killed.returncode == -9, killed.stderr.decode()
     until(lambda: not host.processes())
-    goes_on_whole(host, said, folder)
+    goes_on_whole(host, settings, folder)
 
 
 LONGER = ("during the upload", "as it is started", "while it works", "while it is fetched")
@@ -113,16 +113,16 @@ def test_a_job_is_done_once_wherever_the_network_is_cut(
 
     once(monkeypatch, *CUTS[point], cut)
     folder = folder_of(tmp_path / "job", steps=STEPS, seconds_a_step=0.05)
-    said = host.host()
+    settings = host.host()
     try:
-        job = SshExecutor("gpu-1", said, "stub_worker").submit(folder)
+        job = SshExecutor("gpu-1", settings, "stub_worker").submit(folder)
         assert to_the_end(job) == 0
         assert job.fetch()
     except HostLostError:
         assert not is_whole(folder), "nothing that did not come whole is taken"
         if back.ident:
             back.join()
-        goes_on_whole(host, said, folder)
+        goes_on_whole(host, settings, folder)
     if back.ident:
         back.join()
     assert met == [point]
@@ -153,17 +153,17 @@ def once(patch: pytest.MonkeyPatch, name: str, number: int, moment: str, action:
 def test_a_job_goes_on_whole_whatever_of_it_is_killed_there(host: Sshd, tmp_path: Path, who: str) -> None:
     """The keeper, the worker, and both at once."""
     folder = folder_of(tmp_path / "job", steps=STEPS, seconds_a_step=FOR_EVER)
-    said = host.host()
-    job = SshExecutor("gpu-1", said, "stub_worker").submit(folder)
+    settings = host.host()
+    job = SshExecutor("gpu-1", settings, "stub_worker").submit(folder)
     first_words(job)
-    for one in [one for one in host.processes() if who in " ".join(one.cmdline())]:
+    for one in [process for process in host.processes() if who in " ".join(process.cmdline())]:
         with suppress(psutil.NoSuchProcess):
             one.kill()
     assert to_the_end(job) != 0
     until(lambda: not host.processes())
     job.fetch()
     folder_of(folder, steps=STEPS)
-    goes_on_whole(host, said, folder)
+    goes_on_whole(host, settings, folder)
 
 
 def goes_on_whole(host: Sshd, said: Host, folder: Path) -> None:

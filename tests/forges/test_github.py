@@ -100,10 +100,10 @@ def test_a_token_that_is_too_weak_names_the_permission_to_grant(hub):
 
 
 def test_the_token_is_no_argument_of_any_process(hub, monkeypatch):
-    seen, run = [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda args, **more: (seen.append(args), run(args, **more))[1])
+    recorded, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda args, **more: (recorded.append(args), run(args, **more))[1])
     hub.propose()
-    words = [str(word) for args in seen for word in args]
+    words = [str(word) for args in recorded for word in args]
     assert any("/acme/promotions.git" in word for word in words)
     assert not any("github_pat_" in word or "Authorization" in word for word in words)
 
@@ -362,7 +362,7 @@ def test_two_harnesses_that_propose_the_same_open_one_pull_request(hub):
     third = forge(hub, private="there").open(other)
     assert forge(hub, private="here").get(first.number).status == "closed"
     assert [pull.number for pull in forge(hub, private="here").list("open")] == [third.number]
-    assert [one.number for one in hub.repo.pulls.values() if one.state == "open"] == [third.number]
+    assert [pull.number for pull in hub.repo.pulls.values() if pull.state == "open"] == [third.number]
 
 
 def test_rules_of_main_that_refuse_the_merge_are_told(hub):

@@ -47,14 +47,14 @@ def forge(hub, token, actor="smith"):
 def refused(call):
     with pytest.raises(ModelsmithError) as caught:
         call()
-    said = str(caught.value.envelope())
-    assert not any(secret in said for secret in ("PRIVATE KEY-----\n", "ghs_", "eyJ"))
+    text = str(caught.value.envelope())
+    assert not any(secret in text for secret in ("PRIVATE KEY-----\n", "ghs_", "eyJ"))
     return caught.value
 
 
 def test_an_app_proposes_and_merges_and_its_secrets_are_nowhere(hub, key, monkeypatch, tmp_path):
-    seen, run = [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda args, **more: (seen.append(args), run(args, **more))[1])
+    recorded, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda args, **more: (recorded.append(args), run(args, **more))[1])
     file = tmp_path / "app.pem"
     file.write_text(pem(key))
     app = forge(hub, access(hub, **{APP_ID: "5", APP_KEY_FILE: str(file), "GITHUB_TOKEN": "a-workflow-s"}))
@@ -65,7 +65,9 @@ def test_an_app_proposes_and_merges_and_its_secrets_are_nowhere(hub, key, monkey
     secrets = [secret for secret in hub.github.tokens if secret.startswith("ghs_")] + pem(key).splitlines()[1:-1]
     assert len(secrets) > 10
     kept = [path.read_bytes() for path in hub.folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    said = [str(word).encode() for args in seen for word in args] + [path.encode() for _, path, _ in hub.github.asked]
+    said = [str(word).encode() for args in recorded for word in args] + [
+        path.encode() for _, path, _ in hub.github.asked
+    ]
     assert not [secret for secret in secrets if any(secret.encode() in one for one in (*kept, *said))]
     assert "ghs_" not in repr(app._faces.rest._token)
 
@@ -114,7 +116,7 @@ def test_another_key_a_wrong_clock_and_no_installation_are_told_apart(hub, key):
 
 
 def test_a_token_that_is_given_goes_before_the_app(hub, key):
-    said = {"MODELSMITH_GITHUB_TOKEN": "mine", APP_ID: "5", APP_KEY: pem(key)}
-    assert access(hub, **said).reveal() == "mine"
+    fields = {"MODELSMITH_GITHUB_TOKEN": "mine", APP_ID: "5", APP_KEY: pem(key)}
+    assert access(hub, **fields).reveal() == "mine"
     with pytest.raises(InvalidInput):
         access(hub)

@@ -95,7 +95,7 @@ def test_a_pull_request_s_life_is_read_and_written_as_at_our_own_server(web: str
     assert found.body == "Another body."
     assert [faces.say(opened.number, words) for words in ("First.", "First.", "Second.")] == [True, False, True]
     comments = faces.rest.ask_all("read the comments", f"/issues/{opened.number}/comments?per_page=100")
-    assert [one["body"].endswith("Second.") for one in comments] == [True]
+    assert [comment["body"].endswith("Second.") for comment in comments] == [True]
     repository(web, "maya-token").get_pull(opened.number).create_review(body="No.", event="REQUEST_CHANGES")
     listed = faces.rest.ask_all("read the reviews", f"/pulls/{opened.number}/reviews?per_page=100")
     review = read_answer(ReviewAnswer, next(iter(listed)))

@@ -16,16 +16,16 @@ def test_the_proof_runs_the_whole_flow_and_keeps_no_token(github, tmp_path, caps
     tokens = {name: github.token(login) for name, login in zip(TOKENS, ("ann-gh", "ben-gh"), strict=True)}
     words = ["acme/proof", "--server", github.web]
     assert main(words, tokens, tmp_path / "kept", WARM.run) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "ok  verify: holds in a plain clone, without GitHub" in said
-    assert "differs from" not in said
+    printed = capsys.readouterr().out
+    assert "ok  verify: holds in a plain clone, without GitHub" in printed
+    assert "differs from" not in printed
     (file,) = (tmp_path / "kept").iterdir()
     text = file.read_text()
     assert not [token for token in github.tokens if token in text]
     exchanges = [json.loads(line) for line in text.splitlines()]
-    assert {one["status"] for one in exchanges} >= {200, 201, 304, 422}
-    assert {one["method"] for one in exchanges} >= {"GET", "POST", "PATCH"}
-    assert not any("authorization" in name.lower() for one in exchanges for name in one["headers"])
+    assert {exchange["status"] for exchange in exchanges} >= {200, 201, 304, 422}
+    assert {exchange["method"] for exchange in exchanges} >= {"GET", "POST", "PATCH"}
+    assert not any("authorization" in name.lower() for exchange in exchanges for name in exchange["headers"])
 
     assert main(words, tokens, tmp_path / "again", WARM.run) == 1, "it is not empty any more"
     assert "NOT PROVEN" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def said(hub, *more, reported=()):
 
 
 def bad(found):
-    return [f"{one.subject}: {one.sentence}" for one in found if one.level == "bad"]
+    return [f"{finding.subject}: {finding.sentence}" for finding in found if finding.level == "bad"]
 
 
 def apply(hub, reported=(), merger=None):
@@ -59,7 +59,7 @@ def test_without_rules_every_hole_is_named_with_why_and_how(hub):
 def test_what_the_token_may_not_see_counts_as_missing_by_its_permission(hub):
     hub.github.rules(hub.repo, "petra-gh", rules=[{"type": "deletion"}, {"type": "non_fast_forward"}])
     unread = [one for one in said(hub) if "may not see" in one.sentence]
-    assert {one.subject for one in unread} == {
+    assert {finding.subject for finding in unread} == {
         "GitHub bypass", "GitHub classic protection", "GitHub merging", "GitHub workflows",
     }  # fmt: skip
     assert all(one.level == "bad" and "Administration" in one.mend for one in unread)
@@ -70,11 +70,11 @@ def test_our_ruleset_closes_what_it_can_and_writing_it_twice_is_once(hub):
     hub.repo.methods |= {"allow_squash_merge": False, "allow_rebase_merge": False}
     for _ in range(2):
         apply(hub, CHECKS, MERGER)
-    assert [one["name"] for one in hub.repo.rulesets] == ["modelsmith"]
+    assert [ruleset["name"] for ruleset in hub.repo.rulesets] == ["modelsmith"]
     assert hub.github.rest_asked("POST", r"/rulesets$") == [201]
     found = said(hub, ADMIN, reported=CHECKS)
     assert bad(found) == []
-    assert [one.sentence for one in found if one.subject == "GitHub bypass"] == [
+    assert [finding.sentence for finding in found if finding.subject == "GitHub bypass"] == [
         "the account 7 passes ruleset 'modelsmith', always"
     ]
 
@@ -83,15 +83,15 @@ def test_what_others_put_into_our_ruleset_stays(hub):
     apply(hub, (), MERGER)
     own = hub.repo.rulesets[0]
     own["rules"].append({"type": "creation"})
-    pulls = next(one["parameters"] for one in own["rules"] if one["type"] == "pull_request")
+    pulls = next(rule["parameters"] for rule in own["rules"] if rule["type"] == "pull_request")
     pulls |= {"required_approving_review_count": 2, "require_code_owner_review": False}
     own["bypass_actors"].append({"actor_type": "Team", "actor_id": 3, "bypass_mode": "pull_request"})
     apply(hub, (), MERGER)
     now = hub.repo.rulesets[0]
-    assert "creation" in {one["type"] for one in now["rules"]}
-    pulls = next(one["parameters"] for one in now["rules"] if one["type"] == "pull_request")
+    assert "creation" in {rule["type"] for rule in now["rules"]}
+    pulls = next(rule["parameters"] for rule in now["rules"] if rule["type"] == "pull_request")
     assert (pulls["required_approving_review_count"], pulls["require_code_owner_review"]) == (2, True)
-    assert [one["actor_type"] for one in now["bypass_actors"]] == ["User", "Team"]
+    assert [actor["actor_type"] for actor in now["bypass_actors"]] == ["User", "Team"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_classic_protection_counts_and_its_holes_are_named(hub):
     found = said(hub, ADMIN)
     assert "GitHub main: it must be linear" in bad(found)
     assert not any("force" in one or "owners" in one for one in bad(found))
-    notes = [one.sentence for one in found if one.level == "note"]
+    notes = [finding.sentence for finding in found if finding.level == "note"]
     assert "administrators pass the classic protection of main" in notes
     assert "every pull request needs 1 approvals" in notes
 
@@ -150,11 +150,11 @@ def test_lines_of_codeowners_that_github_does_not_take_are_named(hub):
 
 
 def test_the_strictest_of_several_rulesets_counts():
-    one = Rule(type="pull_request", parameters={"allowed_merge_methods": ["merge", "squash"]})
+    rule = Rule(type="pull_request", parameters={"allowed_merge_methods": ["merge", "squash"]})
     other = Rule(
         type="pull_request", parameters={"allowed_merge_methods": ["merge"], "required_approving_review_count": 2}
     )
-    now = effective([one, other], None)
+    now = effective([rule, other], None)
     assert (now.methods, now.approvals) == ({"merge"}, 2)
 
 
@@ -187,7 +187,7 @@ def test_apply_shows_the_difference_and_sets_nothing_until_agreed_to(hub, worksp
     assert [one.lines for one in done] == [one.lines for one in shown]
     assert all(one.done for one in done)
     assert apply_settings(workspace, "smith-gh", yes=True) == ()
-    assert not [one for one in github_findings(workspace, workspace.setting("forge")) if one.level == "bad"]
+    assert not [finding for finding in github_findings(workspace, workspace.setting("forge")) if finding.level == "bad"]
 
 
 def test_apply_leaves_somebody_who_may_push_receipts(hub, workspace, monkeypatch):

@@ -68,9 +68,9 @@ def test_a_refusal_that_is_no_json_a_reader_can_hold_is_passed_over():
 
 
 def test_a_merge_of_an_approved_pull_request_may_move_main(world, pull):
-    seen = []
-    push(world, world.merge_commit(pull), MAIN, judge=lambda *facts: seen.append(facts))
-    ((judged, base, head),) = seen
+    recorded = []
+    push(world, world.merge_commit(pull), MAIN, judge=lambda *facts: recorded.append(facts))
+    ((judged, base, head),) = recorded
     assert (judged.number, judged.reviews, base, head) == (1, pull.reviews, world.main(), pull.head)
 
 
@@ -398,12 +398,12 @@ def test_the_installed_hook_merges_what_the_harness_may_decide(guarded):
 
 
 def test_the_installed_hook_refuses_plain_pushes_in_words(guarded):
-    ok, said = guarded.push(f"{guarded.commit({'x': 'y'})}:{MAIN}")
+    ok, output = guarded.push(f"{guarded.commit({'x': 'y'})}:{MAIN}")
     assert not ok
-    assert "modelsmith: protected-main: Main moves only by merging a pull request." in said
+    assert "modelsmith: protected-main: Main moves only by merging a pull request." in output
     ok, _ = guarded.push(f"{guarded.commit({'x': 'y'})}:refs/heads/topic")
     assert ok
-    ok, said = guarded.push(":refs/heads/topic")
+    ok, output = guarded.push(":refs/heads/topic")
     assert not ok
 
 
@@ -437,9 +437,9 @@ def test_the_hook_is_installed_with_the_settings_it_relies_on(world):
 def test_the_installed_hook_runs_although_users_name_other_hooks(world):
     install_hook(world.bare, sys.executable)
     (world.bare / "hooks" / "pre-receive").write_text("#!/bin/sh\necho was here >&2\nexit 1\n")
-    ok, said = world.push(f"{world.commit({'x': 'y'})}:refs/heads/topic")
+    ok, output = world.push(f"{world.commit({'x': 'y'})}:refs/heads/topic")
     assert not ok
-    assert "was here" in said
+    assert "was here" in output
 
 
 def test_a_push_that_goes_round_the_hook_is_detected_when_reading(guarded):

@@ -104,13 +104,13 @@ def test_what_was_approved_since_turns_green_without_an_event_of_its_own(valid_h
     monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
     pulls = [valid_hub.propose({f"{name}.md": "Two.\n"}, branch=name) for name in ("one", "two")]
     step = step_of("modelsmith-checks.yml", "Check all that are open")
-    said = []
+    messages = []
     for _ in range(2):
         done = run_step(runner, step, "workflow_run", {"workflow_run": {"id": 1}})
         assert done.returncode == 0, done.stdout + done.stderr
-        said.append([shown(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
+        messages.append([shown(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
         valid_hub.review("maya", pulls[0])
-    assert said == [["action_required"] * 2, ["success", "action_required"]]
+    assert messages == [["action_required"] * 2, ["success", "action_required"]]
 
 
 def test_no_runner_of_a_proposals_own_workflow_is_another_jobs():
@@ -165,8 +165,8 @@ def test_the_eval_workflow_tells_in_one_comment_what_came_of_it(valid_hub, runne
         assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "eval.md").read_text()
     assert "Nothing to evaluate" in page
-    said = [one["body"] for one in valid_hub.repo.pulls[pull.number].comments if EVAL_MARK in one["body"]]
-    assert said == [f"{EVAL_MARK}\n{page}"]
+    bodys = [comment["body"] for comment in valid_hub.repo.pulls[pull.number].comments if EVAL_MARK in comment["body"]]
+    assert bodys == [f"{EVAL_MARK}\n{page}"]
 
 
 def test_the_nightly_workflow_hides_no_mistake(valid_hub, runner, monkeypatch):

@@ -193,13 +193,13 @@ def test_a_file_says_what_its_lines_say_to_somebody_who_reads_the_diff(lines, ch
         data = read_yaml("f.yaml", text.encode()).data
     except Unreadable:
         return
-    seen = {}
+    known = {}
     for line in text.split("\n"):
         said = line.removesuffix("\r").split(" #")[0].strip()
         if said and not said.startswith("#"):
             key, _, value = said.partition(": ")
-            seen[key] = value
-    assert {key: str(value) for key, value in data.items()} == seen
+            known[key] = value
+    assert {key: str(value) for key, value in data.items()} == known
 
 
 def test_honest_line_ends_of_either_kind_are_read():

@@ -700,14 +700,14 @@ def test_a_contract_opens_nothing_but_what_lies_in_its_folder(policy, subject, v
 
 
 def test_where_people_open_a_harness_proposes_promotions_only(gate, policy):
-    asked = policy.model_copy(update={"people_open": True})
+    changed_policy = policy.model_copy(update={"people_open": True})
     rubric = change(modified("evals/ads/set/rubrics/r.yaml"))
     yes = review("dana", rubric)
     assert gate(rubric, yes).open, "by default the harness may open what people decide"
-    assert codes(gate(rubric, yes, policy=asked)) == {"opened-by-harness"}
-    assert codes(gate(rubric, yes, policy=asked, preparer="SMITH")) == {"opened-by-harness"}
-    assert gate(rubric, yes, policy=asked, preparer="pat", requester="smith").open
-    assert gate(promotion("candidate", 1), policy=asked).open
-    assert gate(DEPLOYMENT, review("maya", DEPLOYMENT), policy=asked).open
+    assert codes(gate(rubric, yes, policy=changed_policy)) == {"opened-by-harness"}
+    assert codes(gate(rubric, yes, policy=changed_policy, preparer="SMITH")) == {"opened-by-harness"}
+    assert gate(rubric, yes, policy=changed_policy, preparer="pat", requester="smith").open
+    assert gate(promotion("candidate", 1), policy=changed_policy).open
+    assert gate(DEPLOYMENT, review("maya", DEPLOYMENT), policy=changed_policy).open
     mixed = change(*promotion("candidate", 1).paths, modified("evals/ads/set/rubrics/r.yaml"))
-    assert "promotion-mixed" in codes(gate(mixed, review("dana", mixed), policy=asked))
+    assert "promotion-mixed" in codes(gate(mixed, review("dana", mixed), policy=changed_policy))

@@ -83,8 +83,8 @@ def test_all_seven_pass_exactly_when_the_gate_is_open(some, codes, asked):
     answers = named_checks(decision)
     assert [answer.name for answer in answers] == list(NAMES)
     assert all(answer.passes for answer in answers) == decision.open
-    told = [line for answer in answers for line in (answer.title, *answer.lines)]
-    assert all(any(check.sentence in line for line in told) for check in some)
+    rows = [line for answer in answers for line in (answer.title, *answer.lines)]
+    assert all(any(check.sentence in line for line in rows) for check in some)
 
 
 def test_a_missing_approval_waits_for_its_owner_by_name():
@@ -103,7 +103,11 @@ def test_an_inconclusive_eval_asks_for_a_person_and_a_failed_one_does_not():
 
 def test_what_does_not_apply_is_neutral_and_not_green():
     answers = by_name(decided(CheckResult("valid-files", True, "every governed file validates")))
-    assert {name for name, one in answers.items() if one.state == "neutral"} == {"evidence", "approvals", "rollback"}
+    assert {name for name, answer in answers.items() if answer.state == "neutral"} == {
+        "evidence",
+        "approvals",
+        "rollback",
+    }
 
 
 @pytest.mark.parametrize("what", ["record", "size", "observation"])

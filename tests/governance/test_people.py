@@ -93,7 +93,7 @@ def test_every_listed_key_says_who_signed_whether_it_counts_or_not():
 
 def test_login_and_account_together_are_one_person_at_one_forge():
     seven = {"accounts": {"github": 7}}
-    numbered = tuple(one.model_copy(update=seven) if one.id == "maya" else one for one in PEOPLE.people)
+    numbered = tuple(person.model_copy(update=seven) if person.id == "maya" else person for person in PEOPLE.people)
     people = PEOPLE.model_copy(update={"people": numbered})
     assert account_holder(people, "github", "MAYA-T", 7) == "maya"
     others = [("gitlab", "maya-t", 7), ("github", "maya", 7), ("github", "", 7), ("github", "maya-t", 8)]

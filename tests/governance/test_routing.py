@@ -223,10 +223,10 @@ def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, ste
         known = known | {iteration: fold(cluster.records[iteration], policy)}
         others = [one for key, one in known.items() if key != iteration]
         histories += [(*others, known[iteration]), tuple(known.values())]
-    for one in (*histories, *(histories[at % len(histories)] for at in again if histories)):
-        grown = outcome(one)
+    for history in (*histories, *(histories[at % len(histories)] for at in again if histories)):
+        grown = outcome(history)
         routing._folded.clear()
-        anew = outcome(one)
+        anew = outcome(history)
         assert grown == anew
 
 

@@ -61,13 +61,13 @@ def test_a_difference_within_the_hypothesis_gains_nothing_on_average(share, unit
 @given(SHARES, SHARES, *[st.integers(0, 30)] * 4)
 @settings(max_examples=50, deadline=None)
 def test_a_stage_without_events_changes_nothing(share, other, a, b, c, d):
-    one = Arms(share, a, b, a + c, b + d)
+    arms = Arms(share, a, b, a + c, b + d)
     empty = Arms(other, 0, 0, 0, 0)
     for below in (True, False):
-        assert ratio_evidence([one, empty], 0.96, below=below) == ratio_evidence([one], 0.96, below=below)
-        assert difference_evidence([empty, one], 0.02, below=below) == difference_evidence([one], 0.02, below=below)
-    assert ratio_estimate([one, empty]) == ratio_estimate([one])
-    assert difference_estimate([one, empty]) == difference_estimate([one])
+        assert ratio_evidence([arms, empty], 0.96, below=below) == ratio_evidence([arms], 0.96, below=below)
+        assert difference_evidence([empty, arms], 0.02, below=below) == difference_evidence([arms], 0.02, below=below)
+    assert ratio_estimate([arms, empty]) == ratio_estimate([arms])
+    assert difference_estimate([arms, empty]) == difference_estimate([arms])
 
 
 def test_two_halves_of_one_stage_are_the_whole():
@@ -96,7 +96,7 @@ def first_alarm(seed, ratio, share=0.2, rate=0.2, units=12_000, every=100, key=l
 def test_no_difference_is_seldom_called_one_however_often_it_is_looked_at():
     """The bound is 5 %; these 120 runs have fixed seeds. 10,000 runs are in benchmarks/window.py."""
     alarms = [first_alarm(seed, 1.0, units=4_000) for seed in range(120)]
-    assert sum(one is not None for one in alarms) <= 6
+    assert sum(alarm is not None for alarm in alarms) <= 6
 
 
 def test_a_loss_of_a_fifth_is_found_within_ten_thousand_decisions():

@@ -94,7 +94,9 @@ def warned(folder, ruled, check="{type: json_schema, schema: {type: object}}"):
         "base_model: {name: m, uri: 'file:///m.gguf', digest: 'sha256:" + "0" * 64 + "', license: MIT}\n"
         "eval_set: adtech/x\ngate: {composite: 0.5, held_out: 0.5}\n" + ruled
     )
-    return {one.field: one.message for one in validate(WorkTree(folder)).warnings if "rule" in one.field}
+    return {
+        warning.field: warning.message for warning in validate(WorkTree(folder)).warnings if "rule" in warning.field
+    }
 
 
 def test_validate_says_what_a_window_cannot_see(tmp_path):

@@ -136,12 +136,12 @@ def test_stages_with_other_shares_are_no_paradox():
 
 def test_alpha_is_divided_among_metrics():
     """The same loss trips alone, and not among nine."""
-    one = counts(stage(66, 400, (500, 2_000)))
+    counted = counts(stage(66, 400, (500, 2_000)))
     many = {f"metric-{n}": Outcome(max_loss=0.5) for n in range(8)}
-    evidence = judge(terms(), one, ended=False).findings[0].worse
+    evidence = judge(terms(), counted, ended=False).findings[0].worse
     assert 1.31 < evidence < 2.25
-    assert judge(terms(), one, ended=False).outcome == "roll-back"
-    assert judge(terms(outcomes=many), one, ended=False).outcome == "inconclusive"
+    assert judge(terms(), counted, ended=False).outcome == "roll-back"
+    assert judge(terms(outcomes=many), counted, ended=False).outcome == "inconclusive"
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5]), *[st.integers(0, 50)] * 6), max_size=3), st.booleans())
@@ -154,11 +154,11 @@ def test_whatever_is_counted_a_verdict_has_its_reasons(found, ended):
         made.append(stage(mine, theirs, units, share, more=(extra,)))
     judged = judge(terms(errors=Guard(max_rise=0.02)), counts(*made), ended=ended)
     assert judged.reasons
-    assert all(len(one) <= 500 for one in judged.reasons)
+    assert all(len(reason) <= 500 for reason in judged.reasons)
     assert ended or judged.outcome != "confirm"
-    for one in judged.findings:
-        assert one.least is None or one.loss is None or one.least <= one.loss + 1e-6
-        assert one.most is None or one.loss is None or one.loss <= one.most + 1e-6
+    for finding in judged.findings:
+        assert finding.least is None or finding.loss is None or finding.least <= finding.loss + 1e-6
+        assert finding.most is None or finding.loss is None or finding.loss <= finding.most + 1e-6
 
 
 @given(
@@ -179,8 +179,8 @@ def test_no_counts_that_a_file_may_hold_break_the_judgement(found, alpha, allowe
         made.append(StageCounts(share=share, specialist=units[0], incumbent=units[1], metrics=(wins, extra)))
     rule = terms(allowed, errors=Guard(max_rise=allowed), error_probability=alpha, least_decisions=1)
     for better in ("higher", "lower"):
-        asked = rule.model_copy(update={"rule": rule.rule.model_copy(update={"better": better})})
-        assert judge(asked, counts(*made), ended=True).outcome in ("roll-back", "confirm", "inconclusive")
+        changed_rule = rule.model_copy(update={"rule": rule.rule.model_copy(update={"better": better})})
+        assert judge(changed_rule, counts(*made), ended=True).outcome in ("roll-back", "confirm", "inconclusive")
 
 
 @pytest.mark.parametrize(("field", "value"), [("max_drop", 0.0), ("max_drop", 1.0), ("window_minutes", 10**12)])

@@ -49,7 +49,7 @@ def move_to(world, model: Path) -> str:
 def answers(world, tag: str) -> dict[str, str]:
     found = next(world.private.glob(f"**/runs/{tag}/observations.jsonl")).read_text().splitlines()
     lines = [json.loads(line) for line in found]
-    return {f"{one['section']}/{one['id']}/{one['wording']}": one["completion"] for one in lines}
+    return {f"{line['section']}/{line['id']}/{line['wording']}": line["completion"] for line in lines}
 
 
 def test_after_the_base_changed_a_specialist_answers_over_its_own(

@@ -55,5 +55,5 @@ def test_what_is_kept_for_operators_stays_out_of_the_repository(fresh):
     for words in (("approve", "4", "--key", fresh.key("maya")), ("pr", "merge", "4"), ("verify",)):
         ran = fresh.modelsmith(*words, "--json")
         assert ran.code == 0, ran.out
-    told = fresh.modelsmith("lineage", evidence["specialist"], "--json").json["ancestors"][0]["training"]
-    assert told["toolkit"] is None
+    answer = fresh.modelsmith("lineage", evidence["specialist"], "--json").json["ancestors"][0]["training"]
+    assert answer["toolkit"] is None

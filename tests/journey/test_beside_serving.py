@@ -53,20 +53,20 @@ def test_eval_and_training_of_an_iteration_wait_for_a_busy_door(fresh):
     """Busy as the eval begins, and again as the training does: each waits, says for whom, and goes on afterwards."""
     budgeted(fresh, requests=1)
     tiny.commit_to_root(fresh.clone, fresh.forge)
-    said = "waits for the front door since 0s: it has 5 requests, and 1 are the budget"
-    waits, told = [], []
+    text = "waits for the front door since 0s: it has 5 requests, and 1 are the budget"
+    waits, reported = [], []
     with StandIn(fresh.home / "doors") as door:
         running = fresh.start(COMMAND, "iterate", "rtb-pricing", "--json")
         for line in running.stderr:
-            told.append(line)
+            reported.append(line)
             phase = json.loads(line)["phase"] if line.startswith("{") else ""
-            if said in line:
+            if text in line:
                 waits.append(phase)
                 door.say(0)
             elif phase == "diagnose" and "train" not in waits:
                 door.say(5)
-        assert running.wait(300) == 4, told
-    assert waits == ["eval", "train"], told
+        assert running.wait(300) == 4, reported
+    assert waits == ["eval", "train"], reported
 
 
 def test_a_budget_that_means_nothing_or_invites_a_rollback_is_said(fresh):

@@ -111,7 +111,7 @@ class TestChangedSince:
         found = evaluate(deployed, "--model", specialist_of(deployed), "--changed-since", "HEAD")
         assert found["run"]["executed"] == 2, "one scenario in its own wording and one rephrased"
         assert found["whole"]["verdict"] == "PASS"
-        assert {one["section"]: one["score"]["n"] for one in found["whole"]["sections"]} == dict.fromkeys(
+        assert {section["section"]: section["score"]["n"] for section in found["whole"]["sections"]} == dict.fromkeys(
             ("core", "robustness", "micro", "held_out"), 4
         )
 
@@ -123,7 +123,7 @@ class TestChangedSince:
         forget(deployed)
         name = specialist_of(deployed)
         found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
-        assert [one["id"] for one in found["change"]["scenarios"]] == ["timeout-core-02"]
+        assert [scenario["id"] for scenario in found["change"]["scenarios"]] == ["timeout-core-02"]
         assert found["run"]["only"] == ["timeout-core-01", "timeout-core-02"]
         assert "1 of 12 scenarios changed, and 1 more had no known verdict" in found["sentence"]
         evaluate(deployed, "--tag", "base-now")
@@ -163,8 +163,8 @@ class TestChangedSince:
         name = specialist_of(deployed)
         found = evaluate(deployed, "--model", name, "--changed-since", "HEAD")
         assert (found["run"] is None) is remembered
-        asked = "rubric, judge, prompt or sampling changed, so all was asked"
-        assert found["sentence"] == ("0 of 12 scenarios changed, and every verdict is known" if remembered else asked)
+        text = "rubric, judge, prompt or sampling changed, so all was asked"
+        assert found["sentence"] == ("0 of 12 scenarios changed, and every verdict is known" if remembered else text)
         evaluate(deployed, "--tag", "base-now")
         full = evaluate(deployed, "--model", name, "--against", "base-now", "--tag", "full")["run"]
         assert found["whole"] == full["headline"]

@@ -31,7 +31,7 @@ def test_a_plain_clone_without_a_ledger_tells_the_same(deployed):
     plain = deployed.folder / "plain"
     deployed.must("clone", "--quiet", str(deployed.forge), str(plain))
     there = deployed.modelsmith("composite-history", CLUSTER, "--json", cwd=plain).json["history"]
-    assert [one["tag"] for one in there["entries"]] == [None, here["entries"][1]["tag"]]
+    assert [entry["tag"] for entry in there["entries"]] == [None, here["entries"][1]["tag"]]
     for one in (*here["entries"], *there["entries"]):
         del one["tag"]
     assert there == here

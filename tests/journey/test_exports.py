@@ -20,9 +20,9 @@ def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
     adapter = deployed.state()["specialist"]
     ran = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
     assert ran.code == 0, ran.out + ran.err
-    told = ran.json
-    child = told["specialist"]
-    assert (told["state"], told["parent"], told["outcome"]) == ("artifact-exported", adapter, "PASS")
+    answer = ran.json
+    child = answer["specialist"]
+    assert (answer["state"], answer["parent"], answer["outcome"]) == ("artifact-exported", adapter, "PASS")
     assert child != adapter
     assert child.split("-")[1] == adapter.split("-")[1]
 
@@ -31,12 +31,12 @@ def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
     facts = json.loads((history / "01-candidate" / "export.json").read_text())
     assert (facts["parent"], facts["export"]["kind"]) == (adapter, "merged")
     evidence = json.loads((history / "02-eval-accepted" / "evidence.json").read_text())
-    assert evidence["candidate"]["weights"] == told["artifact"]
+    assert evidence["candidate"]["weights"] == answer["artifact"]
     assert evidence["candidate"]["base"] is None
     assert evidence["incumbent"]["model"] == adapter
     assert evidence["export"] == facts
     assert f"merged export of {adapter}" in (history / "02-eval-accepted" / "packet.md").read_text()
-    mine, theirs = told["candidate"], f"{CLUSTER}-iter-001-candidate"
+    mine, theirs = answer["candidate"], f"{CLUSTER}-iter-001-candidate"
     assert answers(deployed, mine["tag"]) == answers(deployed, theirs), "float32 here: the very weights of the adapter"
 
     again = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
@@ -51,10 +51,10 @@ def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
         assert done.code == 0, done.out
     status = deployed.modelsmith("status", "--json").json["clusters"][0]
     assert child in [one["specialist"] for one in status["serving"]]
-    views = {one["specialist"]: one for one in status["specialists"]}
+    views = {specialist["specialist"]: specialist for specialist in status["specialists"]}
     assert (views[child]["export"], views[adapter]["exports"]) == (f"merged export of {adapter}", [child])
     lineage = deployed.modelsmith("lineage", child, "--json").json
-    assert [one["specialist"] for one in lineage["ancestors"]] == [child, adapter]
+    assert [ancestor["specialist"] for ancestor in lineage["ancestors"]] == [child, adapter]
     assert deployed.modelsmith("lineage", adapter, "--json").json["descendants"][0]["how"] == "merged"
     verified = deployed.modelsmith("verify", "--json")
     assert verified.code == 0, verified.out

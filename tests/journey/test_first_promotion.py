@@ -18,16 +18,21 @@ from modelsmith.schema.evidence import Firewall
 
 def test_the_first_iterate_ends_at_a_person_and_says_what_to_do(first_iterate):
     world, ran = first_iterate
-    said = ran.json
-    assert (said["cluster"], said["iteration"], said["phase"], said["outcome"]) == ("rtb-pricing", 1, "waiting", "PASS")
-    assert (said["pull"], said["waiting_for"]) == (4, ["@head-of-trading"])
-    assert said["next"]["approve"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
-    assert said["specialist"] == f"iter-001-{said['artifact'].removeprefix('sha256:')[:8]}"
-    assert said["reference"]["model"] == "base"
-    assert said["candidate"]["weights"] == said["artifact"]
-    assert said["reference"]["executed"] == said["candidate"]["executed"] > said["candidate"]["scenarios"] > 0
-    assert said["candidate"]["incumbent"] == said["reference"]["run_id"]
-    assert said["candidate"]["attempts"] == 1
+    answer = ran.json
+    assert (answer["cluster"], answer["iteration"], answer["phase"], answer["outcome"]) == (
+        "rtb-pricing",
+        1,
+        "waiting",
+        "PASS",
+    )
+    assert (answer["pull"], answer["waiting_for"]) == (4, ["@head-of-trading"])
+    assert answer["next"]["approve"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
+    assert answer["specialist"] == f"iter-001-{answer['artifact'].removeprefix('sha256:')[:8]}"
+    assert answer["reference"]["model"] == "base"
+    assert answer["candidate"]["weights"] == answer["artifact"]
+    assert answer["reference"]["executed"] == answer["candidate"]["executed"] > answer["candidate"]["scenarios"] > 0
+    assert answer["candidate"]["incumbent"] == answer["reference"]["run_id"]
+    assert answer["candidate"]["attempts"] == 1
     assert not (world.clone / "clusters" / "rtb-pricing" / "routing.yaml").exists()
 
 
@@ -150,36 +155,39 @@ def test_every_command_prints_one_object_for_machines_and_text_for_people(deploy
 
 
 def test_held_out_answers_are_never_shown(deployed):
-    said = deployed.modelsmith("results", "--tag", "rtb-pricing-iter-001-base", "--failures", "--json").json
-    assert said["failures"]
-    assert {failure["section"] for failure in said["failures"]} == {"core", "robustness", "micro"}
+    answer = deployed.modelsmith("results", "--tag", "rtb-pricing-iter-001-base", "--failures", "--json").json
+    assert answer["failures"]
+    assert {failure["section"] for failure in answer["failures"]} == {"core", "robustness", "micro"}
 
 
 def test_the_second_iterate_starts_from_where_the_first_ended(deployed):
     first = deployed.state()["specialist"]
     ran = deployed.modelsmith("iterate", "rtb-pricing", "--json")
     assert ran.code == 4, ran.out
-    said = ran.json
-    assert (said["iteration"], said["phase"]) == (2, "waiting")
-    assert said["specialist"].startswith("iter-002-")
+    answer = ran.json
+    assert (answer["iteration"], answer["phase"]) == (2, "waiting")
+    assert answer["specialist"].startswith("iter-002-")
 
-    reference = said["reference"]
+    reference = answer["reference"]
     assert (reference["model"], reference["executed"]) == (first, 0), "its answers are known already"
     base = deployed.modelsmith("results", "--tag", "rtb-pricing-iter-002-base", "--json").json["run"]
     assert base["executed"] == 0
-    assert said["candidate"]["executed"] > 0
+    assert answer["candidate"]["executed"] > 0
 
-    lineage = deployed.modelsmith("lineage", said["specialist"], "--json").json
-    assert [one["specialist"] for one in lineage["ancestors"]] == [said["specialist"], first]
-    assert [one["training"]["parent"] for one in lineage["ancestors"]] == [first, "base"]
+    lineage = deployed.modelsmith("lineage", answer["specialist"], "--json").json
+    assert [ancestor["specialist"] for ancestor in lineage["ancestors"]] == [answer["specialist"], first]
+    assert [ancestor["training"]["parent"] for ancestor in lineage["ancestors"]] == [first, "base"]
     evidence = json.loads((deployed.folder_of("eval-accepted") / "evidence.json").read_bytes())
-    assert (evidence["incumbent"]["model"], [one["model"] for one in evidence["baselines"]]) == (first, ["base"])
+    assert (evidence["incumbent"]["model"], [baseline["model"] for baseline in evidence["baselines"]]) == (
+        first,
+        ["base"],
+    )
     (past,) = evidence["firewall"]["ancestors"]
     assert (past["specialist"], past["rows"]) == (first, lineage["ancestors"][1]["training"]["rows_digest"])
     verified = deployed.modelsmith("verify", "--json").json
     assert verified["promotions"] == 7
-    assert verified["firewall"] == {first: "recomputed", said["specialist"]: "recomputed"}
-    what_the_parent_knows(deployed, said["specialist"], past)
+    assert verified["firewall"] == {first: "recomputed", answer["specialist"]: "recomputed"}
+    what_the_parent_knows(deployed, answer["specialist"], past)
 
 
 def test_nobody_goes_on_from_an_adapter_that_was_taught_an_exam(deployed):

@@ -72,7 +72,10 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     land(world)
     told = iterate(world, 2)
     assert told["code"] == "no-rows"
-    assert {one["generator"] for one in told["details"]["generators"]} == {"auction-timeout", "invalid-traffic"}
+    assert {generator["generator"] for generator in told["details"]["generators"]} == {
+        "auction-timeout",
+        "invalid-traffic",
+    }
 
     edit(world, f"{SET}/evalset.yaml", separation=separation)
     land(world)

@@ -16,7 +16,7 @@ def test_approve_merge_and_the_next_step_work_through_the_forge_s_url(waiting):
     def run(*words):
         return waiting.modelsmith(*words, "--json", env=over_ssh)
 
-    findings = {one["subject"]: one["sentence"] for one in run("doctor").json["findings"]}
+    findings = {finding["subject"]: finding["sentence"] for finding in run("doctor").json["findings"]}
     assert findings["deployment"].startswith("forge on another user or host")
     assert findings["forge"] == f"at ssh://forge.example{waiting.forge}", "no user name is shown"
 

@@ -67,8 +67,8 @@ class IterationContext:
         """A page that Maya proposes and Petra decides about."""
         self.world.commit(branch, {f"{branch}.md": "A page.\n"})
         workspace = self.as_("maya")
-        said = pr_open.PrOpenRequest(branch=branch, title="A page", key=self.key("maya"))
-        number = pr_open.run(workspace, said).pull.number
+        request = pr_open.PrOpenRequest(branch=branch, title="A page", key=self.key("maya"))
+        number = pr_open.run(workspace, request).pull.number
         if approved:
             approve.run(self.as_("petra"), approve.ApproveRequest(number=number, key=self.key("petra")))
         return number
@@ -129,10 +129,10 @@ def test_the_receipts_workflow_adds_those_of_what_buttons_merged(context):
     (step,) = job["steps"]
     assert "env" not in step, "nothing of the event is read"
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    said = [context.world.run("bash", "-e", "-c", step["run"], env=environment) for _ in range(2)]
-    assert [one.code for one in said] == [0, 0], said
-    assert re.findall(r"receipts of (\d+), merged as", said[0].out) == [str(number) for number in numbers]
-    assert said[1].out.strip() == "no merge waits for receipts"
+    rows = [context.world.run("bash", "-e", "-c", step["run"], env=environment) for _ in range(2)]
+    assert [one.code for one in rows] == [0, 0], rows
+    assert re.findall(r"receipts of (\d+), merged as", rows[0].out) == [str(number) for number in numbers]
+    assert rows[1].out.strip() == "no merge waits for receipts"
     assert context.verified().approvals == 2
 
 

@@ -87,8 +87,8 @@ def test_paths_to_verify_begin_where_one_stands(deployed):
     shutil.copytree(stored(deployed), deployed.folder / "copy")
     folder = deployed.folder_of("artifact-exported")
     ran = deployed.modelsmith("verify", "../../../../../copy", ".", "--json", cwd=folder)
-    said = f"checked, {folder.parent.name}"
-    assert ran.json["weights"] == {folder.parent.name: "checked", str(deployed.folder / "copy"): said}
+    text = f"checked, {folder.parent.name}"
+    assert ran.json["weights"] == {folder.parent.name: "checked", str(deployed.folder / "copy"): text}
     above = deployed.modelsmith("verify", "..", "--json", cwd=folder.parent)
     assert (above.code, above.json["code"]) == (2, "bad-path"), "a cluster's folder is no specialist's"
 
@@ -292,12 +292,12 @@ def test_an_approval_dies_when_the_change_grows(waiting):
 
 def test_an_approval_of_another_change_counts_for_nothing(waiting):
     forge = forge_of(waiting, "maya", Path(waiting.key("maya")))
-    said = Approval(
+    approval = Approval(
         repository=waiting.harness_keys.name, pull=4, base=forge.main(), change="sha256:" + "2" * 64,
         verdict="approve", actor="maya",
         at=datetime.now(UTC).replace(microsecond=0),
     )  # fmt: skip
-    payload = canonical_json(said)
+    payload = canonical_json(approval)
     forge.review(
         4,
         SignedApproval(

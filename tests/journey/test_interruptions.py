@@ -128,7 +128,7 @@ def test_there_is_one_pull_request_for_each_event(interrupted, first_iterate):
 def test_the_ledger_counts_nothing_twice_and_forgets_nothing(interrupted, first_iterate):
     def told(world):
         timed = {"record": True, "evidence_bundle": {"digest"}}
-        events = [one.event for one in Ledger(world.private / "ledger.db").events()]
+        events = [event.event for event in Ledger(world.private / "ledger.db").events()]
         return Counter(event.model_dump_json(exclude=timed) for event in events)
 
     assert told(interrupted[0]) == told(first_iterate[0])
@@ -142,7 +142,8 @@ def test_no_answer_is_lost_or_kept_twice(interrupted, first_iterate):
     def answered(world):
         return {
             file.parent.name: sorted(
-                (one["section"], one["id"], one["wording"]) for one in map(json.loads, file.read_text().splitlines())
+                (line["section"], line["id"], line["wording"])
+                for line in map(json.loads, file.read_text().splitlines())
             )
             for file in world.private.glob("rtb-pricing/runs/*/observations.jsonl")
         }
@@ -173,7 +174,7 @@ def test_a_person_s_approval_and_merge_survive_a_kill(waiting):
     assert waiting.modelsmith(*merge).code == 0
     assert waiting.main() == waiting.git.rev("HEAD") == merged
     assert waiting.modelsmith("verify", "--json").json["approvals"] == 1
-    events = [one.event for one in Ledger(waiting.private / "ledger.db").events()]
+    events = [event.event for event in Ledger(waiting.private / "ledger.db").events()]
     assert [event.to_state for event in events if event.name == "promotion.advanced"] == [
         "candidate", "eval-accepted", "artifact-exported", "customer-deployed",
     ]  # fmt: skip

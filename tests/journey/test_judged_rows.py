@@ -26,9 +26,9 @@ NOTES = (
 def test_a_judge_lets_rows_pass_and_the_record_says_which(fresh):
     kit = fresh.clone / "evals/adtech/rtb-root-cause"
     weights = fresh.folder / "judge"
-    said = [f"[[answer {'0' * 32}]]\n| {text}\n[[end of answer" for text in RIGHT]
+    rows = [f"[[answer {'0' * 32}]]\n| {text}\n[[end of answer" for text in RIGHT]
     source = {"name": "tiny-judge", "uri": f"file://{weights}", "license": "MIT"}
-    source["digest"] = write_tiny_judge(weights, said)
+    source["digest"] = write_tiny_judge(weights, rows)
     evalset = yaml.safe_load((kit / "evalset.yaml").read_text())
     evalset["judge"] = {"name": "small", "base_model": source, "max_new_tokens": 16}
     (kit / "evalset.yaml").write_text(yaml.safe_dump(evalset, sort_keys=False))

@@ -15,9 +15,14 @@ def test_the_balance_of_a_cluster_is_that_of_its_set_in_every_form(fresh):
     found = ran.json["balance"]
     assert found["eval_set"] == SET
     assert found["scenarios"]["held_out"] == 4
-    assert [one["dimension"] for one in found["dimensions"]] == ["capability", "risk", "operator_lens", "outcome_type"]
+    assert [dimension["dimension"] for dimension in found["dimensions"]] == [
+        "capability",
+        "risk",
+        "operator_lens",
+        "outcome_type",
+    ]
     capabilities = found["dimensions"][0]["values"]
-    assert {one["value"]: round(one["composite"], 9) for one in capabilities} == {
+    assert {capability["value"]: round(capability["composite"], 9) for capability in capabilities} == {
         "auction-timeout": 0.5,
         "invalid-traffic": 0.5,
     }

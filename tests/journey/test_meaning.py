@@ -44,8 +44,8 @@ def test_rows_too_near_in_meaning_are_dropped_and_verify_finds_it_again(fresh, t
     evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_text())
     meaning = evidence["firewall"]["meaning"]
     assert meaning["model"] == digest
-    assert [(one["part"], one["most_cosine"]) for one in meaning["parts"]] == sorted(MOST.items())
-    assert all(0 < one["cosine"] < 1 for one in meaning["parts"])
+    assert [(part["part"], part["most_cosine"]) for part in meaning["parts"]] == sorted(MOST.items())
+    assert all(0 < part["cosine"] < 1 for part in meaning["parts"])
     reviewed = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json
     assert len(reviewed["in_meaning"]) == 5
     assert reviewed["meaning_unknown"] is None
@@ -75,8 +75,8 @@ def lies(world, specialist):
 
     def told(cosine):
         parts = (meaning.parts[0].model_copy(update={"cosine": cosine}), *meaning.parts[1:])
-        said = evidence.firewall.model_copy(update={"meaning": meaning.model_copy(update={"parts": parts})})
-        return evidence.model_copy(update={"firewall": said})
+        changed_evidence = evidence.firewall.model_copy(update={"meaning": meaning.model_copy(update={"parts": parts})})
+        return evidence.model_copy(update={"firewall": changed_evidence})
 
     for cosine, differs in ((meaning.parts[0].cosine - 0.0008, False), (0.2, True)):
         with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def test_rows_are_dropped_by_the_limit_and_a_missing_model_stops(fresh, tmp_path
     stopped = fresh.modelsmith("iterate", CLUSTER, "--json")
     assert (stopped.code, stopped.json["code"]) == (2, "no-rows")
     assert "a held-out scenario, by meaning" in stopped.json["message"]
-    assert {one["by"] for one in stopped.json["details"]["generators"]} == {"meaning"}
+    assert {generator["by"] for generator in stopped.json["details"]["generators"]} == {"meaning"}
     weights = folder / "model.safetensors"
     vectors = fresh.private / "cache" / "vectors.db"
     known = weights.read_bytes()

@@ -25,7 +25,7 @@ def test_without_the_model_that_finds_names_nothing_is_captured(fresh, tmp_path)
 
     def looked_at():
         found = fresh.modelsmith("doctor", "--json").json["findings"]
-        return [one["level"] for one in found if one["subject"] == "model tiny-names of names"]
+        return [finding["level"] for finding in found if finding["subject"] == "model tiny-names of names"]
 
     assert looked_at() == ["ok"]
 

@@ -22,8 +22,8 @@ def test_a_deployment_waits_for_a_second_machine_that_agrees(waiting):
     assert there("observe", specialist).json["code"] == "weights-missing"
     ran = there("observe", specialist, "--artifact", fetched(waiting, artifact))
     assert ran.code == 0, ran.out + ran.err
-    said = ran.json["agreement"]
-    assert (said["agrees"], said["same_engine"], said["turned"], ran.json["status"]) == (True, True, [], "merged")
+    answer = ran.json["agreement"]
+    assert (answer["agrees"], answer["same_engine"], answer["turned"], ran.json["status"]) == (True, True, [], "merged")
     assert "eval" in ran.phases, "nothing is taken over"
     again = there("observe", specialist)
     assert (again.code, again.json["pull"], "eval" in again.phases) == (0, None, False)
@@ -36,7 +36,7 @@ def test_a_deployment_waits_for_a_second_machine_that_agrees(waiting):
         ran = waiting.modelsmith(*words, "--json")
         assert ran.code == 0, ran.out
     found = waiting.modelsmith("verify", "--json").json
-    assert [one["observer"] for one in found["observations"][specialist]] == ["ci"]
+    assert [observation["observer"] for observation in found["observations"][specialist]] == ["ci"]
     assert "agrees" in waiting.modelsmith("verify").out
     text = there("validate").json
     assert text["kinds"]["observation"] == 1
@@ -48,9 +48,9 @@ def test_a_second_machine_trains_it_again_and_comes_to_the_very_same(waiting):
     there, copy = observer(waiting), fetched(waiting, artifact)
     plain = there("observe", specialist, "--artifact", copy)
     assert (plain.code, plain.json["agreement"]["retrained"]) == (0, None), plain.out
-    asked = waiting.modelsmith("promote", CLUSTER, "--json").json
-    assert (asked["code"], "0 of 1 who must repeat the training did" in asked["message"]) == ("unobserved", True)
-    assert f"modelsmith observe {specialist} --retrain" in asked["mend"]
+    answer = waiting.modelsmith("promote", CLUSTER, "--json").json
+    assert (answer["code"], "0 of 1 who must repeat the training did" in answer["message"]) == ("unobserved", True)
+    assert f"modelsmith observe {specialist} --retrain" in answer["mend"]
     assert "0 of 1 who must repeat" in waiting.modelsmith("status").out
 
     rows = waiting.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
@@ -91,8 +91,8 @@ def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
     made = deployed.modelsmith("export", adapter, "--as", "merged", "--json").json
     child = made["specialist"]
     there = observer(deployed)
-    asked = deployed.modelsmith("promote", CLUSTER, child, "--json").json
-    assert asked["code"] == "unobserved"
+    answer = deployed.modelsmith("promote", CLUSTER, child, "--json").json
+    assert answer["code"] == "unobserved"
 
     rows = deployed.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
     parent = there("observe", adapter, "--artifact", fetched(deployed, artifact), "--retrain", "--rows", str(rows))
@@ -110,7 +110,7 @@ def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
         ran = deployed.modelsmith(*words, "--json")
         assert ran.code == 0, ran.out
     seen = deployed.modelsmith("verify", "--json").json["observations"]
-    assert {name: [one["observer"] for one in found] for name, found in seen.items()} == {
+    assert {name: [agreement["observer"] for agreement in found] for name, found in seen.items()} == {
         adapter: ["ci"],
         child: ["ci"],
     }

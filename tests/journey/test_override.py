@@ -22,7 +22,9 @@ def merged(world, branch, files, opener, approver):
 
 def named(world, role):
     policy = yaml.safe_load((world.clone / POLICY).read_text())
-    next(one for one in policy["transitions"] if one["event"] == "eval-accepted")["override"] = role
+    next(transition for transition in policy["transitions"] if transition["event"] == "eval-accepted")["override"] = (
+        role
+    )
     merged(world, "override", {POLICY: yaml.safe_dump(policy, sort_keys=False)}, "dana", "petra")
 
 

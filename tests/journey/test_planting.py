@@ -96,8 +96,8 @@ def table(world):
 
 def told_an_address(world, words, environment):
     """Run the one command that reads standard input; nobody listens there."""
-    asked = {"cwd": world.clone, "env": environment, "input": "https://127.0.0.1:9/hook\n"}
-    ran = subprocess.run([COMMAND, *words], check=False, capture_output=True, text=True, **asked)
+    fields = {"cwd": world.clone, "env": environment, "input": "https://127.0.0.1:9/hook\n"}
+    ran = subprocess.run([COMMAND, *words], check=False, capture_output=True, text=True, **fields)
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -220,8 +220,8 @@ def test_what_another_clone_keeps_is_not_believed_in_the_work_tree(deployed_temp
     for words in READING:
         assert answers(hostile, words) == answers(clean, words), words
     asked = ("eval", "--cluster", CLUSTER, "--tag", "traced", "--json")
-    one, other = hostile.modelsmith(*asked).json["run"], clean.modelsmith(*asked).json["run"]
-    assert (one["executed"], one["run_id"]) == (other["executed"], other["run_id"])
+    answer, other = hostile.modelsmith(*asked).json["run"], clean.modelsmith(*asked).json["run"]
+    assert (answer["executed"], answer["run_id"]) == (other["executed"], other["run_id"])
     assert hostile.private.is_dir()
     assert not sprung.exists()
 

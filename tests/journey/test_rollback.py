@@ -44,7 +44,7 @@ def decide(world, number, person):
 
 def told(world, name):
     """Events of a name, without what the clock of their record decides."""
-    events = [one.event for one in Ledger(world.private / "ledger.db").events()]
+    events = [event.event for event in Ledger(world.private / "ledger.db").events()]
     return [event.model_dump(mode="json", exclude={"record"}) for event in events if event.name == name]
 
 
@@ -103,7 +103,7 @@ def test_the_pull_request_says_first_what_one_needs_to_know_at_night(rolled):
 
 def test_counts_of_the_live_metric_are_a_reason_of_their_own(served, copies, tmp_path):
     world, now = copies(served), datetime.now(UTC)
-    said = {
+    fields = {
         "metric": "auction_win_rate",
         "began": (now - timedelta(seconds=1)).isoformat(),
         "ended": now.isoformat(),
@@ -111,12 +111,12 @@ def test_counts_of_the_live_metric_are_a_reason_of_their_own(served, copies, tmp
         "incumbent": {"decisions": 37800, "good": 9450},
     }
     counts = tmp_path / "counts.json"
-    counts.write_text(json.dumps(said))
+    counts.write_text(json.dumps(fields))
     refused = must(world, 2, "rollback", CLUSTER, "--window", str(counts))
     assert (refused["code"], "no drop beyond" in refused["message"]) == ("no-loss", True)
-    counts.write_text(json.dumps(said | {"specialist": {"decisions": 4200, "good": 4201}}))
+    counts.write_text(json.dumps(fields | {"specialist": {"decisions": 4200, "good": 4201}}))
     assert "specialist" in must(world, 2, "rollback", CLUSTER, "--window", str(counts))["message"]
-    counts.write_text(json.dumps(said | {"specialist": {"decisions": 4200, "good": 882}}))
+    counts.write_text(json.dumps(fields | {"specialist": {"decisions": 4200, "good": 882}}))
     done = must(world, 0, "rollback", CLUSTER, "--window", str(counts))
     assert (done["status"], done["serving"]) == ("merged", BASE_ALONE)
     assert must(world, 0, "rollback", CLUSTER) == done
@@ -198,7 +198,7 @@ def test_another_reason_to_clear_a_hold_says_what_it_replaces(rolled, copies):
     assert (second["replaces"], second["status"]) == (first["pull"], "open")
     shown = world.modelsmith("rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back")
     assert f"{second['pull']}, which is closed now" in shown.out
-    still_open = [one["number"] for one in must(world, 0, "pr", "list")["pulls"]]
+    still_open = [pull["number"] for pull in must(world, 0, "pr", "list")["pulls"]]
     assert not {first["pull"], second["pull"]} & set(still_open)
 
 
@@ -276,9 +276,9 @@ def forged_rollback(world, rolled_world, decided_at):
     files[f"{name}/rollback.json"] = canonical_json(order)
     record = json.loads(files[f"{name}/record.json"])
     record["evidence"]["rollback.json"] = sha256(files[f"{name}/rollback.json"])
-    told = {"rollback.json": files[f"{name}/rollback.json"]}
+    fields = {"rollback.json": files[f"{name}/rollback.json"]}
     main = read_governed_state(world.git, world.main())
-    for packet, text in packet_files(main, PromotionRecord.model_validate_json(json.dumps(record)), told).items():
+    for packet, text in packet_files(main, PromotionRecord.model_validate_json(json.dumps(record)), fields).items():
         files[f"{name}/{packet}"] = text
         record["evidence"][packet] = sha256(text)
     data = files[f"{name}/record.json"] = canonical_json(record)

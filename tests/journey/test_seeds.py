@@ -54,7 +54,7 @@ def test_the_best_of_several_seeds_goes_on_wherever_it_is_killed(fresh, copies):
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
     tries = facts["tries"]
     assert [one["seed"] for one in tries["each"]] == [17, 10_017, 20_017]
-    scores = [one["held_in"] for one in tries["each"]]
+    scores = [attempt["held_in"] for attempt in tries["each"]]
     best = scores.index(max(scores))
     assert facts["seed"] == tries["each"][best]["seed"]
     assert fresh.state()["artifact"] == tries["each"][best]["artifact"]
@@ -72,14 +72,14 @@ def test_the_best_of_several_seeds_goes_on_wherever_it_is_killed(fresh, copies):
     assert late.json["code"] == "rows-in-use"
 
     folder = fresh.private / CLUSTER / "iterations" / "001"
-    apart = {one.messages[0].content for one in read_rows(folder / "held-in.jsonl", Prompt)}
+    apart = {row.messages[0].content for row in read_rows(folder / "held-in.jsonl", Prompt)}
     assert len(apart) == tries["asked"] > 0
     batches = [folder / "rows.jsonl", *folder.glob("**/stage-2/*.jsonl")]
     assert len(batches) == 1 + 2 + 3 * 2, "rows of the first stage; prompts and pairs of the second, and of each try"
     for path in batches:
-        asked = {json.loads(line)["messages"][0]["content"] for line in path.read_text().splitlines()}
-        assert asked, path
-        assert not apart & asked, "nothing is trained on what they are chosen by"
+        output = {json.loads(line)["messages"][0]["content"] for line in path.read_text().splitlines()}
+        assert output, path
+        assert not apart & output, "nothing is trained on what they are chosen by"
     files = Workspace(fresh.clone, fresh.home).files
     scored = {text.text for text in scored_texts(load_eval_set(files, load_cluster(files, CLUSTER).eval_set))}
     assert not scored & apart, "and none of it is scored"

@@ -22,12 +22,12 @@ PATTERN = "auction-timeout.form"
 
 
 def test_why_follows_a_failure_from_its_rows_to_what_the_adapter_fails(waiting):
-    told = waiting.modelsmith("why", PATTERN, "--json").json
-    (turn,) = told["turns"]
+    answer = waiting.modelsmith("why", PATTERN, "--json").json
+    (turn,) = answer["turns"]
     specialist = waiting.state()["specialist"]
-    assert (told["kind"], turn["diagnosed"], turn["specialist"]) == ("pattern", "base", specialist)
+    assert (answer["kind"], turn["diagnosed"], turn["specialist"]) == ("pattern", "base", specialist)
     assert (turn["rows"], turn["failed"], turn["methods"]) == (6, 4, ["sft"])
-    assert told["now"] == turn["outcome"] == ("still failing" if turn["still"] else "fixed")
+    assert answer["now"] == turn["outcome"] == ("still failing" if turn["still"] else "fixed")
     scenario = waiting.modelsmith("why", "timeout-core-01", "--json").json
     assert scenario["turns"][0]["pattern"] == PATTERN
     for hidden in ("timeout-held-01", "never-heard-of", "\x1b[2J\u202e" * 9000):
@@ -75,8 +75,8 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
     shutil.rmtree(run)
     assert (turn_of(waiting, name)["outcome"], turn_of(waiting, name)["note"]) == ("not evaluated", "")
     kept.rename(run)
-    asked = json.loads(diagnosis.read_text())["run_id"]
-    mixed = told(diagnosis, lambda text: text.replace(asked, f"sha256:{'0' * 64}"))
+    output = json.loads(diagnosis.read_text())["run_id"]
+    mixed = told(diagnosis, lambda text: text.replace(output, f"sha256:{'0' * 64}"))
     assert (mixed["specialist"], f"is {specialist}, of another diagnosis" in mixed["note"]) == (None, True)
     diagnosis.write_text(diagnosis.read_text().replace('"timeout-core-01"', '"timeout-core-01","never-asked"'))
     assert turn_of(waiting, "never-asked")["outcome"] == "not evaluated"
@@ -199,10 +199,10 @@ def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
         "datasets": names,
     }
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
-    said = fresh.modelsmith("validate", "--json").json["problems"]
+    answer = fresh.modelsmith("validate", "--json").json["problems"]
     place = f"clusters/{CLUSTER}/cluster.yaml", path.read_text()[: path.read_text().index("- absent")].count("\n") + 1
-    assert [(one["file"], one["line"]) for one in said] == [place]
-    assert said[0]["message"] == "the eval set has no data set 'absent'"
+    assert [(one["file"], one["line"]) for one in answer] == [place]
+    assert answer[0]["message"] == "the eval set has no data set 'absent'"
     names["names"] = ["tickets"]
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
     commit_to_root(fresh.clone, fresh.forge)

@@ -23,7 +23,9 @@ def change(world, path, old, new, proposer, approver):
 def stale(world):
     """Reasons by specialist, as `status` says, and what renews them; `verify` must say the same."""
     (cluster,) = world.modelsmith("status", "--json").json["clusters"]
-    reasons = {one["specialist"]: one["stale"] for one in cluster["specialists"] if one["stale"]}
+    reasons = {
+        specialist["specialist"]: specialist["stale"] for specialist in cluster["specialists"] if specialist["stale"]
+    }
     verified = world.modelsmith("verify", "--json")
     assert verified.code == 0, "stale is no integrity failure"
     assert {one["specialist"]: one["reasons"] for one in verified.json["stale"]} == reasons

@@ -34,6 +34,6 @@ def test_figures_go_to_the_tracker_of_the_cluster_file_and_words_do_not(fresh, m
     assert run.info.status == "FINISHED"
     kept = "\n".join(path.read_text() for path in store.rglob("*") if path.is_file()).replace(store.as_uri(), "STORE")
     rows = (fresh.private / "rtb-pricing" / "iterations" / "001" / "rows.jsonl").read_text()
-    said = [word for word in rows.split() if len(word) > 12]
-    for word in (str(fresh.clone), str(fresh.folder), *said[:50]):
+    entries_found = [word for word in rows.split() if len(word) > 12]
+    for word in (str(fresh.clone), str(fresh.folder), *entries_found[:50]):
         assert word not in kept, word

@@ -131,7 +131,7 @@ def trained(number: int) -> TrainingComplete:
 
 
 def said(ledger: Ledger) -> list[Event]:
-    return [one.event for one in ledger.events()]
+    return [event.event for event in ledger.events()]
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ class TestRuns:
         ledger.record_run(result(run="a", minute=0))
         ledger.record_run(result(run="b", minute=5, tag="t2"))
         ledger.record_run(result(run="a", minute=60, incumbent=None))
-        assert [one.incumbent is None for one in ledger.runs()] == [True, False]
+        assert [run.incumbent is None for run in ledger.runs()] == [True, False]
 
     def test_an_unknown_tag_names_those_that_are_known(self, ledger):
         ledger.record_run(result("t1"))
@@ -225,8 +225,8 @@ class TestEvents:
         ledger.append(*(trained(number) for number in range(5)))
         seen = ledger.events()
         ledger.append(trained(9))
-        assert [one.event for one in ledger.events(seen[-1].cursor)] == [trained(9)]
-        assert [one.event for one in ledger.events(seen[2].cursor)] == [trained(3), trained(4), trained(9)]
+        assert [event.event for event in ledger.events(seen[-1].cursor)] == [trained(9)]
+        assert [event.event for event in ledger.events(seen[2].cursor)] == [trained(3), trained(4), trained(9)]
         assert ledger.events(ledger.events()[-1].cursor) == []
 
     @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -250,7 +250,7 @@ class TestCursors:
         assert ledger.rebuild(ledger.path.parent).runs == 1
         after = ledger.events()
         assert after[:-1] == before
-        assert [one.event.tag for one in ledger.events(before[-1].cursor)] == ["t2"]
+        assert [event.event.tag for event in ledger.events(before[-1].cursor)] == ["t2"]
         assert ledger.append(trained(1), trained(2)) == 0
 
     def test_a_lost_ledger_refuses_old_cursors_and_tells_the_same_by_same_ids(self, ledger):
@@ -262,12 +262,12 @@ class TestCursors:
         for file in ledger.path.parent.glob("ledger.db*"):
             file.unlink()
         again = Ledger(ledger.path)
-        for number, one in enumerate(before, start=1):
-            assert one.cursor.startswith(f"{number}-")
+        for number, event in enumerate(before, start=1):
+            assert event.cursor.startswith(f"{number}-")
             with pytest.raises(InvalidInput) as caught:
-                again.events(one.cursor)
+                again.events(event.cursor)
             assert caught.value.code == "unknown-cursor"
-        assert [one.id for one in again.events()] == [one.id for one in before if one.event.name == "eval.complete"]
+        assert [event.id for event in again.events()] == [one.id for one in before if one.event.name == "eval.complete"]
 
     def test_a_cursor_that_a_restored_older_copy_does_not_hold_is_refused(self, ledger):
         ledger.append(trained(1))
@@ -279,7 +279,7 @@ class TestCursors:
             file.unlink()
         ledger.path.write_bytes(backup)
         ledger.append(trained(3))
-        assert [one.event for one in ledger.events(shared)] == [trained(3)]
+        assert [event.event for event in ledger.events(shared)] == [trained(3)]
         with pytest.raises(InvalidInput):
             ledger.events(lost)
 
@@ -293,9 +293,9 @@ class TestCursors:
                 one.append(trained(number))
             stories.append(one.events())
         mine, theirs = stories
-        for number, one in enumerate(mine, start=1):
+        for number, event in enumerate(mine, start=1):
             same = [each.id for each in mine[:number]] == [each.id for each in theirs[:number]]
-            assert (one.cursor in {each.cursor for each in theirs}) == same
+            assert (event.cursor in {each.cursor for each in theirs}) == same
 
     @pytest.mark.parametrize("cursor", ["", "0", "1", "1-", "-1-0000000000000000", "1-0000000000000000", "9" * 30])
     def test_what_is_no_cursor_of_this_ledger_is_refused(self, ledger, cursor):
@@ -306,7 +306,7 @@ class TestCursors:
 
     def test_a_ledger_of_the_first_version_tells_its_runs_as_events(self, ledger):
         ledger.record_run(result("gone", "a", lost=("core-01",)))
-        told = [one.id for one in ledger.events()]
+        ids = [event.id for event in ledger.events()]
         with closing(sqlite3.connect(ledger.path)) as database:
             database.executescript(
                 "DROP TABLE happened; PRAGMA user_version = 0;"
@@ -315,7 +315,7 @@ class TestCursors:
                 "INSERT INTO events VALUES (7, 'training.complete', 'k', '{\"steps\": 4}', '2026-01-01T00:00:00+00:00')"
             )
         again = Ledger(ledger.path)
-        assert [one.id for one in again.events()] == told
+        assert [event.id for event in again.events()] == ids
         assert again.result("gone").tag == "gone"
 
 
@@ -399,10 +399,10 @@ class TestRebuild:
     def test_a_deleted_ledger_comes_back_from_the_run_folders_by_itself(self, ledger):
         iterate = ledger.path.parent
         runs = [result("t1", "a", 1), result("t2", "b", 2, lost=("core-05",)), result("t3", "c", 3, cluster="other")]
-        for one in runs:
-            write_folder(iterate, one)
-            ledger.begin_attempt(one.question, one.weights, one.tag)
-            ledger.record_run(one)
+        for run in runs:
+            write_folder(iterate, run)
+            ledger.begin_attempt(run.question, run.weights, run.tag)
+            ledger.record_run(run)
         write_folder(iterate, result("t4"), finished=False)
         ledger.begin_attempt(QUESTION, WEIGHTS, "t4")
         before = (

@@ -75,12 +75,12 @@ class Desk:
         decisions = [self.decided() for _ in range(number)]
         won = {"specialist": 0.0, "incumbent": 0.0}
         reports = []
-        for one in decisions:
-            rate = mine if one.arm == "specialist" else theirs
-            won[one.arm] += rate
-            value = int(won[one.arm] >= 1)
-            won[one.arm] -= value
-            reports.append(report(one, value))
+        for decision in decisions:
+            rate = mine if decision.arm == "specialist" else theirs
+            won[decision.arm] += rate
+            value = int(won[decision.arm] >= 1)
+            won[decision.arm] -= value
+            reports.append(report(decision, value))
         self.recorder.flush()
         return decisions, reports
 

@@ -32,14 +32,14 @@ def served(recorder, number, rate, name="key"):
     """Decisions of full traffic, of which so many win; each with its report."""
     chance, reports = random.Random(number), []
     for n in range(number):
-        one = recorder.decided(
+        decision = recorder.decided(
             cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="iter-002-0000000a", record=RECORD,
             arm="incumbent", key=f"{name}-{n}", share=0.0, stage="full",
         )  # fmt: skip
-        reports.append(report(one, int(chance.random() < rate)))
-    said = [recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode()) for at in range(0, number, 500)]
+        reports.append(report(decision, int(chance.random() < rate)))
+    rows = [recorder.feedback(json.dumps({"reports": reports[at : at + 500]}).encode()) for at in range(0, number, 500)]
     recorder.flush()
-    return [status for status, _ in said]
+    return [status for status, _ in rows]
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def test_a_bad_morning_is_no_drift_and_a_bad_day_is(settled):
 def test_one_key_counts_once_a_week(settled):
     served(settled.recorder, 1, 0.0)
     for _ in range(1_000):
-        one = settled.recorder.decided(
+        decision = settled.recorder.decided(
             cluster="rtb-pricing", specialist="iter-002-0000000a", incumbent="iter-002-0000000a", record=RECORD,
             arm="incumbent", key="key-0", share=0.0, stage="full",
         )  # fmt: skip
-        settled.recorder.feedback(json.dumps(report(one, 0)).encode())
+        settled.recorder.feedback(json.dumps(report(decision, 0)).encode())
     settled.recorder.flush()
     assert settled.recorder.drifts() == []
 
@@ -108,10 +108,10 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
     """The door notes it in the ledger, from which events, webhooks and streams are read; a restart notes no second."""
     monkeypatch.setenv("MODELSMITH_HOME", str(tmp_path / "home"))
     workspace = Workspace.find(make_plain_clone(tmp_path / "clone"))
-    said = []
+    messages = []
     since = datetime.now(UTC) - timedelta(hours=1)
     for number in range(2):
-        keeper = Keeper(workspace, said.append)
+        keeper = Keeper(workspace, messages.append)
         try:
             keeper.recorder.follow([], [validated(since=since)])
             served(keeper.recorder, 400, 0.2)
@@ -120,7 +120,7 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
             )
             assert keeper.recorder.drifts()
             end = time.monotonic() + 60
-            while not (number or said) and time.monotonic() < end:
+            while not (number or messages) and time.monotonic() < end:
                 time.sleep(0.05)
             keeper._tell_drift()
         finally:
@@ -129,4 +129,4 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
     assert isinstance(one.event, FleetDrift)
     assert (one.event.metric, one.event.baseline) == ("auction_win_rate", 0.6)
     assert one.event.window.ended - one.event.window.began == WEEK
-    assert [words.split(":")[0] for words in said] == ["iter-002-0000000a of rtb-pricing drifts"]
+    assert [words.split(":")[0] for words in messages] == ["iter-002-0000000a of rtb-pricing drifts"]

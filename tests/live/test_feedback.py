@@ -31,17 +31,17 @@ def test_a_report_counts_for_the_arm_that_its_id_names(desk):
 
 
 def test_a_report_that_comes_twice_counts_once(desk):
-    one = report(desk.decided("specialist"))
-    assert [sent(desk, one)[1]["result"] for _ in range(3)] == ["taken", "repeated", "repeated"]
-    assert sent(desk, one | {"idempotency_key": "another"})[1]["result"] == "repeated"
+    report_sent = report(desk.decided("specialist"))
+    assert [sent(desk, report_sent)[1]["result"] for _ in range(3)] == ["taken", "repeated", "repeated"]
+    assert sent(desk, report_sent | {"idempotency_key": "another"})[1]["result"] == "repeated"
     assert known(desk) == (1, 1, 0, 0)
 
 
 def test_the_first_report_stands_against_a_later_one(desk):
-    one = desk.decided("specialist")
-    sent(desk, report(one, 0))
-    status, said = sent(desk, report(one, 1, "second thoughts"))
-    assert (status, said["result"]) == (409, "contradicted")
+    decision = desk.decided("specialist")
+    sent(desk, report(decision, 0))
+    status, answer = sent(desk, report(decision, 1, "second thoughts"))
+    assert (status, answer["result"]) == (409, "contradicted")
     assert known(desk) == (0, 1, 0, 0)
 
 
@@ -96,9 +96,9 @@ def test_what_is_no_number_is_refused(desk, value):
      b'{"reports": [' + b"1," * MOST + b"1]}", b'{"decision_id": 1}'],
 )  # fmt: skip
 def test_a_body_that_is_no_report_is_refused_in_words(desk, body):
-    status, said = desk.recorder.feedback(body)
+    status, answer = desk.recorder.feedback(body)
     assert status == 400
-    assert "decision_id, metric, value and idempotency_key" in json.dumps(said)
+    assert "decision_id, metric, value and idempotency_key" in json.dumps(answer)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_another_deployments_id_counts_nowhere(desk):
 
 def test_a_key_of_another_cluster_reports_nothing_of_this_one(desk):
     body = json.dumps(report(desk.decided())).encode()
-    status, said = desk.recorder.feedback(body, lambda cluster: cluster == "support")
-    assert (status, said["result"]) == (403, "outside-key")
+    status, answer = desk.recorder.feedback(body, lambda cluster: cluster == "support")
+    assert (status, answer["result"]) == (403, "outside-key")
 
 
 def test_nobody_uses_up_another_s_idempotency_keys(desk):
@@ -152,9 +152,9 @@ def test_nobody_uses_up_another_s_idempotency_keys(desk):
 
 def test_a_batch_says_of_each_report_what_became_of_it(desk):
     good = report(desk.decided("specialist"))
-    status, said = sent(desk, good, good, report("forged"))
+    status, answer = sent(desk, good, good, report("forged"))
     assert status == 200
-    assert [one["result"] for one in said["results"]] == ["taken", "repeated", "forged"]
+    assert [result["result"] for result in answer["results"]] == ["taken", "repeated", "forged"]
     assert known(desk) == (1, 1, 0, 0)
 
 
@@ -169,15 +169,15 @@ def test_a_key_stays_in_the_stage_in_which_it_was_first_seen(desk):
     sent(desk, report(desk.decided("incumbent", key="k", share=0.1)))
     sent(desk, report(desk.decided("specialist", key="k", share=0.5)))
     stages = desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages
-    assert [(one.share, one.specialist, one.incumbent) for one in stages] == [(0.1, 0, 1)]
+    assert [(stage.share, stage.specialist, stage.incumbent) for stage in stages] == [(0.1, 0, 1)]
 
 
 def test_a_flood_is_refused_and_counted_and_ends(desk):
-    one = report(desk.decided())
-    batch = json.dumps({"reports": [one] * MOST}).encode()
-    said = [desk.recorder.feedback(batch)[0] for _ in range(25)]
-    assert said[0] == 200
-    assert said[-1] == 429
+    report_sent = report(desk.decided())
+    batch = json.dumps({"reports": [report_sent] * MOST}).encode()
+    rows = [desk.recorder.feedback(batch)[0] for _ in range(25)]
+    assert rows[0] == 200
+    assert rows[-1] == 429
     assert b'modelsmith_feedback_total{cluster="",result="flood"}' in desk.recorder.exposition()[1]
     desk.hands.pass_(seconds=1)
     assert desk.recorder.feedback(batch)[0] == 200
@@ -187,8 +187,8 @@ def test_a_flood_by_others_stops_no_report_of_this_cluster(desk):
     """Of invented ids, and of a key for another cluster that sends one good report again and again."""
     theirs = replace(watching("sha256:" + "1" * 64), cluster="support")
     desk.recorder.follow([watching(), theirs])
-    one = desk.decided(record=theirs.record, cluster="support")
-    for again, last in ((report("forged"), 403), (report(one), 429)):
+    decision = desk.decided(record=theirs.record, cluster="support")
+    for again, last in ((report("forged"), 403), (report(decision), 429)):
         batch = json.dumps({"reports": [again] * MOST}).encode()
         assert [desk.recorder.feedback(batch)[0] for _ in range(25)][-1] == last
     assert sent(desk, report(desk.decided()))[0] == 200
@@ -203,19 +203,19 @@ def test_a_flood_by_one_key_stops_no_report_by_another_of_its_cluster(desk):
 
 
 def test_a_report_of_a_decision_that_a_kill_took_brings_it_back(desk):
-    one = desk.decided("specialist")
+    decision = desk.decided("specialist")
     desk.recorder._waiting.clear()
-    sent(desk, report(one))
+    sent(desk, report(decision))
     assert known(desk) == (1, 1, 0, 0)
     assert desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages[0].specialist == 1
 
 
 def test_neither_key_nor_report_stands_in_store_or_metrics(desk):
-    one = desk.decided("specialist", key="customer@example.org")
-    sent(desk, report(one, key="order 4711"))
+    decision = desk.decided("specialist", key="customer@example.org")
+    sent(desk, report(decision, key="order 4711"))
     desk.recorder.flush()
     stored = b"".join(path.read_bytes() for path in desk.folder.rglob("*") if path.is_file())
     shown = desk.recorder.exposition()[1]
-    for private in (b"customer@example.org", b"order 4711", one.id.encode()):
+    for private in (b"customer@example.org", b"order 4711", decision.id.encode()):
         assert private not in stored
         assert private not in shown

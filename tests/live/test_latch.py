@@ -47,17 +47,17 @@ def test_what_is_not_worse_goes_on(desk):
 
 
 def test_a_specialist_whose_answers_fail_is_taken_back_without_any_report(desk):
-    for one in [desk.decided() for _ in range(1_000)]:
-        failed = one.arm == "specialist"
-        desk.recorder.answered(one, good(503, failed_over=True) if failed else good())
+    for decision in [desk.decided() for _ in range(1_000)]:
+        failed = decision.arm == "specialist"
+        desk.recorder.answered(decision, good(503, failed_over=True) if failed else good())
     desk.recorder.close()
     assert desk.recorder.latched(RECORD)
     assert "errors is 100.0 points worse" in desk.recorder.trips()[0][1].reasons[0]
 
 
 def test_clients_that_hang_up_are_no_errors(desk):
-    for one in [desk.decided() for _ in range(1_000)]:
-        desk.recorder.answered(one, good(200, hung_up=one.arm == "specialist"))
+    for decision in [desk.decided() for _ in range(1_000)]:
+        desk.recorder.answered(decision, good(200, hung_up=decision.arm == "specialist"))
     desk.recorder.flush()
     assert not desk.recorder.latched(RECORD)
 
@@ -171,7 +171,7 @@ def test_counting_goes_on_where_no_file_can_be_opened(desk):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert (trouble, len(made)) == (None, 1_000)
     counted = desk.recorder.counts(watching())
-    assert sum(one.specialist + one.incumbent for one in counted.stages) == 7_000
+    assert sum(stage.specialist + stage.incumbent for stage in counted.stages) == 7_000
 
 
 def test_with_a_full_disk_it_serves_latches_and_says_so(desk, monkeypatch):
@@ -182,8 +182,8 @@ def test_with_a_full_disk_it_serves_latches_and_says_so(desk, monkeypatch):
     store = desk.recorder._store
     monkeypatch.setattr(store, "note", lambda _: (_ for _ in ()).throw(full))
     monkeypatch.setattr(store, "report", lambda _: (_ for _ in ()).throw(full))
-    status, said = desk.recorder.feedback(json.dumps(report(desk.decided())).encode())
-    assert (status, said["result"]) == (503, "not-stored")
+    status, answer = desk.recorder.feedback(json.dumps(report(desk.decided())).encode())
+    assert (status, answer["result"]) == (503, "not-stored")
     desk.recorder.flush()
     assert "disk is full" in desk.recorder.trouble
     monkeypatch.undo()
@@ -283,9 +283,9 @@ def test_killed_at_any_instant_it_comes_back_to_the_same(tmp_path, wait):
     assert door.stdout.readline() == b"up\n"
     threading.Event().wait(wait)
     door.send_signal(signal.SIGKILL)
-    said = door.communicate()[0]
+    text = door.communicate()[0]
     latched = Latches(folder / "latches").is_set(RECORD)
-    assert latched or b"done" not in said
+    assert latched or b"done" not in text
     from tests.live.conftest import Desk
 
     desk = Desk(folder)

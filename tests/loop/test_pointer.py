@@ -60,8 +60,8 @@ def test_what_a_phase_left_is_read_and_written_again_as_it_was(tmp_path, said):
 
 def test_a_plateau_s_recommendation_is_kept_with_the_iteration_that_ended(tmp_path):
     then = {"operation": "iterate", "arguments": {"cluster": "c"}}
-    said = {"action": "review", "pattern": "p", "file": "", "change": "", "next": then}
-    iteration = kept(tmp_path, phase="done", outcome="FAIL", **CANDIDATE, recommended=said)
+    fields = {"action": "review", "pattern": "p", "file": "", "change": "", "next": then}
+    iteration = kept(tmp_path, phase="done", outcome="FAIL", **CANDIDATE, recommended=fields)
     assert isinstance(iteration, Ended)
     assert iteration.recommended is not None
     states(tmp_path).put(iteration)

@@ -52,7 +52,7 @@ def test_a_turn_begins_in_its_window_and_neither_early_nor_a_day_late(now, begun
 @pytest.mark.parametrize(("set_at", "back"), [(0, 365), (3, 365), (3, -1)])
 def test_a_clock_that_is_set_delays_a_turn_by_one_interval_at_most(monkeypatch, set_at, back):
     """Set a year back while the last turn ran or while it waits, or a day forward."""
-    told: list[str] = []
+    reported: list[str] = []
     naps: list[float] = []
     begun = datetime(2026, 5, 1, 12)
 
@@ -64,9 +64,9 @@ def test_a_clock_that_is_set_delays_a_turn_by_one_interval_at_most(monkeypatch, 
 
     monkeypatch.setattr(schedule, "datetime", Set)
     monkeypatch.setattr(schedule.clock, "sleep", naps.append)
-    schedule.wait(Schedule(timedelta(hours=1)), begun, lambda one: told.append(one.message))
+    schedule.wait(Schedule(timedelta(hours=1)), begun, lambda one: reported.append(one.message))
     assert sum(naps) <= 2 * 3600
-    assert len(told) <= 2
+    assert len(reported) <= 2
 
 
 def test_durations_and_windows_are_read_or_refused():
@@ -150,7 +150,7 @@ def trained_by(*stages: int, training: Training = TWO) -> list[Diagnosis]:
     return [
         Diagnosis.model_construct(
             iteration=number,
-            methods=tuple(one.method for one in stages_of(training)[:count]),
+            methods=tuple(stage.method for stage in stages_of(training)[:count]),
             tag="t",
             clusters=(),
             recipe=training_digest(stages_of(training)[:count]),

@@ -75,7 +75,7 @@ def test_a_try_says_what_came_of_it_and_nothing_else():
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An iteration of three seeds, whose trainings and answers the test makes up."""
-    said: list[str] = []
+    messages: list[str] = []
     write_rows(tmp_path / HELD_IN_FILE, PROMPTS)
     write_rows(tmp_path / "rows.jsonl", PROMPTS)
     come: dict[int, Any] = {}
@@ -98,7 +98,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(tries, "SeedTry", SeedTry.model_construct)
     monkeypatch.setattr(tries, "SeedTries", SeedTries.model_construct)
     context = SimpleNamespace(
-        workspace=SimpleNamespace(notify=lambda one: said.append(one.message)),
+        workspace=SimpleNamespace(notify=lambda one: messages.append(one.message)),
         cluster=SimpleNamespace(loop=Loop(seeds=3), base_model=SimpleNamespace(digest=digest("base"))),
         governed=GOVERNED, meaning=None, target=lambda _: None, folder=lambda _: tmp_path,
         stages=lambda _: (Sft(rows=16),),
@@ -108,7 +108,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         come.update(zip(SEEDS, of, strict=True))
         return train_tries(context, SimpleNamespace(number=1))  # type: ignore[arg-type]
 
-    return SimpleNamespace(train=train, said=said, context=context)
+    return SimpleNamespace(train=train, said=messages, context=context)
 
 
 SEEDS = (17, 17 + APART, 17 + 2 * APART)
@@ -118,7 +118,7 @@ TRIPPED = InvalidInput("training-tripped", "A tripwire ended it.", "Look at the 
 
 def test_a_try_that_ends_early_is_not_chosen_and_the_others_go_on(world):
     made = world.train(TRIPPED, 1, 3)
-    assert [(one.held_in is None, one.ended) for one in made.tries.each] == [
+    assert [(attempt.held_in is None, attempt.ended) for attempt in made.tries.each] == [
         (True, "tripped"),
         (False, None),
         (False, None),
@@ -157,7 +157,7 @@ def test_what_a_judge_decides_counts_in_the_score_of_a_try(world, monkeypatch):
     monkeypatch.setattr(tries, "rows_judge", lambda *_: nullcontext(lambda sampled: said))
     monkeypatch.setattr(tries, "judge_of", lambda _: digest("judge"))
     made = world.train(4, 0, 2)
-    assert [one.held_in for one in made.tries.each] == [0.75, 0.25, 0.5]
+    assert [attempt.held_in for attempt in made.tries.each] == [0.75, 0.25, 0.5]
     assert made.tries.judge == digest("judge")
     said[0] = {}
     with pytest.raises(ModelsmithError) as ended:
@@ -175,9 +175,9 @@ def test_several_seeds_that_nothing_could_tell_apart_are_refused():
         (judged, 480, 63, "judge-calls-few"),
         (judged, 480, 64, None),
     ):
-        asked = cluster.model_copy(update={"loop": Loop(seeds=3, judge_calls=calls)})
+        changed_cluster = cluster.model_copy(update={"loop": Loop(seeds=3, judge_calls=calls)})
         try:
-            require_choosable(governed, asked, rows)
+            require_choosable(governed, changed_cluster, rows)
             found = None
         except InvalidInput as error:
             found = error.code

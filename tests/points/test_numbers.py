@@ -72,8 +72,8 @@ def test_the_last_number_of_an_answer_that_was_cut_off_may_be_half_of_one(answer
     """``12`` may be the beginning of ``1234``, and ``5`` that of ``5 million``; a whole line is whole."""
     for expected in (5, 12, 50):
         point = {"type": "number", "expected": {"value": expected}}
-        one = RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point})
-        assert grade_point(one, answer, {}, cut_off=True).passed is (passed and expected == 5)
+        rubric_point = RubricPoint.model_validate({"id": "p", "text": "t", "weight": 1, "check": point})
+        assert grade_point(rubric_point, answer, {}, cut_off=True).passed is (passed and expected == 5)
 
 
 @given(st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False), st.booleans())

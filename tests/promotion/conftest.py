@@ -123,11 +123,11 @@ class Repository:
             )  # fmt: skip
             files = {f"{folder}/{MERGE_RECEIPT}": canonical_json(receipt)}
             if approved:
-                said = Approval(
+                approval = Approval(
                     repository=here.main.policy.repository, pull=record.sequence, base=here.tip,
                     change=receipt.change, verdict="approve", actor="maya", at=approved,
                 )  # fmt: skip
-                files[f"{folder}/approval-maya.json"] = canonical_json(said)
+                files[f"{folder}/approval-maya.json"] = canonical_json(approval)
             here = here.commit(files)
         return here
 
@@ -249,13 +249,13 @@ class Line:
         proof = SignedApproval(
             statement=payload.decode(), signature=sign(payload, self.keys / (key or actor), APPROVAL_NAMESPACE)
         )
-        said = Approval.model_validate_json(payload)
+        approval = Approval.model_validate_json(payload)
         review = Review(
             actor=actor,
-            verdict=said.verdict,
-            change=said.change,
+            verdict=approval.verdict,
+            change=approval.change,
             at=at,
-            base=said.base,
+            base=approval.base,
             proof=proof,
             key=self.public(key or actor),
         )

@@ -113,7 +113,7 @@ def test_the_last_opinion_of_an_account_is_its_opinion(hosted, job):
     for later in ("CHANGES_REQUESTED", "DISMISSED"):
         decision = decided(hosted, attested(pull, job.sign(predicate_of(hosted, pull, given(), given(state=later)))))
         assert not decision.open
-    assert [one.code for one in decided(hosted, attested(pull, job.sign(
+    assert [refusal.code for refusal in decided(hosted, attested(pull, job.sign(
         predicate_of(hosted, pull, given(), given("piet-p", 1002, "CHANGES_REQUESTED", commit="1" * 40))
     ))).refusals] == ["rejected"], "asking for changes holds, whatever commit it was about"  # fmt: skip
     again = predicate_of(hosted, pull, given(state="CHANGES_REQUESTED"), given())
@@ -285,8 +285,8 @@ def test_a_rejection_cannot_be_left_out_of_the_reading_that_is_kept(hosted, job)
 
 def test_the_harness_s_key_says_nothing_about_reviews(hosted, job):
     pull = proposal(hosted)
-    said = ReviewsAttestation.model_validate_json(canonical_json(predicate_of(hosted, pull, given())))
-    bundle = seal(attestation(said), hosted.harness)
+    reviews_attestation = ReviewsAttestation.model_validate_json(canonical_json(predicate_of(hosted, pull, given())))
+    bundle = seal(attestation(reviews_attestation), hosted.harness)
     assert not decided(hosted, attested(pull, bundle)).open
     refused_by_verify(hosted, job, pull, bundle, "not a Sigstore bundle")
 

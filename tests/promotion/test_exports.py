@@ -36,13 +36,13 @@ def parent(repository):
 def export(here, **other):
     """What an export of that adapter says, in these fields otherwise."""
     base = trained(here.main.tree)
-    said = {
+    fields = {
         "kind": "merged", "parent": here.draft().artifact, "base_model": base.base_model,
         "base_digest": base.base_digest, "dtype": "float32",
     }  # fmt: skip
-    inner = {name: other.pop(name) for name in list(other) if name in said and name != "parent"}
+    inner = {name: other.pop(name) for name in list(other) if name in fields and name != "parent"}
     inner |= {"parent": other.pop("artifact")} if "artifact" in other else {}
-    facts = {"parent": here.draft().specialist, "export": Export(**(said | inner)), "toolkit": TOOLKIT}
+    facts = {"parent": here.draft().specialist, "export": Export(**(fields | inner)), "toolkit": TOOLKIT}
     return ExportFacts(**(facts | other))
 
 
@@ -132,9 +132,9 @@ def test_a_candidate_is_trained_or_an_export_and_not_both(parent):
 
 
 def test_an_unknown_kind_is_refused(parent):
-    said = json.loads(canonical_json(export(parent)))
-    said["export"]["kind"] = "awq"
-    evidence = {"export.json": canonical_json(said)}
+    answer = json.loads(canonical_json(export(parent)))
+    answer["export"]["kind"] = "awq"
+    evidence = {"export.json": canonical_json(answer)}
     record = next_record(parent.main, "candidate", parent.draft(1, b"export"), evidence)
     assert "export" in failures(parent, parent.files_of(record, evidence))
 

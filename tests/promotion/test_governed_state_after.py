@@ -75,9 +75,9 @@ def test_it_equals_what_is_read_anew_at_every_commit(repository, tips):
 def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository, tips):
     tips = tips[::6]
     with ObjectReader(repository.git.path) as reader:
-        for one in tips:
+        for tip in tips:
             for other in tips:
-                main = governed_state_after(read_governed_state(reader, one), other)
+                main = governed_state_after(read_governed_state(reader, tip), other)
                 assert everything(main) == everything(read_governed_state(repository.git, other))
 
 

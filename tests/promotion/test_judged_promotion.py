@@ -56,9 +56,9 @@ def judge_of(governed, name="small", identity="judge", **flips):
     """What a judge that agrees with people on every label but those flipped was measured at."""
     verdicts = [
         LabelVerdict(
-            label=label_digest(one), point=one.point, person=one.verdict == "pass", judge=one.verdict == "pass"
+            label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=label.verdict == "pass"
         )
-        for one in governed.labels
+        for label in governed.labels
     ]
     return agreement(name, digest(identity), verdicts, 0.95, flips.get("needed", 0.6))
 
@@ -151,10 +151,10 @@ def test_what_stood_before_is_what_main_says_and_no_other(judged, repository):
 def test_no_earlier_eval_is_told_of_a_candidate_that_main_does_not_have(judged):
     def invented(told):
         judged_then = judged_by(told.rule, told.candidate.headline)
-        one = EarlierRun(
+        run = EarlierRun(
             model="iter-007-00000000", run_id=told.candidate.run_id, question=told.question, judged=judged_then
         )
-        return told.model_copy(update={"earlier": (one,)})
+        return told.model_copy(update={"earlier": (run,)})
 
     assert "iter-007-00000000" in checks(judged, judge_of(governed_of(judged)), invented)["question"].sentence
 

@@ -123,9 +123,11 @@ def test_a_persons_key_is_rotated_and_a_lost_one_revoked(place):
     assert place.approve(waiting, "piet-new").gate == "open"
     place.merge(waiting)
     assert place.verify().approvals == 2
-    said = [f.sentence for f in doctor.run(place.workspace, doctor.DoctorRequest()).findings if "piet" in f.subject]
-    assert len(said) == 1
-    assert "revoked on 2026-01-01" in said[0]
+    sentences = [
+        f.sentence for f in doctor.run(place.workspace, doctor.DoctorRequest()).findings if "piet" in f.subject
+    ]
+    assert len(sentences) == 1
+    assert "revoked on 2026-01-01" in sentences[0]
 
 
 def test_the_harnesss_keys_are_rotated_and_what_was_open_is_signed_anew(place):

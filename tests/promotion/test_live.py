@@ -100,8 +100,8 @@ def world(repository, tmp_path_factory):
 
 def test_what_the_door_counted_lets_production_validate(world):
     assert needs_live(world.main, world.specialist)
-    said = world.check(world.live(), now=OVER)
-    assert said.startswith("by front-door: auction_win_rate is")
+    sentence = world.check(world.live(), now=OVER)
+    assert sentence.startswith("by front-door: auction_win_rate is")
 
 
 @pytest.mark.parametrize(("minutes", "told"), [(6, False), (7, True), (29, True)])
@@ -109,8 +109,8 @@ def test_who_approves_is_told_that_counting_began_late(world, minutes, told):
     """A store that was put away, so that the door counts anew until it confirms: what is missing is no secret."""
     counts = parse_canonical(LIVE_FILE, world.live()[LIVE_FILE], LiveEvidence).counts
     late = counts.model_copy(update={"began": AT + timedelta(minutes=minutes)})
-    said = world.check(world.live(counts=late), now=OVER)
-    assert (f"its counts begin {minutes} minutes after the approval" in said) is told
+    sentence = world.check(world.live(counts=late), now=OVER)
+    assert (f"its counts begin {minutes} minutes after the approval" in sentence) is told
 
 
 def test_without_it_nothing_is_validated(world):
@@ -155,7 +155,7 @@ def edited(live, **changes):
 
 def test_every_figure_recomputes_from_the_counts(world):
     good = LiveEvidence.model_validate_json(world.live()[LIVE_FILE])
-    better = tuple(one.model_copy(update={"held": one.held + 1}) for one in good.findings)
+    better = tuple(finding.model_copy(update={"held": finding.held + 1}) for finding in good.findings)
     for changed in (
         {"findings": better}, {"findings": good.findings[:1]}, {"outcome": "inconclusive"},
         {"counts": edited(good, specialist=2_001)},
@@ -269,5 +269,5 @@ def test_an_order_names_the_evidence_that_lies_beside_it(world):
 
 def test_figures_of_another_mathematical_library_are_the_same(world):
     good = LiveEvidence.model_validate_json(world.live()[LIVE_FILE])
-    nearly = tuple(one.model_copy(update={"held": one.held * (1 + 1e-6)}) for one in good.findings)
+    nearly = tuple(finding.model_copy(update={"held": finding.held * (1 + 1e-6)}) for finding in good.findings)
     assert world.check(world.live(findings=nearly), now=OVER)

@@ -75,7 +75,7 @@ def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repositor
     here = repository.after(*TO_DEPLOYED[:3])
     record = next_record(here.main, "customer-deployed", here.draft(), {})
     routing = yaml.safe_load(routing_after(here.main, record))
-    assert [(one["specialist"], one["share"]) for one in routing["serving"]] == [
+    assert [(serving["specialist"], serving["share"]) for serving in routing["serving"]] == [
         ("base", 0.9), (here.draft().specialist, 0.1),
     ]  # fmt: skip
     validated = here.after("customer-deployed")

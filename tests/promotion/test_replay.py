@@ -37,15 +37,15 @@ def refusal(repository, here):
 
 
 def test_promotions_and_approved_changes_hold_and_are_counted(repository):
-    said = []
+    messages = []
     here = repository.merge(candidate(repository, 1), number=1)
     here = here.merge({"docs/note.md": b"x"}, [PETRA], number=2)
     here = here.merge(candidate(here, 2), number=3)
-    found = replayed(repository, here, said.append)
+    found = replayed(repository, here, messages.append)
     assert (found.changes, found.promotions, found.approvals) == (3, 2, 1)
     assert found.main.tree.commit == here.tip
     assert found.main.histories == here.main.histories
-    assert [(progress.done, progress.total) for progress in said] == [(2, 6), (4, 6), (6, 6)]
+    assert [(progress.done, progress.total) for progress in messages] == [(2, 6), (4, 6), (6, 6)]
 
 
 def test_a_key_that_its_owners_approved_works_from_then_on_the_former_not(repository):

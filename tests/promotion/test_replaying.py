@@ -68,11 +68,11 @@ def one_replay(repository, tip):
 
 
 def test_processes_say_what_one_replay_says(repository, honest, judged, processes):
-    told = []
-    assert outcome(lambda: judged(honest.tip, told.append)) == one_replay(repository, honest.tip)
+    messages = []
+    assert outcome(lambda: judged(honest.tip, messages.append)) == one_replay(repository, honest.tip)
     assert [process.returncode is not None for process in processes] == [True, True]
-    assert (told[-1].done, told[-1].total) == (6, 6)
-    assert [step.done for step in told] == sorted(step.done for step in told)
+    assert (messages[-1].done, messages[-1].total) == (6, 6)
+    assert [step.done for step in messages] == sorted(step.done for step in messages)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -44,12 +44,12 @@ def test_candidates_that_nobody_accepted_are_named_unless_evidence_tells(reposit
     here = here.after("candidate", number=2)
     main = here.main
     histories = [history.specialist for history in candidates_since(main, "rtb-pricing", "base")]
-    assert [one[:8] for one in histories] == ["iter-001", "iter-002"]
+    assert [history[:8] for history in histories] == ["iter-001", "iter-002"]
     cluster = load_cluster(main.tree, "rtb-pricing")
     assert trail(main, cluster, BASE).untold == tuple(histories)
     second = SimpleNamespace(**{**vars(BASE), "specialist": histories[1]})
     assert trail(main, cluster, second).untold == (histories[0],), (
         "a later candidate changes no packet that is proposed"
     )
-    told = SimpleNamespace(**{**vars(BASE), "earlier": (SimpleNamespace(model=histories[0]),)})
-    assert trail(main, cluster, told).untold == (histories[1],)
+    namespace = SimpleNamespace(**{**vars(BASE), "earlier": (SimpleNamespace(model=histories[0]),)})
+    assert trail(main, cluster, namespace).untold == (histories[1],)

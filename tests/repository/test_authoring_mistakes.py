@@ -78,8 +78,8 @@ def test_one_mistake_is_one_sentence(sound, row):
     path = FILES[row["in"]]
     assert row["instead of"] in sound[path]
     changed = sound | {path: sound[path].replace(row["instead of"], row["written"], 1)}
-    said = [(one.file, one.line, f"{one.message} -> {one.mend}") for one in found(changed)]
-    assert said == [(FILES[row.get("found in", row["in"])], row["line"], row["says"])]
+    rows = [(one.file, one.line, f"{one.message} -> {one.mend}") for one in found(changed)]
+    assert rows == [(FILES[row.get("found in", row["in"])], row["line"], row["says"])]
 
 
 def test_the_table_is_long_and_says_nothing_twice():
@@ -111,7 +111,7 @@ def test_no_message_repeats_what_may_be_a_secret(sound):
                 sound | {path: sound[path].replace(KEY if path == people else "description: Prices.", text)}
             )
             assert problems, text
-            assert not any(secret in f"{one.message}{one.mend}" for one in problems), (text, problems)
+            assert not any(secret in f"{problem.message}{problem.mend}" for problem in problems), (text, problems)
 
 
 BY_MACHINES = {
@@ -126,9 +126,9 @@ def patterns(schema: object) -> Iterator[str]:
     if isinstance(schema, dict):
         if isinstance(schema.get("pattern"), str):
             yield schema["pattern"]
-        yield from (one for value in schema.values() for one in patterns(value))
+        yield from (pattern for value in schema.values() for pattern in patterns(value))
     elif isinstance(schema, list):
-        yield from (one for value in schema for one in patterns(value))
+        yield from (pattern for value in schema for pattern in patterns(value))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.model and kind.name not in BY_MACHINES], ids=str)
@@ -149,7 +149,9 @@ def test_a_data_set_s_manifest_is_mended_in_words():
 
     def said(**other: object) -> list[str]:
         data = yaml.safe_dump(manifest | other).encode()
-        return [f"{one.field}: {one.message} -> {one.mend}" for one in find_problems(path, data, Dataset)[1]]
+        return [
+            f"{problem.field}: {problem.message} -> {problem.mend}" for problem in find_problems(path, data, Dataset)[1]
+        ]
 
     assert said(capability="floors") == [
         'license: "" needs 1 or more characters -> Write 1 or more characters.',

@@ -36,7 +36,7 @@ def repository(folder: Path) -> Git:
 def kept() -> set[int]:
     """Processes of git that wait for this one's questions."""
     children = psutil.Process().children()
-    return {one.pid for one in children if one.status() != psutil.STATUS_ZOMBIE and "cat-file" in one.cmdline()}
+    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and "cat-file" in child.cmdline()}
 
 
 def content(git: Git) -> bytes:

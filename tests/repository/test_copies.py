@@ -20,7 +20,7 @@ MICRO = f"{SET}/micro/floors/floor-micro-1.yaml"
 
 
 def found(repo: Path) -> list[tuple[str, str, str]]:
-    return [(one.file, one.field, one.message) for one in validate(WorkTree(repo)).problems]
+    return [(problem.file, problem.field, problem.message) for problem in validate(WorkTree(repo)).problems]
 
 
 @pytest.fixture

@@ -126,17 +126,17 @@ def test_a_commit_cannot_reach_outside_the_repository(plain: Git, path: str) -> 
 
 
 def test_a_ref_moves_only_from_where_it_is_expected(git: Git) -> None:
-    one = git.commit_files(None, {"a": b"1"}, "1", AUTHOR)
-    two = git.commit_files(one, {"a": b"2"}, "2", AUTHOR)
-    git.update_ref("refs/heads/main", one, None)
-    git.update_ref("refs/heads/main", two, one)
-    for expected in (None, one):
+    commit = git.commit_files(None, {"a": b"1"}, "1", AUTHOR)
+    two = git.commit_files(commit, {"a": b"2"}, "2", AUTHOR)
+    git.update_ref("refs/heads/main", commit, None)
+    git.update_ref("refs/heads/main", two, commit)
+    for expected in (None, commit):
         with pytest.raises(InfrastructureFailure) as refused:
-            git.update_ref("refs/heads/main", one, expected)
+            git.update_ref("refs/heads/main", commit, expected)
         assert refused.value.code == "ref-moved"
     assert git.rev("main") == two
     with pytest.raises(InfrastructureFailure) as refused:
-        git.update_ref("refs/heads/bad..name", one, None)
+        git.update_ref("refs/heads/bad..name", commit, None)
     assert refused.value.code == "git-failed"
 
 
@@ -171,40 +171,40 @@ def test_a_merge_is_the_same_whatever_the_work_tree_or_configuration(plain: Git)
 def test_a_change_cannot_hide_a_submodule(plain: Git) -> None:
     root = plain.commit_files(None, {"a": b"1"}, "root", AUTHOR)
     modules = b'[submodule "s"]\n\tpath = s\n\turl = ./s\n\tignore = all\n'
-    one = plain.commit_files(root, {".gitmodules": modules}, "m", AUTHOR)
-    plain.run("read-tree", one)
+    commit = plain.commit_files(root, {".gitmodules": modules}, "m", AUTHOR)
+    plain.run("read-tree", commit)
     plain.run("update-index", "--add", "--cacheinfo", f"160000,{root},s")
     plain.run("config", "submodule.s.ignore", "all")
     (plain.path / ".gitmodules").write_bytes(modules)
-    two = plain.commit_tree(plain.text("write-tree"), [one], "submodule", AUTHOR)
-    assert [(p.path, p.new_mode) for p in plain.change(one, two).paths] == [("s", "160000")]
+    two = plain.commit_tree(plain.text("write-tree"), [commit], "submodule", AUTHOR)
+    assert [(p.path, p.new_mode) for p in plain.change(commit, two).paths] == [("s", "160000")]
     with pytest.raises(InvalidInput) as refused:
         Revision(plain, two).read("s")
     assert refused.value.code == "not-a-file"
 
 
 def test_replacement_refs_and_grafts_change_nothing(git: Git) -> None:
-    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
-    two = git.commit_files(one, {"a": b"2"}, "two", AUTHOR)
-    honest, forged = (git.list_tree(commit)["a"][1] for commit in (one, two))
+    first = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    two = git.commit_files(first, {"a": b"2"}, "two", AUTHOR)
+    honest, forged = (git.list_tree(commit)["a"][1] for commit in (first, two))
     subprocess.run(["git", "-C", str(git.path), "replace", honest, forged], check=True)
     inside = Path(git.text("rev-parse", "--absolute-git-dir"))
     (inside / "info").mkdir(exist_ok=True)
     (inside / "info" / "grafts").write_text(f"{two}\n")
     assert git.read_blob(honest) == b"1"
     assert [commit.subject for commit in git.first_parent_log(two)] == ["one", "two"]
-    assert git.is_ancestor(one, two)
-    assert not git.is_ancestor(two, one)
+    assert git.is_ancestor(first, two)
+    assert not git.is_ancestor(two, first)
 
 
 def test_the_log_follows_first_parents_oldest_first(git: Git) -> None:
-    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
-    side = git.commit_files(one, {"b": b"1"}, "side", AUTHOR)
-    two = git.commit_files(one, {"a": b"2"}, "two", AUTHOR, extra_parents=[side])
+    first = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    side = git.commit_files(first, {"b": b"1"}, "side", AUTHOR)
+    two = git.commit_files(first, {"a": b"2"}, "two", AUTHOR, extra_parents=[side])
     log = git.first_parent_log(two)
     assert [(commit.id, commit.parents, commit.subject) for commit in log] == [
-        (one, (), "one"),
-        (two, (one, side), "two"),
+        (first, (), "one"),
+        (two, (first, side), "two"),
     ]
     assert log[1].tree == git.text("rev-parse", f"{two}^{{tree}}")
 

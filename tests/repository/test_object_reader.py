@@ -110,15 +110,15 @@ def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: py
     wide = git.commit_files(base, {str(number): b"1" for number in range(50)}, "m", AUTHOR)
     tree, who = git.text("rev-parse", f"{wide}^{{tree}}"), "x <x> 1 +0000"
     others = [git.commit_files(base, {"x": str(number).encode()}, "m", AUTHOR) for number in range(2, 5)]
-    seen = {}
+    known = {}
     for name, parents in (("one", [base]), ("same", [base] * 99), ("many", others)):
         named = "".join(f"parent {parent}\n" for parent in parents)
         raw = f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nm\n"
-        seen[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
+        known[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
     monkeypatch.setattr(comparison, "MOST_LOOKED_AT", 100)
-    assert [len(git.brought([seen[name]])) for name in ("one", "same")] == [50, 50]
+    assert [len(git.brought([known[name]])) for name in ("one", "same")] == [50, 50]
     with pytest.raises(GateNotCleared, match="commits bring too much"):
-        git.brought([seen["many"]])
+        git.brought([known["many"]])
 
 
 class Counted(ObjectReader):
@@ -262,8 +262,8 @@ def test_a_parent_named_where_git_does_not_look_is_no_parent(git: Git) -> None:
 
 
 def test_a_history_that_is_cut_short_is_an_error_not_a_beginning(git: Git, tmp_path: Path) -> None:
-    one = git.commit_files(None, {"x": b"1"}, "one", AUTHOR)
-    two = git.commit_files(one, {"x": b"2"}, "two", AUTHOR)
+    commit = git.commit_files(None, {"x": b"1"}, "one", AUTHOR)
+    two = git.commit_files(commit, {"x": b"2"}, "two", AUTHOR)
     git.update_ref("refs/heads/main", two, None)
     shallow = tmp_path / "shallow"
     subprocess.run(
@@ -370,5 +370,5 @@ def test_paths_that_differ_are_those_of_git_diff_tree(
     with ObjectReader(git.path) as reader:
         look_ahead(reader, [(one, two)])
         for old, new in ((one, two), (two, one), (one, two)):
-            said = git.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new).decode().split("\0")
-            assert [path.path for path in reader.change(old, new).paths] == sorted(filter(None, said))
+            text = git.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new).decode().split("\0")
+            assert [path.path for path in reader.change(old, new).paths] == sorted(filter(None, text))

@@ -36,7 +36,7 @@ SCHEMA = """\
 def never(repo: Path) -> list[tuple[str, int | None, str]]:
     report = validate(WorkTree(repo))
     assert all(problem.message and problem.mend for problem in report.problems)
-    return [(one.file, one.line, one.field) for one in report.problems]
+    return [(problem.file, problem.line, problem.field) for problem in report.problems]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_what_is_only_odd_refuses_nothing(repo: Path, put: Put, change: Edit) ->
     change(CORE, "cause: floor", "cause: lowestpriceofaseller")
     report = validate(WorkTree(repo))
     assert report.problems == ()
-    assert [(one.file, one.line, one.field) for one in report.warnings] == [
+    assert [(warning.file, warning.line, warning.field) for warning in report.warnings] == [
         (EVALSET, 1, ""),
         (EVALSET, 8, "sampling.max_new_tokens"),
         (RUBRIC, 10, "points[0].check"),
         (CORE, 7, "messages"),
     ]
-    assert [one.file for one in validate(WorkTree(repo), [CORE]).warnings] == [CORE]
+    assert [warning.file for warning in validate(WorkTree(repo), [CORE]).warnings] == [CORE]
 
 
 def test_an_answer_in_free_text_or_for_a_judge_is_not_taken_for_json(repo: Path, put: Put, change: Edit) -> None:

@@ -107,14 +107,14 @@ def test_of_several_writers_at_once_a_reader_sees_one_s_whole_content(tmp_path: 
     writers = [multiprocessing.get_context("fork").Process(target=_write_often, args=(path, c)) for c in (b"a", b"b")]
     for writer in writers:
         writer.start()
-    seen = set()
+    known = set()
     while any(writer.is_alive() for writer in writers):
         data = path.read_bytes()
-        seen.add((data[:1], len(set(data)), len(data) >= 200_000))
+        known.add((data[:1], len(set(data)), len(data) >= 200_000))
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert all(letters == 1 and whole for _, letters, whole in seen)
+    assert all(letters == 1 and whole for _, letters, whole in known)
     assert [one.name for one in tmp_path.iterdir()] == ["x"]
 
 

@@ -108,12 +108,12 @@ def test_a_repository_without_a_commit_says_how_to_make_one(repo: Path) -> None:
 
 def test_an_unknown_revision_is_named_and_a_merged_tree_read_uncommitted(repo: Path) -> None:
     git = Git(repo)
-    one = git.commit_files(None, {"a": b"1"}, "m", AUTHOR)
-    git.update_ref("refs/heads/main", one, None)
+    commit = git.commit_files(None, {"a": b"1"}, "m", AUTHOR)
+    git.update_ref("refs/heads/main", commit, None)
     with pytest.raises(InvalidInput) as refused:
         Revision(git, "elsewhere")
     assert refused.value.code == "bad-revision"
-    left, right = (git.commit_files(one, {name: b"2"}, "m", AUTHOR) for name in ("b", "c"))
+    left, right = (git.commit_files(commit, {name: b"2"}, "m", AUTHOR) for name in ("b", "c"))
     assert Revision(git, git.merge_tree(left, right)).paths() == ["a", "b", "c"]
 
 

@@ -222,7 +222,7 @@ def test_an_observer_s_key_that_another_has_too_is_a_warning(repo: Path, put: Pu
         put(PEOPLE, text + harness + lines)
         report = validate(WorkTree(repo))
         assert report.problems == ()
-        assert [words in one.message for one in report.warnings] == ([True] if words else [])
+        assert [words in warning.message for warning in report.warnings] == ([True] if words else [])
 
 
 def test_routing_shares_must_add_up(repo: Path, put: Put) -> None:
@@ -347,8 +347,8 @@ def test_a_secret_written_where_none_belongs_is_refused_and_not_repeated(repo: P
 
 def test_two_baselines_of_one_name_are_named_before_an_eval_mixes_them(repo: Path) -> None:
     path = repo / "clusters/pricing/cluster.yaml"
-    one = "  - name: frontier\n    endpoint: {url: 'https://host/v1', model: m}\n"
-    path.write_text(path.read_text() + "baselines:\n" + one + one)
+    text = "  - name: frontier\n    endpoint: {url: 'https://host/v1', model: m}\n"
+    path.write_text(path.read_text() + "baselines:\n" + text + text)
     lines = path.read_text().splitlines()
     where = len(lines) - 1
     assert _check(repo) == [("clusters/pricing/cluster.yaml", where, "baselines[1].name")]

@@ -57,9 +57,9 @@ def told(deployed_template, tmp_path_factory):
 def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
     world, _, result = told
     found = result["audit"]
-    changes = {one["pull"]: one for one in found["changes"]}
+    changes = {change["pull"]: change for change in found["changes"]}
     log = world.git.text("rev-list", "--first-parent", "--merges", "main").split()
-    assert [one["commit"] for one in found["changes"]] == log[::-1]
+    assert [change["commit"] for change in found["changes"]] == log[::-1]
     deployment = changes[4]
     assert (deployment["promotion"]["event"], deployment["gate"]) == ("customer-deployed", "people")
     (approval,) = deployment["approvals"]
@@ -68,25 +68,28 @@ def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
     assert approval["statement"] == sha256((receipts / "approval-maya.json").read_bytes())
     evidence = world.folder_of("eval-accepted") / "evidence.json"
     assert changes[2]["promotion"]["files"]["evidence.json"] == sha256(evidence.read_bytes())
-    rolled = next(one for one in found["changes"] if one["promotion"] and one["promotion"]["rollback"])
+    rolled = next(change for change in found["changes"] if change["promotion"] and change["promotion"]["rollback"])
     assert rolled["gate"] == "contract"
     keys = found["changes"][-1]["keys"]
-    assert [(one["what"], one["key"]["holder"]) for one in keys] == [("went", "noor"), ("came", "noor")]
-    assert {one["holder"] for one in found["keys_after"]} >= {"maya", "noor", "modelsmith-harness"}
+    assert [(key["what"], key["key"]["holder"]) for key in keys] == [("went", "noor"), ("came", "noor")]
+    assert {key["holder"] for key in found["keys_after"]} >= {"maya", "noor", "modelsmith-harness"}
     runs = {run["runbook"]: run["steps"] for run in result["clone"]["runs"]}
     assert [step["call"] for step in runs["regression-response"]][:2] == ["status", "rollback"]
     assert runs["failed-training-triage"][-1]["error"] == "unknown-tag"
-    assert {one["event"]["name"] for one in result["clone"]["events"]} >= {"promotion.advanced", "rollback.triggered"}
+    assert {event["event"]["name"] for event in result["clone"]["events"]} >= {
+        "promotion.advanced",
+        "rollback.triggered",
+    }
 
 
 def test_it_holds_no_case_no_secret_and_no_address(told):
     world, _, _ = told
-    said = b"".join(files(world.folder / "out").values()).decode()
-    assert "ops@example.org" not in said
-    assert "withheld" in said
-    assert str(world.folder) not in said
+    text = b"".join(files(world.folder / "out").values()).decode()
+    assert "ops@example.org" not in text
+    assert "withheld" in text
+    assert str(world.folder) not in text
     for path in (world.clone / "evals").rglob("held_out/*/*.yaml"):
-        assert path.read_text().split("note: ")[-1].splitlines()[0] not in said
+        assert path.read_text().split("note: ")[-1].splitlines()[0] not in text
 
 
 def test_the_same_range_of_the_same_main_gives_the_same_bytes(told, tmp_path):
@@ -115,12 +118,12 @@ def test_a_later_main_gives_the_same_bytes_for_a_range_that_is_over(told, tmp_pa
 
 def test_a_range_is_half_open_and_has_to_be_over(told):
     world, until, result = told
-    moments = [one["at"] for one in result["audit"]["changes"]]
+    moments = [change["at"] for change in result["audit"]["changes"]]
     second = datetime.fromisoformat(moments[1])
     upto = audit(world, second.isoformat())["audit"]["changes"]
     after = audit(world, until, since=second.isoformat())["audit"]["changes"]
     assert [one["pull"] for one in upto] + [one["pull"] for one in after] == [
-        one["pull"] for one in result["audit"]["changes"]
+        change["pull"] for change in result["audit"]["changes"]
     ]
     assert audit(world, "2026-01-02")["audit"]["changes"] == []
     assert audit(world, "2999-01-01", code=2)["code"] == "range-not-over"

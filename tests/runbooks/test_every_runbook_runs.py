@@ -31,7 +31,7 @@ def test_an_operator_s_tool_runs_every_runbook():
 def test_init_lays_down_every_runbook_and_lists_them_with_their_owners(fresh_template):
     listed = must(fresh_template, 0, "runbook", "list")
     assert listed["broken"] == []
-    assert {one["runbook"]: one["owners"] for one in listed["runbooks"]} == {
+    assert {runbook["runbook"]: runbook["owners"] for runbook in listed["runbooks"]} == {
         path.stem: ["@oncall-sre", "@platform"] for path in (REPOSITORY / "runbooks").glob("*.json")
     }
     assert len(listed["runbooks"]) == 6
@@ -76,7 +76,7 @@ def test_a_failed_training_is_looked_into_and_tried_by_itself(deployed):
 
 def test_keys_are_rotated_with_the_owners_approval(deployed):
     people = yaml.safe_load((deployed.clone / ".github/governance/people.yaml").read_text())
-    noor = next(one for one in people["people"] if one["id"] == "noor")
+    noor = next(person for person in people["people"] if person["id"] == "noor")
     noor["keys"][0]["valid_before"] = "2099-01-01T00:00:00Z"
     deployed.commit("rotate", {".github/governance/people.yaml": yaml.safe_dump(people, sort_keys=False)})
     opened = must(deployed, 0, "pr", "open", "rotate", "--title", "Rotate", "--key", deployed.key("dana"))

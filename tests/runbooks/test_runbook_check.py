@@ -22,8 +22,8 @@ PULL = {"step": "a", "field": "result.pull.number"}
 
 def problems(*steps, **parameters):
     """What is wrong with a runbook of these steps, in one text."""
-    said = {"runbook": "r", "title": "t", "about": "a", "steps": list(steps)}
-    data = json.dumps(said | ({"parameters": parameters} if parameters else {})).encode()
+    fields = {"runbook": "r", "title": "t", "about": "a", "steps": list(steps)}
+    data = json.dumps(fields | ({"parameters": parameters} if parameters else {})).encode()
     runbook, found = find_json_problems("runbooks/r.json", data, Runbook)
     found = found if runbook is None else find_runbook_problems("runbooks/r.json", runbook)
     return " | ".join(f"{one.field}: {one.message} -> {one.mend}" for one in found)

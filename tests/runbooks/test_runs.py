@@ -66,7 +66,7 @@ def test_killed_at_any_step_it_goes_on_and_does_none_twice(fresh, number, moment
     assert len(kept) == done
     ended = play(fresh, 0, "onboarding-validation", cluster=CLUSTER)
     again = done == 7
-    assert [one["before"] for one in ended["steps"]] == [False] * 7 if again else [True] * done + [False] * (7 - done)
+    assert [step["before"] for step in ended["steps"]] == [False] * 7 if again else [True] * done + [False] * (7 - done)
     assert {path: path.read_bytes() for path in kept} == kept
     assert len(records(fresh)) == 1 + again
 
@@ -82,7 +82,7 @@ def test_anew_leaves_a_run_that_waits_behind(first_iterate, copies):
     assert play(world, 4, "nightly-iterate", cluster=CLUSTER)["run"] == waits["run"]
     other = must(world, 4, "runbook", "run", "nightly-iterate", *VALUES, "--anew")
     assert other["run"] != waits["run"]
-    assert not any(one["before"] for one in other["steps"])
+    assert not any(step["before"] for step in other["steps"])
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "x/../nightly-iterate", ".", "NIGHTLY-ITERATE", "a\nb"])

@@ -88,10 +88,10 @@ def test_an_event_is_read_back_as_it_was_written_and_fits_its_schema(event):
 
 @given(events, events)
 def test_two_events_have_one_id_only_when_the_same_happened(one, other):
-    told = [
+    rows = [
         {"name": event.name} | event.model_dump(include={"cluster", *event.identified_by}) for event in (one, other)
     ]
-    assert (one.identity == other.identity) == (told[0] == told[1])
+    assert (one.identity == other.identity) == (rows[0] == rows[1])
 
 
 def test_the_events_carry_the_fields_that_are_promised():

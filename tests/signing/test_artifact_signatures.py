@@ -277,8 +277,8 @@ def test_a_missing_folder_is_bad_input(tmp_path, harness):
 )
 def test_a_signature_over_what_no_artifact_may_hold_is_refused(signed, swap):
     bundle = json.loads((signed / "model.sig").read_bytes())
-    said = base64.b64decode(bundle["dsseEnvelope"]["payload"]).decode().replace(*swap)
-    bundle["dsseEnvelope"]["payload"] = base64.b64encode(said.encode()).decode()
+    text = base64.b64decode(bundle["dsseEnvelope"]["payload"]).decode().replace(*swap)
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(text.encode()).decode()
     with pytest.raises(IntegrityFailure) as caught:
         artifact_of(json.dumps(bundle).encode())
     assert caught.value.code == "not-a-bundle"

@@ -39,20 +39,22 @@ class SubstrateContract:
         assert list(substrate.complete([], SYSTEM, SHORT)) == []
 
     def test_completions_have_text_tokens_finish_and_time(self, substrate: Substrate) -> None:
-        for one in ask(substrate, TEXTS):
-            assert one.text.encode()
-            assert one.finish in ("stop", "length")
-            assert one.prompt_tokens > 0
-            assert 0 < one.completion_tokens <= SHORT.max_new_tokens
-            assert one.seconds > 0
+        for completion in ask(substrate, TEXTS):
+            assert completion.text.encode()
+            assert completion.finish in ("stop", "length")
+            assert completion.prompt_tokens > 0
+            assert 0 < completion.completion_tokens <= SHORT.max_new_tokens
+            assert completion.seconds > 0
 
     def test_the_limit_of_new_tokens_holds_and_is_named(self, substrate: Substrate) -> None:
-        (one,) = ask(substrate, ["Tell everything."], Sampling(max_new_tokens=2))
-        assert (one.finish, one.completion_tokens) == ("length", 2)
+        (completion,) = ask(substrate, ["Tell everything."], Sampling(max_new_tokens=2))
+        assert (completion.finish, completion.completion_tokens) == ("length", 2)
 
     def test_greedy_answers_repeat(self, substrate: Substrate) -> None:
         first, again = (ask(substrate, TEXTS) for _ in range(2))
-        assert [(one.key, one.text) for one in first] == [(one.key, one.text) for one in again]
+        assert [(completion.key, completion.text) for completion in first] == [
+            (completion.key, completion.text) for completion in again
+        ]
 
     def test_sampling_with_another_seed_gives_other_answers(self, substrate: Substrate) -> None:
         texts = [

@@ -125,9 +125,9 @@ class TestThinking:
         substrate = TransformersSubstrate(folder, None, chat=STRIP)
         tokens = iter([*AutoTokenizer.from_pretrained(folder)(written, add_special_tokens=False).input_ids, 2])
         monkeypatch.setattr(local, "_choose", lambda logits, *_: logits.new_tensor([next(tokens)]).long())
-        (one,) = substrate.complete([Prompt("p", user("Why?"))], SYSTEM, Sampling(max_new_tokens=40))
+        (completion,) = substrate.complete([Prompt("p", user("Why?"))], SYSTEM, Sampling(max_new_tokens=40))
         expected = ("{}", "stop") if "</think>" in written else ("", "length")
-        assert (one.text, one.finish) == expected
+        assert (completion.text, completion.finish) == expected
 
 
 class TestControlTokensInTexts:

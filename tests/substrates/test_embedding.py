@@ -110,7 +110,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
     digest = write_tiny_encoder(folder)
     weights = load_file(folder / "model.safetensors")
     save_file(
-        {name: one for name, one in weights.items() if "layer.1" not in name},
+        {name: weight for name, weight in weights.items() if "layer.1" not in name},
         folder / "model.safetensors",
         {"format": "pt"},
     )

@@ -111,10 +111,15 @@ def first(count: int, reply: Reply) -> Callable[[Seen], Reply]:
 def test_every_prompt_is_answered_with_text_tokens_and_time(connect: Any) -> None:
     found = answers(connect(), 50)
     assert {key: one.text for key, one in found.items()} == {f"p{i}": f"answer to note {i}" for i in range(50)}
-    one = found["p7"]
-    assert (one.finish, one.prompt_tokens, one.completion_tokens, one.error) == ("stop", 7, 3, None)
-    assert one.seconds > 0
-    assert one.first_token_seconds is None
+    completion = found["p7"]
+    assert (completion.finish, completion.prompt_tokens, completion.completion_tokens, completion.error) == (
+        "stop",
+        7,
+        3,
+        None,
+    )
+    assert completion.seconds > 0
+    assert completion.first_token_seconds is None
 
 
 def test_the_request_carries_prompt_sampling_and_key(connect: Any, stub: StubServer) -> None:
@@ -171,9 +176,14 @@ def test_prompts_wait_while_nobody_reads(connect: Any, stub: StubServer) -> None
 
 def test_a_stream_is_put_together_and_its_first_token_timed(connect: Any, stub: StubServer) -> None:
     stub.script = lambda seen: stream("the ", "floor ", "was ☃ raised")
-    (one,) = answers(connect(stream=True), 1).values()
-    assert (one.text, one.finish, one.prompt_tokens, one.completion_tokens) == ("the floor was ☃ raised", "stop", 7, 3)
-    assert 0 < one.first_token_seconds <= one.seconds
+    (completion,) = answers(connect(stream=True), 1).values()
+    assert (completion.text, completion.finish, completion.prompt_tokens, completion.completion_tokens) == (
+        "the floor was ☃ raised",
+        "stop",
+        7,
+        3,
+    )
+    assert 0 < completion.first_token_seconds <= completion.seconds
     assert stub.seen[0].body["stream_options"] == {"include_usage": True}
 
 
@@ -190,8 +200,8 @@ def test_an_answer_cut_by_the_limit_says_so(connect: Any, stub: StubServer) -> N
 def test_a_server_that_counts_no_tokens_counts_as_zero(connect: Any, stub: StubServer) -> None:
     odd = [..., None, "many", {"prompt_tokens": -1, "completion_tokens": True}]
     stub.script = lambda seen: chat("x", usage=odd[seen.number])
-    for one in answers(connect(max_connections=1), 4).values():
-        assert (one.text, one.prompt_tokens, one.completion_tokens) == ("x", 0, 0)
+    for answer in answers(connect(max_connections=1), 4).values():
+        assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("x", 0, 0)
 
 
 def test_a_refusal_is_the_models_answer(connect: Any, stub: StubServer) -> None:
@@ -303,7 +313,7 @@ def test_the_server_is_down_at_first_and_then_comes_up(connect: Any, stub: StubS
             await started.wait()
 
     substrate._client._sleep = sleep
-    assert all(one.error is None for one in answers(substrate, 8).values())
+    assert all(answer.error is None for answer in answers(substrate, 8).values())
     assert len(slept) >= 4
 
 
@@ -435,9 +445,9 @@ def test_an_error_says_whose_endpoint_it_is(stub: StubServer, asleep: Asleep, tm
     stub.script = lambda seen: refusal(400, "unsupported_value")
     endpoint = Endpoint(url=stub.url, model="stub")
     target = Target(whose.removeprefix("the baseline "), "unknown", endpoint=endpoint)
-    asked = EndpointSubstrate(endpoint, name=target.of_endpoint, sleep=asleep)
-    _, error = stopped_by(asked, 1000)
-    asked.close()
+    substrate = EndpointSubstrate(endpoint, name=target.of_endpoint, sleep=asleep)
+    _, error = stopped_by(substrate, 1000)
+    substrate.close()
     assert f"to the endpoint of {whose} failed" in error.message
 
 
@@ -518,11 +528,13 @@ def test_neither_key_nor_host_nor_prompt_stands_in_an_error_or_a_log(
     else:
         stub.script = script
     try:
-        said = [one.error for one in substrate.complete(prompts(1), SYSTEM, SAMPLING)]
+        errors = [one.error for one in substrate.complete(prompts(1), SYSTEM, SAMPLING)]
     except ModelsmithError as error:
-        said = [error]
-    assert said[0] is not None
-    text = "".join(traceback.format_exception(said[0])) + repr(said) + json.dumps([e.envelope() for e in said if e])
+        errors = [error]
+    assert errors[0] is not None
+    text = (
+        "".join(traceback.format_exception(errors[0])) + repr(errors) + json.dumps([e.envelope() for e in errors if e])
+    )
     for secret in (KEY, "127.0.0.1", "note 0"):
         assert secret not in text
         assert secret not in caplog.text

@@ -124,13 +124,13 @@ def test_a_paused_gate_opens_when_the_last_pause_ends() -> None:
         gate.pause()
         gate.pause()
         guest = asyncio.create_task(gate.enter())
-        seen = []
+        recorded = []
         for _ in range(2):
             gate.resume()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            seen.append(guest.done())
-        return seen
+            recorded.append(guest.done())
+        return recorded
 
     assert asyncio.run(scene()) == [False, True]
 

@@ -226,7 +226,7 @@ def test_the_engine_writes_what_the_model_s_own_generate_writes(family: Family, 
     model = AutoModelForCausalLM.from_pretrained(folder)
     engine = TransformersSubstrate(folder, None, chat=family.chat)
     prompts = [Prompt("a", user(ASKED)), Prompt("b", user("Why?"))]
-    told = {one.key: one for one in engine.complete(prompts, SYSTEM, Sampling(max_new_tokens=12))}
+    found_by_name = {one.key: one for one in engine.complete(prompts, SYSTEM, Sampling(max_new_tokens=12))}
     for prompt in prompts:
         ids = torch.tensor([prompt_ids(tokenizer, prompt.messages, SYSTEM, family.chat)])
         out = model.generate(
@@ -236,7 +236,7 @@ def test_the_engine_writes_what_the_model_s_own_generate_writes(family: Family, 
         due = answer_in(
             tokenizer, ids[0].tolist(), out[:-1] if ended else out, "stop" if ended else "length", family.chat
         )
-        assert (told[prompt.key].text, told[prompt.key].finish) == due
+        assert (found_by_name[prompt.key].text, found_by_name[prompt.key].finish) == due
 
 
 def test_a_trained_answer_is_read_back_as_that_answer(family: Family, tokenizer: Any) -> None:
@@ -258,8 +258,8 @@ def rows(family: Family, tokenizer: Any) -> list[Tokens]:
     prompts = [prompt_ids(tokenizer, user(text), SYSTEM, family.chat) for text in (ASKED, "Why?", ASKED, "Is it?")]
     answers = [SAID, '{"cause": "bots, and more"}', "no", SAID]
     return [
-        Tokens(ids, trained_answer(tokenizer, ids, said, end, family.chat))
-        for ids, said in zip(prompts, answers, strict=True)
+        Tokens(ids, trained_answer(tokenizer, ids, answer, end, family.chat))
+        for ids, answer in zip(prompts, answers, strict=True)
     ]
 
 
@@ -300,8 +300,8 @@ def test_what_is_drawn_from_is_what_the_model_itself_says(folder: Path, tokenize
     prompts, said = [row.prompt for row in rows], dict[int, list[torch.Tensor]]()
 
     def choose(logits: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
-        for number, one in zip(numbers, logits, strict=True):
-            said.setdefault(number, []).append(one.clone())
+        for number, logit in zip(numbers, logits, strict=True):
+            said.setdefault(number, []).append(logit.clone())
         return logits.argmax(dim=-1)
 
     ends = torch.tensor(end_tokens(model, tokenizer))

@@ -147,14 +147,14 @@ def merged(model: Path, adapter: tuple[Path, str], folder: Path) -> Iterator[Vll
 def all_wrong(governed: GovernedSet) -> list[Observation]:
     """What a model that fails every point of every core scenario would leave."""
     found = []
-    for one in governed.core:
+    for scenario in governed.core:
         row = VerdictRow(
-            section="core", scenario=scenario_digest(one), id=one.id, capability=one.capability, critical=False,
-            wording=0, repeat=0, points={point.id: False for point in governed.rubric.points},
+            section="core", scenario=scenario_digest(scenario), id=scenario.id, capability=scenario.capability,
+            critical=False, wording=0, repeat=0, points={point.id: False for point in governed.rubric.points},
         )  # fmt: skip
         found.append(
             Observation(
-                row=row, section="core", id=one.id, wording=0, repeat=0, completion="", finish="stop", reasons={},
+                row=row, section="core", id=scenario.id, wording=0, repeat=0, completion="", finish="stop", reasons={},
                 prompt_tokens=0, completion_tokens=0, seconds=0.0,
             )
         )  # fmt: skip
@@ -261,7 +261,7 @@ def test_an_engine_killed_mid_stream_gives_the_error_and_no_done(
     merged: VllmSubstrate, governed: GovernedSet, folder: Path
 ) -> None:
     """Where its engine alone is killed, vLLM says so in the stream, in its own shape. Nobody uses the server after."""
-    names = {one.pid: " ".join(one.cmdline()) for one in family_of(merged._server)}
+    names = {process.pid: " ".join(process.cmdline()) for process in family_of(merged._server)}
     engine = [pid for pid, name in names.items() if "EngineCore" in name]
     assert engine, names
     run(partial(cut_off, merged._server, governed, folder, partial(os.kill, engine[0], signal.SIGKILL)))
@@ -359,8 +359,8 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
     async def scene() -> None:
         async with door_to(server, folder, governed, None) as door:
             assert door.obey
-            said: dict[str, set[str]] = {}
-            told: list[str] = []
+            answers: dict[str, set[str]] = {}
+            reported: list[str] = []
             stop = asyncio.Event()
 
             async def ask(caller: int) -> None:
@@ -373,16 +373,16 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
                     )
                     who, answer = raw.headers["x-modelsmith-specialist"], raw.parse()
                     assert answer.model == names[who]
-                    said.setdefault(who, set()).add(answer.choices[0].message.content or "")
-                    told.append(who)
+                    answers.setdefault(who, set()).add(answer.choices[0].message.content or "")
+                    reported.append(who)
 
             await door.obey(one, None, 0.0)
             callers = [asyncio.ensure_future(ask(number)) for number in range(3)]
             for incumbent, watched in ((one, other), (other, None), (other, one), (one, None)):
                 await door.obey(incumbent, watched, 0.5)
-                due, before = {arm.specialist for arm in (incumbent, watched) if arm}, len(told)
+                due, before = {arm.specialist for arm in (incumbent, watched) if arm}, len(reported)
                 async with asyncio.timeout(600):
-                    while not due <= set(told[before:]):
+                    while not due <= set(reported[before:]):
                         await asyncio.sleep(0.1)
                         assert not any(caller.done() for caller in callers), "a request was lost"
                 assert due <= await loaded(door)
@@ -391,10 +391,10 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
             async with asyncio.timeout(60):
                 while await loaded(door) != {one.specialist}:
                     await asyncio.sleep(0.1)
-            print({who: (told.count(who), len(texts)) for who, texts in said.items()})
+            print({who: (reported.count(who), len(texts)) for who, texts in answers.items()})
             assert {(end.status, end.failed_over) for _, end in door.recorder.ends} == {(200, False)}
-            assert set(said) == {one.specialist, other.specialist}
-            assert not said[one.specialist] & said[other.specialist], "one answers with the other's weights"
+            assert set(answers) == {one.specialist, other.specialist}
+            assert not answers[one.specialist] & answers[other.specialist], "one answers with the other's weights"
 
     run(scene)
 

@@ -266,10 +266,10 @@ def test_its_temporary_files_go_with_it(
         with VllmServer(tmp_path / "model", tmp_path / "log"):
             own = Path((fake / "temporary").read_text())
             pid = int((fake / "processes").read_text().split()[0])
-            said = psutil.Process(pid).environ()
+            environment = psutil.Process(pid).environ()
             assert (own / "left").exists()
             assert own.parent == Path(short)
-            assert Path(said["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(short)
+            assert Path(environment["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(short)
             if killed:
                 os.kill(pid, signal.SIGKILL)
         assert list(Path(short).iterdir()) == []
@@ -283,7 +283,7 @@ def test_where_a_socket_had_too_long_a_name_there_is_no_folder_more(
     monkeypatch.setenv("TMPDIR", str(longest))
     with VllmServer(tmp_path / "model", tmp_path / "log"):
         assert (fake / "temporary").read_text() == str(longest)
-    assert [one.name for one in longest.iterdir()] == ["left"]
+    assert [path.name for path in longest.iterdir()] == ["left"]
 
 
 def test_without_vllm_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def trace(log, root):
     """Begin; there is no end."""
     root = os.path.realpath(root)
     busy = False
-    seen = set()
+    known = set()
 
     def write(what, path):
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -37,8 +37,8 @@ def trace(log, root):
         try:
             full = os.path.normpath(os.path.join(os.getcwd(), os.fsdecode(path)))
             inside = os.path.relpath(full, root) if (full + "/").startswith(root + "/") else None
-            if inside and inside.split("/")[0] != ".git" and (what, inside) not in seen:
-                seen.add((what, inside))
+            if inside and inside.split("/")[0] != ".git" and (what, inside) not in known:
+                known.add((what, inside))
                 write(what, inside)
         except (OSError, ValueError, TypeError, AttributeError):
             pass
@@ -55,7 +55,7 @@ def trace(log, root):
         elif event in ("os.listdir", "os.scandir"):
             note("lists", args[0])
         elif event in _CHANGES:
-            beside = any(isinstance(one, int) and one >= 0 for one in args[1 + (event == "os.mkdir") :])
+            beside = any(isinstance(arg, int) and arg >= 0 for arg in args[1 + (event == "os.mkdir") :])
             for path in args[:2]:
                 if isinstance(path, str | bytes | os.PathLike) and not (beside and event in _BESIDE):
                     note("writes", path)

@@ -95,22 +95,22 @@ class Brain:
 
     def _choice(self, model: Any, body: dict[str, Any], number: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(body["seed"] + number)
-        ids, said, log_probs = list(body["prompt"]), [], []
-        while len(said) < body["max_tokens"]:
+        ids, messages, log_probs = list(body["prompt"]), [], []
+        while len(messages) < body["max_tokens"]:
             with torch.no_grad():
-                logits = model(input_ids=torch.tensor([ids + said])).logits[0, -1]
+                logits = model(input_ids=torch.tensor([ids + messages])).logits[0, -1]
             chances = torch.softmax(logits / (body["temperature"] or 1.0), dim=-1)
             drawn = torch.multinomial(chances, 1, generator=generator) if body["temperature"] else chances.argmax()
-            said.append(int(drawn))
-            log_probs.append(float(logits.log_softmax(dim=-1)[said[-1]]))
-            if said[-1] in body["stop_token_ids"]:
+            messages.append(int(drawn))
+            log_probs.append(float(logits.log_softmax(dim=-1)[messages[-1]]))
+            if messages[-1] in body["stop_token_ids"]:
                 break
-        ended = said[-1] in body["stop_token_ids"]
-        if "other-tokens" in self.faults and len(said) > 1:
-            said[0] = next(one for one in range(3, 256) if one != said[0])
+        ended = messages[-1] in body["stop_token_ids"]
+        if "other-tokens" in self.faults and len(messages) > 1:
+            messages[0] = next(one for one in range(3, 256) if one != messages[0])
         return {
             "index": number,
-            "token_ids": said,
+            "token_ids": messages,
             "logprobs": {"token_logprobs": log_probs},
             "finish_reason": "stop" if ended else "length",
         }

@@ -34,8 +34,8 @@ AT_MOST_TWO = BesideServing(requests=2)
 @pytest.fixture(scope="module")
 def job(tiny_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    said = [Message(role="user", content=f"Note {n}") for n in range(10)]
-    write_rows(path, [TrainingRow(messages=(m,), answer="x", generator="g", template="t", points=("c",)) for m in said])
+    rows = [Message(role="user", content=f"Note {n}") for n in range(10)]
+    write_rows(path, [TrainingRow(messages=(m,), answer="x", generator="g", template="t", points=("c",)) for m in rows])
     training = Sft(steps=STEPS, batch_size=3, checkpoint_every=30, lora=Lora(rank=4, alpha=8, dropout=0.1))
     return Case(tiny_model, path, training)
 
@@ -57,7 +57,7 @@ class Seen:
 
     @property
     def reasons(self):
-        return [one.waits for one in waits(lines_since(self._file, 0)[0])]
+        return [wait.waits for wait in waits(lines_since(self._file, 0)[0])]
 
 
 def door_says(folder, requests, ago=0.0):
@@ -82,12 +82,12 @@ def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_pa
                 return [asyncio.create_task(door.ask()) for _ in range(8)]
 
             async def relieve(callers):
-                for one in callers:
-                    one.cancel()
+                for caller in callers:
+                    caller.cancel()
                 await asyncio.gather(*callers, return_exceptions=True)
 
             callers = load()
-            await until(lambda: [one.requests for one in busy_doors(signs)] == [8])
+            await until(lambda: [door_sign.requests for door_sign in busy_doors(signs)] == [8])
             began = time.monotonic()
             trained = asyncio.create_task(
                 asyncio.to_thread(train, folder, job, Thread(signs), lambda beat: None, beside=AT_MOST_TWO)
@@ -160,7 +160,7 @@ def test_a_training_that_waits_is_not_stalled_and_can_be_stopped(job, tmp_path, 
 )
 def test_each_budget_is_kept(budget, busy, seconds, why, tmp_path):
     """A step that took four seconds; then what the door says. None: it waits for as long as that is so."""
-    clock, said = [0.0], []
+    clock, messages = [0.0], []
     facts = {"machine": "m", "at": 0.0, "requests": 0, "answers": 0, "p95": None} | busy
 
     def sleep(wanted):
@@ -171,9 +171,9 @@ def test_each_budget_is_kept(budget, busy, seconds, why, tmp_path):
         BesideServing(**budget), tmp_path, sleep, look=lambda folder: [Busy(**facts)], clock=lambda: clock[0]
     )
     clock[0] = 4.0
-    waited = yielding.wait(lambda words, since: said.append(words))
+    waited = yielding.wait(lambda words, since: messages.append(words))
     assert waited == (pytest.approx(96.1, abs=0.2) if seconds is None else pytest.approx(seconds, abs=0.11))
-    assert said[0].startswith(why) if why else not said, said
+    assert messages[0].startswith(why) if why else not messages, messages
 
 
 def test_doors_elsewhere_and_damaged_files_are_no_doors(tmp_path):
@@ -183,7 +183,7 @@ def test_doors_elsewhere_and_damaged_files_are_no_doors(tmp_path):
     (tmp_path / "2-b.json").write_text(other.model_dump_json())
     (tmp_path / "3-c.json").write_text("{")
     (tmp_path / "4-d.json").mkdir()
-    assert [one.requests for one in busy_doors(tmp_path)] == [1]
+    assert [door.requests for door in busy_doors(tmp_path)] == [1]
 
 
 def test_what_no_door_would_write_holds_up_no_training(tmp_path):
@@ -196,12 +196,12 @@ def test_what_no_door_would_write_holds_up_no_training(tmp_path):
     lies += [{"at": time.monotonic() + 100}, {"at": float("nan")}, {"answers": 10**12}, {"more": "x" * 5000}]
     for number, lie in enumerate(lies):
         (tmp_path / f"3-{number}.json").write_text(json.dumps(true | lie))
-    seen = []
-    threading.Thread(target=lambda: seen.append(busy_doors(tmp_path)), daemon=True).start()
+    recorded = []
+    threading.Thread(target=lambda: recorded.append(busy_doors(tmp_path)), daemon=True).start()
     end = time.monotonic() + 60
-    while not seen and time.monotonic() < end:
+    while not recorded and time.monotonic() < end:
         time.sleep(0.01)
-    assert [[one.requests for one in doors] for doors in seen] == [[1]]
+    assert [[door.requests for door in doors] for doors in recorded] == [[1]]
 
 
 def test_a_slow_door_does_not_look_quick_by_failures_and_hang_ups(tmp_path):
@@ -227,5 +227,5 @@ def test_containers_of_one_machine_see_each_others_doors(tmp_path, monkeypatch):
     sign.write(3, ())
     this_machine.cache_clear()
     monkeypatch.setattr("platform.node", lambda: "another-container")
-    assert [one.requests for one in busy_doors(tmp_path)] == ([3] if sys.platform == "linux" else [])
+    assert [door.requests for door in busy_doors(tmp_path)] == ([3] if sys.platform == "linux" else [])
     this_machine.cache_clear()

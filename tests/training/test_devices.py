@@ -137,20 +137,20 @@ def gone(processes: list[psutil.Process]) -> None:
 def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     """A rank is killed; then Ctrl-C; then one device goes on for a while; then what is above the ranks is killed."""
     case = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=160, batch_size=6, learning_rate=0.0005)
-    executor, seen, first = Two(), list[psutil.Process](), list[int]()
+    executor, recorded, first = Two(), list[psutil.Process](), list[int]()
 
     def kill_and_interrupt(beat: Heartbeat) -> None:
-        if len(executor.started) == 1 and not seen and beat.step >= 3:
-            seen.extend([executor.launcher, *executor.ranks])
-            seen[2].kill()
+        if len(executor.started) == 1 and not recorded and beat.step >= 3:
+            recorded.extend([executor.launcher, *executor.ranks])
+            recorded[2].kill()
         if len(executor.started) == 2:
             first.append(beat.step)
-            seen.extend([executor.launcher, *executor.ranks])
+            recorded.extend([executor.launcher, *executor.ranks])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         both(tmp_path / "job", case, kill_and_interrupt, executor)
-    gone(seen)
+    gone(recorded)
 
     def interrupt(beat: Heartbeat) -> None:
         first.append(beat.step)
@@ -162,12 +162,12 @@ def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, 
     def kill_the_launcher(beat: Heartbeat) -> None:
         if len(executor.started) == 3:
             first.append(beat.step)
-            seen.extend([executor.launcher, *executor.ranks])
+            recorded.extend([executor.launcher, *executor.ranks])
             executor.launcher.kill()
             executor.started.append(None)
 
     outcome = both(tmp_path / "job", case, kill_the_launcher, executor)
-    gone(seen)
+    gone(recorded)
     assert [(one.failure, one.action) for one in outcome.recoveries] == [("killed", "resume")] * 2
     assert (outcome.steps, first == sorted(first), 1 in first) == (160, True, False), "each from a checkpoint"
     assert not [*(tmp_path / "job").glob(".ranks-*/")], "nor does what was killed leave a place to meet"

@@ -55,12 +55,12 @@ def test_an_answer_is_as_likely_among_others_to_its_prompt_as_alone(
     with torch.inference_mode():
         packed = dpo.answer_log_probs(network, dpo.together(answers))
         alone = [
-            network(input_ids=torch.tensor([one.prompt + one.answer]))
-            .logits[0, len(one.prompt) - 1 : -1]
+            network(input_ids=torch.tensor([answer.prompt + answer.answer]))
+            .logits[0, len(answer.prompt) - 1 : -1]
             .log_softmax(-1)
-            .gather(1, torch.tensor(one.answer)[:, None])
+            .gather(1, torch.tensor(answer.answer)[:, None])
             .sum()
-            for one in answers
+            for answer in answers
         ]
     torch.testing.assert_close(packed, torch.stack(alone), atol=1e-4, rtol=1e-4)
 
@@ -155,7 +155,7 @@ def _losses_of_trl(job: Case, stage: Any, parent: Path | None, folder: Path) -> 
         }
         for row in read_rows(job.rows, PreferencePair)
     ]
-    seen: list[float] = []
+    recorded: list[float] = []
 
     class Plain(DPOTrainer):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -163,7 +163,7 @@ def _losses_of_trl(job: Case, stage: Any, parent: Path | None, folder: Path) -> 
 
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().compute_loss(*args, **kwargs)
-            seen.append(float(loss))
+            recorded.append(float(loss))
             return loss
 
     arguments = _arguments(stage, folder / "trl", False) | {"save_strategy": "no"}
@@ -172,4 +172,4 @@ def _losses_of_trl(job: Case, stage: Any, parent: Path | None, folder: Path) -> 
         model=model, args=config_of, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
         peft_config=None if parent else config,
     ).train()  # fmt: skip
-    return seen
+    return recorded

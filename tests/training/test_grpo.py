@@ -70,21 +70,21 @@ def prepared(
 
 def work(folder: Path, model: Path, stop_at: int | None = None, *, dies: bool = False) -> int:
     """The worker; asked to stop after a step, as a closed lifeline does, or gone before the step's end."""
-    asked = threading.Event()
+    event = threading.Event()
     if stop_at is None:
-        return worker.main(folder, model, asked)
+        return worker.main(folder, model, event)
     before = Signs.on_step_begin
 
     def on_step_begin(self: Signs, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step + 1 == stop_at:
-            asked.set()
+            event.set()
             if dies:
                 raise RuntimeError("gone")
         before(self, args, state, control, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Signs, "on_step_begin", on_step_begin)
-        return worker.main(folder, model, asked)
+        return worker.main(folder, model, event)
 
 
 def beats(folder: Path) -> list[Heartbeat]:
@@ -116,9 +116,9 @@ def test_every_step_says_what_is_watched(trained: Path) -> None:
     measured = {beat.step: beat.measures for beat in beats(trained)}
     assert list(measured) == list(range(1, STEPS + 1))
     assert all(one and one.entropy > 0 and one.length > 0 for one in measured.values())
-    assert [step for step, one in measured.items() if one and one.held_in is not None] == [2, 4, 6]
+    assert [step for step, attempt in measured.items() if attempt and attempt.held_in is not None] == [2, 4, 6]
     assert [step for step, one in measured.items() if one and one.held_in_before is not None] == [1]
-    moved = [one.kl for one in measured.values() if one and one.kl is not None]
+    moved = [measure.kl for measure in measured.values() if measure and measure.kl is not None]
     assert len(moved) == 3
     assert moved[-1] > 0
 
@@ -135,8 +135,8 @@ def test_an_interrupted_or_killed_training_ends_in_the_same_adapter(
     assert work(folder, tiny_model, stop_at, dies=dies) == (1 if dies else STOPPED)
     assert work(folder, tiny_model) == 0
     assert result(folder).files == result(trained).files
-    told = {beat.step: beat.measures for beat in beats(folder)}
-    assert told == {beat.step: beat.measures for beat in beats(trained)}
+    found_by_name = {beat.step: beat.measures for beat in beats(folder)}
+    assert found_by_name == {beat.step: beat.measures for beat in beats(trained)}
 
 
 def test_so_does_one_that_is_held_to_the_adapter_it_began_with(
@@ -258,9 +258,9 @@ def test_a_tripwire_ends_a_training_with_a_reason_and_so_does_going_on(
 
 def test_a_model_that_learns_only_the_form_of_answers_is_stopped(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     """A letter is all that it can learn here: what a right answer must say is out of its reach."""
-    said = {"id": "word", "text": "Says it.", "weight": 1}
+    fields = {"id": "word", "text": "Says it.", "weight": 1}
     check = {"type": "text", "match": "contains", "expected": {"value": "out of reach"}}
-    points = (*RUBRIC.model_dump(by_alias=True)["points"][1:], said | {"check": check})
+    points = (*RUBRIC.model_dump(by_alias=True)["points"][1:], fields | {"check": check})
     rubric = Rubric.model_validate({"id": "r", "owner": "lead", "description": "D.", "points": points})
     wires = Tripwires(most_kl=1e9, most_growth=1e9, least_entropy=0, form_gain=0.05, form_steps=4)
     folder = prepared(tmp_path / "job", tiny_model, rows, rubric=rubric, steps=24, tripwires=wires)
@@ -325,7 +325,7 @@ def test_a_rubric_that_cannot_reward_the_prompts_is_refused_at_the_start(
     )
     prompts = read_rows(rows, Prompt)
     if wrong == "judge":
-        prompts = tuple(one.model_copy(update={"rubric": content_digest(other)}) for one in prompts)
+        prompts = tuple(prompt.model_copy(update={"rubric": content_digest(other)}) for prompt in prompts)
     write_rows(tmp_path / "rows.jsonl", prompts)
     digest = file_digest(tmp_path / "rows.jsonl")
     job = TrainJob(
@@ -400,7 +400,7 @@ def test_where_memory_runs_out_half_the_answers_are_learned_from_at_once(
         assert theirs.measures
         assert ours.measures.reward == theirs.measures.reward
         assert ours.measures.model_dump() == pytest.approx(theirs.measures.model_dump(), abs=1e-4), ours.step
-    assert [one.loss for one in beats] == pytest.approx([one.loss for one in calm], abs=1e-4)
+    assert [beat.loss for beat in beats] == pytest.approx([one.loss for one in calm], abs=1e-4)
     weights, due = (load_file(one.adapter / "adapter_model.safetensors") for one in (outcome, undisturbed))
     for name, tensor in due.items():
         torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)

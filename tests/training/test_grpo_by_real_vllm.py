@@ -56,29 +56,29 @@ def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
 ) -> None:
     """The whole job by its worker, which dies once with its server; each step and each look proves whose weights."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    told: list[Any] = []
+    messages: list[Any] = []
     running = Watched()
     process_that_forks()
     before = set(psutil.Process().children(recursive=True))
     family: list[psutil.Process] = []
 
     def progress(beat: Heartbeat) -> None:
-        told.append(beat)
+        messages.append(beat)
         if beat.step == 2 and not family:
             family.extend(psutil.Process(running.pids[0]).children(recursive=True))
             os.kill(running.pids[0], signal.SIGKILL)
 
     outcome = supervisor.train(
-        tmp_path / "job", job_of(model, rows, BY_VLLM), Inputs(rows), running(model), progress, told.append,
-        waiting=told.append,
+        tmp_path / "job", job_of(model, rows, BY_VLLM), Inputs(rows), running(model), progress, messages.append,
+        waiting=messages.append,
     )  # fmt: skip
     assert len(family) > 2
     assert psutil.wait_procs(family, timeout=60)[1] == []
-    assert [one.action for one in told if isinstance(one, Recovery)] == ["resume"]
-    assert {one.whom for one in told if isinstance(one, Waiting)} == {"vLLM"}
-    beats = {one.step: one.measures for one in told if isinstance(one, Heartbeat)}
+    assert [one.action for one in messages if isinstance(one, Recovery)] == ["resume"]
+    assert {one.whom for one in messages if isinstance(one, Waiting)} == {"vLLM"}
+    beats = {beat.step: beat.measures for beat in messages if isinstance(beat, Heartbeat)}
     assert list(beats) == [1, 2, 3, 4]
-    assert all(one and one.held_in is not None and one.entropy > 0 for one in beats.values())
+    assert all(beat and beat.held_in is not None and beat.entropy > 0 for beat in beats.values())
     assert outcome.versions["vllm"].startswith("vllm")
     assert psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=60)[1] == []
 
@@ -104,11 +104,11 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     _move(trained, 0.3)
     prompts = [[1, 5, 6, 7, 8], [1, 9, 10, 11]]
     by_vllm = serve(replace(bench, model=trained), BY_VLLM, longest=64)
-    seen: list[float] = []
+    recorded: list[float] = []
     require = _require_same
 
     def required(model: Any, said: Any) -> None:
-        seen.append(max(max(_apart(model, prompt, one)) for prompt, one in said))
+        recorded.append(max(max(_apart(model, prompt, one)) for prompt, one in said))
         require(model, said)
 
     monkeypatch.setattr("modelsmith.training.served._require_same", required)
@@ -124,8 +124,8 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     _move(trained, 0.01)
     by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[2, 12])
     before = by_vllm._name(trained)
-    print("as far apart as", seen)
-    assert max(seen) < SAME[torch.float32] / 10
+    print("as far apart as", recorded)
+    assert max(recorded) < SAME[torch.float32] / 10
     _move(trained, 0.01)
     monkeypatch.setattr(VllmServer, "load_adapter", lambda self, folder, digest: before)
     monkeypatch.setattr(VllmServer, "forget_adapter", lambda self, digest: None)

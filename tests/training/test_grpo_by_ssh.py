@@ -62,7 +62,7 @@ def test_a_killed_reward_training_on_a_host_ends_as_here(
 
     beats: list[Heartbeat] = []
     outcome = train(tmp_path / "job", case, there, beats.append)
-    assert [(one.failure, one.action) for one in outcome.recoveries] == [("killed", "resume")]
+    assert [(recovery.failure, recovery.action) for recovery in outcome.recoveries] == [("killed", "resume")]
     assert sorted(beat.step for beat in beats) == sorted([1, 2, 3, 4, 5, 6, *again])
     assert (outcome.reward, outcome.steps) == (here.reward, 6)
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {

@@ -77,10 +77,10 @@ def refused(train: Train) -> ModelsmithError:
 
 def test_each_step_asks_the_adapter_as_it_is_then_and_no_other(brain: Brain, train: Train, notes: Path) -> None:
     """As many names as there were weights (the first step warms up and changes none); nothing is left of the server."""
-    told: list[Any] = []
-    outcome = train(told=told)
-    assert [one.step for one in told if isinstance(one, Heartbeat)] == [1, 2, 3]
-    assert all(one.measures.held_in is not None for one in told if isinstance(one, Heartbeat))
+    reported: list[Any] = []
+    outcome = train(told=reported)
+    assert [one.step for one in reported if isinstance(one, Heartbeat)] == [1, 2, 3]
+    assert all(one.measures.held_in is not None for one in reported if isinstance(one, Heartbeat))
     assert len(brain.loaded) == len(set(brain.loaded)) == STEPS
     assert list(brain.adapters) == brain.loaded[-1:]
     starts = [json.loads(line) for line in (notes / "starts").read_text().splitlines()]
@@ -115,11 +115,11 @@ def test_a_server_that_dies_is_started_again_and_nothing_is_lost(brain: Brain, t
     calm = train("calm")
     brain.adapters, brain.loaded = {}, []
     brain.dies_at = brain.asked + (brain.asked * 2) // 3
-    told: list[Any] = []
-    outcome = train(told=told)
-    (one,) = [one for one in told if isinstance(one, Recovery)]
-    assert (one.failure, one.action) == ("sampler-failed", "resume")
-    assert [beat.step for beat in told if isinstance(beat, Heartbeat)] == [1, 2, 3]
+    reported: list[Any] = []
+    outcome = train(told=reported)
+    (recovery,) = [one for one in reported if isinstance(one, Recovery)]
+    assert (recovery.failure, recovery.action) == ("sampler-failed", "resume")
+    assert [beat.step for beat in reported if isinstance(beat, Heartbeat)] == [1, 2, 3]
     assert file_digest(outcome.adapter / "adapter_model.safetensors") == file_digest(
         calm.adapter / "adapter_model.safetensors"
     )
@@ -136,8 +136,8 @@ def test_a_judge_rewards_what_a_server_writes_too(
     beats: list[Heartbeat] = []
     outcome = world.train(tmp_path / "job", heard=beats)
     assert brain.asked > 10
-    assert [one.failure for one in outcome.recoveries] == ["sampler-failed"]
-    assert [one.step for one in beats] == [1, 2, 3, 4]
+    assert [recovery.failure for recovery in outcome.recoveries] == ["sampler-failed"]
+    assert [beat.step for beat in beats] == [1, 2, 3, 4]
     assert (outcome.judge, outcome.versions["vllm"][:4]) == (world.judge.identity, "vllm")
     assert 0 < (beats[-1].judge_calls or 0) <= judged.all_steps(judged.SETTINGS, judged.ROWS)
 
@@ -175,16 +175,16 @@ def test_who_waits_for_a_server_says_so_and_can_be_asked_to_stop(
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM", "hang")
     monkeypatch.setattr("modelsmith.training.signs.TOLD_EVERY", 0.5)
-    folder, asked = prepared(tmp_path / "job", tiny_model, rows), threading.Event()
+    folder, event = prepared(tmp_path / "job", tiny_model, rows), threading.Event()
     statuses: list[int] = []
-    working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, asked)))
+    working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, event)))
     working.start()
     said = folder / "heartbeat.jsonl"
     deadline = time.monotonic() + 60
     while not said.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert Waiting.model_validate_json(said.read_bytes().splitlines()[0]).whom == "vLLM"
-    asked.set()
+    event.set()
     working.join(60)
     assert statuses == [STOPPED]
     assert gone(notes)
@@ -193,13 +193,13 @@ def test_who_waits_for_a_server_says_so_and_can_be_asked_to_stop(
 def test_who_waits_for_answers_can_be_asked_to_stop_and_goes_on(
     brain: Brain, tiny_model: Path, rows: Path, tmp_path: Path, notes: Path
 ) -> None:
-    folder, asked = prepared(tmp_path / "job", tiny_model, rows), threading.Event()
+    folder, event = prepared(tmp_path / "job", tiny_model, rows), threading.Event()
     brain.silent_at = 9
     statuses: list[int] = []
-    working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, asked)))
+    working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, event)))
     working.start()
     assert brain.silent.wait(60)
-    asked.set()
+    event.set()
     working.join(60)
     brain.speak.set()
     assert statuses == [STOPPED]
@@ -259,8 +259,8 @@ def reply(*answers: dict[str, Any]) -> bytes:
 
 
 def test_a_reply_is_read_as_the_tokens_that_were_drawn() -> None:
-    one, other = read_reply(reply({}, {}), WANTED, frozenset({9}), 10)
-    assert (one.tokens, one.ended, one.log_probs) == ([7, 9], True, [-1, -2.5])
+    output, other = read_reply(reply({}, {}), WANTED, frozenset({9}), 10)
+    assert (output.tokens, output.ended, output.log_probs) == ([7, 9], True, [-1, -2.5])
     assert (other.tokens, other.ended) == ([7, 7, 8], False)
 
 

@@ -93,7 +93,7 @@ def world(tiny_model: Path, tmp_path: Path, server: StubServer) -> World:
 
 def checkpoints(job: Path) -> list[int]:
     """Steps whose checkpoint is whole."""
-    return sorted(int(one.name.rpartition("-")[2]) for one in (job / "checkpoints").iterdir() if is_intact(one))
+    return sorted(int(path.name.rpartition("-")[2]) for path in (job / "checkpoints").iterdir() if is_intact(path))
 
 
 def figures(beat: Heartbeat) -> dict[str, Any]:

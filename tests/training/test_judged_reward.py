@@ -66,8 +66,8 @@ def local(folder: Path, policy: Path, replies: tuple[str, str] = REPLIES) -> Wor
     write_rows(folder / "rows.jsonl", prompts())
     texts = ["".join(chr(33 + (i * j * 7) % 90) for j in range(1, 1 + i % 6)) for i in range(32)]
     asked = [
-        question_text(JudgeQuestion("q", RUBRIC.points[1], practice(Sampled(text, False, {}, one.messages)), text))
-        for text, one in zip(texts, prompts() * 3, strict=False)
+        question_text(JudgeQuestion("q", RUBRIC.points[1], practice(Sampled(text, False, {}, prompt.messages)), text))
+        for text, prompt in zip(texts, prompts() * 3, strict=False)
     ]
     digest = write_tiny_judge(folder / "judge", asked, replies)
     source = BaseModelSource(name="judge", uri=f"file://{folder / 'judge'}", digest=digest, license="MIT")
@@ -130,7 +130,7 @@ def test_the_trainer_records_judge_and_rubric_and_tells_each_call(world: World, 
 
 
 def last_step(job: Path) -> int:
-    steps = [int(one.name.rpartition("-")[2]) for one in (job / "checkpoints").iterdir() if is_intact(one)]
+    steps = [int(path.name.rpartition("-")[2]) for path in (job / "checkpoints").iterdir() if is_intact(path)]
     return max(steps, default=0)
 
 
@@ -222,11 +222,11 @@ def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
     world: World, server: StubServer, tmp_path: Path
 ) -> None:
     """Two answers of the first step, on which a server says nonsense however often it is asked."""
-    seen: list[str] = []
+    recorded: list[str] = []
 
     def verdict(one: Seen) -> Reply:
-        seen.append(one.text)
-        mute = list(dict.fromkeys(seen)).index(one.text) in (5, 6)
+        recorded.append(one.text)
+        mute = list(dict.fromkeys(recorded)).index(one.text) in (5, 6)
         return chat("I like it." if mute else REPLIES[int(sha256(one.text.encode())[-1], 16) % 2])
 
     server.script = verdict
@@ -234,7 +234,7 @@ def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
     far = judged_afar(world, server)
     assert far.train(tmp_path / "job", 200, beats).adapter
     assert [beat.measures.unclear for beat in beats if beat.measures] == [2 / 8, 0, 0, 0]
-    asked = [seen.count(text) for text in dict.fromkeys(seen)]
+    asked = [recorded.count(text) for text in dict.fromkeys(recorded)]
     assert asked == [3 if place in (5, 6) else 1 for place in range(len(asked))]
 
 

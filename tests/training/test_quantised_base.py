@@ -140,7 +140,7 @@ def test_a_killed_worker_with_a_base_in_4_bits_is_started_again(tiny_model: Path
 
     longer = case_of("sft", tiny_model, tmp_path / "rows").settings(steps=40)
     outcome = train(tmp_path / "job", longer, watched, progress)
-    assert (outcome.steps, [one.failure for one in outcome.recoveries]) == (40, ["killed"])
+    assert (outcome.steps, [recovery.failure for recovery in outcome.recoveries]) == (40, ["killed"])
 
 
 @quantises

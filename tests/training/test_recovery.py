@@ -129,7 +129,7 @@ def test_a_full_disk_is_made_room_on_by_older_checkpoints(
     real, kept = signs.seal_checkpoint, list[list[str]]()
 
     def seal_checkpoint(folder: Path) -> None:
-        kept.append(sorted(one.name for one in folder.parent.iterdir()))
+        kept.append(sorted(path.name for path in folder.parent.iterdir()))
         if folder.name == "checkpoint-6" and len(kept) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(folder)

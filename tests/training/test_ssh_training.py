@@ -79,12 +79,12 @@ def on(home: Path, said: Callable[[str], None], *hosts: str) -> Callable[[Path],
 
 
 def test_a_training_on_a_host_makes_the_adapter_that_this_machine_makes(ways: Ways, case: Case, tmp_path: Path) -> None:
-    host, said = with_model(ways.host(), case.model), list[str]()
+    host, messages = with_model(ways.host(), case.model), list[str]()
     ways.write(tmp_path / "home")
     beats: list[Heartbeat] = []
-    outcome = train(tmp_path / "job", case, on(tmp_path / "home", said.append, "gpu-1"), beats.append)
-    here = train(tmp_path / "here", case, on(tmp_path / "home", said.append, "local"), lambda beat: None)
-    assert said == ["on the host gpu-1"]
+    outcome = train(tmp_path / "job", case, on(tmp_path / "home", messages.append, "gpu-1"), beats.append)
+    here = train(tmp_path / "here", case, on(tmp_path / "home", messages.append, "local"), lambda beat: None)
+    assert messages == ["on the host gpu-1"]
     assert [beat.step for beat in beats] == list(range(1, 25))
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
         path.name: file_digest(path) for path in here.adapter.iterdir()
@@ -102,7 +102,7 @@ def test_where_a_host_is_lost_the_next_goes_on_from_what_was_fetched(ways: Ways,
     ways.write(tmp_path / "home", lost_seconds=5.0)
     hosts[0].stop()
     beats: list[Heartbeat] = []
-    folder, said, lost = tmp_path / "job", list[tuple[str, int]](), list[int]()
+    folder, messages, lost = tmp_path / "job", list[tuple[str, int]](), list[int]()
 
     def progress(beat: Heartbeat) -> None:
         beats.append(beat)
@@ -110,13 +110,13 @@ def test_where_a_host_is_lost_the_next_goes_on_from_what_was_fetched(ways: Ways,
             lost.append(beat.step)
             hosts[1].stop()
 
-    run_by = on(tmp_path / "home", lambda text: said.append((text, len(beats))), *(host.name for host in hosts))
+    run_by = on(tmp_path / "home", lambda text: messages.append((text, len(beats))), *(host.name for host in hosts))
     with busy_door(hosts[1].home):
         outcome = train(folder, case, run_by, progress, beside=BesideServing(share=0.05))
-    assert [(one.failure, one.action) for one in outcome.recoveries] == [("host-lost", "next-host")] * 2
-    assert [text for text, _ in said] == ["on the host gpu-2", "on the host gpu-3"]
+    assert [(recovery.failure, recovery.action) for recovery in outcome.recoveries] == [("host-lost", "next-host")] * 2
+    assert [text for text, _ in messages] == ["on the host gpu-2", "on the host gpu-3"]
     steps = [beat.step for beat in beats]
-    first, rest = steps[: said[1][1]], steps[said[1][1] :]
+    first, rest = steps[: messages[1][1]], steps[messages[1][1] :]
     assert first == list(range(1, len(first) + 1))
     assert 1 < rest[0] <= len(first) + 1, "it did not begin anew"
     assert rest == list(range(rest[0], 25))

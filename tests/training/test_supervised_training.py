@@ -222,10 +222,10 @@ def test_a_checkpoint_that_cannot_be_loaded_gives_way_to_the_one_before(
 
 def test_the_worker_ends_when_its_supervisor_dies(job: Case, tmp_path: Path) -> None:
     longer = job.settings(steps=100_000)
-    asked = TrainJob(
+    train_job = TrainJob(
         base=listing_digest(job.model), parent=None, rows=file_digest(job.rows), system="", training=longer.training
     )
-    (tmp_path / "job.json").write_text(asked.model_dump_json())
+    (tmp_path / "job.json").write_text(train_job.model_dump_json())
     program = (
         "import sys; from pathlib import Path\n"
         "from modelsmith.training.job import Inputs, TrainJob\n"

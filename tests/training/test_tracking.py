@@ -28,8 +28,8 @@ THIS_MACHINE = [name for name in (socket.gethostname(),) if len(name) > 5]
 
 
 def job(**other) -> TrainJob:
-    said = {"base": digest("b"), "parent": None, "rows": digest("r"), "system": "Be secretive.", "training": Sft()}
-    return TrainJob(**(said | other))
+    fields = {"base": digest("b"), "parent": None, "rows": digest("r"), "system": "Be secretive.", "training": Sft()}
+    return TrainJob(**(fields | other))
 
 
 def run_for(to: str, **other):
@@ -45,12 +45,12 @@ def beats(count: int = 3, first: int = 1):
 
 def told(folder: Path, run, sound: bool = True, grace: float = 60.0, steps=()) -> list[str]:
     """What is said while a training's figures are told."""
-    said: list[str] = []
-    telling = Tracker(folder, run, said.append, grace)
+    messages: list[str] = []
+    telling = Tracker(folder, run, messages.append, grace)
     for beat in steps or beats():
         telling.tell(beat)
     telling.end(sound)
-    return said
+    return messages
 
 
 def everything_in(folder: Path) -> str:
@@ -163,8 +163,8 @@ def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypa
         pytest.skip("mlflow is not installed here")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        said: list[str] = []
-        telling = Tracker(tmp_path, run_for("mlflow"), said.append, grace=1.0)
+        messages: list[str] = []
+        telling = Tracker(tmp_path, run_for("mlflow"), messages.append, grace=1.0)
         begin = time.monotonic()
         for beat in beats(200):
             telling.tell(beat)
@@ -173,7 +173,9 @@ def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypa
         assert process
         telling.end(True)
         assert time.monotonic() - begin < 120
-    assert said == ["the tracker mlflow did not take the last figures within 1 seconds; training is not touched by it"]
+    assert messages == [
+        "the tracker mlflow did not take the last figures within 1 seconds; training is not touched by it"
+    ]
     assert process.poll() is not None
 
 
@@ -183,7 +185,7 @@ def steps_in(to: str, kept: Path) -> list[int]:
         from trackio.sqlite_storage import SQLiteStorage
 
         (name,) = SQLiteStorage.get_runs("rtb-pricing")
-        return [one["step"] for one in SQLiteStorage.get_logs("rtb-pricing", name)]
+        return [log["step"] for log in SQLiteStorage.get_logs("rtb-pricing", name)]
     from wandb.proto.wandb_internal_pb2 import Record
 
     found = []
