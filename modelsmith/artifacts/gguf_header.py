@@ -71,7 +71,7 @@ def require_sound(path: Path) -> Header:
 
 
 class _Bad(Exception):
-    """What is wrong, in words."""
+    """A header that cannot be relied on; the message says why."""
 
 
 def read_header(file: BinaryIO, size: int) -> Header:

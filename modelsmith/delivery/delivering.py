@@ -31,7 +31,7 @@ KEEP_EVERY = 0.25
 
 
 class Sends(Protocol):
-    """Whoever makes an attempt."""
+    """A sender: makes one attempt to deliver a message."""
 
     async def send(self, subscriber: Subscriber, message: Message) -> Outcome:
         """Make one attempt to deliver a message."""
@@ -200,7 +200,7 @@ def redeliver(workspace: Workspace, subscriber: Subscriber) -> tuple[int, str]:
 
 
 def try_out(workspace: Workspace, subscriber: Subscriber, envelope: str) -> Outcome:
-    """Send one message once."""
+    """Send one message to a subscriber, once, and say how it ended."""
 
     async def run() -> Outcome:
         async with allowed_sender(workspace) as sender:

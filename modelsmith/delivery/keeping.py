@@ -38,7 +38,7 @@ class DeadLetter(Frozen):
 
 
 class Mailbox:
-    """The files of one subscriber."""
+    """The files of one subscriber: its place in the events, and its dead letters."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._place = folder / f"{name}.place.json"
@@ -53,7 +53,7 @@ class Mailbox:
             return Place()
 
     def stand(self, place: Place) -> None:
-        """Remember where it stands."""
+        """Remember the subscriber's place in the events."""
         write_atomically(self._place, place.model_dump_json().encode())
 
     def dead(self) -> list[DeadLetter]:
@@ -76,7 +76,7 @@ class Mailbox:
             self._write(letter for letter in self.dead() if letter.id not in delivered)
 
     def forget(self) -> None:
-        """Remove what is kept of it."""
+        """Remove the subscriber's files."""
         for path in (self._place, self._dead):
             path.unlink(missing_ok=True)
 

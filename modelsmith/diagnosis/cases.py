@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class ReadCases:
-    """A run, read for diagnosis."""
+    """A run as diagnosis reads it: its failures, and the scenarios that were asked."""
 
     cases: tuple[Case, ...]
     """Failed scenarios, by id."""

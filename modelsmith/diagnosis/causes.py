@@ -55,7 +55,7 @@ class Group(NamedTuple):
 
 
 class _Topics(NamedTuple):
-    """What topics are made of."""
+    """What `topics` is asked with: the cases that were read, and an embedder if policy names one."""
 
     read: ReadCases
     embedder: Embedder | None

@@ -13,7 +13,7 @@ at once, and what has come by then is first given to whoever waits for it."""
 
 
 class Deadlines:
-    """Tells whoever has waited too long. Belongs to one event loop.
+    """Deadlines of one event loop: wakes each waiter whose time is over.
 
     All waits are equally long, so the one that began first ends first: the timer is set for that one alone. It stays
     set where that one has come to its end, and looks then who is first.

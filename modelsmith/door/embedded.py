@@ -42,7 +42,7 @@ class Speaker(Protocol):
 
 
 class _ListenerGoneError(Exception):
-    """Nobody listens any more."""
+    """The caller is gone; nobody reads the rest of the answer."""
 
 
 class Engine:
@@ -72,7 +72,7 @@ class Engine:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _next(self) -> None:
-        """Give the turn on; it stays taken, so that nobody who comes now gets it before whoever waited."""
+        """Pass the turn to the next waiter. It stays taken meanwhile, so that no newcomer gets it first."""
         while waiting := self._callers or self._copies:
             turn = waiting.popleft()
             if not turn.done():
@@ -120,7 +120,7 @@ class EmbeddedModel:
 
 
 def _close_stream(pieces: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
-    """The end of what is said; a failure that nobody waits for any more is no news."""
+    """Mark the end of the answer. A failure that nobody waits for is not reported."""
     if not work.cancelled():
         work.exception()
     pieces.put_nowait(None)

@@ -58,7 +58,7 @@ class Counting:
 
     @cached_property
     def deadlines(self) -> Deadlines:
-        """Of whole exchanges."""
+        """Deadlines of whole exchanges."""
         return Deadlines(self.limits.total_seconds)
 
 

@@ -139,7 +139,7 @@ class Follower:
             await self.look()
 
     async def close(self) -> None:
-        """Load nothing more."""
+        """Stop following main; load no further model."""
         for task in self._making.values():
             task.cancel()
         await asyncio.gather(*self._making.values(), return_exceptions=True)

@@ -52,7 +52,7 @@ class Sample:
         self._size = 0
 
     def body(self) -> bytes | None:
-        """What was seen; None where nothing was, or more than is kept."""
+        """The answer's bytes; None where there were none, or more than are kept."""
         return b"".join(self._pieces) if 0 < self._size <= LONGEST else None
 
     def answers(self, streamed: bool) -> list[Answer]:

@@ -22,7 +22,7 @@ _Turns = deque[asyncio.Future[None]]
 
 
 class Gate:
-    """Belongs to one event loop. Of one caller and cluster, whoever waits longest goes first."""
+    """The queue for models, in one event loop: within a caller and cluster, the longest waiter goes first."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -24,7 +24,7 @@ distribution) leads a side there less than once in a million requests, at any sh
 
 
 def part(turns: int, share: float) -> int:
-    """How many of the turns may be held by whoever is due this share of the requests."""
+    """How many turns a caller may hold whose due share of the requests is this."""
     return min(turns, math.ceil(turns * (1 + share) / 2) + _MORE)
 
 

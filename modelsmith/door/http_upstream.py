@@ -24,7 +24,7 @@ _TO_BLAME = frozenset({400, 413, 422})
 
 @dataclass(frozen=True)
 class HttpModel:
-    """One model of a server.
+    """One model of a server that speaks OpenAI's API.
 
     Nothing of a caller's headers goes there, and of the server's nothing comes back but status and kind of content: so
     nobody can speak in the name of the other.

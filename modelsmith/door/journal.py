@@ -33,7 +33,7 @@ class Journal:
         self._lines.put({"at": datetime.now(UTC), "what": kind, **facts})
 
     def close(self) -> None:
-        """Write what waits, and end."""
+        """Write the lines that wait, then stop."""
         self._lines.close()
 
     def _write(self, noted: Sequence[dict[str, Any]]) -> None:

@@ -50,11 +50,11 @@ class DoorMetrics:
         self._waiting = Gauge("modelsmith_door_waiting", "Requests that wait", registry=self._registry)
 
     def refused(self, code: str) -> None:
-        """A request got no answer."""
+        """Count a request that got no answer."""
         self._refused.labels(code).inc()
 
     def down(self, cluster: str, specialist: str, reason: str) -> None:
-        """A backend gave no answer."""
+        """Count a backend that gave no answer."""
         self._down.labels(cluster, specialist, reason).inc()
 
     def turned_away(self, side: Side) -> None:
@@ -72,5 +72,5 @@ class DoorMetrics:
         self._waiting.set(gate.waiting)
 
     def exposition(self) -> bytes:
-        """In Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -117,7 +117,7 @@ class Pieces:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next one.
+        """The next piece of the answer.
 
         Raises:
             Down: the answer breaks off, or nothing comes in time.

@@ -232,7 +232,7 @@ class Shadows:
 
 @dataclass
 class _AnswerSoFar:
-    """What is known of an answer so far."""
+    """An answer in progress: what is known of it so far."""
 
     usage: Usage = field(default_factory=Usage)
     turn: Turn = field(default_factory=Turn)

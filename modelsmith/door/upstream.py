@@ -68,7 +68,7 @@ class Model(Protocol):
     """One model that can be asked."""
 
     def ask(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Reply]:
-        """Ask it; whoever leaves the context before the end has it stop.
+        """Ask the model; it stops when the context is left before the end.
 
         Raises:
             Refused: the request cannot be answered by this kind of backend.
@@ -100,7 +100,7 @@ class Usage:
         """Whether a stream named an error: `[DONE]` may follow all the same."""
 
     def saw(self, piece: bytes) -> None:
-        """Take the next piece."""
+        """Look at the next piece of the answer, for its usage and errors."""
         seen_tail = self._tail[-_BEGINNING:] + piece
         self.failed = self.failed or (b"error" in seen_tail and _FAILED.search(seen_tail) is not None)
         self._events += (self._tail[1 - len(_DATA) :] + piece).count(_DATA)

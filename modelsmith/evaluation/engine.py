@@ -196,7 +196,7 @@ class _Session:
             self._settle(fresh)
 
     def _write(self, observations: Sequence[Observation]) -> None:
-        """Write down at once what is known without a judge: whoever is killed now has lost nothing."""
+        """Write at once what is known without a judge, so that a kill loses nothing."""
         if self._grader.judges:
             self._run.append([unjudged(observation) for observation in observations])
         else:

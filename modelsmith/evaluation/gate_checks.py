@@ -91,7 +91,7 @@ def _threshold(name: str, label: str, estimate: Estimate, threshold: float, pass
 
 
 def _critical(measured: Measured, rule: GateRule) -> GateCheck:
-    """Enough of them pass, whoever serves today: a first release has nobody to lose a case against."""
+    """Whether enough critical scenarios pass. It does not depend on who serves: a first release has no incumbent."""
     critical = {tally.id: True for tally in measured.candidate.values() if tally.critical}
     critical |= {tally.id: False for tally in measured.candidate.values() if tally.critical and not tally.passed}
     failed = sorted(name for name, passed in critical.items() if not passed)

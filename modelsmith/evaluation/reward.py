@@ -100,7 +100,7 @@ def earned_or_unclear(
 
 
 def _worth(rubric: Rubric) -> Callable[[Mapping[str, bool]], Earned]:
-    """From the points that an answer passes to what it is worth."""
+    """A function from the points that an answer passes to its score."""
     weights = point_weights(rubric)
     content = {point.id for point in content_points(rubric.points)}
     of_content = tuple(weight for weight in weights if weight.id in content)

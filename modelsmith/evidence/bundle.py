@@ -258,14 +258,14 @@ RowKeys = dict[tuple[str, str, int, int], tuple[str, str, bool]]
 
 
 def keys_of(rows: Sequence[VerdictRow]) -> RowKeys:
-    """What was asked, and the labels it was asked under."""
+    """The key of each verdict row, with the labels it was asked under."""
     return {
         (row.section, row.scenario, row.wording, row.repeat): (row.id, row.capability, row.critical) for row in rows
     }
 
 
 def require_same_keys(field: str, rows: Sequence[VerdictRow], keys: RowKeys) -> None:
-    """Refuse verdicts about anything else than what was asked.
+    """Refuse verdict rows that are about other scenarios than ``keys``.
 
     Raises:
         IntegrityFailure: ``evidence-does-not-recompute``.

@@ -52,7 +52,7 @@ def table(rows: Sequence[Sequence[str]], alignment: str) -> str:
 
 
 def folded(title: str, body: str) -> str:
-    """A part that a reader opens."""
+    """Text that is folded until a reader opens it."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 

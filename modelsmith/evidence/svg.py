@@ -42,7 +42,7 @@ def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float =
 
 
 def path(places: Sequence[tuple[float, float]], colour: str, width: float) -> str:
-    """A line from place to place."""
+    """An SVG path through these places."""
     points = " ".join(f"{number(x)},{number(y)}" for x, y in places)
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{number(width)}"/>'
 

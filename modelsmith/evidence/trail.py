@@ -108,7 +108,7 @@ def by_former_rule(evidence: Evidence) -> Headline | None:
 
 
 def trail_section(evidence: Evidence, trail: Trail) -> str:
-    """The part of the packet."""
+    """The packet's section on earlier runs and on changes of the rule."""
     lines = ["### Since the incumbent", "", *(f"- {line}" for line in _changes(evidence, trail))]
     if evidence.earlier:
         lines += ["", "Candidates evaluated since then, each by the rule of its day (the harness's word):", ""]

@@ -78,7 +78,7 @@ def doors_folder(home: Path) -> Path:
 
 
 class Took(NamedTuple):
-    """How long one answer took."""
+    """One answer of the door: how long it took."""
 
     milliseconds: float
     complete: bool
@@ -86,7 +86,7 @@ class Took(NamedTuple):
 
 
 class DoorSign:
-    """One door's own file."""
+    """The file in which one door says how busy it is."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock

@@ -98,7 +98,7 @@ def write_json(path: Path, value: Frozen) -> None:
 
 
 def say(folder: Path, beat: Frozen) -> None:
-    """Give a sign of life."""
+    """Write a sign of life into the job's folder."""
     with (folder / HEARTBEAT_FILE).open("ab") as file:
         file.write(beat.model_dump_json().encode() + b"\n")
 

@@ -310,7 +310,7 @@ def _job_request(
 
 
 def _next_turn(request: JobRequest, old: JobRequest) -> JobRequest:
-    """The next turn of a job that is let go on."""
+    """The request of a job's next turn, when it goes on."""
     lasting = {"id": old.id, "at": old.at, "secret": old.secret or request.secret}
     return request.model_copy(update=lasting | {"turn": old.turn + 1})
 
@@ -325,7 +325,7 @@ def _known(records: Records, id: str) -> Record:
 
 
 def _environment(request: JobRequest) -> dict[str, str]:
-    """That of whoever starts it, but for the role and the home, which are those of whoever asked."""
+    """The environment of the process that starts the job, with the role and home of the caller who asked for it."""
     inherited = {name: value for name, value in os.environ.items() if name != ROLE}
     role = {ROLE: request.role} if request.role else {}
     return inherited | role | {"MODELSMITH_HOME": request.home}

@@ -68,7 +68,7 @@ class RefUpdate(NamedTuple):
 
     @property
     def deletes(self) -> bool:
-        """Whether the ref is to go."""
+        """Whether the push deletes the ref."""
         return not self.new.strip("0")
 
 

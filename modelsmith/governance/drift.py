@@ -45,7 +45,7 @@ _LEAST, _MOST = 1e-6, 1 - 1e-6
 
 
 class Rate(NamedTuple):
-    """Units with an event, of those of which it is known whether they have it."""
+    """A rate: units with an event, out of the units for which it is known."""
 
     events: int
     known: int

@@ -211,7 +211,7 @@ def why_uncounted(
 
 
 def deciders(policy: Policy, people: People, codeowners: Codeowners, change: Change) -> frozenset[str]:
-    """Everybody who could give or refuse an approval that some path of the change needs, whoever opened it."""
+    """Everybody who could give or refuse an approval that the change needs, whoever opened it."""
     required = requirements(policy, codeowners, change)
     return frozenset[str]().union(*(_able(requirement, people) for requirement in required))
 

@@ -141,7 +141,7 @@ def _answer(name: Name, decision: GateDecision) -> NamedCheck:
 
 
 def _leading_sentence(checks: Sequence[CheckResult]) -> str:
-    """Of what can say most about it: the verdict, the terms."""
+    """The most telling sentence of these checks: the verdict first, then the terms."""
     leading = ("verdict", "live", "fresh-evidence", "verdicts", "contract", "clearance", "rollback-terms")
     named = {check.name: check.sentence for check in checks}
     return next((named[name] for name in leading if name in named), checks[0].sentence)

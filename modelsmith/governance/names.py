@@ -107,7 +107,7 @@ def _all_apart(names: Sequence[str]) -> bool:
 
 
 def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Paths, or folders of theirs, of which a later one differs from an earlier only by case or Unicode form.
+    """Paths (or their folders) that differ from an earlier one only by case or Unicode form.
 
     >>> list(twins(["docs/A.md", "docs/a.md"]))
     [('docs/A.md', 'docs/a.md')]
@@ -127,7 +127,7 @@ def twins(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def name_problems(people: People) -> Iterator[str]:
-    """Ids, logins, display names and roles of which one could pass for another, in sentences."""
+    """A sentence for each id, login, display name or role that could pass for another."""
     named: dict[str, _Alike] = {}
     reported: set[tuple[int, int]] = set()
     for name in _names(people):

@@ -24,7 +24,7 @@ class RequestParts(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Whose request it is."""
+    """Where a request goes: cluster, rule, and the key that keeps a caller there."""
 
     cluster: str
     rule: str | None

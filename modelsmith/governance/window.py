@@ -55,7 +55,7 @@ class Watched(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What a window comes to now."""
+    """A window's outcome now, with reasons and findings."""
 
     outcome: Judged
     reasons: tuple[str, ...]

@@ -209,7 +209,7 @@ def consult(database: sqlite3.Connection, held_out: str, question: Question, wei
 
 
 def count_consultations(database: sqlite3.Connection, held_out: str) -> int:
-    """Looks at a held-out set."""
+    """How often a held-out set was looked at."""
     found = database.execute("SELECT count(*) FROM consultations WHERE held_out = ?", (held_out,)).fetchone()
     return int(found[0])
 

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Drifts:
-    """What one door has found.
+    """The drifts that one door has found.
 
     Args:
         rates: What was counted under a name, by metric; None where it cannot be read now.
@@ -32,7 +32,7 @@ class Drifts:
         return list(self._found.values())
 
     def look(self, validated: Validated, now: datetime) -> None:
-        """In this week where a day of it has just ended, and in the one before, of which reports may still come.
+        """Look for drift once a day: in this week, and in the week before, since reports may still come.
 
         Between, hours of the day that are worse than others would look like a drift.
         """

@@ -17,7 +17,7 @@ Stage = Literal["shadow", "canary", "full"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who was to answer one request. It never changes, whoever answered in the end."""
+    """Which specialist was chosen to answer a request. It never changes, even when another answers in the end."""
 
     id: str
     """Goes out in a header and comes back with feedback. All that follows is in it, under an HMAC."""

@@ -271,7 +271,7 @@ def _in_units(database: sqlite3.Connection, units: Collection[_Unit]) -> Iterato
 
 
 def _in_measured(database: sqlite3.Connection, decisions: Collection[bytes]) -> Iterator[bytes]:
-    """Each of these decisions of which an answer was counted."""
+    """Those of the decisions whose answer was counted."""
     for some in _portions([(decision,) for decision in decisions]):
         (found,) = database.execute(
             "SELECT json_group_array(hex(decision)) FROM measured "  # noqa: S608 - only marks

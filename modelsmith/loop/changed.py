@@ -141,7 +141,7 @@ class _Models:
         return find_prior_verdicts(self.workspace, self.main, self.spec.cluster.cluster, self.old, target)
 
     def _why_all(self) -> str:
-        """Why a model of which nothing is known has to answer everything; empty when the changed scenarios will do."""
+        """Why a model must answer every scenario; empty when the changed ones suffice."""
         old, new = self.old, self.spec.governed
         if old is None:
             return "the eval set is new"

@@ -211,7 +211,7 @@ def _cell(column: Any, place: int) -> Any:
 
 
 def _require_modest(dataset: Dataset, meta: Any, columns: Sequence[str]) -> list[str]:
-    """Refuse a file that lacks a column, or of which a row group unpacks to too much; its columns of plain text."""
+    """The file's columns of plain text. Refuses a file that lacks a column, or whose row group unpacks to too much."""
     leaves = [meta.schema.column(number) for number in range(meta.num_columns)]
     if missing := sorted({*columns} - {leaf.path.split(".")[0] for leaf in leaves}):
         raise _unreadable(dataset, f"it has no column {', '.join(missing)}")

@@ -63,7 +63,7 @@ def answer_drift(workspace: Workspace, validated: Validated, week: int, found: S
 def _propose_rollback(
     harness: Harness, main: GovernedState, history: SpecialistHistory, found: Sequence[Drifted]
 ) -> str:
-    """An open proposal stays as it is: its figures are those of the moment at which it was made."""
+    """Propose a rollback, unless one is open: that one keeps the figures of its own moment."""
     figures = "; ".join(
         f"{metric.metric} is {metric.observed:.4f}, validated at {metric.baseline:.4f}" for metric in found
     )

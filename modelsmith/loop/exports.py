@@ -200,7 +200,7 @@ class _Bench:
         return None
 
     def make(self, file: Path | None) -> str:
-        """Make, seal and keep it.
+        """Make the export, seal it and put it into the store; its artifact id.
 
         Raises:
             ModelsmithError: as `export`.
@@ -331,7 +331,7 @@ def _failed_before(context: IterationContext, iteration: ToAssess) -> Ended | No
 
 
 def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts) -> tuple[float, Firewall | None]:
-    """How near the rows that the parent was trained on come to what is scored today, and the firewall's certificate.
+    """How near the parent's training rows come to what is scored today, and the firewall's certificate.
 
     From the rows, where this clone trained it; else the parent's, where that is about today's question.
 

@@ -273,7 +273,7 @@ class Loop:
         return history is not None and history.state == "deprecated"
 
     def _routed(self, specialist: str, main: GovernedState) -> bool:
-        """Whether the specialist has been deployed: then nothing of it is left to propose, and nothing is closed."""
+        """Whether the specialist has been deployed: then nothing is left to propose or to close."""
         history = main.histories.by_specialist.get(specialist)
         return history is not None and history.routed
 

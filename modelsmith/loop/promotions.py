@@ -116,7 +116,7 @@ def _bundle(main: GovernedState, event: Event, draft: RecordDraft, files: Mappin
 
 
 def note_advances(ledger: Ledger, main: GovernedState) -> None:
-    """Let the ledger know every transition that main holds, once, whoever merged it and whatever was killed since."""
+    """Tell the ledger each transition on main, once, also after a kill and whoever merged it."""
     ledger.append(*(event for history in main.histories.by_specialist.values() for event in _events_of(main, history)))
 
 

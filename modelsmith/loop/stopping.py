@@ -59,7 +59,7 @@ def assessed(runs: Iterable[RunResult], cluster: str) -> list[Assessed]:
 
 
 class Stretch(NamedTuple):
-    """Where a training stands of which a plateau adds the next stage."""
+    """Where a training stands in its stages, when a plateau of the scores adds the next one."""
 
     stages: int
     """How many stages the last iterations ran."""

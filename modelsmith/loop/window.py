@@ -168,7 +168,7 @@ def counts_of(folder: Path, record: str, metrics: Sequence[str]) -> Counts | Non
 
 
 def counts_unreadable(error: OSError | sqlite3.Error) -> InfrastructureFailure:
-    """The error where the store of live counts fails whoever looks into it."""
+    """The error for a store of live counts that cannot be read."""
     return InfrastructureFailure(
         "counts-unreadable",
         f"The door's counts cannot be read: {error}",

@@ -133,7 +133,7 @@ class Reading(_Stream):
 
     @property
     def last_context(self) -> Any:
-        """Context of whoever put in what was read last."""
+        """The context of the sender of the message read last."""
         return self._inner.last_context
 
     def __aiter__(self) -> Self:
@@ -167,7 +167,7 @@ class Reading(_Stream):
 
 
 class Writing(_Stream):
-    """What the client hears."""
+    """The stream of messages to the client; notes each one that goes out."""
 
     async def send(self, item: SessionMessage) -> None:
         """Send a message; a bare refusal of one who never shook hands says what to do."""

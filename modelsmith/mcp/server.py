@@ -44,7 +44,7 @@ WhoCalls = Callable[[], Session]
 
 
 def make_server(caller: WhoCalls, watch: Watch, specialists: Specialists | None = None) -> Server[Any]:
-    """A server of every tool, resource and prompt of whoever calls, that tells its clients when ``watch`` sees more.
+    """A server of the caller's tools, resources and prompts. It tells its clients when ``watch`` sees news.
 
     With ``specialists``, each of those is a tool, too.
     """
@@ -146,7 +146,7 @@ _HANDSHAKE = 0.2
 
 
 def _listed(session: Session, in_the_end: Callable[[str], bool]) -> list[types.Tool]:
-    """The session's tools; whoever asks while somebody reads them waits, and finds them read."""
+    """The session's tools, read once: a caller that comes meanwhile waits for them."""
     with _READING:
         return [_tool(tool.name, in_the_end(tool.name)) for tool in session.tools()]
 

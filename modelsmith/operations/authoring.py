@@ -124,7 +124,7 @@ def named_set(names: list[str], given: str | None) -> str:
 
 
 def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> bytes:
-    """Refuse what no file of this kind could hold, in a draft of which other fields are still unsaid.
+    """Refuse values that no file of this kind could hold, in a draft that still lacks fields.
 
     Returns:
         The draft as a file.
@@ -176,7 +176,7 @@ def write_new(workspace: Workspace, files: Mapping[str, bytes], scope: str) -> N
 
 
 def write_longer(workspace: Workspace, path: str, data: bytes, scope: str) -> NewResult:
-    """Write a file of which a part is there already; otherwise as `write_new`."""
+    """Write a file over its own beginning; otherwise as `write_new`."""
     return _write(workspace, {path: data}, scope)
 
 

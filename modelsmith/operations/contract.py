@@ -59,7 +59,7 @@ class Request(Frozen):
 
     @classmethod
     def for_others(cls) -> dict[str, FieldInfo]:
-        """Fields for whoever is not a person at this machine: no path, and nothing that only a person says."""
+        """The fields for callers who are not persons at this machine: no path, and nothing that only a person says."""
         return {name: field for name, field in cls.model_fields.items() if not _is_for_a_person_here(field)}
 
     def calls(self, workspace: Workspace) -> frozenset[str]:

@@ -180,7 +180,7 @@ def _clone(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _hooks(workspace: Workspace) -> Iterator[Finding]:
-    """Where plain git takes this clone's hooks from: in the work tree, whoever commits there decides what runs here."""
+    """Where plain git takes this clone's hooks from. In the work tree, any committer would decide what runs here."""
     words = workspace.git.text("config", "--show-scope", "-z", "--list").split("\0")
     named = [
         (scope, value)

@@ -84,7 +84,7 @@ def _rollback(metric: str) -> dict[str, Any]:
 
 
 def _possible_rows(found: OpenSet, usual: int) -> int:
-    """Rows of which no generator is asked for more than it can make; as many as usual while there is none."""
+    """How many rows to ask for, so that no generator must make more than it can; ``usual`` without generators."""
     each = [_combinations(source.value) for source in found.files.generators]
     return min(usual, rows_within(min(each), len(each))) if each else usual
 

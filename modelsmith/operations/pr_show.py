@@ -87,7 +87,7 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
 
 
 def _taught(workspace: Workspace, main: GovernedState, proposal: ProposalView) -> tuple[str, ...]:
-    """Who knows the answers already, and of whom nobody here can tell; nothing of a scenario that was held out before.
+    """Specialists that were trained on what the change holds out, and those for which nobody here can tell.
 
     The gate cannot see it, since rows stay where they were trained on.
     """

@@ -110,7 +110,7 @@ def proposal_view(main: GovernedState, pull: PullRequest, with_diff: bool) -> Pr
 
 
 def _ordered(change: Change, main: GovernedState) -> Change:
-    """What people must see before all else comes first, so that nothing of it drowns among what matters less."""
+    """The files in the order in which people should see them: the most important first."""
 
     def rank(changed: ChangedPath) -> tuple[int, bool, str]:
         return _RANKS.index(concern(changed.path)), not main.codeowners.owners(changed.path), changed.path

@@ -68,7 +68,7 @@ def _run(root: Path, job: Job) -> tuple[int, dict[str, object] | None, dict[str,
 
 
 def _require_asked(job: Job, calls: Set[str]) -> None:
-    """While it waited, main may have changed what it calls; whoever asked was seen to have a right to other calls."""
+    """Refuse calls that the job did not make when it was asked for: main may have changed while it waited."""
     if new_calls := sorted(calls - set(job.submitted.calls)):
         raise InvalidInput(
             "outside-role",

@@ -107,7 +107,7 @@ def _learn(outcomes: dict[str, Outcome], record: StepRecord) -> None:
 
 
 class _Caller(NamedTuple):
-    """Calls one step."""
+    """Calls the operation of one step, and keeps its record."""
 
     workspace: Workspace
     found: GovernedRunbook

@@ -106,7 +106,7 @@ class Runs:
         return hmac.new(self._secret(), canonical_json(record), "sha256").hexdigest()
 
     def _secret(self) -> bytes:
-        """This machine's key, made when it is first needed; whoever else makes it at the same time made it for all."""
+        """This machine's key, made when it is first needed. Of several processes that make it, one wins for all."""
         try:
             self._key.parent.mkdir(parents=True, exist_ok=True)
             part = self._key.with_name(f"{_KEY}.{secrets.token_hex(4)}")

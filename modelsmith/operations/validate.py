@@ -313,7 +313,7 @@ def _view(tried: DryRun, limit: float, untried: str | None) -> Firewall:
 
 
 def _lost(tried: DryRun, generators: str) -> Iterator[Problem]:
-    """Generators of which no row would stay."""
+    """Problems of generators that would lose every row."""
     for loss in tried.losses:
         if loss.dropped == loss.rows:
             file = f"{generators}/{loss.generator}.yaml"

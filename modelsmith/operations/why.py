@@ -154,7 +154,7 @@ def _turn(
 def _still_failing(
     answered: Answered, diagnosis: Diagnosis, found: FailureCluster | None, cases: frozenset[str]
 ) -> int | None:
-    """How many of the cases fail; None where they were not asked. Where they passed before, those that did count."""
+    """How many of the cases fail now; None where they were not asked. Cases that passed before count as well."""
     if found:
         return len(cases & answered.failed) if cases <= answered.asked else None
     passed = (cases & answered.asked).difference(*(pattern.cases for pattern in diagnosis.clusters))

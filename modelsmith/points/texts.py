@@ -105,7 +105,7 @@ def _goes_on_after(text: str, end: int) -> bool:
 
 
 def _joined(character: str, other: str) -> bool:
-    """Whether the two characters stand in one word; a mark (a vowel sign, an accent) belongs to what it follows."""
+    """Whether two characters belong to one word; a mark (a vowel sign, an accent) belongs to the letter before it."""
     return _is_mark(other) or (_in_word(character) and _in_word(other))
 
 

@@ -169,7 +169,7 @@ def verdicts(attested: Attested, main: GovernedState) -> tuple[tuple[Review, ...
 
 
 def with_attested(signed: Sequence[Review], attested: Sequence[Review]) -> tuple[Review, ...]:
-    """Both kinds of verdicts in one order, of which each person's last one stands.
+    """Signed and attested verdicts in order of time; each person's last one counts.
 
     What somebody signed later stands in place of what they said at the forge. But a rejection there is taken back by an
     approval of the same alone, and one that stands: nothing else leaves a receipt, so `verify` could not know of it.

@@ -132,7 +132,7 @@ def _specialist(history: SpecialistHistory) -> str:
 
 
 def record_paths(paths: Iterable[str]) -> list[str]:
-    """Those of the paths at which promotion records stand."""
+    """Those of the paths that are promotion records."""
     return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
 
 

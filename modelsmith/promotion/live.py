@@ -191,7 +191,7 @@ def untimely(live: LiveEvidence, deployment: Deployment, now: datetime | None) -
 
 
 def _left_out(live: LiveEvidence, deployment: Deployment) -> str:
-    """What whoever approves is told where counting began long after the window did.
+    """A note for approvers, where counting began long after the window.
 
     Whoever lets a door count anew until the counts confirm, or shows those of the luckiest of several doors, has other
     chances than the rule allows; and a store that was lost is no fault. So it is told, and a person decides.

@@ -292,7 +292,7 @@ def _problems(git: Git, tree: str) -> tuple[Problem, ...]:
 
 
 def _settings_kept(main: GovernedState, change: Change) -> CheckResult:
-    """Records are read with their cluster's settings, also by whoever replays history when nothing serves any more."""
+    """Whether no record loses its cluster's settings: replay reads records with them, even when nothing serves."""
     gone = {path.path for path in change.paths if path.new_mode == ABSENT}
     clusters = {history.cluster for history in main.histories.by_specialist.values()}
     missing = sorted(name for name in clusters if f"clusters/{name}/cluster.yaml" in gone)

@@ -42,7 +42,7 @@ def check_merge(main: GovernedState, receipt: Receipt, merge: str, payload: byte
 def adopt_merge(
     main: GovernedState, folder: str, merge: str, pushed: Mapping[str, bytes], now: datetime
 ) -> tuple[Merged, bytes]:
-    """Who merged and when, and their signature, as pushed: whoever judges a merge cannot sign in their stead.
+    """Who merged, when, and their signature, as pushed: the judge of a merge cannot sign for the merger.
 
     Raises:
         GateNotCleared: ``wrong-receipts`` when the receipt or its signature is missing, ``wrong-time`` for one that is

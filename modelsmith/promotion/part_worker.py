@@ -24,7 +24,7 @@ from modelsmith.schema.importing import COLLECT_AFTER
 
 
 def question(part: Part, now: datetime) -> bytes:
-    """What the process is told."""
+    """The question that is sent to the process."""
     steps = [step.id for step in part.steps]
     return json.dumps([part.start, part.before, steps, part.tip, now.isoformat()]).encode() + b"\n"
 

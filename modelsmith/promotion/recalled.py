@@ -91,7 +91,7 @@ def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
 
 
 def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistHistory | None:
-    """The history of which this is kept; None where nothing is."""
+    """The history that this fact remembers; None without a fact."""
     if fact is None:
         return None
     state, artifact, (iteration, is_export, accepted, overridden, composite), records, links = fact

@@ -153,7 +153,7 @@ def _judging(clone: Path, part: Part, now: datetime) -> Iterator[_Process]:
 
 
 class _JointProgress:
-    """Tells how far all parts are together."""
+    """The progress of all parts together, for whoever waits."""
 
     def __init__(self, parts: Sequence[Part], processes: Sequence[_Process], notify: Notify) -> None:
         self._before, self._total = len(parts[-1].before), sum(len(part.steps) for part in parts)
@@ -168,7 +168,7 @@ class _JointProgress:
         self._tell(progress.message)
 
     def waiting(self) -> None:
-        """Others are still at it."""
+        """Report that earlier changes are still being replayed."""
         self._tell("earlier changes")
 
     def _tell(self, message: str) -> None:

@@ -37,7 +37,7 @@ class Traffic(NamedTuple):
 
 
 def traffic(main: GovernedState, cluster: str) -> Traffic:
-    """What main's ``routing.yaml`` says, which is the rendering of its records: whoever verified main verified that.
+    """The traffic of main's ``routing.yaml``, which is rendered from its records and verified with them.
 
     Raises:
         ModelsmithError: the file does not parse.

@@ -71,7 +71,7 @@ class Recent(Generic[K]):
             return self._newest(thing)
 
     def add(self, thing: K) -> None:
-        """Remember that it was seen."""
+        """Remember this item."""
         with self._lock:
             self._seen[thing] = None
             self._newest(thing)

@@ -85,7 +85,7 @@ class CatFile:
         self._process = self._start()
 
     def end(self) -> None:
-        """Stop it, whatever it is at."""
+        """Stop the process at once."""
         self._process.kill()
         with suppress(BrokenPipeError):
             self._process.communicate()

@@ -48,7 +48,7 @@ Pair = tuple[str | None, str | None]
 
 
 def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
-    """Names of which two listings do not say the same: those of the later one, then those that are gone."""
+    """Names that differ between two listings: first those of the later listing, then those that are gone."""
     if len(before) == len(after) and list(before) == list(after):
         others = compress(after, map(is_not, before.values(), after.values()))
         return tuple(name for name in others if before[name] != after[name])

@@ -234,7 +234,7 @@ def alike_problem(path: str, line: int | None, at: Location, first: str, second:
 
 
 def number_problem(text: str, value: float) -> tuple[str, str] | None:
-    """Message and mend for a number that is none for some readers, or of which rounding leaves nothing."""
+    """Message and mend for a number that some readers do not take as one, or that rounding makes zero."""
     if not math.isfinite(value):
         words = "too large for a finite number" if text[-1].isdigit() else "not a finite number"
         return f"{text[:40]} is {words}", "Write a finite number, or put the text in quotes."

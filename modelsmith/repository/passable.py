@@ -46,7 +46,7 @@ class Passable:
 
 
 def passable(files: SetFiles, spent: Spent) -> Passable:
-    """Look at a set of which every file has been read; what is broken already is passed over."""
+    """What no model can pass in a set whose files have all been read; broken files are skipped."""
     found = Passable()
     evalset, rubric = files.evalset, files.rubric
     if evalset is None:

@@ -38,7 +38,7 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
 
 
 def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> Iterator[Problem]:
-    """A rollback rule whose window cannot tell what it is to tell. Advice: it is valid.
+    """Advice on a rollback rule whose window is too small to show what it should. The rule is valid all the same.
 
     The arguments are as in `not_runnable`; ``formats`` is False where its rubric is known to have no points of format.
     """

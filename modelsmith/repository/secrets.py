@@ -332,7 +332,7 @@ def _rules() -> Sequence[_Rule]:
 
 
 def _tried(lower: bytes) -> list[_Rule]:
-    """Rules of which a keyword is in the text, in their order; one pass over it finds out."""
+    """The rules with a keyword in the text, in their order, found in one pass."""
     keywords, users = _keywords()
     found = keywords.Match(lower)
     return [_rules()[i] for i in sorted({i for place in found or () for i in users[place]})]

@@ -209,5 +209,5 @@ def _key(line: str) -> str | None:
 
 
 def _short(text: str) -> str:
-    """Its last words."""
+    """A text, or only its end where it is too long to show."""
     return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"

@@ -96,7 +96,7 @@ def known(data: bytes, width: int, entries: dict[str, Entry]) -> FolderRead:
 
 
 def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
-    """`parse_tree` of a folder, of which only what differs from a known one is read; None where that is not sure.
+    """As `parse_tree`, reading only what differs from a known folder; None where that is not certain.
 
     An entry says by itself where it ends, so entries of equal bytes at the beginning and the end are the same entries.
     What is asked of neighbours (the order) is asked anew where the three pieces meet.

@@ -176,7 +176,7 @@ _UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([^0-9 .,][^0-9]*)")
 
 
 def _number(kind: str, value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
-    """Why a text is not a number."""
+    """Message and mend where a number is wanted and the value is not one."""
     if kind == "bool_type":
         return None
     if isinstance(value, float):

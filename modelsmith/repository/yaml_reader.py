@@ -319,7 +319,7 @@ class _YamlReader:
             self._problem(line, (), "the # begins a comment, so the text ends before it", mend)
 
     def _continued(self, first: int, last: int, at: Location, indent: int) -> None:
-        """Refuse a value over several lines of which one begins where a new key of the mapping around it would."""
+        """Refuse a value whose continued line begins where a new key of the mapping around it would."""
         for number in range(first, last):
             line = self.lines[number]
             begin = len(line) - len(line.lstrip(" "))

@@ -15,7 +15,7 @@ class Frozen(BaseModel):
 
     @classmethod
     def defaults(cls) -> Self:
-        """The value of which all is left out, as the default of another type's field.
+        """The value with every field at its default, as the default of another type's field.
 
         It equals ``cls()``, but nothing is validated: every command imports these types, and would build a validator
         for each such default, which takes a quarter of the time of a short command.

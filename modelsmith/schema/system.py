@@ -15,7 +15,7 @@ _SHOWN = 200
 
 
 class _Kind(NamedTuple):
-    """What an error number means to whoever ran the command."""
+    """What an error number of the system means to the person who ran the command."""
 
     error: type[ModelsmithError]
     code: str

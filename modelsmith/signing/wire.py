@@ -115,7 +115,7 @@ def parse_bundle(bundle: bytes) -> Bundle | KeylessBundle:
 
 
 def parse_statement(payload: bytes) -> Statement:
-    """The statement in a payload.
+    """The in-toto statement in a payload.
 
     Raises:
         IntegrityFailure: ``not-a-bundle``.

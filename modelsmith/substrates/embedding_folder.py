@@ -25,7 +25,7 @@ _LONGEST: Final = 512
 
 
 class Way(NamedTuple):
-    """How texts become vectors."""
+    """How a model's folder wants texts turned into vectors: pooling, window, prefix, letter case."""
 
     weights: Path
     """Folder of the transformer and its tokenizer."""

@@ -33,7 +33,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def most_overlap(texts: Iterable[str], others: Iterable[str]) -> float:
-    """Of the text of which most stands in ``others``, the share of words that does; 0 without texts.
+    """The largest share of a text's words that stands in ``others``, over all texts; 0 without texts.
 
     >>> most_overlap(["one two three four five six seven eight"], ["zero one two three four five six seven eight nine"])
     1.0

@@ -20,7 +20,7 @@ IGNORED = -100
 
 
 class Tokens(NamedTuple):
-    """A row as tokens."""
+    """A training row as tokens: prompt and answer apart."""
 
     prompt: list[int]
     answer: list[int]

@@ -120,12 +120,12 @@ def mean(values: dict[str, float]) -> dict[str, float]:
 
 
 def meet() -> None:
-    """Go on when all are here."""
+    """Wait until every rank is here."""
     mean({"here": 1.0})
 
 
 def shared_out(items: Sequence[Any], work: Callable[[Sequence[Any]], list[T]]) -> list[T]:
-    """``work`` on all items, of which each rank does its share; what came of each, in order."""
+    """The results of ``work`` for all items, in order; each rank does its share."""
     if count() == 1:
         return work(items)
     from torch import distributed

@@ -170,7 +170,7 @@ def _reward_of(job: TrainJob) -> str | None:
 
 
 def _put_away(trainer: Any, checkpoints: Path, signs: Signs) -> None:
-    """A checkpoint in the midst of a step, of which nothing has been learned yet: the last step's end.
+    """Save a checkpoint when a step is interrupted: the end of the step before, as nothing was learned since.
 
     Where several processes train together, what ended the step ended it in all of them: see `ranks.decided`.
     """

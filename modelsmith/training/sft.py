@@ -67,7 +67,7 @@ def _loss(model: Any, inputs: dict[str, torch.Tensor], reduction: str) -> torch.
 
 
 def _packed(tokens: list[Tokens], rows: list[int]) -> dict[str, torch.Tensor]:
-    """These rows; without any, one of which nothing is learned, since every rank has to take part in each step."""
+    """These rows packed. Without rows, one that teaches nothing: every rank takes part in each step."""
     packed = pack([tokens[row] for row in rows or [0]])
     return packed if rows else packed | {"labels": torch.full_like(packed["labels"], IGNORED)}
 

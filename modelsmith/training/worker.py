@@ -82,7 +82,7 @@ def main(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Of several processes that train together, the first waits; the others do nothing before they have met it."""
+    """The folder for this training alone: the first rank waits for it, and the others wait for the first."""
     if not ranks.is_first():
         yield
         return

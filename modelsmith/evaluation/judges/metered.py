@@ -64,7 +64,7 @@ class Account:
             raise BudgetSpentError(f"{calls} questions, and {self.most - self.calls} of {self.most} are left")
 
     def charge(self, calls: int) -> None:
-        """Note questions that are about to be put: whoever is killed now has paid for them. Raises as `require`."""
+        """Charge questions before they are put, so that a kill cannot get them for free. Raises as `require`."""
         self.require(calls)
         self._write(self._spent.model_copy(update={"calls": self.calls + calls}))
 

@@ -113,7 +113,7 @@ class Connection:
             )
 
     def say(self, kind: Kind, name: str = "", body: bytes = b"", number: int | None = None, seconds: float = 0) -> None:
-        """Say a word.
+        """Send one frame to the host.
 
         Raises:
             HostLostError: nobody hears it.
@@ -169,7 +169,7 @@ class Connection:
         return HostLostError(self.name, last_words or why)
 
     def refused(self, why: str) -> InfrastructureFailure:
-        """The error that says so."""
+        """The error for a host that refused."""
         return InfrastructureFailure(
             "host-refused",
             f"The host {self.name} could not do what it was asked.",
@@ -218,7 +218,7 @@ class _Words:
         self._thread.start()
 
     def text(self) -> bytes:
-        """The first of it; the end is waited for, but not for long: somebody else may hold the pipe."""
+        """The beginning of what ssh printed. It waits for the end only briefly: another process may hold the pipe."""
         self._thread.join(1)
         return self._kept
 

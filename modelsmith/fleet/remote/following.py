@@ -153,7 +153,7 @@ class RemoteJob:
             message = None if self._ended or time.monotonic() > until else connection.hear(0)
 
     def _ask(self, connection: Connection, kind: Kind) -> bytes:
-        """The body of the answer to what was just asked; whatever else is said before it is taken, too."""
+        """The body of the answer to the last question. Frames that come before it are handled, too."""
         until = time.monotonic() + _ANSWER_SECONDS
         while True:
             message = connection.hear(max(0.0, until - time.monotonic()))

@@ -207,7 +207,7 @@ class Session:
         self._say("started", name, number=self._since)
 
     def _look(self, run: Run) -> None:
-        """Say what is new of the run."""
+        """Send what is new in the run."""
         over = not is_held(run.lock)
         beats = self._folder / HEARTBEAT_FILE
         with suppress(FileNotFoundError), open_plain(beats) as file:
@@ -241,7 +241,7 @@ class Session:
         self._say("end", name)
 
     def _clean(self) -> None:
-        """The job is done with: nothing of it stays."""
+        """Remove a finished job from this host."""
         if self._run is not None and not self._over:
             raise OddPlaceError("its worker has not ended")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -286,7 +286,7 @@ def _ended(run: Run) -> Ended:
 
 
 def _taken(path: Path) -> int | None:
-    """The lock, held by this process and whoever inherits it; None where somebody has it."""
+    """The lock, held by this process and its children; None where another process has it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -133,7 +133,7 @@ def unknown_repository(place: Place, **facts: object) -> InvalidInput:
 
 
 def moved_repository(place: Place, found: str) -> InvalidInput:
-    """GitHub answers under another name; whoever takes the old one next would be asked instead."""
+    """The error for a repository that GitHub answers under another name: the old name may go to somebody else."""
     return InvalidInput(
         "moved-repository",
         f"{place.full_name} is called {found} at GitHub now",

@@ -22,7 +22,7 @@ _ROLES = {2: "everybody with the role maintain", 4: "everybody with the role wri
 
 
 class Fact(NamedTuple):
-    """One thing about GitHub's settings."""
+    """A finding about GitHub's settings."""
 
     subject: str
     level: Literal["ok", "note", "bad"]

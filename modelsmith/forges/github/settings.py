@@ -162,7 +162,7 @@ def _ruleset(rest: Rest, number: int) -> Ruleset:
 
 
 def _classic(rest: Rest) -> Protection | None:
-    """By "Get branch protection": 404 says *Branch not protected* to whoever may know."""
+    """The classic branch protection. A 404 says *Branch not protected*, to those who may know."""
     try:
         return read_answer(Protection, rest.ask("read the protection of main", "/branches/main/protection"))
     except ModelsmithError as error:

@@ -85,7 +85,7 @@ def _found(event: Mapping[str, Any], *names: str) -> Any:
 
 
 def _input(event: Mapping[str, Any]) -> int | None:
-    """The number that whoever started a workflow by hand gave it (``workflow_dispatch``)."""
+    """The number that a person gave when starting the workflow by hand (``workflow_dispatch``)."""
     number = _found(event, "inputs", "number")
     return (
         int(number)

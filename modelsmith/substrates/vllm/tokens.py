@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
 
 
 class TokenAnswer(NamedTuple):
-    """An answer in tokens."""
+    """An answer of the server as tokens, with their log probabilities."""
 
     tokens: list[int]
     """With the end token, where it came to an end."""
@@ -46,7 +46,7 @@ class TokenAnswer(NamedTuple):
 def ask_tokens(
     server: VllmServer, model: str, wanted: Wanted, ends: frozenset[int], vocabulary: int
 ) -> list[TokenAnswer]:
-    """The answers, in order.
+    """The server's answers to one prompt, in order.
 
     Args:
         server: The running server.
