@@ -141,6 +141,17 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
     return tuple(found)
 
 
+def lopsided(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
+    """What comes from one side more than its share explains, in sentences.
+
+    A loss may then be one of reports alone: an application that no longer reports of the specialist looks like one that
+    never wins with it. Traffic goes back all the same, and whoever clears the hold has to know.
+    """
+    if terms.rule is None or counts is None:
+        return ()
+    return tuple(_imbalances(counts.stages, watched(terms), terms.rule))
+
+
 def trip_evidence(terms: Rollback, metrics: tuple[Watched, ...] | None = None) -> float:
     """Evidence that any one metric of the rule needs, as log10 of the e-value: alpha is divided among them."""
     assert terms.rule

@@ -20,7 +20,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from modelsmith.governance.drift import Drifted, Rate
-from modelsmith.governance.window import tripped, watched
+from modelsmith.governance.window import lopsided, tripped, watched
 from modelsmith.live.clock import Clock
 from modelsmith.live.drifts import Drifts
 from modelsmith.live.flow import Flow
@@ -28,7 +28,7 @@ from modelsmith.live.ids import Ids
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.metrics import Metrics
 from modelsmith.live.port import Answered, Arm, Copies, Decision, Recorder, Stage
-from modelsmith.live.reports import STATUS, WORDS, ExpectedReports, Report, read_body, read_report
+from modelsmith.live.reports import NO_BODY, STATUS, WORDS, ExpectedReports, Report, read_body, read_report
 from modelsmith.live.store import STORE_FILE, Note, Store, measured_of
 from modelsmith.live.watching import Shadowed, Validated, Watching
 from modelsmith.schema.live import LEAST_SHARE, Counts
@@ -149,7 +149,7 @@ class LiveRecorder(Recorder):
         given = read_body(body)
         if given is None:
             self.metrics.report("", "malformed")
-            return 400, {"error": {"code": "malformed", "message": WORDS["malformed"]}}
+            return 400, {"error": {"code": "malformed", "message": NO_BODY}}
         now = self._clock.now()
         followed: list[Validated | Watching] = [*self._validated.values(), *self._watching.values()]
         expected = {
@@ -358,6 +358,7 @@ class LiveRecorder(Recorder):
             self.metrics.window(watching.cluster, watching.specialist, found[0], watching.terms)
             if not reasons or found[0] is None:
                 return
+            reasons += lopsided(watching.terms, found[0])
             now = self._clock.now()
             if now > watching.closes:
                 if watching.record not in self._escalated:

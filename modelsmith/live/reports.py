@@ -43,6 +43,12 @@ WORDS: Final[dict[str, str]] = {
     "not-stored": "reports cannot be stored now; send these again later",
 }
 
+NO_BODY: Final = (
+    'a body is one report, or {"reports": [...]} with 1 to 1,000 of them, in JSON that every reader reads alike: '
+    "UTF-8, no field twice, no NaN"
+)
+"""What is said of a body in which there are no reports to read."""
+
 
 class Report(NamedTuple):
     """One report that can be taken."""

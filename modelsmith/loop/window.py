@@ -17,7 +17,7 @@ from typing import NamedTuple
 from modelsmith.governance.drift import baseline_of
 from modelsmith.governance.routing import latest_deployment
 from modelsmith.governance.states import SpecialistHistory, folder_of, record_folder
-from modelsmith.governance.window import Judgement, judge, tripped, watched
+from modelsmith.governance.window import Judgement, judge, lopsided, tripped, watched
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.store import STORE_FILE, Store
@@ -331,7 +331,8 @@ def _rolled_back(harness: Harness, main: GovernedState, window: Watching, latch:
             )
     at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
     files = _signed(harness, main, window, counts, at)
-    why = "; ".join(tripped(window.terms, counts)) or "what it counted is lost"
+    found = tripped(window.terms, counts)
+    why = "; ".join((*found, *lopsided(window.terms, counts))) if found else "what it counted is lost"
     reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
     history, cluster = main.histories.find(window.specialist), load_cluster(main.tree, window.cluster)
     return roll_back(harness, main, cluster, history, reason, None, files)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from modelsmith.evidence.live_chart import live_chart
 from modelsmith.governance.routing import hold_of
-from modelsmith.governance.window import Judgement, judge, trip_evidence
+from modelsmith.governance.window import Judgement, judge, lopsided, trip_evidence
 from modelsmith.live.latch import Latched, Latches
 from modelsmith.live.watching import Watching
 from modelsmith.loop.shadow import Shadow, look_at_shadow
@@ -185,7 +185,7 @@ def _window(
         closes=watching.closes,
         minutes_left=minutes_left,
         outcome=judged.outcome,
-        reasons=judged.reasons,
+        reasons=judged.reasons + (lopsided(watching.terms, counts) if judged.outcome == "roll-back" else ()),
         findings=judged.findings,
         trips_at=trip_evidence(watching.terms),
         counts=counts,

@@ -28,6 +28,7 @@ from modelsmith.fleet.jobs import Jobs
 from modelsmith.governance.drift import Drifted
 from modelsmith.ledger.ledger import ledger_of
 from modelsmith.live.clock import Clock
+from modelsmith.live.ids import Ids
 from modelsmith.live.port import Answered
 from modelsmith.live.recorder import LiveRecorder
 from modelsmith.loop import window
@@ -38,6 +39,7 @@ from modelsmith.operations import live, promote, rollback, status
 from modelsmith.promotion.live import seal_of
 from modelsmith.promotion.packets import packet_files
 from modelsmith.promotion.records import next_record, routing_after
+from modelsmith.promotion.rollbacks import recorded_order
 from modelsmith.promotion.syncing import sync
 from modelsmith.schema.canonical import canonical_json
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
@@ -220,6 +222,24 @@ def test_a_window_that_has_ended_is_shown_as_main_has_it(watched, doors, tmp_pat
     assert "worse than the incumbent" in found.reasons[0]
     assert "ended as rolled-back" in (tmp_path / "window.svg").read_text()
     assert found.next == step("rollback", {"cluster": CLUSTER}, clear_hold=True), "the cluster is on hold: who is next"
+
+
+def test_a_loss_that_is_one_of_reports_is_said_to_be(watched, doors):
+    """The application no longer reports of the specialist: traffic goes back, and latch, order and view say why."""
+    door = doors(watched)
+    decisions = door.decisions(1_000)
+    door.answered(decisions)
+    door.tell([one for one in door.outcomes(decisions, 0.6, 0.6) if Ids(KEY).read(one[0]).arm == "incumbent"])
+    door.recorder.flush()
+    missing = "reports of auction_win_rate do not come from both sides"
+    ((_, latch),) = door.recorder.trips()
+    assert missing in latch.reasons[-1]
+    look = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER))
+    assert (look.outcome, missing in look.reasons[-1]) == ("roll-back", True)
+    (done,) = settle(watched.harness())
+    order = recorded_order(watched.governed(), watched.governed().histories.find(door.one.specialist).records[-1])
+    assert (done.pull.status, missing in order.reason) == ("merged", True)
+    assert missing in live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)).reasons[-1]
 
 
 def test_nothing_is_validated_without_counts(short, doors):
