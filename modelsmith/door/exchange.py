@@ -25,7 +25,18 @@ from modelsmith.door.refusal import Down, Refused, unavailable
 from modelsmith.door.settings import Limits
 from modelsmith.door.shadow import Shadows
 from modelsmith.door.telemetry import Telemetry, parent_of
-from modelsmith.door.upstream import EVENTS, FREE, JSON, LARGEST_ANSWER, PAUSE, Turn, Usage, is_answer
+from modelsmith.door.upstream import (
+    COMMENTS,
+    EVENTS,
+    FREE,
+    JSON,
+    LARGEST_ANSWER,
+    PAUSE,
+    Turn,
+    Usage,
+    is_answer,
+    says_nothing,
+)
 from modelsmith.door.written import NAME, Written, write_whole
 from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
@@ -222,6 +233,8 @@ class Exchange:
     async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         try:
             piece = await anext(pieces)
+            while says_nothing(piece) and len(piece) < COMMENTS:
+                piece += await anext(pieces)
         except StopAsyncIteration:
             raise Down(502, "empty") from None
         self._saw(piece)

@@ -19,6 +19,8 @@ _FAILED = re.compile(
 Each of its forms has the word, which is found far sooner than the form."""
 _BEGINNING = 64
 """Bytes from which such an event is known."""
+COMMENTS: Final = 16_384
+"""Bytes of comments at the beginning of a stream that a caller waits for what comes after them."""
 _DATA: Final = b"\ndata:"
 _TAIL = 4096
 LARGEST_ANSWER = 16 << 20
@@ -88,6 +90,13 @@ def is_answer(answer: bytes | bytearray) -> bool:
         and bool(choices)
         and all(isinstance(choice, dict) and choice.get("finish_reason") != "error" for choice in choices)
     )
+
+
+def says_nothing(beginning: bytes) -> bool:
+    """Whether a stream has only comments and empty lines so far, by which some providers keep a connection open."""
+    if beginning.startswith(b"data:"):
+        return False
+    return all(line.startswith(b":") or not line.strip() for line in beginning.split(b"\n"))
 
 
 class Usage:

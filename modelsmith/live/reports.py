@@ -44,8 +44,8 @@ WORDS: Final[dict[str, str]] = {
 }
 
 NO_BODY: Final = (
-    'a body is one report, or {"reports": [...]} with 1 to 1,000 of them, in JSON that every reader reads alike: '
-    "UTF-8, no field twice, no NaN"
+    f'a body is one report, or {{"reports": [...]}} with 1 to {MOST:,} of them, in JSON that every reader reads alike '
+    f"(UTF-8, no field twice, no NaN); {WORDS['malformed']}"
 )
 """What is said of a body in which there are no reports to read."""
 

@@ -90,6 +90,31 @@ def test_a_stream_that_begins_with_an_error_is_the_incumbent_s(lying, error):
     lying(scene, error, DONE)
 
 
+@pytest.mark.parametrize("then", [[], [ERROR, DONE], [b": still there\n\n" * 500 + ERROR, DONE]])
+def test_comments_before_an_error_are_no_beginning_of_an_answer(lying, then):
+    """Some providers keep a connection open by comments: with the first of them the caller had lost the incumbent."""
+
+    async def scene(door):
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            text = await answer.read()
+        assert answer.headers["x-modelsmith-specialist"] == INCUMBENT.specialist
+        assert text.endswith(DONE)
+        assert door.recorder.ends[0][1].failed_over
+
+    lying(scene, b": processing\n\n", b"\n", b": proc", b"essing\n\n", *then)
+
+
+def test_comments_before_an_answer_come_with_its_first_words(lying):
+    async def scene(door):
+        async with door.session.post(f"{door.url}/chat/completions", json=ASKED | {"stream": True}) as answer:
+            text = await answer.read()
+        assert text == b": processing\n\n" * 2 + event("x") + event("", "stop") + DONE
+        ended = door.recorder.ends[0][1]
+        assert (ended.status, ended.failed_over) == (200, False)
+
+    lying(scene, b": processing\n\n", b": processing\n\n", event("x"), event("", "stop") + DONE)
+
+
 @pytest.mark.parametrize("pieces", [(event("x"), ERROR + DONE), (event("x"), ERROR[:9], ERROR[9:], DONE)])
 def test_an_error_within_a_stream_ends_it_without_done(lying, pieces):
     async def scene(door):
