@@ -36,7 +36,8 @@ INTERRUPTED = 130
 """128 + SIGINT, the shells' convention."""
 
 EPILOG = """\
-Every command takes --json: one JSON object on stdout, progress as one JSON object a line on stderr.
+Every command but the servers and the hook takes --json: one JSON object on stdout, progress as one JSON object a
+line on stderr.
 
 Exit codes: 0 done or PASS, 1 a bug, 2 invalid input, 3 gate not cleared (FAIL or INCONCLUSIVE), 4 waiting for a
 person, 5 integrity failure, 6 infrastructure failure, 130 interrupted.
@@ -199,6 +200,7 @@ def serve(
 
 
 @cli.command("serve-dashboard")
+@click.option("--json", is_flag=True, expose_value=False, help="It is JSON in any case.")
 def serve_dashboard() -> None:
     """A Grafana dashboard of what Prometheus reads of `modelsmith serve`, as JSON to import."""
     from modelsmith.cli.page import write_json

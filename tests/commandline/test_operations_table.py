@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import click
 import pytest
 from jsonschema import Draft202012Validator
 
+from modelsmith.cli.main import cli
 from modelsmith.operations.catalogue import _MEANINGS, catalogue, operations_page
 from modelsmith.operations.schema_export import SchemaExportRequest, run
 from modelsmith.operations.table import EVERYONE, OPERATIONS, Effect, require_role
@@ -125,3 +127,16 @@ def test_the_page_of_operations_is_that_of_the_table():
     made = "python -m modelsmith.operations.catalogue > docs/operations.md"
     assert (DOCS / "operations.md").read_text() == operations_page(), made
     assert _MEANINGS.keys() == set(get_args(Effect))
+
+
+def test_every_command_speaks_json_but_servers_and_the_hook():
+    """The issuing of keys did not: programs that rotate them read words."""
+    without = {"mcp", "serve", "hook install", "hook pre-receive"}
+
+    def commands(command, words):
+        if not isinstance(command, click.Group):
+            return {" ".join(words)} if not any("--json" in one.opts for one in command.params) else set()
+        names = command.list_commands(click.Context(command))
+        return set().union(*(commands(command.get_command(click.Context(command), n), [*words, n]) for n in names))
+
+    assert commands(cli, []) == without
