@@ -16,6 +16,9 @@ import json
 import os
 import pkgutil
 import runpy
+import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from filelock import FileLock
 
 from modelsmith.fleet.doors import DOORS_WORD, doors_folder
 from modelsmith.fleet.executor import Beats, Executor
@@ -36,10 +41,14 @@ from modelsmith.fleet.hosts import Model, executor_on
 
 
 class WarmCommands:
-    """Runs ``modelsmith`` commands one at a time; its process starts with the first and ends with this one."""
+    """Runs ``modelsmith`` commands, one at a time of each worker of the suite.
+
+    The process that forks is one for all workers of a run. It starts with the first command and ends when the last
+    worker has ended.
+    """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._lifeline: socket.socket | None = None
         self._lock = Lock()
 
     def run(self, words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
@@ -50,26 +59,64 @@ class WarmCommands:
         """The same of a Python script, given by its path."""
         with self._lock, tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
-            fields = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
-            server = self._server(environment)
-            assert server.stdin
-            assert server.stdout
-            server.stdin.write(json.dumps(fields | {"out": str(out), "err": str(err)}) + "\n")
-            server.stdin.flush()
-            status = int(server.stdout.readline())
+            asked = {"words": words, "cwd": str(cwd), "environment": dict(environment)}
+            if self._lifeline is None:
+                self._lifeline = _lifeline(environment)
+            with _told(asked | {"out": str(out), "err": str(err)}) as server:
+                status = int(_line(server))
             return status, out.read_text(), err.read_text()
 
-    def _server(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        if self._process is None:
-            alone = {**environment, "OMP_NUM_THREADS": "1"}  # a fork waits for ever for the threads of its parent
-            self._process = subprocess.Popen(
-                [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone
-            )
-        return self._process
+
+def _address() -> Path:
+    """Where the process of this run listens."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    return Path(tempfile.gettempdir()) / f"warm-{run}"
 
 
-def serve() -> None:
-    """Fork for each request on standard input and print how it ended."""
+def lock_of(address: Path) -> Path:
+    """What is held by whoever looks for the process, or starts it."""
+    return address.with_suffix(".lock")
+
+
+def _told(what: Mapping[str, object]) -> socket.socket:
+    """A connection to the process of this run, which was told this."""
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(str(_address()))
+        server.sendall(json.dumps(what).encode() + b"\n")
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _lifeline(environment: Mapping[str, str]) -> socket.socket:
+    """A connection that keeps the process of this run alive; the process is started where there is none."""
+    with FileLock(lock_of(_address())):
+        with suppress(FileNotFoundError, ConnectionError):
+            held = _told({})
+            if _line(held):
+                return held
+        alone = {**environment, "OMP_NUM_THREADS": "1"}  # a fork waits for ever for the threads of its parent
+        command = [sys.executable, __file__, str(_address())]
+        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=alone)
+        assert started.stdout
+        assert started.stdout.readline() == b"ready\n"
+        held = _told({})
+        assert _line(held)
+        return held
+
+
+def _line(connection: socket.socket) -> bytes:
+    """The next line; what there is of one where the other side has ended."""
+    text = b""
+    while not text.endswith(b"\n") and (more := connection.recv(1 << 16)):
+        text += more
+    return text
+
+
+def serve(address: Path) -> None:
+    """Fork for each request and say how the fork ended, until nobody holds a lifeline any more."""
     import modelsmith.loop.training
     import modelsmith.substrates.local
     from modelsmith.training.worker import load
@@ -77,19 +124,60 @@ def serve() -> None:
     load("sft")
     modelsmith.loop.training.executor_on = forking_executor
     import_everything()
-    for line in sys.stdin:
-        answer = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os.chdir(answer["cwd"])
-            os.environ.clear()
-            os.environ.update(answer["environment"])
-            inherit(open_read(os.devnull), open_write(answer["out"]), open_write(answer["err"]))
-            if "TRACED" in os.environ:
-                runpy.run_path(str(Path(__file__).parent / "traced" / "sitecustomize.py"))
-            leave_with(partial(run, answer["words"]))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    running: dict[int, socket.socket] = {}
+    lifelines: set[socket.socket] = set()
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    address.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(address))
+    listening.listen(64)
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([listening, reader, *lifelines], [], [])
+        if reader in ready:
+            os.read(reader, 1 << 16)
+            tell_ended(running)
+        if listening in ready:
+            connection, _ = listening.accept()
+            asked = json.loads(_line(connection) or b"null")
+            if asked == {}:
+                lifelines.add(connection)
+                connection.sendall(b"here\n")
+            elif asked:
+                running[fork(asked)] = connection
+        for ended in lifelines.intersection(ready):
+            lifelines.remove(ended)
+            ended.close()
+            if not lifelines:
+                for place in (address, lock_of(address)):
+                    place.unlink(missing_ok=True)
+                return
+
+
+def tell_ended(running: dict[int, socket.socket]) -> None:
+    """Say of each fork that has ended how it did, to whoever asked for it."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(ended[0]) as connection, suppress(ConnectionError):
+                connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(ended[1]))
+
+
+def fork(asked: Mapping[str, Any]) -> int:
+    """A fork that does what is asked, and its process's id."""
+    child = os.fork()
+    if child == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.chdir(asked["cwd"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        inherit(open_read(os.devnull), open_write(asked["out"]), open_write(asked["err"]))
+        if "TRACED" in os.environ:
+            runpy.run_path(str(Path(__file__).parent / "traced" / "sitecustomize.py"))
+        leave_with(partial(run, asked["words"]))
+    return child
 
 
 def run(words: list[str]) -> None:
@@ -258,4 +346,5 @@ def leave_with(call: Callable[[], object]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Path(sys.argv[1]))
+    os._exit(0)  # what it imported needs no taking down
