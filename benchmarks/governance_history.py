@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import random
 import shutil
 import struct
 import sys
-import zlib
+import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-from typing_extensions import override
+from object_writer import ObjectWriter
 
 from modelsmith.artifacts.seal import seal
 from modelsmith.evaluation.headline import headline
@@ -40,10 +42,7 @@ from modelsmith.promotion.records import RecordDraft, candidate_tag, next_record
 from modelsmith.promotion.rule import effective_rule, expected_rows
 from modelsmith.promotion.since import since
 from modelsmith.repository.git import Git, Ident
-from modelsmith.repository.listing import REGULAR, Entry
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.repository.objects import ObjectReader
-from modelsmith.repository.tree_listing import FOLDER, TreeListing
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Event
 from modelsmith.schema.canonical import canonical_json, content_digest, digest, file_digest
@@ -64,7 +63,7 @@ from modelsmith.schema.pull import Change, PullEvent, PullRequest, Review, Signe
 from modelsmith.schema.run import Cost, EngineFacts, RunResult, VerdictRow
 from modelsmith.signing import dsse, ssh
 from modelsmith.signing.dsse import statement
-from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE
+from modelsmith.signing.files import SIGNATURE_FILE, SUMS_FILE, write_atomically
 from modelsmith.signing.keys import create_ssh_key
 from modelsmith.signing.oms import sign_directory
 
@@ -78,6 +77,9 @@ EVENTS: tuple[Event, ...] = (
 )
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 APPROVER = "maya"
+MAIN, PULLS = "refs/heads/main", "refs/modelsmith/pulls/"
+PACKED = 250
+"""Promotions after which what is new is packed: whole histories, and all that a build which is ended can lose."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ class Place:
     def pending(self) -> Path:
         """The pull request that is open, as JSON."""
         return self.folder / "pending.json"
+
+    @property
+    def built(self) -> Path:
+        """How far the build has come, as JSON."""
+        return self.folder / "built.json"
 
     @property
     def harness_keys(self) -> Path:
@@ -135,136 +142,6 @@ def sign(payload: bytes, key: Path, namespace: str) -> str:
     return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
 
 
-class ObjectWriter(ObjectReader):
-    """Writes commits by itself, where `Git` starts a handful of processes for each."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._new: dict[str, tuple[str, bytes]] = {}
-        """Kind and content of what no pack holds yet."""
-
-    def pack(self) -> None:
-        """Write what is new as one pack: a file for each would fill the disk. Format: git's gitformat-pack."""
-        parts = [b"PACK" + struct.pack(">II", 2, len(self._new))]
-        for kind, data in self._new.values():
-            parts += [_pack_header(kind, len(data)), zlib.compress(data, 0 if kind == "tree" else 1)]
-        pack = b"".join(parts)
-        named = hashlib.sha1(pack)
-        path = self.path / ".git" / "objects" / "pack" / f"pack-{named.hexdigest()}.pack"
-        path.write_bytes(pack + named.digest())
-        self.run("index-pack", str(path))
-        self._new.clear()
-
-    @override
-    def _read(self, oid: str, kind: str) -> bytes:
-        found = self._new.get(oid)
-        return found[1] if found and found[0] == kind else super()._read(oid, kind)
-
-    @override
-    def _read_together(self, oids: Sequence[str]) -> dict[str, bytes]:
-        found = {oid: self._read(oid, "blob") for oid in oids if oid in self._new}
-        others = [oid for oid in oids if oid not in found]
-        return found | (super()._read_together(others) if others else {})
-
-    @override
-    def _known(self, oid: str) -> tuple[str, int] | None:
-        found = self._new.get(oid)
-        return (found[0], len(found[1])) if found else super()._known(oid)
-
-    @override
-    def _named(self, name: str, kind: str) -> str | None:
-        found = self._new.get(name)
-        if found and (found[0], kind) == ("commit", "tree"):
-            return self.commit(name).tree
-        return super()._named(name, kind)
-
-    @override
-    def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
-        """As `Git.text`; which commits of main touched some paths is looked up here, without a process."""
-        if args[:3] == ("rev-list", "--first-parent", "--reverse") and args[4] == "--":
-            return "\n".join(self._touching(args[3], args[5:]))
-        return super().text(*args, input=input, env=env)
-
-    def _touching(self, commits: str, paths: Sequence[str]) -> list[str]:
-        begun, dots, tip = commits.rpartition("..")
-        found: list[str] = []
-        at = self.commit(tip)
-        while not dots or at.id != begun:
-            before = self.listing(at.parents[0]) if at.parents else None
-            now = self.listing(at.id)
-            if any(_found(now, path) != (_found(before, path) if before else None) for path in paths):
-                found.append(at.id)
-            if not at.parents:
-                break
-            at = self.commit(at.parents[0])
-        return found[::-1]
-
-    def commit_files(
-        self,
-        parent: str | None,
-        files: Mapping[str, bytes | None],
-        message: str,
-        author: Ident,
-        extra_parents: Sequence[str] = (),
-    ) -> str:
-        """As `Git.commit_files`; nothing is ever removed here."""
-        tree = self._edited(self.tree(parent) if parent else None, files)
-        return self.commit_tree(tree, [*([parent] if parent else []), *extra_parents], message, author)
-
-    def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Ident) -> str:
-        """As `Git.commit_tree`."""
-        who = f"{author.name} <{author.email}> {int(author.when.timestamp())} +0000"
-        above = "".join(f"parent {parent}\n" for parent in parents)
-        return self._write("commit", f"tree {tree}\n{above}author {who}\ncommitter {who}\n\n{message}".encode())
-
-    def _edited(self, tree: str | None, files: Mapping[str, bytes | None]) -> str:
-        entries = dict(self.entries(tree)) if tree else {}
-        known = entries.keys() >= {path.partition("/")[0] for path in files}
-        inner: dict[str, dict[str, bytes | None]] = {}
-        for path, data in files.items():
-            name, slash, rest = path.partition("/")
-            if slash:
-                inner.setdefault(name, {})[rest] = data
-            else:
-                assert data is not None
-                entries[name] = (REGULAR, self._write("blob", data))
-                self._remember({entries[name][1]: data})
-        for name, below in inner.items():
-            entries[name] = (FOLDER, self._edited(entries[name][1] if name in entries else None, below))
-        in_order = [*entries.items()]
-        if not known:
-            in_order.sort(key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
-        lines = [_line(name, entry) for name, entry in in_order]
-        written = self._write("tree", b"".join(lines))
-        self._trees.keep(written, dict(in_order), sum(map(len, lines)))
-        return written
-
-    def _write(self, kind: str, data: bytes) -> str:
-        oid = hashlib.sha1(f"{kind} {len(data)}\0".encode() + data).hexdigest()
-        if oid not in self._new:
-            self._new[oid] = kind, data
-        return oid
-
-
-def _pack_header(kind: str, size: int) -> bytes:
-    """Kind and size of an object in a pack, seven bits a byte after the first four."""
-    out, byte, size = bytearray(), {"commit": 1, "tree": 2, "blob": 3}[kind] << 4 | size & 15, size >> 4
-    while size:
-        out.append(byte | 128)
-        byte, size = size & 127, size >> 7
-    return bytes([*out, byte])
-
-
-@cache
-def _line(name: str, entry: Entry) -> bytes:
-    """An entry as the object of its folder has it; a folder of many is written anew for one that changed."""
-    return f"{entry[0].lstrip('0')} {name}\0".encode() + bytes.fromhex(entry[1])
-
-
-def _found(listing: TreeListing, path: str) -> object:
-    return listing.folder(path) or listing.entry(path)
-
-
 class Builder:
     """Makes promotions, one after the other. Every model knows the easy scenarios; candidates know most others too."""
 
@@ -280,8 +157,18 @@ class Builder:
         self.base = self.incumbent = self._run("base", self.cluster.base_model.digest, self.easy)
         self.pem = place.harness_keys / "harness.pem"
         self.number = 0
+        self.scratch = Path(tempfile.mkdtemp(prefix="modelsmith-artifacts-"))
         self.root = git.commit_tree(git.text("mktree"), [], "modelsmith pull request\n", Ident("m", "m@invalid", BEGIN))
         self.refs: dict[str, str] = {}
+
+    def go_on(self, number: int) -> None:
+        """Stand where so many pull requests are merged, whole histories: what is drawn from the seed is drawn again."""
+        self.number = number
+        named = {history.iteration: history for history in self.main.histories.of_cluster(CLUSTER)}
+        for iteration in range(1, number // len(EVENTS) + 1):
+            right = self._drawn()
+            if iteration == number // len(EVENTS):
+                self.incumbent = self._run(named[iteration].specialist, named[iteration].artifact, right)
 
     @property
     def at(self) -> datetime:
@@ -290,7 +177,7 @@ class Builder:
 
     def histories(self) -> Iterator[tuple[RecordDraft, Event]]:
         """What is promoted to what, in order, without end."""
-        for number in count():
+        for number in count(self.number):
             iteration, event = 1 + number // len(EVENTS), EVENTS[number % len(EVENTS)]
             if event == "candidate":
                 draft = self._draft(iteration, self._artifact(iteration))
@@ -351,7 +238,7 @@ class Builder:
         self.main = governed_state_after(self.main, tip)
         if event == "production-validated":
             self.incumbent = self.candidate
-        self.refs["refs/heads/main"] = tip
+        self.refs[MAIN] = tip
 
     def _who(self) -> Ident:
         return Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", self.at)
@@ -379,11 +266,12 @@ class Builder:
         key = self.place.approver_key if event.actor == APPROVER else self.place.harness_keys / "harness-ssh"
         files = event_files(event, sign(canonical_json(event), key, EVENT_NAMESPACE), proof)
         commit = self.git.commit_files(None, files, f"{event.kind} {event.pull}\n", self._who(), parents)
-        self.refs[f"refs/modelsmith/pulls/{event.pull}"] = commit
+        self.refs[f"{PULLS}{event.pull}"] = commit
         return parse_event(commit, parents, files)
 
     def _artifact(self, iteration: int) -> Path:
-        folder = self.place.folder / "artifacts" / str(iteration)
+        folder = self.scratch / str(iteration)
+        shutil.rmtree(self.scratch)
         folder.mkdir(parents=True)
         (folder / "adapter_model.safetensors").write_bytes(b"weights %d" % iteration)
         seal(folder)
@@ -463,9 +351,12 @@ class Builder:
         )  # fmt: skip
         return Run(result, rows)
 
+    def _drawn(self) -> set[str]:
+        """Scenarios that the next candidate knows."""
+        return set(self.names) - set(self.chance.sample(self.names, 4)) | self.easy
+
     def _evidence(self, draft: RecordDraft) -> Evidence:
-        hard = set(self.chance.sample(self.names, 4))
-        self.candidate = self._run(draft.specialist, draft.artifact, set(self.names) - hard | self.easy)
+        self.candidate = self._run(draft.specialist, draft.artifact, self._drawn())
         baselines = [] if self.incumbent is self.base else [self.base]
         tree = self.main.tree.folder_id(self.governed.folder)
         assert tree
@@ -500,62 +391,105 @@ def merge_commits(git: Git, pull: PullRequest, decided: MergeDecision, key: Path
     return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
 
 
+class _Stop(NamedTuple):
+    """Where a shorter repository ends, which is made from a longer one."""
+
+    main: str
+    opened: str
+    """The log of the pull request that is open there."""
+    pull: str
+    """The pull request, as JSON."""
+
+
 def make_repository(place: Place, others: Sequence[Place] = ()) -> None:
     """Build clone and forge; the file ``pending.json``, written last, says that they are complete.
 
-    ``others`` are shorter ones that are made from this one: their main ends earlier.
+    A build that was ended goes on where its last pack ends. ``others`` are shorter ones that are made from this one:
+    their main ends earlier.
     """
+    far = _so_far(place)
+    if far is None or any(other.promotions < far[0] and other.promotions not in far[1] for other in others):
+        _begin(place)
+        far = 0, {}
+    begun, stops = far
+    with ObjectWriter(place.clone) as git:
+        builder = Builder(place, git)
+        builder.go_on(begun)
+        histories = builder.histories()
+        for draft, event in islice(histories, place.promotions - begun):
+            pull = builder.propose(draft, event)
+            if builder.number - 1 in {other.promotions for other in others}:
+                opened = builder.refs[f"{PULLS}{builder.number}"]
+                stops[builder.number - 1] = _Stop(builder.refs[MAIN], opened, pull.model_dump_json())
+            builder.merge(pull, event)
+            if builder.number % PACKED == 0:
+                _keep(place, builder, stops)
+        _keep(place, builder, stops)
+        pending = builder.propose(*next(histories))
+        git.pack()
+        shutil.rmtree(builder.scratch)
+    _set_refs(place.clone, builder.refs)
+    Git(place.clone).run("reset", "--quiet", "--hard")
+    Git(place.clone).run("gc", "--quiet")
+    Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
+    Git(place.forge).run("gc", "--quiet")
+    for other in others:
+        _shorten(place, other, stops[other.promotions])
+    place.pending.write_text(pending.model_dump_json())
+
+
+def _begin(place: Place) -> None:
+    """A new repository with keys, people and a kit."""
     shutil.rmtree(place.folder, ignore_errors=True)
     place.folder.mkdir(parents=True)
     create_ssh_key(place.approver_key, f"{APPROVER}@bench.invalid")
     workspace = Workspace(place.folder, home=place.folder / "home")
     enrol = (f"head-of-trading={APPROVER}.pub",)
     init(workspace, InitRequest(directory=Path("clone"), forge="clone.git", people=enrol))
-    shorter = {other.promotions: other for other in others}
-    stops: dict[int, tuple[dict[str, str], PullRequest]] = {}
-    with ObjectWriter(place.clone) as git:
-        builder = Builder(place, git)
-        histories = builder.histories()
-        for draft, event in islice(histories, place.promotions):
-            pull = builder.propose(draft, event)
-            if builder.number - 1 in shorter:
-                stops[builder.number - 1] = dict(builder.refs), pull
-            builder.merge(pull, event)
-            if builder.number % 500 == 0:
-                git.pack()
-            if builder.number % 50 == 0:
-                sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
-        pending = builder.propose(*next(histories))
-        git.pack()
+
+
+def _keep(place: Place, builder: Builder, stops: Mapping[int, _Stop]) -> None:
+    """Pack what is new, and write down that everything up to here stands."""
+    builder.git.pack()
     _set_refs(place.clone, builder.refs)
-    Git(place.clone).run("gc", "--quiet")
-    Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
-    Git(place.forge).run("gc", "--quiet")
-    for size, (refs, pull) in stops.items():
-        _shorten(place, shorter[size], refs, pull)
-    place.pending.write_text(pending.model_dump_json())
+    builder.refs = {MAIN: builder.refs[MAIN]}
+    said = json.dumps({"number": builder.number, "main": builder.refs[MAIN], "stops": stops})
+    write_atomically(place.built, said.encode())
+    sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
 
 
-def _set_refs(repository: Path, refs: Mapping[str, str]) -> None:
-    """Main and the logs of pull requests as these say; logs of others go."""
-    git = Git(repository)
-    there = git.text("for-each-ref", "--format=%(refname)", "refs/modelsmith/pulls").split()
-    lines = [f"delete {ref}\n" for ref in there if ref not in refs]
-    lines += [f"update {ref} {commit}\n" for ref, commit in refs.items()]
-    git.run("update-ref", "--stdin", input="".join(lines).encode())
-    if git.text("rev-parse", "--is-bare-repository") == "false":
-        git.run("reset", "--quiet", "--hard")
+def _so_far(place: Place) -> tuple[int, dict[int, _Stop]] | None:
+    """How many promotions a build that was ended has made, and its stops; None where there is none to go on with."""
+    try:
+        said = json.loads(place.built.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if said["number"] > place.promotions:
+        return None
+    there = Git(place.clone).text("for-each-ref", "--format=%(refname)", PULLS).split()
+    later = [ref for ref in there if int(ref.removeprefix(PULLS)) > said["number"]]
+    _set_refs(place.clone, {MAIN: said["main"]}, later)
+    return said["number"], {int(size): _Stop(*stop) for size, stop in said["stops"].items()}
 
 
-def _shorten(whole: Place, place: Place, refs: Mapping[str, str], pending: PullRequest) -> None:
+def _set_refs(repository: Path, refs: Mapping[str, str], gone: Sequence[str] = ()) -> None:
+    lines = [f"delete {ref}\n" for ref in gone] + [f"update {ref} {commit}\n" for ref, commit in refs.items()]
+    Git(repository).run("update-ref", "--stdin", input="".join(lines).encode())
+
+
+def _shorten(whole: Place, place: Place, stop: _Stop) -> None:
     """A copy whose main ends earlier, without what came later."""
     shutil.rmtree(place.folder, ignore_errors=True)
-    shutil.copytree(whole.folder, place.folder, ignore=shutil.ignore_patterns("artifacts"))
+    shutil.copytree(whole.folder, place.folder, ignore=shutil.ignore_patterns(whole.built.name))
     settings = place.clone / ".git" / "config"
     settings.write_text(settings.read_text().replace(f"{whole.folder}/", f"{place.folder}/"))
+    open_pull = f"{PULLS}{place.promotions + 1}"
     for repository in (place.clone, place.forge):
-        _set_refs(repository, refs)
+        there = Git(repository).text("for-each-ref", "--format=%(refname)", PULLS).split()
+        later = [ref for ref in there if int(ref.removeprefix(PULLS)) > place.promotions + 1]
+        _set_refs(repository, {MAIN: stop.main, open_pull: stop.opened}, later)
         Git(repository).run("reflog", "expire", "--expire=now", "--all")
         Git(repository).run("update-ref", "-d", "ORIG_HEAD")
         Git(repository).run("gc", "--quiet", "--prune=now")
-    place.pending.write_text(pending.model_dump_json())
+    Git(place.clone).run("reset", "--quiet", "--hard")
+    place.pending.write_text(stop.pull)

@@ -115,7 +115,10 @@ def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
     except UnicodeDecodeError:
         _refuse("bytes that are no text", "file")
     try:
-        found = list(_strings(json.loads(text), "$", ids))
+        value = json.loads(text)
+        if not ids and _is_plainly_clean(value, private):
+            return
+        found = list(_strings(value, "$", ids))
     except (ValueError, RecursionError):
         found = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
         found.append(("file", text))
@@ -132,6 +135,36 @@ def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
     secret = first_secret("\n".join(places))
     if secret:
         _refuse(f"secret (rule {secret.rule})", "file")
+
+
+def _is_plainly_clean(value: Any, private: Sequence[str]) -> bool:
+    """Whether a look without places finds nothing: of most files that is so, and to name places takes the longest.
+
+    Raises:
+        RecursionError: the value is nested too deeply.
+    """
+    names: dict[str, None] = {}
+    texts: dict[str, None] = {}
+    _gather(value, names, texts)
+    if any(name in TEXT_FIELDS or SECRET_FIELDS.match(name) for name in names):
+        return False
+    known = [word for word in private if len(word) >= 4]
+    if any((_kind_of_short if len(text) <= _SHORT else _kind)(text) for text in texts):
+        return False
+    return not any(word in text for word in known for text in texts) and not first_secret("\n".join(texts))
+
+
+def _gather(value: Any, names: dict[str, None], texts: dict[str, None]) -> None:
+    """Names of members, and every text, those names included, in the order in which `_strings` comes to them."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            names[name] = texts[name] = None
+            _gather(item, names, texts)
+    elif isinstance(value, list):
+        for item in value:
+            _gather(item, names, texts)
+    elif isinstance(value, str):
+        texts[value] = None
 
 
 def machine_names() -> tuple[str, ...]:

@@ -283,7 +283,8 @@ def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) 
     check_plain(event.title or "", event.branch or "", event.body, reason)
     check_lengths(event, logged.approval)
     bases = {event.base, *([logged.approval.base] if logged.approval else [])}
-    if not bases <= reader.line(main):
+    line = reader.line(main)
+    if not all(base in line for base in bases):
         raise InvalidInput("unrelated-base", "The event names a main that never was.", "Fetch main and try again.")
     words = (event.title or "", event.branch or "", event.body, logged.approval.reason if logged.approval else "")
     if any(first_secret(text) for text in words):
@@ -345,7 +346,8 @@ def _open_pulls(reader: Reader, tips: Mapping[int, str], head: str, main: str) -
 
     A log that cannot be read is nobody's proposal, and stops the merge of no other.
     """
-    for number, tip in tips.items():
+    for number in reader.perhaps_of(head, tips):
+        tip = tips[number]
         with suppress(ModelsmithError):
             if reader.outline(tip).head == head and reader.status(tip, main) == "open":
                 yield number

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -25,6 +26,7 @@ from modelsmith.forges.receipted import receipts_on
 from modelsmith.governance.gate import deciders
 from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
+from modelsmith.repository.first_parents import FirstParents
 from modelsmith.repository.git import Git
 from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.load import load_codeowners, load_people, load_policy
@@ -38,8 +40,11 @@ from modelsmith.signing import ssh
 
 MAIN = "refs/heads/main"
 PULLS = "refs/modelsmith/pulls/"
+_PULL = re.compile(rf"{PULLS}([1-9][0-9]{{0,8}})")
 OUTLINES = "outlines of logs, 1"
 """Facts about logs: an `Outline` by the id of a log's last event."""
+_FEW = 4
+"""Heads of which git is asked one by one whether main contains them."""
 
 
 class Governance:
@@ -115,6 +120,9 @@ class Outline(NamedTuple):
     """Whether it holds a verdict that is not an approval."""
 
 
+_HEAD, _OBJECTED = Outline._fields.index("head"), Outline._fields.index("objected")
+
+
 class Reader:
     """Reads one bare repository. What it has verified once it remembers while it lives; objects never change.
 
@@ -127,11 +135,13 @@ class Reader:
         self._kept = facts
         self._governed = governed
         self._outlines: dict[str, Outline] = {}
+        self._kept_outlines: dict[str, Sequence[Any]] = {}
         self._governance: dict[str, Governance] = {}
         self._verified: set[tuple[str, str]] = set()
         self._read: dict[str, tuple[Link, ...] | ModelsmithError] = {}
         self._logs: dict[str, tuple[LoggedEvent, ...]] = {}
         self._records: dict[str, tuple[str, str] | None] = {}
+        self._beside: dict[tuple[str, str], bool] = {}
         self._merges_by_main: dict[str, tuple[dict[str, str], dict[str, int]]] = {}
 
     def main(self) -> str:
@@ -148,16 +158,23 @@ class Reader:
         """
         listed = local_refs(self.git, PULLS).items()
         found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        self._outlines |= {tip: known for tip in found.values() if (known := self._outline_kept(tip))}
-        self._chains([tip for tip in found.values() if tip not in self._outlines])
+        self._kept_outlines |= {tip: known for tip in found.values() if (known := self._outline_kept(tip))}
+        self._chains([tip for tip in found.values() if tip not in self._kept_outlines])
         return dict(sorted(found.items()))
 
-    def _outline_kept(self, tip: str) -> Outline | None:
-        known = self._kept.get(tip) if self._kept else None
-        return Outline(*known) if known else None
+    def _outline_kept(self, tip: str) -> Sequence[Any] | None:
+        """The fields of an outline; there are thousands, and few are ever looked at."""
+        return self._kept.get(tip) if self._kept else None
+
+    def perhaps_of(self, head: str, tips: Mapping[int, str]) -> list[int]:
+        """Numbers of pull requests without those of which it is known that they propose another commit."""
+        kept = self._kept_outlines
+        return [number for number, tip in tips.items() if tip not in kept or kept[tip][_HEAD] == head]
 
     def outline(self, tip: str) -> Outline:
         """What the log up to ``tip`` says in short; raises as `log`."""
+        if tip in self._kept_outlines:
+            return Outline(*self._kept_outlines[tip])
         if tip not in self._outlines:
             log = self.log(tip)
             objected = any(event.approval and event.approval.verdict != "approve" for event in log)
@@ -190,9 +207,22 @@ class Reader:
 
         Two may have the same head: main's receipts say whose merge it is. `modelsmith verify` finds one without any.
         """
+        if self._is_beside(opening.head, main):
+            return None
         merges, numbers = self._merges(main)
         merge = merges.get(opening.head)
         return merge if merge and numbers.get(merge, opening.pull) == opening.pull else None
+
+    def _is_beside(self, head: str, main: str) -> bool:
+        """Whether main surely does not contain a head: git finds that quickly, however many merges a main has.
+
+        Of a few heads; whoever asks about more is better served by the merges. False says nothing.
+        """
+        if main in self._merges_by_main or len(self._beside) >= _FEW or self.git.rev(head) != head:
+            return False
+        if (head, main) not in self._beside:
+            self._beside[head, main] = not self.git.is_ancestor(head, main)
+        return self._beside[head, main]
 
     def unreceipted(self, tips: Mapping[int, str], main: str) -> tuple[Unreceipted, ...]:
         """Merges of opened commits after the last one with receipts, oldest first.
@@ -220,7 +250,7 @@ class Reader:
 
     def line(self, main: str) -> Set[str]:
         """Commits of main along its first parents: what main has been."""
-        return self.git.first_parents(main).keys()
+        return FirstParents(self.git, main)
 
     def pull(self, number: int, tips: Mapping[int, str], main: str) -> PullRequest:
         """One pull request with every signature of a key checked; whether a key still counts is for the gate.
@@ -260,7 +290,10 @@ class Reader:
 
     def _elsewhere(self, opening: PullEvent, others: Mapping[int, str], main: str) -> Iterator[Elsewhere]:
         """Rejections of the same in other logs, and withdrawals. What cannot be relied on says nothing."""
+        kept = self._kept_outlines
         for number, tip in others.items():
+            if tip in kept and not kept[tip][_OBJECTED]:
+                continue
             with suppress(ModelsmithError):
                 known = self.outline(tip)
                 if known.pull != number or not known.objected:
@@ -382,9 +415,8 @@ def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:
 
 def pull_number(ref: str) -> int | None:
     """Number of the pull request that a ref holds; None for any other ref or spelling."""
-    text = ref.removeprefix(PULLS)
-    canonical = ref.startswith(PULLS) and text.isascii() and text.isdecimal() and len(text) < 10 and text[0] != "0"
-    return int(text) if canonical else None
+    found = _PULL.fullmatch(ref)
+    return int(found[1]) if found else None
 
 
 def _forged(logged: LoggedEvent, problem: str) -> IntegrityFailure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -26,7 +25,8 @@ class Receipted(NamedTuple):
     """Of the receipt."""
     pull: int
     merge: str
-    at: datetime
+    at: float
+    """Seconds since 1970, to the microsecond."""
 
 
 def is_receipt(path: str) -> bool:
@@ -56,9 +56,9 @@ def receipts_on(tree: Tree, facts: KeptFacts | None) -> tuple[list[Receipted], l
                 if read is None:
                     left += paths
                     continue
-                known = [[receipt.path, receipt.pull, receipt.merge, receipt.at.isoformat()] for receipt in read]
+                known = [[receipt.path.removeprefix(path), *receipt[1:]] for receipt in read]
                 facts.add(f"{path} {oid}", known)
-            found += [Receipted(place, pull, merge, datetime.fromisoformat(at)) for place, pull, merge, at in known]
+            found += [Receipted(path + place, pull, merge, at) for place, pull, merge, at in known]
     return found, sorted(left)
 
 
@@ -71,4 +71,4 @@ def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:
         read = [(path, Receipt.model_validate_json(contents[path])) for path in paths]
     except ValidationError:
         return None
-    return [Receipted(path, receipt.pull, receipt.merge, receipt.at) for path, receipt in read]
+    return [Receipted(path, receipt.pull, receipt.merge, receipt.at.timestamp()) for path, receipt in read]

@@ -40,15 +40,13 @@ class Incumbent(NamedTuple):
     """Digest of the record that validated it."""
 
 
-@dataclass(frozen=True)
-class _Link:
+class _Link(NamedTuple):
     record: Link
     """What is asked of the record; the record itself would stay in memory as long as the chain does."""
     digest: str
 
 
-@dataclass(frozen=True)
-class _Standing:
+class _Standing(NamedTuple):
     """Where one specialist stands after the whole chain."""
 
     state: State
@@ -297,25 +295,23 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
         return chain
     ordered, hold = [*chain.links], chain.hold
     standings, sequences = dict(chain.standings), dict(chain.sequences)
-    for link in links:
-        record, last = link.record, ordered[-1].digest if ordered else None
-        refused = hold_refusal(hold, record.cluster, record.event, record.specialist)
-        if record.expected_previous != last or record.sequence <= sequences.get(record.specialist, 0) or refused:
+    last = ordered[-1].digest if ordered else None
+    for at, link in enumerate(links, start=len(ordered)):
+        cluster, specialist, sequence, event, to_state, _, expected_previous = link.record
+        refused = hold_refusal(hold, cluster, event, specialist)
+        if expected_previous != last or sequence <= sequences.get(specialist, 0) or refused:
             return None
-        before = standings.pop(record.specialist, None)
-        if record.to_state in SERVING_STATES:
-            standings[record.specialist] = _Standing(
-                state=record.to_state,
-                link=link,
-                at=len(ordered),
-                deployed=before.deployed if before else len(ordered),
-                validated=len(ordered) if record.to_state == "production-validated" else -1,
-            )
-        hold = {"rolled-back": Hold(record.cluster, record.specialist, link.digest), "hold-cleared": None}.get(
-            record.event, hold
-        )
-        sequences[record.specialist] = record.sequence
-        ordered.append(link)
+        before = standings.pop(specialist, None)
+        if to_state in SERVING_STATES:
+            deployed, validated = before.deployed if before else at, at if to_state == "production-validated" else -1
+            standings[specialist] = _Standing(to_state, link, at, deployed, validated)
+        if event == "rolled-back":
+            hold = Hold(cluster, specialist, link.digest)
+        elif event == "hold-cleared":
+            hold = None
+        sequences[specialist] = sequence
+        last = link.digest
+    ordered += links
     return _Chain(tuple(ordered), hold, standings, sequences)
 
 

@@ -40,7 +40,7 @@ def read_signed(tree: Tree, known: KeptFacts | None = None) -> Signed:
         IntegrityFailure: ``bad-receipt``.
     """
     found, left = receipts_on(tree, known)
-    latest = max((receipted.at for receipted in found), default=BEGINNING)
+    latest = datetime.fromtimestamp(max((receipted.at for receipted in found), default=0), UTC)
     pulls = {receipted.pull for receipted in found}
     paths = [*filter(is_receipt, left)]
     for start in range(0, len(paths), _AT_ONCE):

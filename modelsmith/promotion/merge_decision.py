@@ -257,11 +257,11 @@ def checks_for(
     proposed = Revision(git, tree)
     names = _names(proposed, change)
     if observed_in(change):
-        readable = () if now is None else (_readable(main, tree),)
-        return (*observation_checks(main, proposed, change, now is not None), names, *readable)
+        found = (*observation_checks(main, proposed, change, now is not None), names)
+        return found if now is None else (*found, _readable(main, tree))
     if is_promotion(change):
-        readable = () if now is None else (_readable(main, tree),)
-        return (*promotion_checks(main, proposed, change, now, latest_signed), names, *readable)
+        found = (*promotion_checks(main, proposed, change, now, latest_signed), names)
+        return found if now is None else (*found, _readable(main, tree))
     problems = _problems(git, tree)
     sentence = "every governed file validates"
     if problems:

@@ -26,8 +26,8 @@ from modelsmith.schema.canonical import sha256
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import RECORD_FILE, PromotionRecord
 
-_MOST_HELD = 512
-"""Histories of which this process holds the records that were read: about 15 MB of memory."""
+_MOST_HELD = 64
+"""Histories of which this process holds the records that were read: about 2 MB of memory."""
 _held: deque[weakref.ref[_Records]] = deque()
 """Those, the latest read last."""
 
@@ -79,32 +79,27 @@ class _Records(Sequence[PromotionRecord]):
 
 def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
     """What is kept of a history that was folded from this tree."""
-    records = [
-        [record.event, tree.blob(f"{record_folder(record)}/{RECORD_FILE}"), digest]
-        for record, digest in zip(history.records, history.digests, strict=True)
-    ]
+    events = [record.event for record in history.records]
+    blobs = [tree.blob(f"{record_folder(record)}/{RECORD_FILE}") for record in history.records]
     links = [
         [record.sequence, record.to_state, record.expected_previous] for record in history.records if is_link(record)
     ]
     known = (history.iteration, history.is_export, history.accepted, history.overridden, history.composite)
-    return [history.state, history.artifact, known, records, links]
+    return [history.state, history.artifact, known, events, blobs, [*history.digests], links]
 
 
 def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistHistory | None:
     """The history that this fact remembers; None without a fact."""
     if fact is None:
         return None
-    state, artifact, (iteration, is_export, accepted, overridden, composite), records, links = fact
+    state, artifact, (iteration, is_export, accepted, overridden, composite), events, blobs, said, links = fact
     _, cluster, specialist = folder.split("/")
-    digests = tuple(digest for _, _, digest in records)
-    chain = tuple(
-        (
-            Link(cluster, specialist, sequence, records[sequence - 1][0], to_state, artifact, previous),
-            digests[sequence - 1],
-        )
-        for sequence, to_state, previous in links
-    )
-    read = _Records(tree.git, [blob for _, blob, _ in records], digests)
+    digests = tuple(said)
+    chain = tuple([
+        (Link(cluster, specialist, at, events[at - 1], to_state, artifact, previous), said[at - 1])
+        for at, to_state, previous in links
+    ])  # fmt: skip
+    read = _Records(tree.git, blobs, digests)
     outline = Outline(artifact, iteration, is_export, accepted, overridden, composite, chain)
     return SpecialistHistory(cluster, specialist, state, read, digests, outline)
 

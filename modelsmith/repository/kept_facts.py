@@ -24,7 +24,7 @@ from modelsmith import __version__
 from modelsmith.schema.plain_file import read_plain
 from modelsmith.signing.files import write_atomically
 
-GOVERNED = "folders of main, 1"
+GOVERNED = "folders of main, 2"
 """Facts about folders of promotions and receipts."""
 _SECRET_BYTES = 32
 _LARGEST = 1 << 26

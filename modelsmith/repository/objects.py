@@ -36,9 +36,9 @@ LARGEST_BYTES = LARGEST_FILE
 _BLOCK = 1 << 20
 LARGEST_FOLDER = 1 << 24
 """Bytes of one folder's object: about 400,000 names."""
-_TREES_KEPT, _TREE_COSTS = 1 << 24, 512
-"""Bytes of folders that are remembered, and what each counts beside its own: about 120 MB of memory when it is full. A
-thousand promotions have about 2,300 folders."""
+_TREES_KEPT, _TREE_COSTS = 1 << 22, 512
+"""Bytes of folders that are remembered, and what each counts beside its own: about 30 MB of memory when it is full. A
+thousand promotions have about 2,300 folders, and a step of a history asks again for few of them."""
 _LARGE_FOLDERS, _LARGE_KEPT = (1 << 11, 1 << 20), 4
 """Bytes of folders that may be long and nearly the same as one that was read shortly before, and how many of those are
 kept: each step of a history changes one name of them. They share what is the same, so they take little memory."""
@@ -49,8 +49,10 @@ _CHANGES_KEPT, _FEW_PATHS = 512, 256
 """Comparisons that are remembered, and the most paths of one: a step of a history is compared several times."""
 _DIFFERING_KEPT = 1 << 12
 """Pairs of folders of which the names that differ are remembered."""
-_FACTS_KEPT = 1 << 16
-"""Objects of which kind and size are remembered: about 15 MB of memory."""
+_FACTS_KEPT = 1 << 13
+"""Objects of which kind and size are remembered: about 2 MB of memory."""
+_MOST_AHEAD = 1 << 16
+"""Files that are read before somebody asks; of more, none."""
 _AT_ONCE = 128
 """Objects asked for before the first is read; so many questions fit into a pipe, and nobody waits for anybody."""
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -313,7 +315,7 @@ class ObjectReader(Git):
 
     def files_ahead(self, oids: Collection[str]) -> None:
         """Read small files together that will be asked for soon; as `ahead`."""
-        for oid in self.ahead(oids, "blob", SMALL) if len(oids) <= _FACTS_KEPT else ():
+        for oid in self.ahead(oids, "blob", SMALL) if len(oids) <= _MOST_AHEAD else ():
             self._remember({oid: self._ahead.pop((oid, "blob"))})
 
     def remembers(self, oid: str) -> bool:

@@ -102,9 +102,9 @@ def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
     What is asked of neighbours (the order) is asked anew where the three pieces meet.
     """
     old = like.data
-    first = bisect_right(like.ends, _common(old, data))
+    first = bisect_right(like.ends, common_beginning(old, data))
     begin = like.ends[first - 1] if first else 0
-    same = _common(old[begin:][::-1], data[begin:][::-1])
+    same = common_beginning(old[begin:][::-1], data[begin:][::-1])
     last = first if len(old) - same <= begin else bisect_left(like.ends, len(old) - same) + 1
     end = like.ends[last - 1] if last else 0
     growth = len(data) - len(old)
@@ -126,7 +126,7 @@ def _place(name: str, entry: Entry) -> bytes:
     return name.encode() + b"/" if entry[0] == FOLDER else name.encode()
 
 
-def _common(data: bytes, other: bytes) -> int:
+def common_beginning(data: bytes, other: bytes) -> int:
     """How many bytes two texts have in common at their beginning."""
     low, high = 0, min(len(data), len(other))
     while low < high:
