@@ -163,7 +163,7 @@ class Builder:
 
     def go_on(self, number: int) -> None:
         """Stand where so many pull requests are merged, whole histories: what is drawn from the seed is drawn again."""
-        self.number = number
+        self.number, self.refs[MAIN] = number, self.main.tree.commit
         named = {history.iteration: history for history in self.main.histories.of_cluster(CLUSTER)}
         for iteration in range(1, number // len(EVENTS) + 1):
             right = self._drawn()
@@ -430,9 +430,9 @@ def make_repository(place: Place, others: Sequence[Place] = ()) -> None:
         shutil.rmtree(builder.scratch)
     _set_refs(place.clone, builder.refs)
     Git(place.clone).run("reset", "--quiet", "--hard")
-    Git(place.clone).run("gc", "--quiet")
+    _collect(place.clone)
     Git(place.forge).run("fetch", "--quiet", str(place.clone), "+refs/*:refs/*")
-    Git(place.forge).run("gc", "--quiet")
+    _collect(place.forge)
     for other in others:
         _shorten(place, other, stops[other.promotions])
     place.pending.write_text(pending.model_dump_json())
@@ -472,6 +472,11 @@ def _so_far(place: Place) -> tuple[int, dict[int, _Stop]] | None:
     return said["number"], {int(size): _Stop(*stop) for size, stop in said["stops"].items()}
 
 
+def _collect(repository: Path, *options: str) -> None:
+    """One pack, as git's gc makes it, without bitmaps: for ten thousand refs those take longer than all else."""
+    Git(repository).run("-c", "repack.writeBitmaps=false", "gc", "--quiet", *options)
+
+
 def _set_refs(repository: Path, refs: Mapping[str, str], gone: Sequence[str] = ()) -> None:
     lines = [f"delete {ref}\n" for ref in gone] + [f"update {ref} {commit}\n" for ref, commit in refs.items()]
     Git(repository).run("update-ref", "--stdin", input="".join(lines).encode())
@@ -490,6 +495,6 @@ def _shorten(whole: Place, place: Place, stop: _Stop) -> None:
         _set_refs(repository, {MAIN: stop.main, open_pull: stop.opened}, later)
         Git(repository).run("reflog", "expire", "--expire=now", "--all")
         Git(repository).run("update-ref", "-d", "ORIG_HEAD")
-        Git(repository).run("gc", "--quiet", "--prune=now")
+        _collect(repository, "--prune=now")
     Git(place.clone).run("reset", "--quiet", "--hard")
     place.pending.write_text(stop.pull)

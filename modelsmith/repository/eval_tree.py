@@ -7,7 +7,7 @@ from typing import Final
 
 from modelsmith.governance.shape import ABSENT, GOVERNED_FOLDERS
 from modelsmith.repository.git import Git
-from modelsmith.repository.listing import EXECUTABLE, REGULAR
+from modelsmith.repository.listing import EXECUTABLE, REGULAR, SYMLINK
 from modelsmith.repository.tree import WorkTree, read_each
 from modelsmith.schema.catalog import kind_of
 from modelsmith.schema.errors import InvalidInput
@@ -36,13 +36,21 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
 def edited_paths(git: Git, files: WorkTree, commit: str, without: str | None = None) -> list[str]:
     """Sorted paths whose file on disk is not the commit's: gone, changed, or new in a governed folder.
 
-    Contents are compared, and no filter of the clone's settings runs. A new file elsewhere is nobody's input. Nothing
-    in the folder ``without`` is looked at.
+    Contents are compared, where links lead, and whether a file can be run; no filter of the clone's settings runs. As
+    git does, it believes ``core.fileMode`` and ``core.symlinks`` that this disk keeps no such thing. A new file
+    elsewhere is nobody's input. Nothing in the folder ``without`` is looked at.
     """
     listed = {path: entry for path, entry in git.list_tree(commit).items() if path.partition("/")[0] != without}
-    changed = [
-        path for path, (mode, oid) in listed.items() if mode in (REGULAR, EXECUTABLE) and not _holds(files, path, oid)
-    ]
+    runs, links = ("false" not in git.settings(f"core.{name}")[-1:] for name in ("filemode", "symlinks"))
+
+    def differs(path: str, mode: str, oid: str) -> bool:
+        if mode == SYMLINK:
+            return not (_leads(files, path, oid) or (not links and _holds(files, path, oid)))
+        if mode not in (REGULAR, EXECUTABLE):
+            return False
+        return not _holds(files, path, oid) or (runs and files.is_executable(path) != (mode == EXECUTABLE))
+
+    changed = [path for path, entry in listed.items() if differs(path, *entry)]
     folders = {*GOVERNED_FOLDERS, ".github"} - {without}
     added = [path for folder in folders for path in files.paths(folder) if path not in listed]
     return sorted([*changed, *added])
@@ -68,6 +76,15 @@ def _holds(files: WorkTree, path: str, oid: str) -> bool:
         return blob_id(files.read(path), oid) == oid
     except InvalidInput:
         return False
+
+
+def _leads(files: WorkTree, path: str, oid: str) -> bool:
+    """Whether a link leads where the commit's does, which is the content of its blob."""
+    try:
+        target = files.link(path)
+    except InvalidInput:
+        return False
+    return target is not None and blob_id(target, oid) == oid
 
 
 def blob_id(data: bytes, like: str) -> str:

@@ -75,6 +75,18 @@ class WorkTree:
         mode = self._mode(checked(path))
         return mode is not None and not stat.S_ISDIR(mode)
 
+    def is_executable(self, path: str) -> bool:
+        """Whether a file's owner may run it, which is all of a file's mode that git keeps. Raises as `read`."""
+        mode = self._mode(checked(path))
+        return mode is not None and bool(mode & stat.S_IXUSR)
+
+    def link(self, path: str) -> bytes | None:
+        """Where a symbolic link leads, as it is written; None for anything else. Raises as `read`."""
+        mode = self._mode(checked(path))
+        if mode is None or not stat.S_ISLNK(mode):
+            return None
+        return os.readlink(os.fsencode(f"{self.root}/{path}"))
+
     def _mode(self, path: str) -> int | None:
         """Mode of what stands at the path; None when nothing does.
 

@@ -315,6 +315,28 @@ def test_a_rejection_is_heard_wherever_the_same_is_opened_again(world, pull):
     assert [said.review.verdict for said in world.forge().get(again.number).elsewhere] == ["reject", "withdraw"]
 
 
+@pytest.mark.parametrize("asked_alone", [0, 1, 4])
+def test_merged_and_open_are_told_apart_however_it_is_asked(world, pull, monkeypatch, asked_alone):
+    """Of a few heads git is asked whether main contains them; of more, the merges of main are read."""
+    world.merge(world.review("dana", pull))
+    beside = world.propose({"evals/other.yaml": "x"}, branch="other", requester="maya")
+    closed = world.propose({"evals/third.yaml": "y"}, branch="third", requester="maya")
+    world.forge().close(closed.number, "no")
+    monkeypatch.setattr("modelsmith.forges.reader._FEW", asked_alone)
+    reader = Reader(world.forge_git)
+    told = {number: reader.status(tip, reader.main()) for number, tip in reader.tips().items()}
+    assert told == {pull.number: "merged", beside.number: "open", closed.number: "closed"}
+
+
+def test_who_asks_about_an_open_proposal_reads_no_merges(world, pull, monkeypatch):
+    """A push to main costs the same however many merges main holds."""
+    reader = Reader(world.forge_git)
+    monkeypatch.setattr(reader, "_merges", lambda main: pytest.fail("all merges of main were read"))
+    tips, main = reader.tips(), reader.main()
+    assert reader.status(tips[pull.number], main) == "open"
+    assert reader.pull(pull.number, tips, main).status == "open"
+
+
 def test_a_rewound_forge_is_not_fetched(world, pull):
     world.review("dana", pull)
     world.forge().fetch_into(world.git)

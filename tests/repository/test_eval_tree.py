@@ -116,3 +116,29 @@ def test_only_a_file_that_would_be_lost_stands_in_the_way(clone: Path) -> None:
     assert overwritten(git, files, old, new)
     assert overwritten(git, files, None, new)
     assert not trap.exists()
+
+
+def test_what_can_be_run_and_where_links_lead_count_as_changes(clone: Path) -> None:
+    """What git would show as changed, unless the clone's settings say that its disk keeps no such thing."""
+    link, script = clone / "latest", clone / "run.sh"
+    link.symlink_to("evals")
+    script.write_text("true\n")
+    script.chmod(0o755)
+    run(clone, "add", "-A")
+    run(clone, "commit", "-qm", "link and script")
+    git, files = Git(clone), WorkTree(clone)
+    head = git.rev("HEAD")
+    assert head
+    assert edited_paths(git, files, head) == []
+    script.chmod(0o644)
+    link.unlink()
+    link.symlink_to("elsewhere")
+    assert edited_paths(git, files, head) == ["latest", "run.sh"]
+    link.unlink()
+    link.write_text("evals")
+    assert edited_paths(git, files, head) == ["latest", "run.sh"]
+    run(clone, "config", "core.fileMode", "false")
+    run(clone, "config", "core.symlinks", "false")
+    assert edited_paths(git, files, head) == []
+    link.write_text("elsewhere")
+    assert edited_paths(git, files, head) == ["latest"]
