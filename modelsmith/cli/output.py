@@ -104,7 +104,11 @@ def _narrow(text: str) -> str:
 
 def write_progress(progress: Progress, rate: float | None = None) -> None:
     """A sign of life as one JSON object on a line; `operations.contract.ProgressLine` is its form."""
-    write_json({**progress._asdict(), "per_second": rate and round(rate, 3)}, sys.stderr)
+    left, missing = progress.seconds_left, progress.total - progress.done
+    if left is None and progress.total and (rate or not missing):
+        left = missing / rate if rate else 0.0
+    rounded = {"per_second": rate and round(rate, 3), "seconds_left": left if left is None else round(left, 1)}
+    write_json(progress._asdict() | rounded, sys.stderr)
 
 
 def _say(progress: Progress, rate: float | None) -> None:
@@ -120,8 +124,8 @@ def _now_and_then(write: Callable[[Progress, float | None], None]) -> Notify:
     def notify(progress: Progress) -> None:
         now = time.monotonic()
         rate = rates.of(progress)
-        finished = progress.done >= progress.total
-        if not progress.total or finished or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
+        at_an_end = not 0 < progress.done < progress.total  # what begins says how long it will take
+        if not progress.total or at_an_end or now - last.get(progress.phase, 0.0) >= PLAIN_EVERY_SECONDS:
             last[progress.phase] = now
             write(progress, rate)
             sys.stderr.flush()

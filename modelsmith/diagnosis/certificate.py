@@ -8,10 +8,12 @@ from typing import get_args
 from modelsmith.diagnosis.firewall import Scored, ScoredText, scored_texts
 from modelsmith.diagnosis.meaning import Meaning, nearness
 from modelsmith.schema.base import ScoredPart
+from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.evidence import Firewall, PartOverlap
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training_row import TrainingRow
-from modelsmith.texts.overlap import most_overlap
+from modelsmith.texts.overlap import NGRAM, most_overlap
 
 
 def scored_parts(governed: GovernedSet) -> Mapping[ScoredPart, Sequence[ScoredText]]:
@@ -33,7 +35,7 @@ def certificate(
         rows_digest: Its digest, as the training statement has it.
         meaning: Policy's limits in meaning, where it sets any.
     """
-    batch = ["\n".join([*(message.content for message in row.messages), row.answer]) for row in rows]
+    batch = [spoken(row) for row in rows]
     return Firewall(
         rows=rows_digest,
         parts=tuple(
@@ -47,6 +49,40 @@ def certificate(
         ),
         meaning=nearness(rows, scored_texts(governed), meaning) if meaning else None,
     )
+
+
+def refuse_overlap(rows: Sequence[TrainingRow], governed: GovernedSet, policy: Policy | None) -> None:
+    """Refuse a batch in which more of a scored text stands word for word than policy allows, before it is trained on.
+
+    Raises:
+        InvalidInput: ``rows-overlap``, with the generator or source that gives most of it.
+    """
+    if policy is None or policy.firewall is None:
+        return
+    limit = policy.firewall.most_overlap
+    texts = scored_texts(governed)
+    batch = [spoken(row) for row in rows]
+    found = max(((most_overlap([text.text], batch), place) for place, text in enumerate(texts)), default=(0.0, 0))
+    if round(found[0], 4) <= limit:
+        return
+    scored = texts[found[1]]
+    worst = max(range(len(rows)), key=lambda number: most_overlap([scored.text], [batch[number]]))
+    raise InvalidInput(
+        "rows-overlap",
+        f"{found[0]:.0%} of the words of a scored text ({scored.scenario}) stand in the training rows, in runs of "
+        f"{NGRAM} words; policy allows {limit:.0%}. Most of them are in rows of {rows[worst].generator}, "
+        f"template {rows[worst].template}.",
+        "Say it there in other words, or take the scenario out of what is scored.",
+        overlap=round(found[0], 4),
+        most_overlap=limit,
+        scenario=scored.scenario,
+        generator=rows[worst].generator,
+    )
+
+
+def spoken(row: TrainingRow) -> str:
+    """All that a row says: its conversation and the answer that it teaches."""
+    return "\n".join([*(message.content for message in row.messages), row.answer])
 
 
 def nearest_of(found: Firewall) -> float:

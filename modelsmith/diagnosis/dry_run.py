@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from modelsmith.diagnosis.firewall import Loss, ScoredText, losses, scored_texts, separate
+from modelsmith.diagnosis.firewall import Loss, ScoredText, losses, most_alike, scored_texts, separate
 from modelsmith.diagnosis.generate import possible_rows
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.training import Settings
 from modelsmith.schema.training_row import TrainingRow
@@ -47,10 +48,13 @@ class DryRun(NamedTuple):
     """For the next dry run; None where a row was too near."""
 
 
-def dry_run(governed: GovernedSet, training: Settings, before: Clear | None = None) -> DryRun:
+def dry_run(
+    governed: GovernedSet, training: Settings, before: Clear | None = None, policy: Policy | None = None
+) -> DryRun:
     """Make as many rows as the training can ask for, and let the firewall judge a sample of them.
 
-    ``before`` is of an earlier dry run, of whatever set; it spares time, and what is found is the same.
+    ``before`` is of an earlier dry run, of whatever set; it spares time, and what is found is the same. ``policy`` may
+    have a stricter limit than the eval set.
 
     Raises:
         InvalidInput: a generator cannot make its rows (see `generate_rows`).
@@ -62,7 +66,7 @@ def dry_run(governed: GovernedSet, training: Settings, before: Clear | None = No
         if taken[row.generator] < max(SAMPLE, templates[row.generator]):
             taken[row.generator] += 1
             tried.append(row)
-    texts, limit = scored_texts(governed), governed.evalset.separation.training_to_scored
+    texts, limit = scored_texts(governed), most_alike(governed, policy)
     clear = _clear_again(tried, texts, limit, before) if before else None
     if clear is not None:
         return DryRun(len(tried), 0, clear.nearest, (), clear)

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from modelsmith.points.answers import read_answer
 from modelsmith.schema.base import ScoredPart
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.scenario import Scenario
 from modelsmith.schema.training_row import TrainingRow
@@ -73,6 +74,15 @@ class Separation(Generic[Row]):
     """Similarity of the nearest pair of a kept row and a scored text; 0 without rows or texts."""
     nearest_to: int = -1
     """Position of that scored text among those given; -1 where no kept row has anything in common with any."""
+
+
+def most_alike(governed: GovernedSet, policy: Policy | None) -> float:
+    """Similarity that no row may reach: the eval set's limit, or policy's where that is stricter.
+
+    The gate holds both against the certificate; a row between them would cost a training that it then refuses.
+    """
+    own = float(governed.evalset.separation.training_to_scored)
+    return min(own, policy.firewall.most_similarity) if policy and policy.firewall else own
 
 
 def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:

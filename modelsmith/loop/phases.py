@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsmith.artifacts.store import Store
-from modelsmith.diagnosis.certificate import nearest_of
+from modelsmith.diagnosis.certificate import nearest_of, refuse_overlap
 from modelsmith.diagnosis.patterns import aimed, remembered
 from modelsmith.evaluation.scoring import judged_points
 from modelsmith.ledger.ledger import ledger_of
@@ -159,7 +159,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
     if not clusters:
         reason = "no failure is left to learn from"
         return Untrained(**iteration.known, outcome=run.headline.verdict, reason=reason)
-    recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning)
+    recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning, context.policy)
     struck = read_strikes(folder).rows
     parent = parent_of(context, iteration)
     refuse_taught(context.workspace, context.main(), context.governed, parent, context.meaning)
@@ -181,6 +181,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
         )
         for number, stage in enumerate(stages, start=1)
     ]
+    refuse_overlap([row for prepared in made for row in prepared.rows], context.governed, context.policy)
     write_diagnosis(
         folder,
         Diagnosis(

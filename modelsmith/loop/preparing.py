@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from modelsmith.diagnosis.firewall import Loss, losses, scored_texts
+from modelsmith.diagnosis.firewall import Loss, losses, most_alike, scored_texts
 from modelsmith.diagnosis.generate import generate_prompts, plain, prompts_for_all
 from modelsmith.diagnosis.meaning import kept_apart
 from modelsmith.loop.engines import Target
@@ -64,7 +64,7 @@ def prepare(
         if clusters is None
         else generate_prompts(recipe.governed, clusters, stage.rows, stage.seed)
     )
-    limit = recipe.governed.evalset.separation.training_to_scored
+    limit = most_alike(recipe.governed, recipe.policy)
     scored = scored_texts(recipe.governed)
     separation = kept_apart(made, scored, limit, recipe.meaning)
     lost = losses(made, separation)

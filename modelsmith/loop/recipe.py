@@ -20,6 +20,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.evalset import Sampling
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.progress import Progress
 from modelsmith.schema.training import Dpo, Stage
@@ -58,6 +59,8 @@ class Recipe:
     governed: GovernedSet
     meaning: Meaning | None = None
     """How near in meaning a row may come to what is scored, where policy says it."""
+    policy: Policy | None = None
+    """Main's, whose limits hold beside the eval set's."""
 
 
 RowsOf = Callable[[Recipe, Path, Stage, Target], tuple[Frozen, ...]]

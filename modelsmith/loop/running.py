@@ -58,7 +58,8 @@ def noting_in(workspace: Workspace, path: Path) -> Workspace:
         if last and same and progress.done < progress.total and (now - last.at).total_seconds() < EVERY_SECONDS:
             return
         begun, since = (last.begun, last.since) if last and same else (progress.done, now)
-        last = Running(**progress._asdict(), begun=begun, since=since, at=now)
+        phase, message, done, total, _ = progress
+        last = Running(phase=phase, message=message, done=done, total=total, begun=begun, since=since, at=now)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, last.model_dump_json().encode())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from modelsmith.diagnosis.firewall import scored_texts
+from modelsmith.diagnosis.firewall import most_alike, scored_texts
 from modelsmith.diagnosis.generate import generate_prompts
 from modelsmith.diagnosis.meaning import kept_apart
 from modelsmith.evaluation.scoring import judged_points
@@ -81,7 +81,7 @@ def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[Fai
     governed = recipe.governed
     require_choosable(governed, recipe.cluster, stage.rows)
     made = generate_prompts(governed, clusters, held_apart(stage.rows), (stage.seed + APART // 2) % 2**32)
-    limit = governed.evalset.separation.training_to_scored
+    limit = most_alike(governed, recipe.policy)
     prompts = kept_apart(made, scored_texts(governed), limit, recipe.meaning).rows
     require_choosable(governed, recipe.cluster, 4 * len(prompts))
     write_rows(folder / HELD_IN_FILE, prompts)

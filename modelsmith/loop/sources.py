@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from modelsmith.diagnosis.firewall import ScoredText
+from modelsmith.diagnosis.firewall import ScoredText, most_alike
 from modelsmith.diagnosis.sources import (
     Offer,
     asked_first,
@@ -79,7 +79,7 @@ def with_sources(
     wanted = Counter(capability[prompt.generator] for prompt in prompts)
     with rows_judge(recipe.workspace, governed, folder, stage.judge_calls) as judged:
         for offer in offers:
-            limit = governed.evalset.separation.training_to_scored
+            limit = most_alike(governed, recipe.policy)
             screened(offer, beside, scored, limit, sources.most_alike, recipe.meaning)
             share = sources.shares[offer.source]
             within_room(offer, {name: TRIES * int(share * each) for name, each in wanted.items()})

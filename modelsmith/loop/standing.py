@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from modelsmith.loop.iteration import Ended, Iteration, ToAssess, Untrained, Waiting
+from modelsmith.loop.iteration import Ended, Fault, Iteration, ToAssess, Untrained, Waiting
 from modelsmith.schema.base import State
 from modelsmith.schema.errors import Exit
 
@@ -42,7 +42,7 @@ def standing(iteration: Iteration | None, specialist: State | None, *, running: 
     if iteration is None:
         return Standing("queued")
     if iteration.error:
-        return Standing("blocked", _by(iteration.error.exit))
+        return Standing("blocked", _by(iteration.error))
     if specialist in SERVES:
         return Standing("promoted")
     if isinstance(iteration, Waiting):
@@ -54,7 +54,8 @@ def standing(iteration: Iteration | None, specialist: State | None, *, running: 
     return Standing("blocked", "governance") if isinstance(iteration, Ended) else Standing("queued")
 
 
-def _by(code: int) -> Blocked:
-    if code == Exit.INFRASTRUCTURE:
+def _by(error: Fault) -> Blocked:
+    """A training that a tripwire ended did not become better, whatever its settings were."""
+    if error.exit == Exit.INFRASTRUCTURE:
         return "infrastructure"
-    return "quality" if code == Exit.GATE_NOT_CLEARED else "governance"
+    return "quality" if error.exit == Exit.GATE_NOT_CLEARED or error.code == "training-tripped" else "governance"

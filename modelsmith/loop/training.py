@@ -26,7 +26,7 @@ from modelsmith.schema.training import Grpo, Stage
 from modelsmith.signing.files import write_atomically
 from modelsmith.substrates.base_models import resolve
 from modelsmith.training.curves import curve_of
-from modelsmith.training.job import Heartbeat, Inputs, TrainJob, Waiting, heartbeats
+from modelsmith.training.job import Heartbeat, Inputs, TrainJob, Waiting, finished, heartbeats
 from modelsmith.training.recovery import Recovery
 from modelsmith.training.supervisor import WORKER, TrainOutcome
 from modelsmith.training.supervisor import train as supervise
@@ -101,7 +101,9 @@ def train_in(
 
     expected = expected_seconds(workspace.cluster_folder(cluster.cluster), job)
     known = "" if expected is None else f", about {round(expected)}s by the last training of this kind"
-    workspace.notify(Progress("train", f"{name or training.method}: {training.steps} steps{known}", 0, training.steps))
+    if finished(folder, job.identity()) is None:
+        begins = f"{name or training.method}: {training.steps} steps{known}"
+        workspace.notify(Progress("train", begins, 0, training.steps, expected))
 
     def said(sentence: str) -> None:
         workspace.notify(Progress("train", sentence))
@@ -116,7 +118,7 @@ def train_in(
         if beat.judge_calls is not None and isinstance(training, Grpo):
             gained += f"judge {beat.judge_calls} of {training.judge_calls} calls, "
         text = f"{name + ': ' if name else ''}{gained}loss {beat.loss:.3f}, about {round(beat.eta)}s left"
-        workspace.notify(Progress("train", text, beat.step, beat.steps))
+        workspace.notify(Progress("train", text, beat.step, beat.steps, beat.eta))
 
     def recovered(recovery: Recovery) -> None:
         rows = f", {recovery.rows_at_once} rows at once" if recovery.action == "smaller-batch" else ""

@@ -66,7 +66,8 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
     identity = [run.run_id, content_digest(stage, {"judge_calls", "gpu_memory_share"}), aim, governed.rubric_digest]
     identity += [*map(content_digest, governed.generators), *map(content_digest, governed.datasets)]
     folder = workspace.cluster_folder(run.cluster) / "trained" / digest(identity).removeprefix("sha256:")[:16]
-    recipe = Recipe(workspace, cluster, governed, meaning_of(workspace, policy_in(workspace.files)))
+    policy = policy_in(workspace.files)
+    recipe = Recipe(workspace, cluster, governed, meaning_of(workspace, policy), policy)
     prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
     (ran,) = run_stages(recipe, folder, [stage], parent)
     if ran.outcome is None:

@@ -74,7 +74,7 @@ def train_tries(context: IterationContext, iteration: Begun) -> Trained:
         InfrastructureFailure: a worker failed for good.
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
-    recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning)
+    recipe = Recipe(context.workspace, context.cluster, context.governed, context.meaning, context.policy)
     parent, folder = context.target(parent_of(context, iteration)), context.folder(iteration)
     count, due = context.cluster.loop.seeds, context.stages(iteration)
     if count == 1:

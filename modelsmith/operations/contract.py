@@ -131,3 +131,6 @@ class ProgressLine(Frozen):
     """Units in all; 0 when there is nothing to count."""
     per_second: float | None
     """How fast it goes; null while there is nothing to say."""
+    seconds_left: float | None
+    """Seconds until all units are finished: of a training before its first step how long it will take, where one of its
+    kind has run in this clone, and then what is left of it. Null where nobody knows."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelsmith.diagnosis.firewall import ScoredText, nearest_rows, scored_texts
+from modelsmith.diagnosis.firewall import ScoredText, most_alike, nearest_rows, scored_texts
 from modelsmith.diagnosis.meaning import nearest_in_meaning
 from modelsmith.loop.diagnoses import read_diagnoses
 from modelsmith.loop.embedding import MISSING, embedder_of, policy_in
@@ -147,7 +147,7 @@ def run(workspace: Workspace, request: ReviewSyntheticRequest) -> ReviewSyntheti
         dropped=diagnosis.dropped if diagnosis else None,
         sources=diagnosis.sources if diagnosis else (),
         struck=read_strikes(folder).strikes,
-        limit=governed.evalset.separation.training_to_scored,
+        limit=most_alike(governed, policy_in(workspace.files)),
         balance=_balance(Counter(_capability(row, capability) for row in rows), diagnosis),
         patterns=diagnosis.rows if diagnosis else {},
         nearest=tuple(

@@ -10,6 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.diagnosis.dry_run import Clear, DryRun, dry_run
+from modelsmith.diagnosis.firewall import most_alike
 from modelsmith.diagnosis.generate import rows_within
 from modelsmith.loop.embedding import policy_in
 from modelsmith.operations.contract import ARGUMENT, Request, Result
@@ -35,6 +36,7 @@ from modelsmith.schema.canonical import sha256
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS, POLICY
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.errors import Exit, InvalidInput
+from modelsmith.schema.governance import Policy
 from modelsmith.schema.governed_set import GovernedSet
 from modelsmith.schema.runbook import Runbook
 from modelsmith.schema.training import Grpo, Settings, Sft
@@ -171,7 +173,8 @@ def _firewall(
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
     found: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
-    untried = None if POLICY in broken else _untried(files)
+    policy = None if POLICY in broken else _policy(files)
+    untried = _untried(policy)
     for name, cluster, governed in _trainable(files, report, broken):
         stated = [*_unrewarding(cluster, governed), *_sourceless(cluster, governed), *_choiceless(cluster, governed)]
         if stated:
@@ -180,17 +183,18 @@ def _firewall(
             problems |= dict.fromkeys(placed(documents, *item) for item in stated)
         generators = f"{governed.folder}/generators"
         try:
-            tried = _tried(governed, max(cluster.stages, key=lambda stage: stage.rows), report.evals, facts)
+            longest = max(cluster.stages, key=lambda stage: stage.rows)
+            tried = _tried(governed, longest, report.evals, facts, policy)
         except InvalidInput as error:
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
             continue
-        found[name] = _view(tried, governed.evalset.separation.training_to_scored, untried)
+        found[name] = _view(tried, most_alike(governed, policy), untried)
         problems |= dict.fromkeys(_lost(tried, generators))
     return found, tuple(problems)
 
 
-def _tried(governed: GovernedSet, stage: Settings, evals: str, facts: KeptFacts) -> DryRun:
+def _tried(governed: GovernedSet, stage: Settings, evals: str, facts: KeptFacts, policy: Policy | None) -> DryRun:
     """The dry run, which follows from the eval sets' files, rows and seed.
 
     One that lost nothing is kept: it is known again while the files are the same, and spares most comparisons after.
@@ -198,9 +202,9 @@ def _tried(governed: GovernedSet, stage: Settings, evals: str, facts: KeptFacts)
     this = f"rows of {governed.folder} {stage.rows} {stage.seed}"
     of, rows, clear = facts.get(this) or ("", 0, None)
     before = Clear(*clear) if clear else None
-    if before and of == evals:
+    if before and of == evals and before.nearest < most_alike(governed, policy):
         return DryRun(rows, 0, before.nearest, (), before)
-    tried = dry_run(governed, stage, before)
+    tried = dry_run(governed, stage, before, policy)
     if tried.clear:
         facts.add(this, (evals, tried.rows, tried.clear))
     return tried
@@ -285,12 +289,15 @@ def _trainable(files: WorkTree, report: Report, broken: Set[str]) -> Iterator[tu
             yield name, cluster, governed
 
 
-def _untried(files: WorkTree) -> str | None:
-    """No embedding model is loaded for a dry run: it takes minutes, and the weights need not be on this machine."""
+def _policy(files: WorkTree) -> Policy | None:
     try:
-        policy = policy_in(files)
+        return policy_in(files)
     except InvalidInput:
         return None
+
+
+def _untried(policy: Policy | None) -> str | None:
+    """No embedding model is loaded for a dry run: it takes minutes, and the weights need not be on this machine."""
     if not (policy and policy.embedding and policy.firewall and policy.firewall.most_cosine):
         return None
     parts = ", ".join(f"{part} {most:.2f}" for part, most in sorted(policy.firewall.most_cosine.items()))

@@ -16,6 +16,8 @@ class Progress(NamedTuple):
     done: int = 0
     total: int = 0
     """Units finished and in all; a total of 0 means that there is nothing to count."""
+    seconds_left: float | None = None
+    """Seconds until all are finished, by what is known; before the first, how long it will take."""
 
 
 Notify = Callable[[Progress], None]

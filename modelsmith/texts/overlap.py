@@ -1,6 +1,7 @@
 """How much of a text stands word for word in others: what the field calls contamination by n-grams.
 
-A text counts by its words in lower case without punctuation. An n-gram has 13 words; a shorter text of eight words or
+A text counts by its words in lower case without punctuation, look-alikes and what is not seen; of a writing without
+spaces between words each letter is one (`similarity.folded`). An n-gram has 13 words; a shorter text of eight words or
 more counts as one n-gram, and one of fewer words shares such an n-gram with anything, so it is left out (Brown et al.,
 2020, appendix C). The figure is the share of a text's words that stand in an n-gram which another text has too (Touvron
 et al., 2023, appendix A.6, where less than 20 % is called clean). Numbers keep their value here: a copy with other
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from modelsmith.normal_form import normalized
+from modelsmith.texts.similarity import folded
 
 NGRAM: Final = 13
 """Words of an n-gram."""
@@ -29,7 +30,7 @@ def plain_words(text: str) -> list[str]:
     >>> plain_words("Floors rose to 1.60!")
     ['floors', 'rose', 'to', '1', '60']
     """
-    return _WORD.findall(normalized("NFKC", text).casefold())
+    return _WORD.findall(folded(text))
 
 
 def most_overlap(texts: Iterable[str], others: Iterable[str]) -> float:

@@ -45,6 +45,12 @@ MANY: Final = 100_000
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _GAP = re.compile(r"[^\w#]+|_+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+"""Letters of writings that put no space between words (Thai, Lao, Tibetan, Burmese, Khmer, kana, ideographs): each is
+a word here. Else a whole sentence were one, which is found in no other text that goes on after it."""
 _ENDING = re.compile(r"(?<=\w{4})(?:ings?|edly|ed|es|s|ly)$")
 _FUNCTION_WORDS = frozenset(
     """a about after all already also although an and any are as at be because been before being but by can could did
@@ -66,11 +72,20 @@ def words_of(text: str) -> list[str]:
     >>> words_of("Floor prices rose: 1.60, up 7%!")
     ['floor', 'prices', 'rose', '#', 'up', '#']
     """
+    return _GAP.sub(" ", _NUMBER.sub("#", folded(text))).split()
+
+
+def folded(text: str) -> str:
+    """The text as it is compared: in lower case, without marks and what is not seen, look-alikes as one letter.
+
+    >>> folded("Caf\u00e9 \u0430\u200bt 1.60")
+    'cafe at 1.60'
+    """
     plain = normalized("NFKD", text).casefold()
-    if not plain.isascii():
-        shown = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
-        plain = "".join(shown).translate(_LOOK_ALIKES)
-    return _GAP.sub(" ", _NUMBER.sub("#", plain)).split()
+    if plain.isascii():
+        return plain
+    shown = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
+    return _UNSPACED.sub(r" \g<0> ", "".join(shown).translate(_LOOK_ALIKES))
 
 
 def similarity(a: str, b: str) -> float:

@@ -30,6 +30,10 @@ class DivergedError(Exception):
 class TrippedError(Exception):
     """A tripwire was met; the message says which."""
 
+    def __init__(self, reason: str, mend: str) -> None:
+        super().__init__(reason)
+        self.mend = mend
+
 
 class WeightsDifferError(Exception):
     """The weights that sample are not those that are trained; the message says by how much."""
@@ -137,14 +141,31 @@ def has_room(folder: Path) -> bool:
     return written == _PROBE
 
 
-def as_error(error: WorkerError, log_tail: str) -> ModelsmithError:
-    """What the person is told when a worker has failed for good."""
+def as_worker_error(folder: Path, error: Exception) -> WorkerError:
+    """What a worker says of the exception that ended it, in ``error.json``.
+
+    Messages of classes that are told to people stand alone; of others the exception's type says more.
+    """
+    failure = classify_in(folder, error)
+    told = failure == "tripped" or failure in _TOLD.values()
+    text = str(error) if told else f"{type(error).__name__}: {error}"
+    return WorkerError(
+        failure=failure, message=text[:500], mend=error.mend if isinstance(error, TrippedError) else None
+    )
+
+
+def as_error(error: WorkerError, log_tail: str, folder: Path | None = None) -> ModelsmithError:
+    """What the person is told when a worker has failed for good. ``folder``: the job's, where more can be read."""
     message, mend = _WORDS[error.failure]
     kind = _KINDS.get(error.failure, InfrastructureFailure)
     if error.failure in _TOLD.values():
         message += f" {error.message}"
+    if error.failure == "tripped":
+        message += f": {error.message}."
     details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
-    return kind(f"training-{error.failure}", message, mend, **details)
+    if folder is not None:
+        details["path"] = str(folder)
+    return kind(f"training-{error.failure}", message, error.mend or mend, **details)
 
 
 _AGAIN = "Run the command again; training goes on from its last checkpoint."
@@ -177,8 +198,8 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
         "Lower training.learning_rate.",
     ),
     "tripped": (
-        "A tripwire ended the training: the reward would rise and the specialist would not become better.",
-        "Look at the curve; fewer training.steps, a lower learning_rate or a beta above 0 move the model less.",
+        "A tripwire ended the training",
+        "Look at curve.svg in the job's folder.",
     ),
     "weights-differ": (
         "The weights that sampled answers are not those that were trained, so nothing was learned from them.",

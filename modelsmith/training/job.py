@@ -181,6 +181,8 @@ class WorkerError(Frozen):
 
     failure: FailureClass
     message: Annotated[str, StringConstraints(max_length=1000)]
+    mend: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    """What helps, where that is not the same for all of its class."""
 
 
 class DamagedInputError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Annotated
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
@@ -77,8 +77,32 @@ def too_unclear(history: Mapping[int, Measures], wires: Tripwires) -> str | None
     return f"On {fmean(last):.0%} of the answers of {WINDOW} steps; the limit is {wires.most_unclear:.0%}."
 
 
-def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
-    """Why training must end here, in one sentence; None where it may go on. ``history``: measures by step."""
+class Tripped(NamedTuple):
+    """Why a training must end."""
+
+    reason: str
+    """What was seen, as one sentence without its full stop."""
+    mend: str
+    """What helps against that."""
+
+
+_MOVE_LESS: Final = "Take fewer training.steps or a lower learning_rate, or a beta above 0: the model then moves less."
+_LEARN_FORM_FIRST: Final = "Give points of form less weight, or train by sft first until answers keep their form."
+_NOTHING_RIGHT: Final = (
+    "Train by sft first, until some answers earn something; see that max_completion_tokens lets a right answer end."
+)
+_ALL_ALIKE: Final = (
+    "Raise group_size, draw prompts that are right now and wrong then, or end here: what is left is not learned by "
+    "reward."
+)
+_TOO_LONG: Final = (
+    "Set max_completion_tokens a little above your longest right answer; where right answers are longer than the first "
+    "ones were, train by sft first, or raise tripwires.most_growth."
+)
+
+
+def tripped(history: Mapping[int, Measures], wires: Tripwires) -> Tripped | None:
+    """Why training must end here; None where it may go on. ``history``: measures by step."""
     steps = [history[step] for step in sorted(history)]
     if not steps:
         return None
@@ -86,26 +110,30 @@ def tripped(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
     reward, start = fmean(measure.reward for measure in last), fmean(measure.reward for measure in first)
     kl = steps[-1].kl
     if kl is not None and kl > wires.most_kl:
-        return f"the model moved {kl:.2f} nats a token from where the stage began; the limit is {wires.most_kl:g}"
+        moved = f"the model moved {kl:.2f} nats a token from where the stage began; the limit is {wires.most_kl:g}"
+        return Tripped(moved, _MOVE_LESS)
     if len(steps) < 2 * WINDOW:
         return None
     entropy, at_first = fmean(measure.entropy for measure in last), fmean(measure.entropy for measure in first)
     if reward < SOLVED and entropy < wires.least_entropy * at_first:
-        return f"entropy fell from {at_first:.3f} to {entropy:.3f} nats a token: answers are almost always the same"
+        fell = f"entropy fell from {at_first:.3f} to {entropy:.3f} nats a token: answers are almost always the same"
+        return Tripped(fell, _MOVE_LESS)
     length, before = fmean(measure.length for measure in last), fmean(measure.length for measure in first)
     if length > wires.most_growth * before:
-        return f"answers grew from {before:.0f} to {length:.0f} tokens"
+        return Tripped(f"answers grew from {before:.0f} to {length:.0f} tokens", _TOO_LONG)
     equal = steps[-wires.equal_steps :]
     if reward < SOLVED and len(equal) == wires.equal_steps and all(measure.equal_groups == 1 for measure in equal):
-        return f"for {wires.equal_steps} steps all answers to a prompt earned the same, which teaches nothing"
+        same = f"for {wires.equal_steps} steps all answers to a prompt earned the same ({reward:.2f} on average)"
+        return Tripped(f"{same}, which teaches nothing", _ALL_ALIKE if reward else _NOTHING_RIGHT)
     form = _of_form_alone(steps, wires)
     if form:
-        return form
+        return Tripped(form, _LEARN_FORM_FIRST)
     checks = [score for step in steps for score in (step.held_in_before, step.held_in) if score is not None]
     if len(checks) > 2 and reward > start and max(checks[-2:]) < checks[0] - wires.held_in_loss:
-        return (
+        return Tripped(
             f"the reward rose from {start:.2f} to {reward:.2f}, and the greedy score on the prompts set aside fell "
-            f"from {checks[0]:.2f} to {checks[-1]:.2f}"
+            f"from {checks[0]:.2f} to {checks[-1]:.2f}",
+            _MOVE_LESS,
         )
     return None
 

@@ -161,7 +161,7 @@ def train(
                 keep_only_last(job_dir / CHECKPOINT_FOLDER)
                 remedy = remedy if has_room(job_dir) else None
             if remedy is None:
-                raise as_error(failure, _tail(job_dir / LOG))
+                raise as_error(failure, _tail(job_dir / LOG), job_dir)
             made, tried[failure.failure] = (*made, remedy), tried[failure.failure] + 1
             write_json(job_dir / RECOVERIES_FILE, Recoveries(made=made))
             recovered(remedy)

@@ -81,9 +81,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 self._history[step] = self._history[step].model_copy(update={"held_in": self._held_in(model)})
             self._require_judge(step, state.max_steps)
         self._require_verdicts()
-        reason = tripped(self._history, self._settings.tripwires)
-        if reason:
-            raise TrippedError(reason)
+        found = tripped(self._history, self._settings.tripwires)
+        if found:
+            raise TrippedError(*found)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers.
@@ -109,9 +109,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._require_verdicts()
         except JudgeUnclearError as error:
             self._signs.end(error)
-        reason = tripped(self._history, self._settings.tripwires)
-        if reason:
-            self._signs.end(TrippedError(reason))
+        trip = tripped(self._history, self._settings.tripwires)
+        if trip:
+            self._signs.end(TrippedError(*trip))
 
     def _require_verdicts(self) -> None:
         reason = too_unclear(self._history, self._settings.tripwires)

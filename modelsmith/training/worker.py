@@ -29,8 +29,8 @@ from modelsmith.fleet.folder import ERROR_FILE, write_json
 from modelsmith.fleet.worker import STOPPED, alone, follow_lifeline
 from modelsmith.schema.training import Method, Stage
 from modelsmith.training import ranks
-from modelsmith.training.failures import StoppedError, classify_in
-from modelsmith.training.job import QUANTISES, WorkerError, finished, read_job
+from modelsmith.training.failures import StoppedError, as_worker_error
+from modelsmith.training.job import QUANTISES, finished, read_job
 
 METHODS: dict[Method, str] = {
     "sft": "modelsmith.training.sft",
@@ -96,8 +96,7 @@ def _tell(error: Exception, folder: Path) -> None:
 
     Of several processes the one that fails first says it; the others fail by losing it, after that.
     """
-    text = f"{type(error).__name__}: {error}"[:500]
-    failure = WorkerError(failure=classify_in(folder, error), message=text)
+    failure = as_worker_error(folder, error)
     with suppress(OSError):
         if ranks.count() == 1 or not (folder / ERROR_FILE).exists():
             write_json(folder / ERROR_FILE, failure)

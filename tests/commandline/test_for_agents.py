@@ -61,10 +61,12 @@ def test_progress_is_one_json_object_a_line(monkeypatch):
         notify(Progress("promote", "opened\nby \u202e somebody"))
         for done in range(1, 4):
             notify(Progress("eval", "base", done, 3))
+        notify(Progress("train", "sft", 0, 48, 90.04))
     lines = [json.loads(line) for line in sys.stderr.getvalue().splitlines()]  # type: ignore[attr-defined]
     for line in lines:
         fits.validate(line)
-    assert [(line["phase"], line["done"]) for line in lines] == [("promote", 0), ("eval", 1), ("eval", 3)]
+    told = [(line["phase"], line["done"], line["seconds_left"]) for line in lines]
+    assert told == [("promote", 0, None), ("eval", 1, None), ("eval", 3, 0.0), ("train", 0, 90.0)]
 
 
 def test_the_page_for_agents_names_every_command():

@@ -214,8 +214,10 @@ def test_the_loop_stops_at_a_held_target_and_at_its_hours():
         Cluster.model_validate(known | {"loop": budget.model_dump(), "prices": Prices().model_dump()})
 
 
-def at(phase: Phase, outcome: Any = None, specialist: str | None = None, code: int | None = None) -> Iteration:
-    error = Fault(code="x", message="m", mend="n", exit=code) if code else None
+def at(
+    phase: Phase, outcome: Any = None, specialist: str | None = None, code: int | None = None, name: str = "x"
+) -> Iteration:
+    error = Fault(code=name, message="m", mend="n", exit=code) if code else None
     pointer = Pointer(
         cluster="c", number=1, phase=phase, commit="a" * 40, reference="base", specialist=specialist,
         artifact=specialist and "sha256:" + "0" * 64, outcome=outcome, error=error,
@@ -242,6 +244,7 @@ NAME = "iter-001-00000000"
         (at("train", code=Exit.INFRASTRUCTURE), None, False, False, ("blocked", "infrastructure")),
         (at("promote", "PASS", NAME, Exit.INVALID), None, False, False, ("blocked", "governance")),
         (at("promote", "PASS", NAME, Exit.GATE_NOT_CLEARED), None, False, False, ("blocked", "quality")),
+        (at("train", code=Exit.INVALID, name="training-tripped"), None, False, False, ("blocked", "quality")),
     ],
 )
 def test_a_run_stands_in_one_of_six_words(iteration, specialist, running, on_hold, due):

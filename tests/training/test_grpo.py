@@ -311,8 +311,8 @@ def history(*changes: dict[str, Any]) -> dict[int, Measures]:
     ],
 )  # fmt: skip
 def test_a_training_ends_where_it_does_not_become_better(said: str | None, last: list[dict[str, Any]]) -> None:
-    reason = tripped(history(*last), Tripwires())
-    assert (reason is None) if said is None else (reason is not None and said in reason)
+    found = tripped(history(*last), Tripwires())
+    assert (found is None) if said is None else (found is not None and said in found.reason)
 
 
 @pytest.mark.parametrize("wrong", ["rubric", "judge"])

@@ -8,9 +8,18 @@ import torch
 
 from modelsmith.fleet.folder import lines_since
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
+from modelsmith.schema.training import Tripwires
 from modelsmith.training.checkpoints import COMPLETE, is_intact, last_intact, seal_checkpoint
-from modelsmith.training.failures import CorruptCheckpointError, DivergedError, as_error, classify
+from modelsmith.training.failures import (
+    CorruptCheckpointError,
+    DivergedError,
+    TrippedError,
+    as_error,
+    as_worker_error,
+    classify,
+)
 from modelsmith.training.job import DamagedInputError, Heartbeat, WorkerError, heartbeats
+from modelsmith.training.measures import Measures, tripped
 
 BEAT = Heartbeat(step=1, steps=2, loss=0.5, seconds=1.0, eta=1.0)
 
@@ -82,6 +91,29 @@ def test_every_class_has_words_for_people() -> None:
         assert error.mend.endswith(".")
     assert isinstance(as_error(WorkerError(failure="nan-loss", message="m"), ""), InvalidInput)
     assert isinstance(as_error(WorkerError(failure="damaged-input", message="m"), ""), IntegrityFailure)
+
+
+def test_who_is_tripped_reads_why_and_what_helps_against_that(tmp_path: Path) -> None:
+    """Every tripwire was once told as a reward that rises, also one of rewards that never moved."""
+    sound = Measures(reward=0.0, length=20, cut_off=0, entropy=0.6, equal_groups=0.2)
+    seen = {
+        "earned the same (0.00": [{"equal_groups": 1}] * 8,
+        "earned the same (0.50": [{"equal_groups": 1, "reward": 0.5}] * 8,
+        "answers grew": [{"length": 50}] * 4,
+        "moved 1.50 nats": [{"kl": 1.5}],
+    }
+    mends = set()
+    for said, last in seen.items():
+        steps = [sound] * 8 + [sound.model_copy(update=change) for change in last]
+        found = tripped(dict(enumerate(steps, start=1)), Tripwires())
+        assert found
+        failed = as_worker_error(tmp_path, TrippedError(*found))
+        error = as_error(failed, "", tmp_path)
+        assert said in error.message
+        assert "TrippedError" not in error.message
+        assert (error.code, error.details["path"]) == ("training-tripped", str(tmp_path))
+        mends.add(error.mend)
+    assert len(mends) == len(seen)
 
 
 def checkpoint(folder: Path, step: int) -> Path:
