@@ -19,6 +19,7 @@ from modelsmith.schema.training import Dpo
 from modelsmith.substrates.chat import answer_end, prompt_ids, trained_answer
 from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training import ranks
+from modelsmith.training.loading import require_context
 from modelsmith.training.order import IN_ORDER, parts
 from modelsmith.training.packing import IGNORED, Tokens, logits_at, pack_answers
 from modelsmith.training.run import Bench
@@ -32,6 +33,8 @@ def trainer(bench: Bench) -> DPOTrainer:
     settings = bench.job.training
     assert isinstance(settings, Dpo)
     tokens = _tokenised(bench)
+    longest = [max(len(row[CHOSEN]), len(row[REJECTED])) for row in tokens]
+    require_context(bench.model, [len(row["prompt_tokens"]) + most for row, most in zip(tokens, longest, strict=True)])
     known = reference_log_probs(bench.model, tokens, bench.arguments["per_device_train_batch_size"])
     rows = [row | {"reference": pair} for row, pair in zip(tokens, known.view(-1, 2).tolist(), strict=True)]
     made = _Trainer(

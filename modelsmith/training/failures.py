@@ -71,6 +71,10 @@ class ModelUnfitError(Exception):
     """The base model is of a kind that is not trained here; the message says what it has."""
 
 
+class RowTooLongError(Exception):
+    """A row has more tokens than the base model takes; the message says which and how many."""
+
+
 class HostUnfitError(Exception):
     """This machine cannot do what the settings ask for; the message says what is missing, and what mends it."""
 
@@ -93,7 +97,7 @@ whoever started it. A checkpoint of the step before is written."""
 
 
 _TOLD: dict[type[BaseException], FailureClass] = (
-    _JUDGE | _SAMPLER | {HostUnfitError: "host-unfit", ModelUnfitError: "model-unfit"}
+    _JUDGE | _SAMPLER | {HostUnfitError: "host-unfit", ModelUnfitError: "model-unfit", RowTooLongError: "row-too-long"}
 )
 """Classes whose message says what happened in words for the person who waits."""
 
@@ -178,6 +182,7 @@ _KINDS: dict[FailureClass, type[ModelsmithError]] = {
     "weights-differ": IntegrityFailure,
     "sampler-refused": InvalidInput,
     "model-unfit": InvalidInput,
+    "row-too-long": InvalidInput,
 }
 _WORDS: dict[FailureClass, tuple[str, str]] = {
     "oom": (
@@ -233,6 +238,10 @@ _WORDS: dict[FailureClass, tuple[str, str]] = {
     "host-unfit": (
         "The machine that trains cannot do it as the cluster file asks.",
         f"Mend that, or change the setting that asks for it. {_AGAIN}",
+    ),
+    "row-too-long": (
+        "A training row does not fit into the base model's context, so nothing was trained.",
+        "Shorten it, or take it out, where it comes from: a generator's template, a data set or a teacher's limit.",
     ),
     "model-unfit": (
         "The base model is of a kind that is not trained here.",

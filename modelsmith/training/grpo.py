@@ -25,6 +25,7 @@ from modelsmith.substrates.chat import prompt_ids
 from modelsmith.training import ranks
 from modelsmith.training.judged import Reward
 from modelsmith.training.judging import set_aside
+from modelsmith.training.loading import require_context
 from modelsmith.training.measures import Measures, without_verdicts
 from modelsmith.training.packing import IGNORED, Tokens, as_seen, pack_answers
 from modelsmith.training.run import Bench
@@ -48,6 +49,7 @@ def trainer(bench: Bench) -> GRPOTrainer:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokens = [prompt_ids(tokenizer, row.messages, job.system, job.chat) for row in rows]
+    require_context(bench.model, [len(prompt) + settings.max_completion_tokens for prompt in tokens])
     taught = len(rows) - set_aside(len(rows))
     longest = max(map(len, tokens)) + settings.max_completion_tokens
     served = ranks.count() == 1 and not settings.load_in_4bit and by_vllm(settings.sampler)

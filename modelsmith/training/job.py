@@ -48,6 +48,7 @@ FailureClass = Literal[
     "judge-unclear",
     "host-unfit",
     "model-unfit",
+    "row-too-long",
     "crash",
     "killed",
     "preempted",

@@ -7,7 +7,7 @@ What is trained is an adapter like any other: evals answer with the base model a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.training import Lora, Settings
 from modelsmith.substrates.adapter import load_adapter
 from modelsmith.substrates.attention import require_attention
-from modelsmith.training.failures import HostUnfitError, ModelUnfitError
+from modelsmith.training.failures import HostUnfitError, ModelUnfitError, RowTooLongError
 from modelsmith.training.job import QUANTISES
 
 _4BIT = "is_loaded_in_4bit"
@@ -69,6 +69,22 @@ def load(base: Path, training: Settings, parent: Path | None) -> tuple[Any, Lora
         return model, adapter
     set_seed(training.seed)  # as a trainer does before it makes one
     return get_peft_model(model, adapter), None
+
+
+def require_context(model: Any, lengths: Sequence[int]) -> None:
+    """Refuse rows that are longer than what the model was made for, with these lengths in tokens, answers included.
+
+    It would be trained at places that it never learned, or not at all, and no eval asks it anything as long.
+
+    Raises:
+        RowTooLongError: naming the first such row.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return
+    for number, length in enumerate(lengths, start=1):
+        if length > limit:
+            raise RowTooLongError(f"Line {number} of rows.jsonl has {length} tokens; the model takes {limit}.")
 
 
 def require_4bit(device: torch.device) -> None:

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from modelsmith.substrates.chat import answer_end, prompt_ids, trained_answer
 from modelsmith.substrates.decoding import end_tokens
 from modelsmith.training import ranks
+from modelsmith.training.loading import require_context
 from modelsmith.training.order import IN_ORDER, parts
 from modelsmith.training.packing import IGNORED, Tokens, logits_at, pack
 from modelsmith.training.run import Bench
@@ -23,6 +24,7 @@ from modelsmith.training.signs import Signs
 def trainer(bench: Bench) -> SFTTrainer:
     """See `run.Build`."""
     tokens = _tokenised(bench)
+    require_context(bench.model, [len(row.prompt) + len(row.answer) for row in tokens])
     made = _Trainer(
         model=bench.model,
         args=SFTConfig(**bench.arguments | IN_ORDER, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),

@@ -105,8 +105,8 @@ def train(
     Raises:
         InvalidInput: ``method-not-available``, ``job-folder-taken`` (by another job), ``parent-shape``,
             ``devices-unfit``, ``training-nan-loss``, ``training-tripped``, ``training-judge-spent``,
-            ``training-judge-unclear``, ``training-sampler-refused``, ``training-model-unfit``, ``judged-reward``,
-            ``judge-is-trained``, ``judge-calls-few``.
+            ``training-judge-unclear``, ``training-sampler-refused``, ``training-model-unfit``,
+            ``training-row-too-long``, ``judged-reward``, ``judge-is-trained``, ``judge-calls-few``.
         IntegrityFailure: ``training-damaged-input``, ``training-weights-differ``, ``reward-differs``.
         InfrastructureFailure: ``job-busy``, ``training-oom``, ``training-disk-full``, ``training-crash``,
             ``training-host-unfit``, ``training-killed``, ``training-stalled``, ``training-corrupt-checkpoint``,

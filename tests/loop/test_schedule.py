@@ -30,7 +30,7 @@ from modelsmith.schema.cluster import Cluster, Loop, Plateau, Prices
 from modelsmith.schema.diagnosis import Action, Diagnosis, FailureCluster, PatternHistory
 from modelsmith.schema.errors import Exit, InfrastructureFailure, InvalidInput
 from modelsmith.schema.steps import shell_line
-from modelsmith.schema.training import Dpo, Grpo, Sft, Training, stages_of, training_digest
+from modelsmith.schema.training import Dpo, Grpo, Lora, Sft, Training, stages_of, training_digest
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 30))
 times = st.times().map(lambda one: one.replace(second=0, microsecond=0))
@@ -91,6 +91,24 @@ def test_a_plateau_is_what_the_file_registers_and_says_what_to_do():
     assert stop
     assert (stop.kind, "recommended" in stop.sentence) == ("plateau", True)
     assert stop_of(Loop(), evals(*[0.5] * 50), 999, ()) is None, "nothing is looked for that is not registered"
+
+
+def test_who_gains_exactly_what_is_asked_for_is_at_no_plateau():
+    """0.29 less 0.28 is not quite 0.01 to a computer."""
+    rule = Loop(plateau=Plateau(iterations=1, least_gain=0.01))
+    for hundredth in range(100):
+        assert stop_of(rule, evals(hundredth / 100, (hundredth + 1) / 100), 0, ()) is None
+        assert stop_of(rule, evals(hundredth / 100, hundredth / 100 + 0.0099), 0, ())
+
+
+def test_a_recommended_stage_fits_into_the_memory_of_the_one_before() -> None:
+    stage = Sft(steps=9, lora=Lora(rank=4, alpha=8), load_in_4bit=True, gradient_checkpointing=True)
+    cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_copy(update={"training": stage})
+    for action in ("dpo", "grpo"):
+        written = yaml.safe_load(recommendation(cluster, [diagnosed(action)]).change)["training"]
+        _, added = TypeAdapter(Training).validate_python(written)
+        assert (added.lora, added.load_in_4bit, added.gradient_checkpointing) == (stage.lora, True, True)
+        assert written[1]["seed"] == stage.seed + 1
 
 
 @pytest.mark.parametrize(

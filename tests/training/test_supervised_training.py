@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -36,7 +37,7 @@ from modelsmith.substrates.base_models import listing_digest
 from modelsmith.training import supervisor, worker
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import QUANTISES, Heartbeat, TrainJob
-from modelsmith.training.rows import write_rows
+from modelsmith.training.rows import read_rows, write_rows
 from modelsmith.training.supervisor import TrainOutcome
 
 STEPS = 60
@@ -113,6 +114,18 @@ def test_the_folder_of_another_job_is_refused(uninterrupted: tuple[Path, TrainOu
     with pytest.raises(InvalidInput) as caught:
         train(uninterrupted[0], other, Thread(), lambda beat: None)
     assert caught.value.code == "job-folder-taken"
+
+
+def test_a_row_longer_than_the_model_s_context_is_refused_by_its_line(job: Case, tmp_path: Path) -> None:
+    """It would be trained at places that the model never learned; a pair and a prompt are looked at likewise."""
+    whole = read_rows(job.rows, TrainingRow)
+    long = whole[1].model_copy(update={"messages": (Message(role="user", content="late " * 300),)})
+    write_rows(tmp_path / "rows.jsonl", [whole[0], long])
+    with pytest.raises(InvalidInput) as caught:
+        train(tmp_path / "job", replace(job, rows=tmp_path / "rows.jsonl"), Thread(), lambda beat: None)
+    assert caught.value.code == "training-row-too-long"
+    assert re.search(r"Line 2 of rows\.jsonl has 1[0-9]{3} tokens; the model takes 1024\.", caught.value.message)
+    assert caught.value.details["path"] == str(tmp_path / "job")
 
 
 def test_a_tampered_adapter_is_not_adopted(uninterrupted: tuple[Path, TrainOutcome], job: Case, tmp_path: Path) -> None:
