@@ -36,7 +36,7 @@ class Agent:
             if shown["job"]["status"] not in ("queued", "running"):
                 return shown
             assert time.monotonic() < end, shown
-            await anyio.sleep(0.3)
+            await anyio.sleep(1)
 
 
 def server(world, role):

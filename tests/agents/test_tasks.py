@@ -72,7 +72,7 @@ class Waits(ClientExtension):
             task = GetTask(params=Named(task_id=handle.task_id))
             if (state := await ctx.session.send_request(task, State)).status != "working":
                 return types.CallToolResult.model_validate(state.result)
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.5)
 
 
 class Wire:
@@ -104,7 +104,7 @@ class Wire:
         end = time.monotonic() + seconds
         while (shown := self.modern("tasks/get", taskId=task)["result"])["status"] == "working":
             assert time.monotonic() < end, shown
-            time.sleep(0.1)
+            time.sleep(0.5)
         return shown
 
 
