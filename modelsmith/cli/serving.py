@@ -216,7 +216,7 @@ def list_all(tokens: Tokens, as_json: bool) -> None:
     from modelsmith.cli.page import Page, write_json
 
     if as_json:
-        write_json({"tokens": [_shown(one) for one in tokens.all()]})
+        write_json({"tokens": [_shown(entry) for entry in tokens.all()]})
         return
     page = Page()
     for token in tokens.all():

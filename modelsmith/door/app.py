@@ -65,7 +65,9 @@ class Door:
         app.router.add_get("/healthz", self._health, expect_handler=_not_yet)
         app.router.add_get("/readyz", self._ready, expect_handler=_not_yet)
         app.router.add_get("/metrics", self._exposition, expect_handler=_not_yet)
-        known = {one.canonical: ", ".join(sorted(way.method for way in one)) for one in app.router.resources()}
+        known = {
+            resource.canonical: ", ".join(sorted(way.method for way in resource)) for resource in app.router.resources()
+        }
         app.router.add_route("*", "/{path:.*}", partial(_nowhere, known), expect_handler=_not_yet)
         return app
 

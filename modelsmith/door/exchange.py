@@ -127,7 +127,7 @@ class Exchange:
         self._copy = counting.shadows.begin(ready, key, self._arm, body, route.key is not None)
         self._usage = Usage()
         self._sample = counting.formats.sample(ready.line.format)
-        self._kept = [sample for sample in (self._sample, self._copy and self._copy.answer) if sample]
+        self._samples = [sample for sample in (self._sample, self._copy and self._copy.answer) if sample]
         self._ahead: Ahead | None = None
         """Of a stream that is copied: the backend's pace, not the caller's, is what the copy is compared with."""
         self._turn, self._price = Turn(), FREE
@@ -199,7 +199,7 @@ class Exchange:
 
     async def _asked(self, arm: Arm) -> web.StreamResponse:
         self._usage, self._ahead = Usage(), None
-        for sample in self._kept:
+        for sample in self._samples:
             sample.restart()
         async with self._ready.model(arm).ask(self._body) as reply:
             self._turn, self._price = reply.turn, reply.price
@@ -227,7 +227,7 @@ class Exchange:
             return Written(self._request, status)
         finally:
             self._usage.saw_whole(answer)
-            for sample in self._kept:
+            for sample in self._samples:
                 sample.saw(answer)
 
     async def _stream(self, arm: Arm, status: int, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
@@ -268,7 +268,7 @@ class Exchange:
 
     def _saw(self, piece: bytes) -> None:
         self._usage.saw(piece)
-        for sample in self._kept:
+        for sample in self._samples:
             sample.saw(piece)
 
     async def _break_off(self, begun: web.StreamResponse, why: Refused) -> web.StreamResponse:

@@ -98,7 +98,7 @@ class Follower:
         self._workspace = workspace
         self._make = make
         self._watch = watch
-        self._told = report
+        self._report = report
         self._models: dict[LoadedAs, Model] = {}
         self._making: dict[LoadedAs, asyncio.Task[Model]] = {}
         """Models that are loaded now, also after nobody waits for them any longer."""
@@ -263,7 +263,7 @@ class Follower:
         if error is not None:
             self.troubles[source] = error.with_traceback(None)  # its frames would hold models that nobody asks any more
         if (before is None) != (error is None) or (before and error and before.message != error.message):
-            self._told(source, error)
+            self._report(source, error)
 
 
 def _as_before(ready: Ready, line: Line | ModelsmithError) -> Ready | None:

@@ -169,7 +169,7 @@ def _report_changes(signal: Signal, say: Callable[[str], None]) -> Callable[[boo
     """Say once that a collector takes nothing, and once that it does again."""
     well = True
 
-    def told(good: bool) -> None:
+    def report_change(good: bool) -> None:
         nonlocal well
         if good != well:
             well = good
@@ -179,4 +179,4 @@ def _report_changes(signal: Signal, say: Callable[[str], None]) -> Callable[[boo
                 else f"NOT EXPORTED: the collector takes no {signal}. Serving goes on; they are left out until it does."
             )
 
-    return told
+    return report_change

@@ -63,7 +63,7 @@ class Room:
         self.kept = min(at_once, self.backends // 4)
         """Connections to backends that callers leave room for, however many they are."""
         self.callers = self.backends - self.kept
-        self._full, self._clock, self._refused, self._said = full, clock, refused, -_SAID_EVERY
+        self._full, self._clock, self._refused, self._last_notice = full, clock, refused, -_SAID_EVERY
 
     def takes(self, number: int) -> bool:
         """Whether a caller's connection, by its number, may stay."""
@@ -89,8 +89,8 @@ class Room:
 
     def _refuse(self, side: Side) -> bool:
         self._refused(side)
-        if self._clock() - self._said >= _SAID_EVERY:
-            self._said = self._clock()
+        if self._clock() - self._last_notice >= _SAID_EVERY:
+            self._last_notice = self._clock()
             self._full()
         return False
 

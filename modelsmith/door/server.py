@@ -121,7 +121,7 @@ async def opened(
     """The door, listening; it serves nothing before its follower has started. What is under way ends with the block."""
     journal = Journal(workspace.private / LOG, say)
 
-    def told(source: str, error: ModelsmithError | None) -> None:
+    def report(source: str, error: ModelsmithError | None) -> None:
         if error is None:
             journal.note("mended", of=source)
             say(f"{source}: obeyed again")
@@ -141,7 +141,7 @@ async def opened(
     room = Room(limit, settings.limits.at_once, full, refused=metrics.turned_away)
     async with backends(room) as session:
         models = Models(workspace, settings, session)
-        follower = Follower(workspace, models.make, keeper.follow, told)
+        follower = Follower(workspace, models.make, keeper.follow, report)
         formats = FormatChecks(settings.limits.checked_at_once)
         telemetry = open_telemetry(os.environ, say)
         shadows = Shadows(settings.limits, keeper.recorder, formats)

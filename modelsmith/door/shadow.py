@@ -215,7 +215,7 @@ class Shadows:
     def _tell(self, copy: Copy, pair: Pair, outcome: Answered, theirs: Answered) -> asyncio.Future[None]:
         """Both, once their formats have been looked at; over when that is."""
 
-        def told(mine_ok: bool | None, theirs_ok: bool | None, differs: bool | None) -> None:
+        def count(mine_ok: bool | None, theirs_ok: bool | None, differs: bool | None) -> None:
             mine, specialist = copy.decisions
             try:
                 self._recorder.answered(mine, replace(outcome, format_ok=mine_ok))
@@ -226,7 +226,7 @@ class Shadows:
 
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._formats.compare(pair, told)
+        self._formats.compare(pair, count)
         return done
 
 

@@ -92,7 +92,7 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._held: sqlite3.Connection | None = None
+        self._database: sqlite3.Connection | None = None
 
     @contextmanager
     def alone(self) -> Iterator[Records]:
@@ -100,7 +100,7 @@ class Records:
         with self._opened() as database, database:
             database.execute("BEGIN IMMEDIATE")
             records = Records(self._path)
-            records._held = database
+            records._database = database
             yield records
 
     def add(self, request: JobRequest) -> None:
@@ -186,7 +186,7 @@ class Records:
         ]
 
     def _all(self, statement: str, values: tuple[object, ...]) -> list[Any]:
-        if self._held is None and not self._path.exists():
+        if self._database is None and not self._path.exists():
             return []
         with self._opened() as database:
             return database.execute(statement, values).fetchall()
@@ -197,8 +197,8 @@ class Records:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        if self._held is not None:
-            yield self._held
+        if self._database is not None:
+            yield self._database
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:

@@ -132,7 +132,7 @@ class Reader:
 
     def __init__(self, git: Git, facts: KeptFacts | None = None, governed: KeptFacts | None = None) -> None:
         self.git = git
-        self._kept = facts
+        self._facts = facts
         self._governed = governed
         self._outlines: dict[str, Outline] = {}
         self._kept_outlines: dict[str, Sequence[Any]] = {}
@@ -164,7 +164,7 @@ class Reader:
 
     def _outline_kept(self, tip: str) -> Sequence[Any] | None:
         """The fields of an outline; there are thousands, and few are ever looked at."""
-        return self._kept.get(tip) if self._kept else None
+        return self._facts.get(tip) if self._facts else None
 
     def perhaps_of(self, head: str, tips: Mapping[int, str]) -> list[int]:
         """Numbers of pull requests without those of which it is known that they propose another commit."""
@@ -180,8 +180,8 @@ class Reader:
             objected = any(event.approval and event.approval.verdict != "approve" for event in log)
             first = opened(log)
             self._outlines[tip] = Outline(first.pull, first.head, first.actor, is_closed(log), objected)
-            if self._kept:
-                self._kept.add(tip, self._outlines[tip])
+            if self._facts:
+                self._facts.add(tip, self._outlines[tip])
         return self._outlines[tip]
 
     def governance(self, commit: str) -> Governance:

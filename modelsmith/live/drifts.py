@@ -21,7 +21,7 @@ class Drifts:
     """
 
     def __init__(self, rates: Callable[[str], Mapping[str, Rate] | None], report: Callable[[], None]) -> None:
-        self._rates, self._told = rates, report
+        self._rates, self._report = rates, report
         self._found: dict[tuple[str, int, str], tuple[Validated, int, Drifted]] = {}
         """By record, week and metric."""
         self._looked: dict[str, int] = {}
@@ -61,5 +61,5 @@ class Drifts:
                     found.observed,
                     found.baseline,
                 )
-                self._told()
+                self._report()
         return True

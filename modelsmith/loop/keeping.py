@@ -40,7 +40,7 @@ class Keeper:
         """
         self._workspace, self._say = workspace, say
         self._due, self._ended = threading.Event(), threading.Event()
-        self._said = ""
+        self._last_words = ""
         self._shadowed: tuple[Shadowed, ...] = ()
         self._worse: set[str] = set()
         """By the names of their counts: those of whom it was said that they are worse in the shadow."""
@@ -159,8 +159,8 @@ class Keeper:
         return _WAITING
 
     def _tell(self, words: str) -> None:
-        if words != self._said:
-            self._said = words
+        if words != self._last_words:
+            self._last_words = words
             self._say(words)
 
 

@@ -105,10 +105,10 @@ def train_in(
         begins = f"{name or training.method}: {training.steps} steps{known}"
         workspace.notify(Progress("train", begins, 0, training.steps, expected))
 
-    def said(sentence: str) -> None:
+    def report(sentence: str) -> None:
         workspace.notify(Progress("train", sentence))
 
-    tracker, sound = Tracker(folder, tracked_run(cluster, job, name), said), False
+    tracker, sound = Tracker(folder, tracked_run(cluster, job, name), report), False
 
     def progress(beat: Heartbeat) -> None:
         tracker.tell(beat)
@@ -126,10 +126,10 @@ def train_in(
         said(text)  # without a count, since of counted signs of life some are left out
 
     def waiting(wait: Waiting) -> None:
-        said(f"{name + ': ' if name else ''}waits for {wait.whom} since {round(wait.waited)}s: {wait.waits}")
+        report(f"{name + ': ' if name else ''}waits for {wait.whom} since {round(wait.waited)}s: {wait.waits}")
 
     devices = cluster.devices
-    executor = executor_on(workspace.home, cluster.hosts, WORKER, models, said, devices)
+    executor = executor_on(workspace.home, cluster.hosts, WORKER, models, report, devices)
     try:
         beside = cluster.beside_serving
         outcome = supervise(folder, job, inputs, executor, progress, recovered, beside, waiting, devices)

@@ -109,7 +109,7 @@ def make_app(
     verifier, watch = _Verifier(tokens, provider), Watch(start)
     stream, foreign = EventStream(start, watch), TransportSecurityMiddleware(security)
 
-    def who() -> Session:
+    def calling_session() -> Session:
         found = verifier.session(start, get_access_token())
         if found is None:
             raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
@@ -123,7 +123,7 @@ def make_app(
 
         return await foreign.validate_request(request) or await stream.answer(request, still_may)
 
-    server = make_server(who, watch, specialists)
+    server = make_server(calling_session, watch, specialists)
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         max_request_body_size=LARGEST,

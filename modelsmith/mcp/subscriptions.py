@@ -39,9 +39,9 @@ class Subscriptions:
 
     def __init__(self, watch: Watch, caller: Callable[[], Session]) -> None:
         self._watch = watch
-        self._who = caller
+        self._caller = caller
         self._tasks: TaskGroup | None = None
-        self._told: dict[Connection | anyio.CancelScope, tuple[Session, anyio.CancelScope]] = {}
+        self._listeners: dict[Connection | anyio.CancelScope, tuple[Session, anyio.CancelScope]] = {}
         """Connections of the older protocol, and streams; each with what ends its task."""
         self._known: WeakSet[Connection] = WeakSet()
         """Connections that take themselves out when they end."""
@@ -59,13 +59,13 @@ class Subscriptions:
     async def _recheck(self) -> None:
         while True:
             await anyio.sleep(RECHECK)
-            for listener, (session, _) in list(self._told.items()):
+            for listener, (session, _) in list(self._listeners.items()):
                 if not session.holds():
                     self._end(listener)
 
     async def listen(self, ctx: Any, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
         """Serve one stream of `subscriptions/listen` (2026-07-28); of what it asks for, only events ever come."""
-        session = self._who()
+        session = self._caller()
         if "taskIds" in (params.notifications.model_extra or {}):
             require(ctx)  # and then none is promised: tasks are polled
         uris = params.notifications.resource_subscriptions or ()
@@ -116,31 +116,31 @@ class Subscriptions:
         Raises:
             MCPError: there are `MOST`, or `MOST_OF_ONE` of this token.
         """
-        of_one = sum(other.holder == session.holder for other, _ in self._told.values())
-        if len(self._told) >= MOST or of_one >= MOST_OF_ONE:
+        of_one = sum(other.holder == session.holder for other, _ in self._listeners.values())
+        if len(self._listeners) >= MOST or of_one >= MOST_OF_ONE:
             raise MCPError(types.INTERNAL_ERROR, "Subscription limit reached")
-        self._told[listener] = (session, scope)
+        self._listeners[listener] = (session, scope)
         self._watch.listeners += 1
 
     def _forget(self, listener: Connection | anyio.CancelScope) -> None:
-        if self._told.pop(listener, None):
+        if self._listeners.pop(listener, None):
             self._watch.listeners -= 1
 
     def _end(self, listener: Connection | anyio.CancelScope) -> None:
         """Tell it no more, and end its task."""
-        if listener in self._told:
-            _, task = self._told[listener]
+        if listener in self._listeners:
+            _, task = self._listeners[listener]
             self._forget(listener)
             task.cancel()
 
     async def subscribe(self, ctx: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """`resources/subscribe` of the versions before."""
-        session = self._who()
+        session = self._caller()
         if str(params.uri) != EVENTS or not has_events(session):
             unknown = InvalidInput("no-such-resource", "Only events can be subscribed to", f"Subscribe to {EVENTS}.")
             raise MCPError(types.INVALID_PARAMS, "Refused", refusal(session, unknown))
         connection = _connection(ctx)
-        if connection not in self._told:
+        if connection not in self._listeners:
             scope = anyio.CancelScope()
             self._take(connection, session, scope)
             assert self._tasks is not None

@@ -52,7 +52,7 @@ class Tasks:
     """The extension of one server."""
 
     def __init__(self, caller: Callable[[], Session], result: Callable[[Reply], types.CallToolResult]) -> None:
-        self._who = caller
+        self._caller = caller
         self._result = result
         self._ending: set[str] = set()
         """Jobs that are asked for their end at this moment."""
@@ -64,7 +64,7 @@ class Tasks:
         server.add_request_handler("tasks/cancel", _Named, self.cancel)
 
         async def discover(ctx: Any, params: types.RequestParams) -> types.DiscoverResult:
-            named = {EXTENSION: dict[str, Any]()} if self._has(self._who(), SHOWS) else None
+            named = {EXTENSION: dict[str, Any]()} if self._has(self._caller(), SHOWS) else None
             return types.DiscoverResult(
                 supported_versions=list(MODERN_PROTOCOL_VERSIONS),
                 capabilities=server.get_capabilities(protocol_version=ctx.protocol_version, extensions=named),
@@ -170,7 +170,7 @@ class Tasks:
         if ctx.request and label != params.task_id:
             raise MCPError(types.HEADER_MISMATCH, "Mcp-Name is not the taskId")
         require(ctx)
-        return self._who()
+        return self._caller()
 
     @staticmethod
     def _has(session: Session, name: str) -> bool:

@@ -30,7 +30,7 @@ class Watch:
         """Watch the clone that ``start`` lies in; it is looked for when somebody listens."""
         self._start = start
         self._workspace: Workspace | None = None
-        self._seen: str | None = None
+        self._last_end: str | None = None
         self._changes = 0
         self.listeners = 0
         """How many want to know; with none, nothing is looked at."""
@@ -65,8 +65,8 @@ class Watch:
         """Watch until cancelled."""
         while True:
             await anyio.sleep(EVERY)
-            if self.listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._seen:
-                self._seen = end
+            if self.listeners and (end := await anyio.to_thread.run_sync(self._look)) != self._last_end:
+                self._last_end = end
                 self._changes += 1
                 self.wake.set()
                 self.wake = anyio.Event()
@@ -80,4 +80,4 @@ class Watch:
             self._workspace = self._workspace or Workspace.find(self._start)
             return newest(self._workspace)
         except ModelsmithError:
-            return self._seen
+            return self._last_end

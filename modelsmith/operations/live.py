@@ -162,8 +162,8 @@ def _over(workspace: Workspace, main: GovernedState, ended: Ended) -> WindowResu
     judged = Judgement(live.outcome, reasons, live.findings)
     latched = (latches.is_set(watching.record), latches.read(watching.record))
     cluster = watching.cluster
-    held = hold_of(cluster, main.histories.of_cluster(cluster))
-    due = step("rollback", {"cluster": cluster}, clear_hold=True) if held else step("iterate", {"cluster": cluster})
+    hold = hold_of(cluster, main.histories.of_cluster(cluster))
+    due = step("rollback", {"cluster": cluster}, clear_hold=True) if hold else step("iterate", {"cluster": cluster})
     return _window(watching, judged, live.counts, latched, 0.0, ended.event, due)
 
 

@@ -23,7 +23,7 @@ class PushToMain:
         """``facts``: what is known of main's folders."""
         self._git = git
         self._now = now
-        self._kept = facts
+        self._facts = facts
 
     def decide(self, pull: PullRequest, main: str, head: str) -> MergeDecision:
         """Raises what keeps the pull request from being merged into main."""
@@ -46,6 +46,6 @@ class PushToMain:
         return receipt_files(pull, decided.change, decided.decision, merged, lambda _: signature)
 
     def _decided(self, pull: PullRequest, main: str, at: datetime) -> MergeDecision:
-        decided = decide_merge(read_governed_state(self._git, main, self._kept), pull, at)
+        decided = decide_merge(read_governed_state(self._git, main, self._facts), pull, at)
         refuse_unless_open(pull, decided)
         return decided

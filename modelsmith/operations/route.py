@@ -104,10 +104,10 @@ def run(workspace: Workspace, request: RouteRequest) -> RouteResult:
     other = None if request.against is None else _rules(workspace.revision(request.against))
     routed: list[Routed] = []
     moved: list[Moved] = []
-    for number, asked in enumerate(_read(request.requests), start=1):
-        route = here.route(asked)
-        routed.append(_routed(main, here, number, asked, route))
-        before = other.route(asked) if other else None
+    for number, parts in enumerate(_read(request.requests), start=1):
+        route = here.route(parts)
+        routed.append(_routed(main, here, number, parts, route))
+        before = other.route(parts) if other else None
         if other and (before and before.cluster) != (route and route.cluster):
             moved.append(
                 Moved(

@@ -158,13 +158,13 @@ class _JointProgress:
     def __init__(self, parts: Sequence[Part], processes: Sequence[_Process], notify: Notify) -> None:
         self._before, self._total = len(parts[-1].before), sum(len(part.steps) for part in parts)
         self._processes, self._notify = processes, notify
-        self._here = self._told = 0
+        self._done_here = self._reported = 0
 
     def here(self, progress: Progress) -> None:
         """A change of the last part was judged. Raises `_Doubt`."""
         if any(process.refused for process in self._processes):
             raise _Doubt
-        self._here = progress.done - self._before
+        self._done_here = progress.done - self._before
         self._tell(progress.message)
 
     def waiting(self) -> None:
@@ -172,9 +172,9 @@ class _JointProgress:
         self._tell("earlier changes")
 
     def _tell(self, message: str) -> None:
-        done = self._here + sum(process.done for process in self._processes)
-        if done > self._told:
-            self._told = done
+        done = self._done_here + sum(process.done for process in self._processes)
+        if done > self._reported:
+            self._reported = done
             self._notify(Progress("verify", message, done, self._total))
 
 

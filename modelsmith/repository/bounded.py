@@ -25,26 +25,26 @@ class Bounded(Generic[K, V]):
     def __init__(self, most: int) -> None:
         """Remember nothing yet. ``most`` is the sum of the costs, in the caller's unit."""
         self._left = most
-        self._held: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
     def __contains__(self, key: K) -> bool:
-        return key in self._held
+        return key in self._entries
 
     def get(self, key: K) -> V | None:
         """What is remembered of a key, if anything."""
-        if key not in self._held:
+        if key not in self._entries:
             return None
-        self._held.move_to_end(key)
-        return self._held[key][0]
+        self._entries.move_to_end(key)
+        return self._entries[key][0]
 
     def keep(self, key: K, value: V, cost: int = 1) -> V:
         """Remember a value, and return it."""
-        if key in self._held:
-            self._left += self._held.pop(key)[1]
+        if key in self._entries:
+            self._left += self._entries.pop(key)[1]
         self._left -= cost
-        while self._left < 0 and self._held:
-            self._left += self._held.popitem(last=False)[1][1]
-        self._held[key] = value, cost
+        while self._left < 0 and self._entries:
+            self._left += self._entries.popitem(last=False)[1][1]
+        self._entries[key] = value, cost
         return value
 
 

@@ -73,10 +73,10 @@ def _loose(place: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
                         folders.append(ref)
                 elif wanted(ref, names) and not (entry.name.endswith(".lock") and entry.is_file(follow_symlinks=False)):
                     files += 1
-                    said = _LOOSE.fullmatch(_read(entry.path)) if entry.is_file(follow_symlinks=False) else None
-                    if said is None or files > _MOST_FILES:
+                    match = _LOOSE.fullmatch(_read(entry.path)) if entry.is_file(follow_symlinks=False) else None
+                    if match is None or files > _MOST_FILES:
                         raise _AskGit
-                    yield _plain(ref), _whole(said[1])
+                    yield _plain(ref), _whole(match[1])
 
 
 def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
@@ -85,11 +85,11 @@ def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
     for line in _read(file).split(b"\n") if os.path.lexists(file) else ():
         if not line or line.startswith((b"#", b"^")):
             continue
-        said = _PACKED.fullmatch(line)
-        if said is None:
+        match = _PACKED.fullmatch(line)
+        if match is None:
             raise _AskGit
-        if wanted(ref := os.fsdecode(said[2]), names):
-            found[_plain(ref)] = _whole(said[1])
+        if wanted(ref := os.fsdecode(match[2]), names):
+            found[_plain(ref)] = _whole(match[1])
     return found
 
 

@@ -31,15 +31,16 @@ def require_attention(model: Any) -> None:
     """
     config = model.config.get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {FULL, SLIDING})
-    what = f"layers of the kind {others[0]}" if others else ""
-    if not what and getattr(model, "_is_stateful", False):
-        what = "layers with a state that runs through the text"
-    if not what and "position_ids" not in inspect.signature(model.forward).parameters:
-        what = "no way to be told where in its text a token stands"
-    if what:
+    problem = f"layers of the kind {others[0]}" if others else ""
+    if not problem and getattr(model, "_is_stateful", False):
+        problem = "layers with a state that runs through the text"
+    if not problem and "position_ids" not in inspect.signature(model.forward).parameters:
+        problem = "no way to be told where in its text a token stands"
+    if problem:
         raise InvalidInput(
             "base-model-kind",
-            f"The model ({config.model_type}) has {what}; here only models of attention layers answer and are trained.",
+            f"The model ({config.model_type}) has {problem}; "
+            "here only models of attention layers answer and are trained.",
             "Choose one such as Llama, Qwen3, Gemma 3, Mistral or SmolLM; a judge, teacher or baseline of another kind "
             "can be asked behind an endpoint.",
             model_type=str(config.model_type),

@@ -201,7 +201,7 @@ class Hearing:
         self._decode = partial(tokenizer.decode, skip_special_tokens=True)
         self._hear = hear
         self._tokens: list[int] = []
-        self._told = 0
+        self._sent = 0
         """Tokens whose text was heard; a few before them are read again with what is new, since a token's text may
         depend on the one before it."""
         self._from = 0
@@ -210,10 +210,10 @@ class Hearing:
     def token(self, token: int) -> None:
         """Take the next one."""
         self._tokens.append(token)
-        before = self._decode(self._tokens[self._from : self._told])
+        before = self._decode(self._tokens[self._from : self._sent])
         now = self._decode(self._tokens[self._from :])
         if len(now) > len(before) and not now.endswith("\ufffd"):
-            self._from, self._told = self._told, len(self._tokens)
+            self._from, self._sent = self._sent, len(self._tokens)
             self.text += now[len(before) :]
             self._hear(now[len(before) :])
 

@@ -38,8 +38,8 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._measures: Measures | None = None
         self.ended: Exception | None = None
         """Why training ended before its last step; None where nothing ended it."""
-        self._asked: int | None = None
-        self._told = 0.0
+        self._judge_calls: int | None = None
+        self._reported_at = 0.0
 
     def learned(self, loss: float, **measures: float) -> None:
         """Take note of the loss of the step under way, and of what else the method says of it.
@@ -64,7 +64,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
 
     def note_calls(self, calls: int | None) -> None:
         """Take note of how often the judge was asked by now."""
-        self._asked = calls
+        self._judge_calls = calls
 
     def end(self, reason: Exception) -> None:
         """Let training end for this reason, with a checkpoint, after the step under way."""
@@ -85,9 +85,9 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         """
         if self._stop.is_set():
             raise StoppedError
-        self._told = min(self._told, seconds)
-        if seconds - self._told >= TOLD_EVERY:
-            self._told = seconds
+        self._reported_at = min(self._reported_at, seconds)
+        if seconds - self._reported_at >= TOLD_EVERY:
+            self._reported_at = seconds
             say(self._folder, Waiting(whom="vLLM", waits=why, waited=seconds))
 
     def wait_to_begin(self) -> None:
@@ -137,7 +137,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
             measures=self._measures,
             accuracy=means.get("accuracy"),
             margin=means.get("margin"),
-            judge_calls=self._asked,
+            judge_calls=self._judge_calls,
         )
         if ranks.is_first():
             say(self._folder, beat)

@@ -361,7 +361,7 @@ def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monke
                 news = watch.news()
                 for number in range(5):
                     ledger.append(happening(number))
-                    while watch._seen != ledger.end():
+                    while watch._last_end != ledger.end():
                         await anyio.sleep(0.01)
                 await anext(news)
                 with anyio.move_on_after(0.3) as nothing:

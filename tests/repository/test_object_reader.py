@@ -170,8 +170,8 @@ def test_folders_are_remembered_by_bytes_and_read_again_when_dropped(git: Git, m
     with ObjectReader(git.path) as reader:
         for _ in range(2):
             assert reader.list_tree(commit).keys() == files.keys()
-        assert sum(size for _, size in reader._trees._held.values()) <= 3000
-        assert 0 < len(reader._trees._held) < 9
+        assert sum(size for _, size in reader._trees._entries.values()) <= 3000
+        assert 0 < len(reader._trees._entries) < 9
     monkeypatch.setattr(objects, "LARGEST_FOLDER", 200)
     with ObjectReader(git.path) as reader, pytest.raises(GateNotCleared, match="list of names"):
         reader.list_tree(commit)

@@ -58,7 +58,7 @@ class Channel:
     """Frames over two file descriptors."""
 
     def __init__(self, reads: int, writes: int) -> None:
-        self._reads, self._writes, self._held = reads, writes, bytearray()
+        self._reads, self._writes, self._buffer = reads, writes, bytearray()
 
     def greet(self) -> None:
         """Say the line that begins."""
@@ -72,16 +72,16 @@ class Channel:
         """
         until, noise = time.monotonic() + seconds, 0
         while True:
-            end = self._held.find(b"\n") + 1
+            end = self._buffer.find(b"\n") + 1
             if end:
-                line = bytes(self._held[:end])
-                del self._held[:end]
+                line = bytes(self._buffer[:end])
+                del self._buffer[:end]
                 if line == GREETING:
                     return
                 noise += end
             elif not self._read(until - time.monotonic()):
                 raise Closed("it does not answer")
-            if noise + len(self._held) > _MOST_NOISE:
+            if noise + len(self._buffer) > _MOST_NOISE:
                 raise Closed("it says something else")
 
     def send(self, frame: Frame, body: bytes = b"") -> None:
@@ -108,19 +108,19 @@ class Channel:
                 return None
 
     def _whole(self) -> tuple[Frame, bytes] | None:
-        end = self._held.find(b"\n") + 1
+        end = self._buffer.find(b"\n") + 1
         if not end:
-            if len(self._held) > _MOST_HEADER:
+            if len(self._buffer) > _MOST_HEADER:
                 raise Closed("it says something else")
             return None
         try:
-            frame = Frame.model_validate_json(bytes(self._held[:end]))
+            frame = Frame.model_validate_json(bytes(self._buffer[:end]))
         except ValidationError:
             raise Closed("it says something else") from None
-        if len(self._held) < end + frame.body:
+        if len(self._buffer) < end + frame.body:
             return None
-        body = bytes(self._held[end : end + frame.body])
-        del self._held[: end + frame.body]
+        body = bytes(self._buffer[end : end + frame.body])
+        del self._buffer[: end + frame.body]
         return frame, body
 
     def _read(self, seconds: float) -> bool:
@@ -132,7 +132,7 @@ class Channel:
             raise Closed(str(error.strerror)) from None
         if not data:
             raise Closed("the connection ended")
-        self._held += data
+        self._buffer += data
         return True
 
     def _write(self, data: bytes) -> None:
