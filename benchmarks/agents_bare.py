@@ -33,16 +33,16 @@ def bare(start: Path) -> Server[Any]:
         from modelsmith.repository.workspace import Workspace
 
         result = run(Workspace.find(start), StatusRequest())
-        said = result.model_dump(mode="json", by_alias=True)
-        return {"exit": int(result.exit_code()), "marker": "", "result": said, "shortened": []}
+        document = result.model_dump(mode="json", by_alias=True)
+        return {"exit": int(result.exit_code()), "marker": "", "result": document, "shortened": []}
 
     async def list_tools(ctx: Any, params: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[declared()])
 
     async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        said = await anyio.to_thread.run_sync(status)
-        text = types.TextContent(text=json.dumps(said))
-        return types.CallToolResult(content=[text], structured_content=said)
+        status_found = await anyio.to_thread.run_sync(status)
+        text = types.TextContent(text=json.dumps(status_found))
+        return types.CallToolResult(content=[text], structured_content=status_found)
 
     return Server("bare", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
 

@@ -112,8 +112,8 @@ def _bare(subject: Subject, stage: Any, rows: Sequence[Frozen], system: str, bas
 def _apart(file: str, side: str, stage: Any) -> dict[str, float]:
     """Measure in a process of its own."""
     command = [sys.executable, file, "--side", side, "--steps", str(stage.steps), "--batch", str(stage.batch_size)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(told.splitlines()[-1])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
 
 

@@ -41,10 +41,10 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
         reader, writer = await caller.connect()
         while (begin := time.perf_counter()) < end:
             writer.write(caller.request)
-            told = await reader.readuntil(b"\r\n\r\n")
-            if b" 200 " not in told.split(b"\r\n", 1)[0]:
-                raise RuntimeError(told.decode())
-            length = int(told.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise RuntimeError(head.decode())
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
             found.append((time.perf_counter() - begin) * 1000)
         writer.close()
@@ -85,9 +85,9 @@ async def hold_streams(url: str, key: str, number: int) -> tuple[list[asyncio.St
             caller = Caller(url, key, number, {"stream": True})
             reader, writer = await caller.connect()
             writer.write(caller.request)
-            told = await reader.readuntil(b"data: ")
-            if b" 200 " not in told.split(b"\r\n", 1)[0]:
-                raise RuntimeError(told.decode())
+            head = await reader.readuntil(b"data: ")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise RuntimeError(head.decode())
             return writer
 
     return list(await asyncio.gather(*map(one, range(number)))), time.perf_counter() - begin

@@ -133,10 +133,10 @@ def sign(payload: bytes, key: Path, namespace: str) -> str:
     def joined(*parts: bytes) -> bytes:
         return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
-    kind, said, hashed = b"ssh-ed25519", namespace.encode(), b"sha512"
+    kind, namespace_bytes, hashed = b"ssh-ed25519", namespace.encode(), b"sha512"
     point = _key(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    proof = _key(key).sign(b"SSHSIG" + joined(said, b"", hashed, hashlib.sha512(payload).digest()))
-    blob = b"SSHSIG\0\0\0\1" + joined(joined(kind, point), said, b"", hashed, joined(kind, proof))
+    proof = _key(key).sign(b"SSHSIG" + joined(namespace_bytes, b"", hashed, hashlib.sha512(payload).digest()))
+    blob = b"SSHSIG\0\0\0\1" + joined(joined(kind, point), namespace_bytes, b"", hashed, joined(kind, proof))
     body = base64.b64encode(blob).decode()
     lines = [body[at : at + 70] for at in range(0, len(body), 70)]
     return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])

@@ -40,7 +40,7 @@ def governing(tree, sigstore: PrivateSigstore, accounts, **other) -> dict[str, b
             login, number = accounts[person["id"]]
             person |= {"logins": {"github": login}, "accounts": {"github": number}}
     written = {POLICY: policy, PEOPLE: people}
-    files = {path: yaml.safe_dump(said, sort_keys=False).encode() for path, said in written.items()}
+    files = {path: yaml.safe_dump(document, sort_keys=False).encode() for path, document in written.items()}
     return files | {ROOT: sigstore.trusted_root(), WORKFLOW: SOURCE.read_bytes()}
 
 

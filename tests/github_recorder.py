@@ -82,17 +82,17 @@ class Recorder:
             path = f"{url.path}?{url.query}" if url.query else url.path
             connection.request(asked.command, path, body or None, headers)
             answer = connection.getresponse()
-            said = answer.read()
+            sent = answer.read()
         finally:
             connection.close()
         found = {name.lower(): value for name, value in answer.getheaders()}
         if rest:
             path = "/graphql" if there == self._graphql else there.removeprefix(self._up_api)
-            self._keep(asked, path, answer.status, found, body, said)
+            self._keep(asked, path, answer.status, found, body, sent)
         else:
             self.git += 1
         shown = {name: self._here(value) for name, value in found.items() if name not in _OURS}
-        _answer(asked, answer.status, shown, self._here(said.decode()).encode() if rest else said)
+        _answer(asked, answer.status, shown, self._here(sent.decode()).encode() if rest else sent)
 
     def _keep(
         self, asked: BaseHTTPRequestHandler, path: str, status: int, headers: dict[str, str], sent: bytes, said: bytes

@@ -569,19 +569,19 @@ class GitHubServer:
     def _graphql(self, http: BaseHTTPRequestHandler, sent: dict[str, Any]) -> dict[str, Any]:
         """The merge queue, by "Merging a pull request with a merge queue" and the schema's ``enqueuePullRequest``."""
         self._account(http)
-        said = sent["variables"]
+        variables = sent["variables"]
         with self._lock:
             if "enqueuePullRequest" in sent["query"]:
                 repo, pull = next(
-                    (r, p) for r in self.repos.values() for p in r.pulls.values() if said["id"] == f"PR_{p.number}"
+                    (r, p) for r in self.repos.values() for p in r.pulls.values() if variables["id"] == f"PR_{p.number}"
                 )
-                if said["head"] != pull.sha:
+                if variables["head"] != pull.sha:
                     return {"errors": [{"type": "UNPROCESSABLE", "message": "Head branch was modified"}]}
                 assert repo.queue is not None
                 repo.queue.append(pull.number)
                 return {"data": {"enqueuePullRequest": {"mergeQueueEntry": self._entry(repo, pull)}}}
-            repo = self.repos[f"{said['owner']}/{said['name']}".lower()]
-            pull = repo.pulls[said["number"]]
+            repo = self.repos[f"{variables['owner']}/{variables['name']}".lower()]
+            pull = repo.pulls[variables["number"]]
             left = [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
             if pull.number in (repo.queue or ()):
                 left = [{"__typename": "AddedToMergeQueueEvent"}]
@@ -840,12 +840,12 @@ class GitHubServer:
             "GIT_PROTOCOL": http.headers.get("Git-Protocol") or "",
         }  # fmt: skip
         greeting = (repo.bare, environment["GIT_PROTOCOL"]) if _is_greeting(environment) else None
-        said = self._greetings.get(greeting) if greeting else None
-        if said is None:
-            said = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment).stdout
-        if greeting and said.startswith(b"Expires"):
-            self._greetings[greeting] = said
-        head, _, content = said.partition(b"\r\n\r\n")
+        greeted = self._greetings.get(greeting) if greeting else None
+        if greeted is None:
+            greeted = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment).stdout
+        if greeting and greeted.startswith(b"Expires"):
+            self._greetings[greeting] = greeted
+        head, _, content = greeted.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200 OK").split(" ")[0]) if head else 500
         fault = next((f for f in self.faults if f.method == http.command and re.search(f.path, path) and f.times), None)

@@ -52,10 +52,10 @@ class SettingsServer(GitHubServer):
         """By "Generating a JSON Web Token (JWT) for a GitHub App": RS256, of now, for ten minutes."""
         try:
             app = jwt.decode(secret, options={"verify_signature": False})["iss"]
-            said = jwt.decode(secret, self.apps[app], algorithms=["RS256"], options={"verify_iat": False})
+            claims = jwt.decode(secret, self.apps[app], algorithms=["RS256"], options={"verify_iat": False})
         except (jwt.PyJWTError, KeyError, AttributeError):
             return None
-        if said["iat"] > self.clock() or said["exp"] > self.clock() + 600:
+        if claims["iat"] > self.clock() or claims["exp"] > self.clock() + 600:
             raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that it was issued")
         return Account(f"app/{app}", frozenset())
 
@@ -76,8 +76,8 @@ class SettingsServer(GitHubServer):
             secret = f"ghs_{hashlib.sha256(str(self._id()).encode()).hexdigest()[:36]}"
             ends = time.time() + self.token_seconds
             self.tokens[secret] = Account("smith[bot]", ALL, app=True, ends=ends)
-            said = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return 201, {"token": secret, "expires_at": said}, {}
+            expiry = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return 201, {"token": secret, "expires_at": expiry}, {}
         return 200, self._of_nobody(parts), {}
 
     def _of_nobody(self, parts: list[str]) -> Any:

@@ -137,10 +137,10 @@ class PrivateSigstore:
     def token(self, claims: Mapping[str, str]) -> str:
         """An OIDC token with these claims."""
         now = int(time.time())
-        said = dict(claims) | {"aud": "sigstore", "iat": now - 1, "nbf": now - 1, "exp": now + 600}
-        parts = [json.dumps({"alg": "none"}), json.dumps(said), secrets.token_hex(16)]
+        payload_claims = dict(claims) | {"aud": "sigstore", "iat": now - 1, "nbf": now - 1, "exp": now + 600}
+        parts = [json.dumps({"alg": "none"}), json.dumps(payload_claims), secrets.token_hex(16)]
         token = ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
-        self._tokens[token] = said
+        self._tokens[token] = payload_claims
         return token
 
     def actions(self, claims: Mapping[str, str]) -> dict[str, str]:
@@ -196,14 +196,14 @@ class PrivateSigstore:
 
     def entry_v1(self, proposed: dict[str, Any]) -> dict[str, Any]:
         if proposed["kind"] == "dsse":
-            said = proposed["spec"]["proposedContent"]
-            envelope = json.loads(said["envelope"])
+            content = proposed["spec"]["proposedContent"]
+            envelope = json.loads(content["envelope"])
             proposed["spec"] = {
-                "envelopeHash": _hash(said["envelope"].encode()),
+                "envelopeHash": _hash(content["envelope"].encode()),
                 "payloadHash": _hash(base64.b64decode(envelope["payload"])),
                 "signatures": [
                     {"signature": signature["sig"], "verifier": verifier}
-                    for signature, verifier in zip(envelope["signatures"], said["verifiers"], strict=True)
+                    for signature, verifier in zip(envelope["signatures"], content["verifiers"], strict=True)
                 ],
             }
         body, log = rfc8785.dumps(proposed), sha(spki(self.log))

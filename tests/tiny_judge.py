@@ -50,18 +50,18 @@ def write_tiny_judge(folder: Path, questions: Sequence[str], replies: tuple[str,
         for layer in model.model.layers:
             for writes in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 writes.weight[[ENDS, STEADY]] = 0
-        told = model.model.embed_tokens.weight
-        told[:, [ENDS, STEADY]] = torch.tensor([0.0, 1.0])
-        told[rows] = 0
-        told[rows, ENDS] = 1000.0
+        embedding = model.model.embed_tokens.weight
+        embedding[:, [ENDS, STEADY]] = torch.tensor([0.0, 1.0])
+        embedding[rows] = 0
+        embedding[rows, ENDS] = 1000.0
         input_ids = [
             fast.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True)["input_ids"]
             for question in questions
         ]
-        seen = torch.stack([model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in input_ids])
-        apart = torch.linalg.svd(seen - seen.mean(0)).Vh[0]
+        states = torch.stack([model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in input_ids])
+        apart = torch.linalg.svd(states - states.mean(0)).Vh[0]
         apart[[ENDS, STEADY]] = 0
-        apart[STEADY] = -(seen @ apart / seen[:, STEADY]).median()
+        apart[STEADY] = -(states @ apart / states[:, STEADY]).median()
         head = model.lm_head.weight
         head.zero_()
         head[2, ENDS] = 10

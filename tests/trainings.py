@@ -82,8 +82,8 @@ class _ThreadJob:
     def __init__(self, folder: Path, doors: Path | None, base: Path, judge: Path | None = None) -> None:
         self._folder, self._asked = folder, threading.Event()
         self._status: list[int] = []
-        said = folder / HEARTBEAT_FILE
-        self.since = said.stat().st_size if said.exists() else 0
+        beats_file = folder / HEARTBEAT_FILE
+        self.since = beats_file.stat().st_size if beats_file.exists() else 0
         self._thread = threading.Thread(
             target=lambda: self._status.append(worker.main(folder, base, self._asked, judge, doors))
         )
@@ -166,8 +166,8 @@ def written(method: str, model: Path, path: Path) -> Case:
         write_rows(
             path,
             [
-                TrainingRow(messages=said, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
-                for i, said in enumerate(asked)
+                TrainingRow(messages=messages, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
+                for i, messages in enumerate(asked)
             ],
         )
     else:
@@ -176,9 +176,9 @@ def written(method: str, model: Path, path: Path) -> Case:
             path,
             [
                 PreferencePair(
-                    messages=said, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
+                    messages=messages, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
                 )
-                for i, said in enumerate(asked)
+                for i, messages in enumerate(asked)
             ],
         )
     return Case(model, path, STAGES[method])

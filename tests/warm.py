@@ -263,8 +263,8 @@ class ForkingExecutor:
         self._module, self._places = module, places
 
     def submit(self, folder: Path) -> Forked:
-        said = folder / HEARTBEAT_FILE
-        since = said.stat().st_size if said.exists() else 0
+        beats_file = folder / HEARTBEAT_FILE
+        since = beats_file.stat().st_size if beats_file.exists() else 0
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:

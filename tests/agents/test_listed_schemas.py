@@ -34,7 +34,7 @@ def unbounded(schema):
         return [unbounded(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    return {name: unbounded(said) for name, said in schema.items() if not name.endswith("imum")}
+    return {name: unbounded(subschema) for name, subschema in schema.items() if not name.endswith("imum")}
 
 
 @pytest.mark.parametrize("role", BUDGET)
@@ -51,12 +51,12 @@ def test_the_list_of_tools_keeps_to_its_budget(role, fresh):
 def test_a_listed_schema_needs_nothing_outside_of_itself(tool):
     """Clients are known that lose definitions, and that ask their model for whatever may be null."""
     takes, gives = tool.schemas()
-    for said in (takes, gives):
-        assert '"$' not in json.dumps(said)
-    for name, said in takes["properties"].items():
-        assert {"type": "null"} not in said.get("anyOf", ()), name
-        assert said.get("type") or said.get("anyOf"), name
-        assert said.get("description"), name
+    for schema in (takes, gives):
+        assert '"$' not in json.dumps(schema)
+    for name, subschema in takes["properties"].items():
+        assert {"type": "null"} not in subschema.get("anyOf", ()), name
+        assert subschema.get("type") or subschema.get("anyOf"), name
+        assert subschema.get("description"), name
 
 
 @each

@@ -107,8 +107,8 @@ def test_a_real_provider_s_token_gives_the_role_that_its_claim_names(real, plain
             headers = {"Authorization": f"Bearer {issued(real, scope, resource)}"}
             assert httpx2.get(f"{url}/events", headers=headers).status_code == 401, scope
         refused = httpx2.post(f"{url}/mcp", json={})
-        told = httpx2.get(refused.headers["www-authenticate"].split('resource_metadata="')[1].split('"')[0])
-        assert told.json()["authorization_servers"][0].rstrip("/") == real
+        response = httpx2.get(refused.headers["www-authenticate"].split('resource_metadata="')[1].split('"')[0])
+        assert response.json()["authorization_servers"][0].rstrip("/") == real
 
 
 def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clone, monkeypatch):

@@ -90,14 +90,14 @@ def test_over_http_a_token_asks_as_far_as_its_scopes_while_a_door_runs(tmp_path)
                 with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 await anyio.sleep(0.05)
-            listed, said = await visit(mine)
-            assert (listed, said.is_error) == (True, False)
-            assert said.structured_content["specialist"] == WATCHED.specialist
-            listed, said = await visit(other)
-            assert (listed, json.loads(said.content[0].text)["code"]) == (False, "outside-role")
+            listed, answer = await visit(mine)
+            assert (listed, answer.is_error) == (True, False)
+            assert answer.structured_content["specialist"] == WATCHED.specialist
+            listed, answer = await visit(other)
+            assert (listed, json.loads(answer.content[0].text)["code"]) == (False, "outside-role")
             assert len(door.recorder.decisions) == 1
-        listed, said = await visit(mine)
-        assert (listed, json.loads(said.content[0].text)["code"]) == (True, "door-unreachable")
+        listed, answer = await visit(mine)
+        assert (listed, json.loads(answer.content[0].text)["code"]) == (True, "door-unreachable")
         server.terminate()
         await server.aclose()
 
@@ -172,9 +172,9 @@ async def _false_door(answer):
 
 def answering(text, **headers):
     async def answer(request):
-        said = {f"x-modelsmith-{name}": value for name, value in headers.items()}
+        headers_sent = {f"x-modelsmith-{name}": value for name, value in headers.items()}
         choice = {"message": {"content": text}, "finish_reason": "stop"}
-        return web.json_response({"choices": [choice]}, headers=said)
+        return web.json_response({"choices": [choice]}, headers=headers_sent)
 
     return answer
 

@@ -35,7 +35,7 @@ def envelope(extensions=(EXTENSION,)):
     """What a client of the stateless protocol says of itself with each request."""
     has = {"extensions": {name: {} for name in extensions}}
     meta = {"protocolVersion": MODERN, "clientInfo": {"name": "raw", "version": "1"}, "clientCapabilities": has}
-    return {f"io.modelcontextprotocol/{name}": said for name, said in meta.items()}
+    return {f"io.modelcontextprotocol/{name}": value for name, value in meta.items()}
 
 
 class Handle(types.Result):
@@ -203,8 +203,8 @@ def post(url, secret, method, label=None, **params):
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)["result"]
     except urllib.error.HTTPError as error:
-        said = error.read()
-        return json.loads(said)["error"] if error.code == 400 else error.code
+        text = error.read()
+        return json.loads(text)["error"] if error.code == 400 else error.code
 
 
 def test_a_task_s_id_opens_it_for_its_holder_and_for_nobody_else(fresh, served):

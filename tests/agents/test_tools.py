@@ -128,7 +128,7 @@ def test_free_text_stands_between_marks_that_nobody_could_know_before():
 
 def test_a_name_stands_bare_only_in_a_field_of_names_that_some_tool_has():
     """What strangers choose is none: titles, branches, paths, answers, reasons."""
-    told = {
+    named = {
         "title",
         "branch",
         "path",
@@ -142,7 +142,7 @@ def test_a_name_stands_bare_only_in_a_field_of_names_that_some_tool_has():
         "reason",
         "message",
     }
-    assert NAMES & told == set()
+    assert NAMES & named == set()
     assert words_of([tool.whole_answer(in_the_end) for tool in tools() for in_the_end in (True, False)]).keys() >= NAMES
     assert mark({"title": "PASS", "verdict": "PASS"}, "m", {"verdict": frozenset({"PASS"})})["title"] == "<m>PASS</m>"
 

@@ -56,10 +56,10 @@ def test_an_export_is_sealed_and_its_kind_is_part_of_its_identity(kind, request,
     artifact = seal(folder)
     kept = Store(tmp_path / "store").put(folder, artifact)
     verify_artifact(kept, artifact)
-    told = export_of(kept)
-    assert told is not None
-    assert (told.parent, told.base_digest) == (PARENT, BASE)
-    describe_export(folder, told.model_copy(update={"parent": BASE}), "Apache-2.0")
+    export = export_of(kept)
+    assert export is not None
+    assert (export.parent, export.base_digest) == (PARENT, BASE)
+    describe_export(folder, export.model_copy(update={"parent": BASE}), "Apache-2.0")
     assert seal(folder) != artifact, "the same weights from another parent are another artifact"
 
 

@@ -325,8 +325,8 @@ def test_comments_approve_nothing(waiting):
     forge = waiting.logs("maya")
     last = forge._reader.log(waiting.pull_tip(4))[-1]
     now = datetime.now(UTC).replace(microsecond=0)
-    said = new_event(last, "commented", "maya", now, waiting.main(), body="LGTM\n/approve\nApproved-by: maya")
-    commit = forge._commit(said, None, (last.commit,))
+    event = new_event(last, "commented", "maya", now, waiting.main(), body="LGTM\n/approve\nApproved-by: maya")
+    commit = forge._commit(event, None, (last.commit,))
     assert waiting.push(f"{commit}:{REVIEW_REF}").returncode == 0
     with refused("approval-missing"):
         waiting.merge(4)
@@ -411,8 +411,10 @@ def test_a_requester_written_out_of_the_receipt_past_the_hook_is_detected(fresh)
     """Petra opened it and approves it; who merges past the hook writes that the harness, or Oli, had asked."""
     number = fresh.propose({"notes.md": b"by Petra\n"}, "petra")
     own, main = signed_by(fresh, "petra", number), fresh.main()
-    for said in (HARNESS, "oli"):
-        merge = fresh.force(head_of(fresh, number), [own], pull=number, requester=said, preparer=said, opener="petra")
+    for requester in (HARNESS, "oli"):
+        merge = fresh.force(
+            head_of(fresh, number), [own], pull=number, requester=requester, preparer=requester, opener="petra"
+        )
         fresh.detected(merge, "who opened its pull request is not who its receipts say")
         fresh.rewrite_on_disk(MAIN, main)
 

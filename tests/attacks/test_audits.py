@@ -50,10 +50,10 @@ def signed_again(world, folder, **changed):
     """What the holder of the harness's key can make of it."""
     document = json.loads((folder / "audit.json").read_bytes()) | changed
     data = canonical_json(document)
-    said = {name: document[name] for name in ("repository", "root", "since", "until")}
+    predicate = {name: document[name] for name in ("repository", "root", "since", "until")}
     (folder / "audit.json").write_bytes(data)
     key = world.harness_keys / "harness.pem"
-    (folder / "audit.sigstore.json").write_bytes(seal(statement("audit.json", data, AUDIT_TYPE, said), key))
+    (folder / "audit.sigstore.json").write_bytes(seal(statement("audit.json", data, AUDIT_TYPE, predicate), key))
 
 
 def changes(folder):
@@ -71,15 +71,15 @@ def test_an_honest_audit_holds(bundle):
 def test_an_audit_from_which_something_was_left_out_does_not_hold(bundle, what, signer):
     """Without the key the seal breaks; with it, verify makes the audit again from main and finds what differs."""
     world, folder = bundle
-    told = changes(folder)
-    approved = next(one for one in told if one["approvals"])
+    audited = changes(folder)
+    approved = next(one for one in audited if one["approvals"])
     more = {}
     if what == "approval":
         approved["approvals"] = []
     elif what == "approver":
         approved["approvals"][0]["actor"] = "noor"
     elif what == "change":
-        told.remove(approved)
+        audited.remove(approved)
     elif what == "key":
         more = {"keys_after": json.loads((folder / "audit.json").read_bytes())["keys_after"][1:]}
     elif what == "evidence":
@@ -87,11 +87,11 @@ def test_an_audit_from_which_something_was_left_out_does_not_hold(bundle, what, 
     else:
         more = {"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"}
     if signer == HARNESS:
-        signed_again(world, folder, changes=told, **more)
+        signed_again(world, folder, changes=audited, **more)
         with refused("audit-does-not-hold"):
             holds(world, folder)
         return
-    document = json.loads((folder / "audit.json").read_bytes()) | {"changes": told} | more
+    document = json.loads((folder / "audit.json").read_bytes()) | {"changes": audited} | more
     (folder / "audit.json").write_bytes(canonical_json(document))
     with refused("wrong-subject"):
         holds(world, folder)

@@ -189,7 +189,7 @@ def test_a_step_that_no_person_signed_after_is_missed_by_a_fresh_clone(fresh):
 def test_what_a_fresh_clone_cannot_know_an_older_one_or_a_tip_tells(fresh):
     """The same, and whoever saw the revocation refuses it, wherever they look from."""
     before, number = with_revocation(fresh, signed_before=True)
-    seen, older = fresh.main(), fresh.plain_clone("older")
+    known_tip, older = fresh.main(), fresh.plain_clone("older")
     head, paul, dana = fresh.head(number), kept_approval(fresh), opening(fresh, number)
     fresh.rewrite_on_disk(MAIN, before)
     clone = fresh.plain_clone("shorter")
@@ -197,11 +197,11 @@ def test_what_a_fresh_clone_cannot_know_an_older_one_or_a_tip_tells(fresh):
     fresh.force(head, [paul], pull=number, preparer="dana", requester="dana", opening=dana)
     clone = fresh.plain_clone("forked", "--no-local")
     with refused("unknown-tip"):
-        fresh.verify(clone, tip=seen)
+        fresh.verify(clone, tip=known_tip)
     with refused("forked-main"):
         fresh.verify(clone, against=str(older))
     with refused("forked-main"):
-        fresh.verify(clone, tip=seen)
+        fresh.verify(clone, tip=known_tip)
     with refused("forked-main"):
         fresh.verify(older, against=str(fresh.forge))
 

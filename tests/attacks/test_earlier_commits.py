@@ -66,9 +66,9 @@ def test_an_earlier_commit_puts_nothing_where_the_last_could_not(fresh, name, kn
     head = fresh.git.commit_tree(tree, [first], "A page\n", NOBODY)
     decision = fresh.gate(fresh.open(head, "petra")).decision
     assert [check.name for check in decision.checks if not check.passed] == ["earlier-commits"]
-    (said,) = [refusal.sentence for refusal in decision.refusals]
-    assert saying in said
-    assert first[:12] in said
+    (sentence,) = [refusal.sentence for refusal in decision.refusals]
+    assert saying in sentence
+    assert first[:12] in sentence
     fresh.force(head, pull=9, requester="petra", preparer="petra")
     fresh.detected(saying=saying)
 

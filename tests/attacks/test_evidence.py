@@ -294,8 +294,8 @@ def resigned(world, edit):
     envelope = bundle["dsseEnvelope"]
     payload = edit(base64.b64decode(envelope["payload"]))
     kind = envelope["payloadType"].encode()
-    said = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-    made = load_signing_key(world.harness_keys / "harness.pem").sign(said, ec.ECDSA(hashes.SHA256()))
+    signed_bytes = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    made = load_signing_key(world.harness_keys / "harness.pem").sign(signed_bytes, ec.ECDSA(hashes.SHA256()))
     envelope["payload"] = base64.b64encode(payload).decode()
     envelope["signatures"][0]["sig"] = base64.b64encode(made).decode()
     return json.dumps(bundle).encode()

@@ -42,9 +42,9 @@ OTHER = "sha256:" + "1" * 64
 def listed() -> dict[str, dict[str, str]]:
     """Type, field, who determines it: as the page has it."""
     who: dict[str, dict[str, str]] = {}
-    for kind, field, said in ROW.findall(PAGE.read_text(encoding="utf-8")):
+    for kind, field, answerer in ROW.findall(PAGE.read_text(encoding="utf-8")):
         assert field not in who.setdefault(kind, {}), f"{kind}.{field} is there twice"
-        who[kind][field] = said
+        who[kind][field] = answerer
     return who
 
 
@@ -127,15 +127,15 @@ def leaves(value: Any, kind: type[BaseModel], path: tuple[Any, ...] = ()) -> Ite
     for name, field in kind.model_fields.items():
         if not isinstance(value, Mapping) or name not in value:
             continue
-        said, inner = WHO[kind.__name__][name], parts_of(field.annotation)
-        if said == "parts" and inner:
+        answerer, inner = WHO[kind.__name__][name], parts_of(field.annotation)
+        if answerer == "parts" and inner:
             below = value[name][0] if isinstance(value[name], list) and value[name] else value[name]
             at = (*path, name, 0) if isinstance(value[name], list) else (*path, name)
             yield from leaves(below, inner, at)
         else:
             for where in inside(value[name], (*path, name)):
                 shown = ".".join(str(part) for part in where if not isinstance(part, int))
-                yield f"{shown} ({kind.__name__}.{name})", said, where
+                yield f"{shown} ({kind.__name__}.{name})", answerer, where
 
 
 def inside(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -284,9 +284,9 @@ def test_no_recomputable_field_of_a_record_can_be_changed_and_resigned(candidate
     document = json.loads(canonical_json(honest))
     wrong = []
     for name, who, path in leaves(document, PromotionRecord):
-        said = changed(document, path)
+        altered = changed(document, path)
         try:
-            record = PromotionRecord.model_validate_json(json.dumps(said))
+            record = PromotionRecord.model_validate_json(json.dumps(altered))
         except ValueError:
             continue
         files = candidate.record_files(record, evidence)

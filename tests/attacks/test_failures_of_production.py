@@ -54,13 +54,13 @@ def asked_and_told(world, outcomes):
                 status, headers, answer = await door.ask(body)
                 assert status == 200
                 decision = headers["x-modelsmith-decision"]
-                said = answer["choices"][0]["message"]["content"]
-                kept.append({"prompt": prompt, "answer": said, "decision_id": decision, "at": "now"})
+                text = answer["choices"][0]["message"]["content"]
+                kept.append({"prompt": prompt, "answer": text, "decision_id": decision, "at": "now"})
                 if won is not None:
                     report = {"decision_id": decision, "metric": "auction_win_rate", "value": won}
                     url = f"http://127.0.0.1:{door.port}/v1/feedback"
-                    async with door.session.post(url, json=report | {"idempotency_key": str(number)}) as told:
-                        assert told.status == 200, await told.text()
+                    async with door.session.post(url, json=report | {"idempotency_key": str(number)}) as response:
+                        assert response.status == 200, await response.text()
             recorder.close()
 
     run(scene)

@@ -502,9 +502,9 @@ def test_an_empty_folder_that_no_path_shows_is_refused_and_found(waiting, monkey
         waiting.open(honest, "petra")
     head, approval = approved(waiting)
     tree = waiting.git.merge_tree(waiting.main(), head)
-    said = waiting.git.change(waiting.main(), tree)
+    change = waiting.git.change(waiting.main(), tree)
     with monkeypatch.context() as an_older_toolkit:
-        an_older_toolkit.setattr(Git, "change", lambda *_: said)
+        an_older_toolkit.setattr(Git, "change", lambda *_: change)
         merge = waiting.force(head, [approval], tree=with_empty_folder(waiting, tree, ".iterate"))
     waiting.detected(merge, "holds nothing")
 

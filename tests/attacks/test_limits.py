@@ -231,9 +231,9 @@ def test_validate_says_beforehand_what_the_gate_would_refuse(fresh):
     large.write_bytes(b"# " + b"x" * (1 << 20) + b"\n")
     found = validate.run(fresh.workspace, validate.ValidateRequest())
     assert int(found.exit_code()) == 2
-    said = {(Path(problem.file).name, problem.message) for problem in found.problems}
-    assert (long.name, "the path is longer than the 64 bytes that a path may have") in said
-    assert any(name == large.name and "limits.file_bytes" in message for name, message in said)
+    problems = {(Path(problem.file).name, problem.message) for problem in found.problems}
+    assert (long.name, "the path is longer than the 64 bytes that a path may have") in problems
+    assert any(name == large.name and "limits.file_bytes" in message for name, message in problems)
 
 
 def test_a_key_goes_to_no_server_that_nobody_on_this_machine_allowed(fresh, monkeypatch):

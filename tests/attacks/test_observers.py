@@ -229,15 +229,15 @@ def test_an_observation_of_something_else_is_refused(exported, name):
 @pytest.mark.parametrize("how", ["left out", "called otherwise"])
 def test_an_observation_about_other_scenarios_is_refused_and_shown(exported, model, how):
     """One scenario's verdicts are left out, or stand under another id. Who shows the pull request meets them first."""
-    told = looked(exported).model_dump(mode="json")
-    rows = told[model]["rows"]
+    document = looked(exported).model_dump(mode="json")
+    rows = document[model]["rows"]
     last = rows[-1]["id"]
-    told[model]["rows"] = [
+    document[model]["rows"] = [
         row if row["id"] != last else row | {"id": "elsewhere-1"}
         for row in rows
         if how == "called otherwise" or row["id"] != last
     ]
-    look = SecondLook.model_validate_json(canonical_json(told))
+    look = SecondLook.model_validate_json(canonical_json(document))
     number = exported.open(exported.commit(sealed(exported, look)), HARNESS, branch="lie")
     assert f"{model}.rows does not follow" in exported.refusals(number), exported.refusals(number)
     shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))

@@ -113,8 +113,11 @@ def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
     assert (found.promotions, found.approvals) == (2, 3)
     unclear.git.run("fetch", "--quiet", str(unclear.forge), "main")
     unclear.git.run("reset", "--quiet", "--hard", "FETCH_HEAD")
-    told = lineage.run(unclear.workspace, lineage.LineageRequest(id=unclear.draft().specialist))
-    assert (told.ancestors[0].override.reason, told.ancestors[0].override.approved_by) == (REASON, ("dana",))
+    shown_lineage = lineage.run(unclear.workspace, lineage.LineageRequest(id=unclear.draft().specialist))
+    assert (shown_lineage.ancestors[0].override.reason, shown_lineage.ancestors[0].override.approved_by) == (
+        REASON,
+        ("dana",),
+    )
     assert unclear.merge(unclear.promote("artifact-exported")).status == "merged"
     deployment = unclear.promote("customer-deployed")
     text = pr_show.run(unclear.workspace, pr_show.PrShowRequest(number=deployment)).proposal.packet.text

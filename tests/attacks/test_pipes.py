@@ -43,12 +43,12 @@ def pipes_for(paths):
 
 def test_pipes_in_place_of_what_is_kept_are_passed_over(deployed):
     """Facts under MODELSMITH_HOME cost time when they are lost; in their place lie pipes, and then in the secret's."""
-    said = {words: run(deployed, words).stdout for words in ("status", "validate")}
+    output = {words: run(deployed, words).stdout for words in ("status", "validate")}
     kept = deployed.home / "kept"
     assert {path.name for path in kept.iterdir()} > {"secret"}
     for odd in ([path for path in kept.iterdir() if path.name != "secret"], [kept / "secret"]):
         pipes_for(odd)
-        for words, before in said.items():
+        for words, before in output.items():
             ran = run(deployed, words)
             assert (ran.returncode, json.loads(ran.stdout)) == (0, json.loads(before)), ran.stderr
 

@@ -89,10 +89,10 @@ def test_a_clone_that_tracks_what_belongs_to_one_machine_is_told_so(fresh, path)
     head = entry(fresh, path)
     fresh.rewrite_on_disk("refs/heads/main", head)
     clone = fresh.plain_clone()
-    with pytest.raises(IntegrityFailure) as told:
+    with pytest.raises(IntegrityFailure) as caught:
         Workspace.find(clone)
-    assert told.value.code == "reserved-path"
-    assert path.split("/")[0] in told.value.message
+    assert caught.value.code == "reserved-path"
+    assert path.split("/")[0] in caught.value.message
     before = fresh.git.rev("HEAD")
     with refused("reserved-path"):
         sync(fresh.harness())

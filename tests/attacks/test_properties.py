@@ -210,7 +210,7 @@ def decided(entries, owners, gates, reviews, involved):
         people=PEOPLE,
         codeowners=parse(lines),
         change=subject,
-        reviews=[Review(actor=actor, verdict=said, change=subject.digest(), at=AT) for actor, said in reviews],
+        reviews=[Review(actor=actor, verdict=verdict, change=subject.digest(), at=AT) for actor, verdict in reviews],
         requester=requester,
         preparer=preparer,
         authors=sorted(authors),
@@ -229,7 +229,7 @@ def test_an_open_gate_has_an_uninvolved_owner_for_every_owned_path(entries, owne
         return
     requester, preparer, authors = involved
     last = dict(reviews)
-    yes = {actor for actor, said in last.items() if said == "approve"} - {requester, preparer, *authors, "smith"}
+    yes = {actor for actor, verdict in last.items() if verdict == "approve"} - {requester, preparer, *authors, "smith"}
     for path, mode in entries:
         asked = last_match(owners, path)
         assert path == "clusters/rtb/routing.yaml" or asked

@@ -208,7 +208,7 @@ def test_other_refs_are_free(waiting, ref):
 
 def test_a_second_main_in_the_tail_of_a_name_hides_the_first_from_nobody(waiting):
     """Lists of refs match tails: with such a branch nobody could compare with the forge, or read it from elsewhere."""
-    main, seen = waiting.main(), waiting.as_(HARNESS)._reader.tips()
+    main, tips = waiting.main(), waiting.as_(HARNESS)._reader.tips()
     clone = waiting.plain_clone()
     for name in ("refs/heads/main", "x\u2028y/refs/heads/main", "refs/modelsmith/pulls/4", "refs/modelsmith/pulls/5"):
         waiting.rewrite_on_disk(f"refs/heads/{name}", waiting.bare.text("rev-parse", f"{MAIN}~1"))
@@ -217,7 +217,7 @@ def test_a_second_main_in_the_tail_of_a_name_hides_the_first_from_nobody(waiting
     for _ in range(2):
         mirror.refresh()
         reader = Reader(Git(mirror.path))
-        assert (reader.main(), reader.tips()) == (main, seen)
+        assert (reader.main(), reader.tips()) == (main, tips)
     LocalForge(waiting.forge, Git(clone), None).fetch_into(Git(clone))
     assert Git(clone).rev("refs/modelsmith/main") == main
 

@@ -65,16 +65,16 @@ def read(
     world: World, job: Job, number: int, *reviews: dict[str, Any], at: datetime | None = None, **other: Any
 ) -> str:
     """What an honest job signs of a pull request, having read these reviews."""
-    said = at or now()
+    moment = at or now()
     head = world.head(number)
-    given = [{"commit": head, "review": place, "at": text(said)} | one for place, one in enumerate(reviews, 1)]
+    given = [{"commit": head, "review": place, "at": text(moment)} | one for place, one in enumerate(reviews, 1)]
     main = world.main()
     return job.sign(
         {
             "repository": world.governed().policy.repository, "forge": "github", "hosted": "acme/promotions",
             "hosted_id": 4711, "pull": number, "head": head, "base": main,
             "change": world.git.change(main, world.git.merge_tree(main, head)).digest(), "reviews": given,
-            "read_at": text(said),
+            "read_at": text(moment),
         } | other
     ).decode()  # fmt: skip
 

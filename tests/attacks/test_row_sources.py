@@ -68,7 +68,7 @@ def test_a_candidate_says_honestly_where_its_rows_come_from(sourced):
 def test_a_training_statement_does_not_lie_about_its_sources(sourced):
     """Rows of a source that main does not allow, of a manifest that main does not have, or more than it lets in."""
     named = {"tickets": MANIFEST}
-    for said, why in (
+    for changes, why in (
         ({"sources": {"dataset": 10_000}, "datasets": named}, "more rows than main's cluster"),
         ({"sources": {"teacher": 1}}, "more rows than main's cluster"),
         ({"sources": {"own-sample": 1}}, "more rows than main's cluster"),
@@ -77,7 +77,7 @@ def test_a_training_statement_does_not_lie_about_its_sources(sourced):
         ({"sources": {"dataset": 1}}, "no data set, or the reverse"),
         ({"datasets": named}, "no data set, or the reverse"),
     ):
-        assert why in said_of(sourced, **said), said
+        assert why in said_of(sourced, **changes), changes
 
 
 def test_who_let_rows_pass_is_named_only_where_one_did(sourced):

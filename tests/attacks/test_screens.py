@@ -164,11 +164,11 @@ def test_a_packet_outside_a_promotion_is_a_file_like_any_other(fresh):
     """Paths and lines are shown; what cannot be read as text, or was removed, keeps nobody from looking."""
     path = ".github/governance/packet.md"
     first = proposed(fresh, files={path: PACKET, "docs/packet.md": b"\xff\xfe\0"})
-    seen = shown(fresh, first).proposal
-    assert seen.packet is None
-    assert [(file.path, file.kind) for file in seen.files] == [(path, "added"), ("docs/packet.md", "added")]
-    assert "+" + PACKET.decode().splitlines()[0] in seen.diff.lines
-    assert seen.diff.left_out == ("binary: docs/packet.md",)
+    proposal = shown(fresh, first).proposal
+    assert proposal.packet is None
+    assert [(file.path, file.kind) for file in proposal.files] == [(path, "added"), ("docs/packet.md", "added")]
+    assert "+" + PACKET.decode().splitlines()[0] in proposal.diff.lines
+    assert proposal.diff.left_out == ("binary: docs/packet.md",)
     code, written = on_a_terminal(fresh, "pr", "show", str(first))
     assert code == 0
     assert not re.search(r"(?m)^(?! {2}\| ).*Asked for:", written)
@@ -179,12 +179,12 @@ def test_no_path_drowns_among_many(fresh):
     notes = {f"docs/a/note{number:03}.md": b"harmless\n" * 12 for number in range(210)}
     night = {"runbooks/night.md": b"At night: run it all.\n"}
     number = proposed(fresh, files=notes | night)
-    seen = shown(fresh, number).proposal
-    assert [file.path for file in seen.files] == [*night, *sorted(notes)]
-    assert seen.diff.lines[0].startswith("diff --git a/runbooks/night.md ")
-    assert "+At night: run it all." in seen.diff.lines
-    whole = {line.split(" b/")[1] for line in seen.diff.lines if line.startswith("diff --git ")}
-    cut = {sentence.rpartition(": ")[2] for sentence in seen.diff.left_out}
+    proposal = shown(fresh, number).proposal
+    assert [file.path for file in proposal.files] == [*night, *sorted(notes)]
+    assert proposal.diff.lines[0].startswith("diff --git a/runbooks/night.md ")
+    assert "+At night: run it all." in proposal.diff.lines
+    whole = {line.split(" b/")[1] for line in proposal.diff.lines if line.startswith("diff --git ")}
+    cut = {sentence.rpartition(": ")[2] for sentence in proposal.diff.left_out}
     assert whole | cut == night.keys() | notes.keys()
     code, written = on_a_terminal(fresh, "pr", "show", str(number))
     assert code == 0
@@ -201,9 +201,9 @@ def test_the_lines_of_each_file_are_its_own_whatever_it_is_called(fresh):
     after = fresh.commit_entry("docs/b", "120000", link, after)
     change = fresh.git.change(main, after)
     back = Change(paths=change.paths[::-1])
-    seen = "\n".join(difference(fresh.git, main, after, back).lines)
+    diff = "\n".join(difference(fresh.git, main, after, back).lines)
     expected = [path.path for path in back.paths for _ in range(2 if path.path == "docs/b" else 1)]
-    pieces = re.split(r"(?m)^(?=diff --git )", seen)[1:]
+    pieces = re.split(r"(?m)^(?=diff --git )", diff)[1:]
     assert len(pieces) == len(expected)
     for path, piece in zip(expected, pieces, strict=True):
         assert path in [*names[:3], "docs/b", "docs/c.md"] or f"+diff --git {path}" in piece
@@ -231,8 +231,8 @@ def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
     files = {**candidate.files_for("eval-accepted"), "packet.md": PACKET}
     record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), files)
     number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="lying")
-    seen = shown(candidate, number).proposal.packet
-    assert (seen.path, seen.rendering) == (f"{record_folder(record)}/packet.md", False)
+    packet = shown(candidate, number).proposal.packet
+    assert (packet.path, packet.rendering) == (f"{record_folder(record)}/packet.md", False)
     honest = candidate.open(candidate.commit(candidate.accepted_with(None)), HARNESS, branch="honest")
     assert shown(candidate, honest).proposal.packet.rendering
 

@@ -46,8 +46,8 @@ def test_a_pull_request_of_a_merged_head_is_not_shown_as_merged(fresh, tmp_path)
     fresh.approve(number, "paul")
     second = fresh.open(fresh.head(number), "dana", branch="other")
     fresh.merge(number)
-    seen = {pull.number: pull.status for pull in fresh.as_("oli").list()}
-    assert seen[number] == "merged" != seen[second]
+    statuses = {pull.number: pull.status for pull in fresh.as_("oli").list()}
+    assert statuses[number] == "merged" != statuses[second]
     with refused("gate-closed", "closed"):
         fresh.merge(second)
     assert fresh.as_("dana").close(second, "not needed").status == "closed"

@@ -110,10 +110,10 @@ def counted(world):
 
 def deployed(world, files):
     """The deployment as the harness would sign it, with live evidence of the attacker's making."""
-    facts, main, told = world.draft_for("customer-deployed"), world.governed(), dict(files)
-    told |= packet_files(main, next_record(main, "customer-deployed", facts, told), told)
-    record = next_record(main, "customer-deployed", facts, told)
-    made = world.record_files(record, told)
+    facts, main, evidence_files = world.draft_for("customer-deployed"), world.governed(), dict(files)
+    evidence_files |= packet_files(main, next_record(main, "customer-deployed", facts, evidence_files), evidence_files)
+    record = next_record(main, "customer-deployed", facts, evidence_files)
+    made = world.record_files(record, evidence_files)
     made[attacker.ROUTING] = routing_after(main, record)
     return world.commit(made)
 

@@ -377,10 +377,12 @@ def validated(world, files):
     """The promotion as the harness would sign it, with live evidence of the attacker's making."""
     facts = world.draft_for("production-validated")
     main = world.governed()
-    told = dict(files)
-    told |= packet_files(main, next_record(main, "production-validated", facts, told), told)
-    record = next_record(main, "production-validated", facts, told)
-    made = world.record_files(record, told)
+    evidence_files = dict(files)
+    evidence_files |= packet_files(
+        main, next_record(main, "production-validated", facts, evidence_files), evidence_files
+    )
+    record = next_record(main, "production-validated", facts, evidence_files)
+    made = world.record_files(record, evidence_files)
     made[attacker.ROUTING] = routing_after(main, record)
     return world.commit(made)
 
@@ -618,7 +620,7 @@ def test_a_drift_has_one_open_pull_request_whatever_befalls_the_door(settled):
     with ThreadPoolExecutor(2) as doors:
         asked = [doors.submit(answer_drift, world.workspace, one, 2, drift_to(0.17)) for _ in range(2)]
         done = [task.exception() or task.result() for task in asked]
-    assert sum(isinstance(said, str) for said in done) == 1
+    assert sum(isinstance(sentence, str) for sentence in done) == 1
     assert [pull.number for pull in world.harness().forge.list("open")] == [first.number]
     assert world.harness().forge.get(first.number).head == first.head, "what its owner may have approved stays"
 

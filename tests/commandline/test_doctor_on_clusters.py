@@ -33,14 +33,14 @@ def found(tmp_path):
 
 def test_weights_that_are_missing_or_others_are_bad_and_say_what_to_do(tmp_path, found):
     (tmp_path / "m.gguf").write_bytes(b"other weights")
-    for uri, said in (
+    for uri, words in (
         ("file://gone.gguf", "does not exist"),
         ("package://no_such_package/m.gguf", "is not installed"),
         ("file://m.gguf", "are not the pinned ones"),
     ):
         (finding,) = found(uri)
         assert finding.level == "bad", uri
-        assert said in finding.sentence
+        assert words in finding.sentence
         assert finding.mend
 
 

@@ -114,14 +114,14 @@ def test_a_list_of_steps_is_written_in_plain_words_and_a_slip_is_named(bank, tmp
     rest = ("--pass", "Sees it.", "--fail", "A gift.", "--risk", "low", "--lens", "branch", "--outcome", "bank-loss")
     case = ("new", "scenario", "laundering", "--note", NOTE, "--answer", "typology=laundering", "--answer", "hold=730")
     steps = "steps=limit_account, hold_payment,open_case"
-    for said, words in (
+    for expected, words in (
         ("steps", ()),
         ("mean hold_payment?", ("--answer", steps.replace("hold_", "hald_"))),
         ("no-tipping-off", ("--answer", steps.replace("open_case", "call_customer"))),
     ):
         ran = world.modelsmith(*case, *words, *rest, "--json")
         assert ran.code == 2, ran.out
-        assert said in ran.out
+        assert expected in ran.out
     ran = world.modelsmith(*case, "--answer", steps, *rest, "--json")
     assert ran.code == 0, ran.out
     written = yaml.safe_load((world.clone / ran.json["files"][0]).read_text())

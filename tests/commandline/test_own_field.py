@@ -214,8 +214,8 @@ def test_a_slip_on_a_terminal_costs_one_line_and_not_all_of_them(field, tmp_path
         "route=home", "", "Harmless.", "Red.", "low", "The nurse", "nurse", "lost time", "time", "Torn nail, dry.",
     ]  # fmt: skip
     shown = on_a_terminal(world, ("new", "capability", "cuts"), typed)
-    for said in ("U+200B", "expected FIELD=VALUE", "mean green?", "with route too", "has a space"):
-        assert said in " ".join(shown.split())
+    for expected in ("U+200B", "expected FIELD=VALUE", "mean green?", "with route too", "has a space"):
+        assert expected in " ".join(shown.split())
     written = yaml.safe_load((world.clone / "evals/triage/notes/held_out/cuts/cuts-held-01.yaml").read_text())
     assert (written["operator_lens"], written["outcome_type"]) == ("nurse", "time")
     typed = ["urgency=green", "route=home", "", "{who} has a cut {where}", "", "who=A man|A boy", "where", "",
@@ -225,12 +225,12 @@ def test_a_slip_on_a_terminal_costs_one_line_and_not_all_of_them(field, tmp_path
 
 
 def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(field):
-    for words, said in (
+    for words, expected in (
         (("capability", "cut finger"), "has a space"),
         (("capability", "chest-pain"), "already"),
         (("generator", "chest-pian"), "chest-pian"),
     ):
-        assert said in " ".join(on_a_terminal(field, ("new", *words), [], code=2).split())
+        assert expected in " ".join(on_a_terminal(field, ("new", *words), [], code=2).split())
 
 
 def test_a_new_cluster_is_trained_as_the_starter_kit_is(field, tmp_path):
@@ -430,9 +430,9 @@ def test_a_field_of_the_answer_may_be_called_like_a_column(columns, words):
     others = [column for column in REQUIRED if column not in columns]
     with pytest.raises(InvalidInput) as refused:
         _require_columns("cases.csv:1", [*others, *columns], ["part"])
-    told = refused.value
-    assert words[0] in told.message
-    assert words[1] in told.mend
+    error = refused.value
+    assert words[0] in error.message
+    assert words[1] in error.mend
     _require_columns("cases.csv:1", [*others, "part", "answer.part"], ["part"])
 
 
@@ -480,5 +480,5 @@ def test_what_nobody_sees_in_a_cell_is_written_as_an_escape(field, table, note):
 
 
 def test_the_written_prompt_shows_which_words_are_text_in_json():
-    said = json_instruction({"level": ["1", "2"], "urgent": ["true", "no"], "route": ["clinic"]})
-    assert said.endswith('level: "1", "2". urgent: "true", no. route: clinic.')
+    instruction = json_instruction({"level": ["1", "2"], "urgent": ["true", "no"], "route": ["clinic"]})
+    assert instruction.endswith('level: "1", "2". urgent: "true", no. route: clinic.')

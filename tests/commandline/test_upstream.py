@@ -53,8 +53,8 @@ class Pair:
     def contribute(self, files, **words):
         self.git.run("branch", "--quiet", "-D", "fix") if self.git.rev("refs/heads/fix") else None
         self.here(files, "fix")
-        said = {"branch": "fix", "title": "Mend it", "author": "Ann Other <ann@example.org>"} | words
-        return upstream_contribute.run(self.workspace, upstream_contribute.UpstreamContributeRequest(**said))
+        fields = {"branch": "fix", "title": "Mend it", "author": "Ann Other <ann@example.org>"} | words
+        return upstream_contribute.run(self.workspace, upstream_contribute.UpstreamContributeRequest(**fields))
 
     def pull(self):
         return upstream_pull.run(self.workspace, upstream_pull.UpstreamPullRequest())

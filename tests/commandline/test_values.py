@@ -59,8 +59,8 @@ def test_no_option_or_argument_takes_nothing_for_something(operation):
             continue
         with pytest.raises(click.BadParameter, match="empty"):
             command.make_context(operation.name, line)
-    said = {param.name for param in command.params if param.type.name in ("text", "path")}
-    assert said == {param.name for param in taken}, "every word and path goes through the one rule"
+    names = {param.name for param in command.params if param.type.name in ("text", "path")}
+    assert names == {param.name for param in taken}, "every word and path goes through the one rule"
 
 
 def test_a_value_that_git_would_take_for_an_option_is_named_and_refused(fresh):

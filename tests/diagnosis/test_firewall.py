@@ -224,12 +224,12 @@ class TestLabelledAnswers:
         assert self._texts(governed, governed.core[0].id, answer) == ()
 
     def test_of_a_labelled_json_answer_only_sentences_count_against_answers(self, governed):
-        told = json.dumps({"cause": "pacing", "action": "review_floor", "because": self.ANSWER})
-        texts = self._texts(governed, governed.core[0].id, told)
+        answer = json.dumps({"cause": "pacing", "action": "review_floor", "because": self.ANSWER})
+        texts = self._texts(governed, governed.core[0].id, answer)
         assert [text.text for text in texts] == [self.ANSWER]
         other = json.dumps({"cause": "pacing", "action": "review_floor", "because": "The budget ran dry by noon."})
         honest = row("What ends the same day?", answer=other)
-        assert separate([honest, row(self.ANSWER), row("Why?", answer=told)], texts, 0.8).rows == (
+        assert separate([honest, row(self.ANSWER), row("Why?", answer=answer)], texts, 0.8).rows == (
             honest,
             row(self.ANSWER),
         )

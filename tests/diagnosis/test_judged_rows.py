@@ -90,23 +90,23 @@ def evenly(text: str) -> str:
 
 def test_the_judge_lets_rows_pass_within_its_account_and_once(recipe, clusters, asked, tmp_path):
     judge = asked(evenly)
-    (told,) = batch(recipe, tmp_path / "one", clusters).sources
+    (source,) = batch(recipe, tmp_path / "one", clusters).sources
     passed = sum(evenly(text) == PASS for text in judge.asked)
-    assert told.kept + told.rejected.get("no-room", 0) == passed > 5
-    assert told.rejected["fails-rubric"] == len(judge.asked) - passed > 5
+    assert source.kept + source.rejected.get("no-room", 0) == passed > 5
+    assert source.rejected["fails-rubric"] == len(judge.asked) - passed > 5
     account = json.loads((tmp_path / "one" / rows_judge.FOLDER / "account.json").read_text())
     assert account["calls"] == len(judge.asked) <= 99
     assert rows_judge.judge_of(tmp_path / "one") == ModelJudge(judge, JUDGE, SOURCE.digest).identity
     again = asked(lambda _: pytest.fail("what was said costs nothing again"))
-    assert batch(recipe, tmp_path / "one", clusters).sources == (told,)
+    assert batch(recipe, tmp_path / "one", clusters).sources == (source,)
     assert not again.asked
 
 
 def test_what_fails_a_declared_point_is_asked_of_no_judge(recipe, clusters, asked, tmp_path, monkeypatch):
     judge = asked(evenly)
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(lambda *_: "{}"))
-    (told,) = batch(recipe, tmp_path / "one", clusters).sources
-    assert (told.kept, judge.asked) == (0, [])
+    (source,) = batch(recipe, tmp_path / "one", clusters).sources
+    assert (source.kept, judge.asked) == (0, [])
     assert rows_judge.judge_of(tmp_path / "one") is None
 
 
@@ -126,8 +126,8 @@ def test_without_a_verdict_it_ends_with_a_reason(recipe, clusters, asked, tmp_pa
     assert ended.value.code == code
     assert not (tmp_path / "one" / "rows.jsonl").exists()
     asked(lambda _: PASS)
-    (told,) = batch(recipe, tmp_path / "one", clusters, 200).sources
-    assert told.kept > 5
+    (source,) = batch(recipe, tmp_path / "one", clusters, 200).sources
+    assert source.kept > 5
 
 
 def test_an_account_that_cannot_be_read_is_not_taken_for_an_empty_one(recipe, clusters, asked, tmp_path):

@@ -124,20 +124,20 @@ def test_the_certificate_says_which_model_found_what_and_no_text(governed, plant
 
 def test_two_machines_agree_to_the_tolerance_and_no_further(governed, planted):
     batch, bag, _ = planted
-    said = certificate(governed, batch, ROWS, Meaning(bag, {"core": 0.9, "held_out": 0.95})).meaning
-    first = said.parts[0]
+    nearness = certificate(governed, batch, ROWS, Meaning(bag, {"core": 0.9, "held_out": 0.95})).meaning
+    first = nearness.parts[0]
 
     def other(**change):
-        return said.model_copy(update={"parts": (first.model_copy(update=change), *said.parts[1:])})
+        return nearness.model_copy(update={"parts": (first.model_copy(update=change), *nearness.parts[1:])})
 
-    assert agree(said, said)
-    assert agree(said, other(cosine=first.cosine + TOLERANCE))
-    assert not agree(said, other(cosine=first.cosine + 2 * TOLERANCE))
-    assert not agree(said, other(most_cosine=0.91))
-    assert not agree(said, other(part="micro"))
-    assert not agree(said, said.model_copy(update={"parts": said.parts[1:]}))
-    assert not agree(said, said.model_copy(update={"model": ROWS}))
-    assert not agree(said, said.model_copy(update={"settings": ROWS}))
+    assert agree(nearness, nearness)
+    assert agree(nearness, other(cosine=first.cosine + TOLERANCE))
+    assert not agree(nearness, other(cosine=first.cosine + 2 * TOLERANCE))
+    assert not agree(nearness, other(most_cosine=0.91))
+    assert not agree(nearness, other(part="micro"))
+    assert not agree(nearness, nearness.model_copy(update={"parts": nearness.parts[1:]}))
+    assert not agree(nearness, nearness.model_copy(update={"model": ROWS}))
+    assert not agree(nearness, nearness.model_copy(update={"settings": ROWS}))
 
 
 def test_topics_by_meaning_keep_their_names_on_every_machine(governed):
@@ -170,8 +170,8 @@ PARAPHRASED = {
 def test_a_real_model_sees_a_paraphrase_that_words_do_not_show(governed, smollm2_cache, rows, tmp_path):
     """The demo's own model, though it was made to answer and not to embed."""
     folder = resolve(SMOLLM2, tmp_path, smollm2_cache).folder
-    said = MODEL.model_copy(update={"digest": SMOLLM2.digest})
-    embedder = LocalEmbedder(said, folder)
+    model = MODEL.model_copy(update={"digest": SMOLLM2.digest})
+    embedder = LocalEmbedder(model, folder)
     scenario = next(one for one in governed.held_out if one.id in PARAPHRASED)
     text = PARAPHRASED[scenario.id]
     few = replace(governed, core=(), micro=(), held_out=(scenario,), labels=())

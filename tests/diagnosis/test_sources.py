@@ -241,9 +241,9 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
     plain = prepare(recipe, tmp_path / "plain", Sft(rows=60), clusters, MODEL)
     own = Sources(own_samples=OwnSamples(share=0.5, samples=1))
     rows, made = batch(recipe, tmp_path / "own", clusters, own)
-    (told,) = made.sources
-    assert (told.source, told.kept) == ("own-sample", sum(row.lineage is not None for row in rows))
-    assert 0.35 * len(rows) < told.kept <= 0.5 * len(rows)
+    (source,) = made.sources
+    assert (source.source, source.kept) == ("own-sample", sum(row.lineage is not None for row in rows))
+    assert 0.35 * len(rows) < source.kept <= 0.5 * len(rows)
     assert capabilities(governed, rows) == capabilities(governed, plain.rows)
     assert [row.messages for row in rows] == [row.messages for row in plain.rows], "the same prompts in the same order"
     row = next(row for row in rows if row.lineage)
@@ -266,24 +266,24 @@ def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
 
     def say(system: str, text: str) -> str:
         if system != WRITE:
-            return said[text]
+            return texts_by_prompt[text]
         state["number"] += 1
         right = re.search(r"^\{.*\}$", text, re.MULTILINE)[0]
         words = "".join(f"{chr(97 + state['number'] // 26 % 26)}{chr(97 + state['number'] % 26)}{w} " for w in TAIL)
         note = held[state["number"] % len(held)] if state["parrot"] else words
-        said[note.strip()] = right
+        texts_by_prompt[note.strip()] = right
         return note
 
-    said: dict[str, str] = {}
+    texts_by_prompt: dict[str, str] = {}
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(say))
     teacher = Sources(teacher=Teacher.model_validate({"name": "mentor", "endpoint": ENDPOINT, "share": 0.5}))
     rows, made = batch(recipe, tmp_path / "good", clusters, teacher)
-    (told,) = made.sources
-    assert told.kept == sum(row.lineage is not None for row in rows) > 10
+    (source,) = made.sources
+    assert source.kept == sum(row.lineage is not None for row in rows) > 10
     state["parrot"] = True
     rows, made = batch(recipe, tmp_path / "parrot", clusters, teacher)
-    (told,) = made.sources
-    assert (told.kept, told.rejected) == (0, {"near-scored": told.offered})
+    (source,) = made.sources
+    assert (source.kept, source.rejected) == (0, {"near-scored": source.offered})
     assert not any(text in str(rows) for text in held)
     state["parrot"] = False
 
@@ -293,9 +293,9 @@ def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
         return f"{say(system, text)}As we see, {re.search(r'^{.*}$', text, re.MULTILINE)[0].upper().lower()} holds."
 
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(telling))
-    (told,) = batch(recipe, tmp_path / "tells", clusters, teacher)[1].sources
-    assert (told.kept, told.rejected) == (0, {"tells-answer": told.offered})
-    said.update(dict.fromkeys(said, "{}"))
+    (source,) = batch(recipe, tmp_path / "tells", clusters, teacher)[1].sources
+    assert (source.kept, source.rejected) == (0, {"tells-answer": source.offered})
+    texts_by_prompt.update(dict.fromkeys(texts_by_prompt, "{}"))
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(lambda s, t: say(s, t) if s == WRITE else "{}"))
     assert batch(recipe, tmp_path / "wrong", clusters, teacher)[1].sources[0].kept == 0
 
@@ -314,8 +314,8 @@ def test_rows_of_a_data_set_that_are_scored_texts_are_dropped_and_counted(
     recipe = Recipe(workspace, recipe.cluster, replace(governed, datasets=(manifest(data, retain_until=date.max),)))
     sources = Sources(datasets=Datasets(names=("tickets",), share=0.5))
     rows, made = batch(recipe, tmp_path / "s", clusters, sources)
-    (told,) = made.sources
-    assert told.rejected == {"near-scored": len(planted), "near-row": 1}, (
+    (source,) = made.sources
+    assert source.rejected == {"near-scored": len(planted), "near-row": 1}, (
         "a second note with another number is no new one"
     )
     (row,) = [row for row in rows if row.lineage]

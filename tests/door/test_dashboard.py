@@ -108,8 +108,8 @@ def test_every_panel_asks_for_metrics_and_labels_that_a_door_shows(play, tmp_pat
                     asked.add(node.name)
                     labels |= set().union(*samples[node.name])
                     for matcher in node.matchers.matchers:
-                        seen = [sample[matcher.name] for sample in samples[node.name]]
-                        assert any(re.fullmatch(matcher.value, value) for value in seen), (title, matcher)
+                        values = [sample[matcher.name] for sample in samples[node.name]]
+                        assert any(re.fullmatch(matcher.value, value) for value in values), (title, matcher)
             assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, title
         families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in samples}
         shown = {re.sub(r"_(total|bucket|sum)$", "", name) for name in asked}

@@ -37,10 +37,10 @@ async def raw(door, data, *, wait=True):
 
 
 def head(*lines, host=None, length=LENGTH):
-    told = [f"Host: {host}"] if host else []
-    told += [f"Content-Length: {length}"] if length is not None else []
+    host_line = [f"Host: {host}"] if host else []
+    host_line += [f"Content-Length: {length}"] if length is not None else []
     return "\r\n".join(
-        ["POST /v1/chat/completions HTTP/1.1", *told, "Content-Type: application/json", *lines, "", ""]
+        ["POST /v1/chat/completions HTTP/1.1", *host_line, "Content-Type: application/json", *lines, "", ""]
     ).encode()
 
 
@@ -336,8 +336,11 @@ def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
             ("GET", "models", 200), ("GET", "chat/completions", 405), ("POST", "nothing", 404), ("POST", "models", 405),
             ("DELETE", "../metrics", 404), ("GET", "../healthz", 404), ("PUT", "", 404),
         ):  # fmt: skip
-            for key, said in (("bad", 401), (good, status)):
-                assert await asked(door, key, len(body), path=path, method=method) == (said, None), (method, path)
+            for key, status_wanted in (("bad", 401), (good, status)):
+                assert await asked(door, key, len(body), path=path, method=method) == (status_wanted, None), (
+                    method,
+                    path,
+                )
         assert door.specialist.asked == []
         assert await asked(door, good, len(body)) == (100, 200)
 

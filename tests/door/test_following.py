@@ -351,31 +351,31 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
     """Rules in the work tree beside those of main; a request's key says who answers; nothing of a request is shown."""
     gold = {"model": "gpt-4", "messages": [{"role": "user", "content": "PRIVATE"}], "metadata": {"tier": "gold"}}
     plain = {"model": CLUSTER, "messages": [{"role": "user", "content": "PRIVATE"}]}
-    code, told = route_of(world, [plain, gold])
+    code, routed = route_of(world, [plain, gold])
     assert code == 0
-    (first, second) = told["requests"]
+    (first, second) = routed["requests"]
     assert (first["cluster"], first["rule"], first["sticky"]) == (CLUSTER, None, False)
     assert [(serving["specialist"], serving["share"]) for serving in first["answering"]] == [
         ("base", 0.9), (world.state()["specialist"], 0.1),
     ]  # fmt: skip
-    assert (second["cluster"], second["answering"], told["unrouted"]) == (None, [], 1)
+    assert (second["cluster"], second["answering"], routed["unrouted"]) == (None, [], 1)
     (world.clone / "clusters/router.yaml").write_text(
         "rules:\n"
         "- {name: gold, when: {metadata: {tier: gold}}, cluster: rtb-pricing, key: {header: x-user}}\n"
         "- {name: named, when: {model: [rtb-pricing], last_message: ^x}, cluster: rtb-pricing}\n"
     )
-    code, told = route_of(world, [plain, {"headers": {"X-User": "7"}, "body": gold}], "--against", "HEAD")
-    assert [(request["cluster"], request["rule"], request["sticky"]) for request in told["requests"]] == [
+    code, routed = route_of(world, [plain, {"headers": {"X-User": "7"}, "body": gold}], "--against", "HEAD")
+    assert [(request["cluster"], request["rule"], request["sticky"]) for request in routed["requests"]] == [
         (None, None, False), (CLUSTER, "gold", True),
     ]  # fmt: skip
-    assert told["requests"][0]["passed_over"] == [
+    assert routed["requests"][0]["passed_over"] == [
         {"rule": "gold", "condition": "body /metadata/tier"}, {"rule": "named", "condition": "last_message"},
     ]  # fmt: skip
-    assert [one["share"] for one in told["requests"][1]["answering"]] == [1.0]
-    assert [(one["number"], one["before"], one["after"]) for one in told["moved"]] == [
+    assert [one["share"] for one in routed["requests"][1]["answering"]] == [1.0]
+    assert [(one["number"], one["before"], one["after"]) for one in routed["moved"]] == [
         (1, CLUSTER, None), (2, None, CLUSTER),
     ]  # fmt: skip
-    assert "PRIVATE" not in json.dumps(told)
+    assert "PRIVATE" not in json.dumps(routed)
     for unusable in ([], [{"model": 3}], [plain | {"temperature": float("nan")}], [plain | {"user": "\ud800"}]):
         assert route_of(world, unusable)[1]["code"] == "unusable-request"
 

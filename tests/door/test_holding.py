@@ -36,7 +36,7 @@ def test_a_specialist_that_hangs_leaves_turns_and_connections(play, room, held):
             await until(are_held)
         assert len(door.specialist.asked) == held
         answers = [one.result() for one in asked if one.done()]
-        assert {(status, said["choices"][0]["message"]["content"]) for status, _, said in answers} == {
+        assert {(status, answer["choices"][0]["message"]["content"]) for status, _, answer in answers} == {
             (200, "from incumbent")
         }
         crowded = [end for decision, end in door.recorder.ends if decision.arm == "specialist"]

@@ -129,8 +129,8 @@ def test_a_real_export_answers_copies_in_the_shadow(world):
             line = follower.served.clusters[CLUSTER].line
             assert (line.shadow.specialist, line.watched.specialist, follower.troubles) == (child, adapter, {})
             asked = client(f"{url}/v1")
-            said = {(await asked.chat.completions.create(**ASKED)).model for _ in range(6)}
-            assert said <= {"base", adapter}
+            models = {(await asked.chat.completions.create(**ASKED)).model for _ in range(6)}
+            assert models <= {"base", adapter}
             by_base = sum(decision.arm == "incumbent" for decision in recorder.decisions if decision.stage != "shadow")
             assert by_base, "all of six with a share of a tenth"
             await until(lambda: sum(one.stage == "shadow" for one, _ in recorder.ends) == 2 * by_base)

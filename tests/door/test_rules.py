@@ -176,10 +176,10 @@ def test_a_rule_that_is_called_unreachable_takes_nothing(whens, data):
         number = int(re.fullmatch(r"rules\[(\d+)\]", problem.field)[1])
         when = whens[number]
         model = data.draw(st.sampled_from(when.get("model", ["a", "z"])))
-        said = {"a": "a", "b+": "bb", "^c$": "c", "(ab)*c": "abc"}[when.get("last_message", "a")]
+        message = {"a": "a", "b+": "bb", "^c$": "c", "(ab)*c": "abc"}[when.get("last_message", "a")]
         body = {
             place[1:].split("/")[0]: [value] if "/0" in place else value
             for place, value in when.get("body", {}).items()
         }
-        route = found.route(asked(model, when.get("headers", {}), **body, **says(said)))
+        route = found.route(asked(model, when.get("headers", {}), **body, **says(message)))
         assert int(route.rule[1:]) < number

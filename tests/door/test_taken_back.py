@@ -36,9 +36,9 @@ def test_an_answer_s_id_comes_back_with_its_outcome(play, tmp_path):
                 "decision_id": headers["x-modelsmith-decision"], "metric": "won", "value": 1, "idempotency_key": "a",
             }  # fmt: skip
             url = f"http://127.0.0.1:{door.port}/v1/feedback"
-            for said in ("taken", "repeated"):
+            for result in ("taken", "repeated"):
                 async with door.session.post(url, json=report) as answer:
-                    assert (answer.status, (await answer.json())["result"]) == (200, said)
+                    assert (answer.status, (await answer.json())["result"]) == (200, result)
             async with door.session.post(url, json=report | {"decision_id": "x.y"}) as answer:
                 assert answer.status == 403
             async with door.session.get(f"http://127.0.0.1:{door.port}/metrics") as answer:

@@ -204,15 +204,17 @@ def test_a_collector_that_takes_nothing_costs_no_answer_and_no_end(kind, tmp_pat
             assert time.monotonic() - begin < 60, "each answer would wait for the exporter's limit"
 
         few = {"OTEL_BSP_MAX_QUEUE_SIZE": "20", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
-        with telemetry(monkeypatch, f"http://127.0.0.1:{port}", **few) as (made, said):
+        with telemetry(monkeypatch, f"http://127.0.0.1:{port}", **few) as (made, messages):
             exported(tmp_path, made, scene)
             begin = time.monotonic()
             made.close()
             assert time.monotonic() - begin < 60
         deadline = time.monotonic() + 60
-        while len([words for words in said if words.startswith("NOT EXPORTED")]) < 2 and time.monotonic() < deadline:
+        while (
+            len([words for words in messages if words.startswith("NOT EXPORTED")]) < 2 and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        refused = [words for words in said if words.startswith("NOT EXPORTED")]
+        refused = [words for words in messages if words.startswith("NOT EXPORTED")]
         assert sorted("traces" in words for words in refused) == [False, True], "each signal once"
 
 
@@ -220,12 +222,12 @@ def test_a_collector_that_comes_back_is_told_again_and_that_is_said(collector, t
     port = collector.port
     collector.server.shutdown()
     collector.server.server_close()
-    with telemetry(monkeypatch, f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none") as (made, said):
+    with telemetry(monkeypatch, f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none") as (made, messages):
 
         async def scene(door):
             for word in ("NOT EXPORTED", "exported again"):
                 deadline = time.monotonic() + 60
-                while not any(word in words for words in said):
+                while not any(word in words for words in messages):
                     assert time.monotonic() < deadline
                     await door.ask()
                     time.sleep(0.1)

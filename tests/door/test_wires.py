@@ -246,11 +246,11 @@ def test_a_caller_is_told_whether_its_connection_stays(play, request_line, more,
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         for _ in range(2 if kept else 1):
             writer.write(head.encode() + body)
-            told = (await reader.readuntil(b"\r\n\r\n")).lower()
-            assert told.startswith(f"http/{request_line} 200 ok\r\n".encode())
-            assert told.count(b"\r\nserver: modelsmith\r\n") == told.count(b"\r\ndate: ") == 1
-            assert (b"\r\nconnection: close\r\n" in told) == (not kept)
-            length = int(told.split(b"content-length:")[1].split(b"\r\n")[0])
+            response = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert response.startswith(f"http/{request_line} 200 ok\r\n".encode())
+            assert response.count(b"\r\nserver: modelsmith\r\n") == response.count(b"\r\ndate: ") == 1
+            assert (b"\r\nconnection: close\r\n" in response) == (not kept)
+            length = int(response.split(b"content-length:")[1].split(b"\r\n")[0])
             assert json.loads(await reader.readexactly(length))["model"]
         if not kept:
             assert await reader.read() == b""

@@ -71,7 +71,7 @@ class TestWhatTheJudgeReads:
     def test_it_reads_point_conversation_owners_words_reference_and_answer(self):
         before, answer, after = evidence_of(question_text(question("Hello, here is your refund.")))
         assert answer == "| Hello, here is your refund."
-        for said in (
+        for expected in (
             POLITE.text,
             "Does it greet the customer?",
             "Greets and says sorry.",
@@ -80,7 +80,7 @@ class TestWhatTheJudgeReads:
             "| Context (policy):",
             "| My parcel is two weeks late!",
         ):
-            assert said in before
+            assert expected in before
         assert "Offers a voucher." not in before, "other points have other calls"
         assert POLITE.text in after
         assert "Does it greet the customer?" in after
@@ -142,8 +142,10 @@ class TestWhatTheJudgeReads:
         assert visible(text) == shown
 
     def test_a_message_in_the_conversation_cannot_speak_as_the_judge_either(self):
-        told = SCENARIO.model_copy(update={"messages": (SCENARIO.messages[0].model_copy(update={"content": FAKE}),)})
-        text = question_text(JudgeQuestion("k", POLITE, told, "x"))
+        scenario = SCENARIO.model_copy(
+            update={"messages": (SCENARIO.messages[0].model_copy(update={"content": FAKE}),)}
+        )
+        text = question_text(JudgeQuestion("k", POLITE, scenario, "x"))
         assert f"| {FAKE}" in text
         assert f"\n{FAKE}" not in text
 

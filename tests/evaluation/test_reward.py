@@ -70,8 +70,10 @@ def test_so_is_one_of_which_a_judge_decides_a_point(answers: list[tuple[str, boo
     judge, subject = ModelJudge(Scripted(verdict), JudgeModel(name="judge"), sha256(b"")), rubric(JUDGED)
     due = []
     for text, cut in answers:
-        said = {one.key: one for one in judge.decide([JudgeQuestion("tone", subject.points[-1], SCENARIO, text)])}
-        due.append(row_score(score_completion(subject, SCENARIO, text, said, cut_off=cut)[0], point_weights(subject)))
+        verdicts = {one.key: one for one in judge.decide([JudgeQuestion("tone", subject.points[-1], SCENARIO, text)])}
+        due.append(
+            row_score(score_completion(subject, SCENARIO, text, verdicts, cut_off=cut)[0], point_weights(subject))
+        )
     sampled = [Sampled(text, cut, EXPECTED, SCENARIO.messages) for text, cut in answers]
     assert rewards(subject, sampled, judge) == due
 

@@ -148,9 +148,9 @@ class TestWhatDiffers:
 
     def test_labels_and_the_cluster_s_gate_are_said_but_no_labelled_answer(self):
         subject = judged()
-        said = (("core-0", "Calm.", "pass"), ("core-0", "Hm.", "fail"), ("held-0", "Oh!", "fail"))
+        labelled = (("core-0", "Calm.", "pass"), ("core-0", "Hm.", "fail"), ("held-0", "Oh!", "fail"))
         then, now = (
-            replace(subject, labels=labels(*given)) for given in (said, (*said[1:2], ("held-0", "Oh!", "pass")))
+            replace(subject, labels=labels(*given)) for given in (labelled, (*labelled[1:2], ("held-0", "Oh!", "pass")))
         )
         gates = (Thresholds(composite=0.7, held_out=0.6), Thresholds(composite=0.95, held_out=0.6))
         change = set_change(then, now, gates)

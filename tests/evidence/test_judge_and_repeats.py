@@ -151,8 +151,8 @@ class TestEvidence:
 
     def test_evidence_with_a_judge_is_clean_and_the_public_sees_no_label(self, with_judge):
         assert_clean(evidence_bytes(with_judge))
-        seen = view(with_judge, "public", {})["judge"]
-        assert seen.keys() == {"judge", "agreed", "unclear", "kappa", "points", "met"}
+        shown = view(with_judge, "public", {})["judge"]
+        assert shown.keys() == {"judge", "agreed", "unclear", "kappa", "points", "met"}
         assert view(with_judge, "reviewer", {})["judge"]["verdicts"][0].keys() == {"label", "point", "person", "judge"}
 
 

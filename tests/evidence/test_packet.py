@@ -193,8 +193,8 @@ def test_answers_that_were_cut_off_are_an_open_risk(evidence_with, rows_with, cl
     whole = rows_with(0.9)
     cut = tuple(row.model_copy(update={"cut_off": number < 7}) for number, row in enumerate(whole))
     assert "max_new_tokens" not in packet(evidence_with(candidate=whole), cluster)
-    told = packet(evidence_with(candidate=cut), cluster)
-    assert f"7 of {len(whole)} answers of the candidate reached max" in told
+    page = packet(evidence_with(candidate=cut), cluster)
+    assert f"7 of {len(whole)} answers of the candidate reached max" in page
     assert evidence_with(candidate=cut).candidate.headline.cut_off == 7
 
 

@@ -228,11 +228,11 @@ def test_the_list_of_audiences_names_no_type_that_is_gone():
 
 
 def test_the_public_sees_scores_and_no_digest_or_verdict_row(small):
-    seen = view(small, "public", {})
-    assert seen["cluster"] == "rtb-pricing"
-    text = json.dumps(seen)
-    assert "artifact" not in seen
-    assert "candidate" not in seen
+    shown = view(small, "public", {})
+    assert shown["cluster"] == "rtb-pricing"
+    text = json.dumps(shown)
+    assert "artifact" not in shown
+    assert "candidate" not in shown
     assert "sha256:" not in text
     run = view(small.candidate, "public", {})
     assert run["headline"]["composite"]["value"] == small.candidate.headline.composite.value

@@ -27,10 +27,10 @@ def main(lies: str) -> None:
     say("hello", __version__, number=PROTOCOL)
     started = False
     while True:
-        said = channel.receive(60)
-        if said is None:
+        message = channel.receive(60)
+        if message is None:
             return
-        kind, name = said[0].kind, said[0].name
+        kind, name = message[0].kind, message[0].name
         if kind == "prepare":
             say("ready", body=b'{"files": {}}')
         elif kind == "end" or kind == "clean":

@@ -25,23 +25,23 @@ def main(private, id):
     job = jobs.begin(id)
     if job is None:
         return
-    said = job.submitted.arguments
+    arguments = job.submitted.arguments
     began = time.time()
-    while "until" in said and not Path(private, said["until"]).exists():
+    while "until" in arguments and not Path(private, arguments["until"]).exists():
         time.sleep(0.02)
-    if said.get("dies") == "at work":
+    if arguments.get("dies") == "at work":
         die()
-    time.sleep(said.get("seconds", 0))
+    time.sleep(arguments.get("seconds", 0))
     about = {"id": id, "began": began, "ended": time.time(), "cluster": job.submitted.cluster, "pid": os.getpid()}
     line = json.dumps(about | {"role": os.environ.get(of_jobs.ROLE), "home": os.environ["MODELSMITH_HOME"]})
     with Path(private, RAN).open("a") as file:
         file.write(line + "\n")
-    if said.get("dies") == "before it says so":
+    if arguments.get("dies") == "before it says so":
         die()
-    if said.get("dies") == "after it says so":
+    if arguments.get("dies") == "after it says so":
         of_jobs.Jobs.go_on = lambda self: die()
-    jobs.end(id, 0, {"number": said.get("number", 0)}, None)
-    time.sleep(said.get("lingers", 0))
+    jobs.end(id, 0, {"number": arguments.get("number", 0)}, None)
+    time.sleep(arguments.get("lingers", 0))
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ while True: job.beats(0, 1)
 
 def test_the_worker_ends_when_whoever_submitted_is_killed(host: Sshd, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "job", steps=2, seconds_a_step=FOR_EVER)
-    said = host.host(lost_seconds=5.0).model_dump_json()
-    submitter = subprocess.Popen([sys.executable, "-c", SUBMITS, said, folder], stdout=subprocess.PIPE)
+    settings = host.host(lost_seconds=5.0).model_dump_json()
+    submitter = subprocess.Popen([sys.executable, "-c", SUBMITS, settings, folder], stdout=subprocess.PIPE)
     assert submitter.stdout is not None
     assert submitter.stdout.readline() == b"works\n"
     submitter.kill()

@@ -30,10 +30,10 @@ def main(play: str) -> None:
     channel.greet()
     say("hello", __version__, number=PROTOCOL)
     while True:
-        said = channel.receive(60)
-        if said is None:
+        message = channel.receive(60)
+        if message is None:
             return
-        kind, name, body = said[0].kind, said[0].name, said[1]
+        kind, name, body = message[0].kind, message[0].name, message[1]
         if kind == "prepare":
             if play == "lacks-what-nobody-asked-for":
                 say("missing", "/models/x", digest="sha256:" + "9" * 64)

@@ -46,8 +46,8 @@ class Signed:
                 sign_directory(self.artifact, Ambient(self.config))
 
     def job(self, sigstore, **claims):
-        said = workflow_claims(**{"workflow": WORKFLOW, "event_name": "schedule"} | claims)
-        return mock.patch.dict("os.environ", {"SIGSTORE_ID_TOKEN": sigstore.token(said)})
+        claimed = workflow_claims(**{"workflow": WORKFLOW, "event_name": "schedule"} | claims)
+        return mock.patch.dict("os.environ", {"SIGSTORE_ID_TOKEN": sigstore.token(claimed)})
 
     def seal(self, sigstore, kind, **claims):
         with self.job(sigstore, **claims):

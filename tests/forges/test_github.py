@@ -225,8 +225,8 @@ def test_a_draft_waits_until_its_opener_calls_it_ready(hub):
     for draft in (True, False):
         hub.repo.pulls[pull.number].draft = draft
         main = hub.forge().fetch_into(hub.git)
-        seen = hub.forge().get(pull.number)
-        decision = decide_merge(read_governed_state(hub.git, main), seen, datetime.now(UTC)).decision
+        pull_seen = hub.forge().get(pull.number)
+        decision = decide_merge(read_governed_state(hub.git, main), pull_seen, datetime.now(UTC)).decision
         assert any("shows it as a draft" in refusal.sentence for refusal in decision.refusals) == draft
 
 

@@ -301,7 +301,7 @@ def test_a_rejection_is_heard_wherever_the_same_is_opened_again(world, pull):
     promoted = world.propose(signed_again, branch="signed-again")
     written_again = world.propose({f"{folder}/record.json": "[]"}, branch="written-again")
     heard = {
-        one.number: [(said.pull, said.review.actor, said.review.verdict) for said in one.elsewhere]
+        one.number: [(item.pull, item.review.actor, item.review.verdict) for item in one.elsewhere]
         for one in world.forge().list("open")
     }
     assert heard == {
@@ -312,7 +312,7 @@ def test_a_rejection_is_heard_wherever_the_same_is_opened_again(world, pull):
         written_again.number: [],
     }
     world.review("dana", pull, "withdraw")
-    assert [said.review.verdict for said in world.forge().get(again.number).elsewhere] == ["reject", "withdraw"]
+    assert [item.review.verdict for item in world.forge().get(again.number).elsewhere] == ["reject", "withdraw"]
 
 
 @pytest.mark.parametrize("asked_alone", [0, 1, 4])
@@ -364,7 +364,7 @@ def test_what_is_kept_of_logs_hides_no_rejection(world, pull, tmp_path):
         kept = KeptFacts(tmp_path / "home", OUTLINES, "here")
         assert seen(kept) == seen(None)
         kept.save()
-    assert [said.pull for said in seen(kept)[0][again.number].elsewhere] == [pull.number]
+    assert [item.pull for item in seen(kept)[0][again.number].elsewhere] == [pull.number]
     world.review("dana", pull, "withdraw")
-    assert [said.review.verdict for said in seen(kept)[0][again.number].elsewhere] == ["reject", "withdraw"]
+    assert [item.review.verdict for item in seen(kept)[0][again.number].elsewhere] == ["reject", "withdraw"]
     assert seen(kept) == seen(None)

@@ -195,9 +195,9 @@ def test_a_file_says_what_its_lines_say_to_somebody_who_reads_the_diff(lines, ch
         return
     known = {}
     for line in text.split("\n"):
-        said = line.removesuffix("\r").split(" #")[0].strip()
-        if said and not said.startswith("#"):
-            key, _, value = said.partition(": ")
+        stripped = line.removesuffix("\r").split(" #")[0].strip()
+        if stripped and not stripped.startswith("#"):
+            key, _, value = stripped.partition(": ")
             known[key] = value
     assert {key: str(value) for key, value in data.items()} == known
 

@@ -37,11 +37,11 @@ def ended(seed, loss, units=12_000, share=0.2, rate=0.2):
 
 
 def test_the_loss_that_it_names_is_the_one_that_half_of_all_windows_see():
-    seen = sight(terms(), 0.2)
-    assert seen.decisions == 12_000
-    assert 0.1 < seen.loss < 0.3
-    assert 8 <= sum(ended(seed, seen.loss) for seed in range(30)) <= 24
-    assert sum(ended(seed, 2 * seen.loss) for seed in range(10)) == 10
+    window = sight(terms(), 0.2)
+    assert window.decisions == 12_000
+    assert 0.1 < window.loss < 0.3
+    assert 8 <= sum(ended(seed, window.loss) for seed in range(30)) <= 24
+    assert sum(ended(seed, 2 * window.loss) for seed in range(10)) == 10
 
 
 def test_more_traffic_sees_less_and_never_less_than_is_allowed():
@@ -51,9 +51,9 @@ def test_more_traffic_sees_less_and_never_less_than_is_allowed():
 
 
 def test_a_window_that_cannot_confirm_says_how_long_it_would_take():
-    seen = sight(terms(max_drop=0.04), 0.1)
-    assert not seen.confirms
-    longer = sight(terms(max_drop=0.04, minutes=round(seen.minutes_to_confirm * 1.1)), 0.1)
+    window = sight(terms(max_drop=0.04), 0.1)
+    assert not window.confirms
+    longer = sight(terms(max_drop=0.04, minutes=round(window.minutes_to_confirm * 1.1)), 0.1)
     assert longer.confirms
 
 
@@ -108,14 +108,14 @@ def test_validate_says_what_a_window_cannot_see(tmp_path):
 
 def test_validate_says_of_a_rule_that_it_can_never_confirm(tmp_path):
     rule = "rule: {format: {max_rise: 0.1}}"
-    said = warned(
+    warnings = warned(
         tmp_path,
         RULED.split("rule:")[0] + rule + "\ndeployment: {traffic_share: 1.0}\n",
         "{type: judge, instruction: x}",
     )
-    assert said.keys() == {"rollback.rule", "rollback.rule.format"}
-    assert "no incumbent to compare it with" in said["rollback.rule"]
-    assert "no window is ever confirmed" in said["rollback.rule.format"]
+    assert warnings.keys() == {"rollback.rule", "rollback.rule.format"}
+    assert "no incumbent to compare it with" in warnings["rollback.rule"]
+    assert "no window is ever confirmed" in warnings["rollback.rule.format"]
 
 
 def test_the_rule_of_the_page_is_one_that_can_confirm(tmp_path):

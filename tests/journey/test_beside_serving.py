@@ -71,14 +71,14 @@ def test_eval_and_training_of_an_iteration_wait_for_a_busy_door(fresh):
 
 def test_a_budget_that_means_nothing_or_invites_a_rollback_is_said(fresh):
     """A typing mistake, an empty block, and a training that may slow the door more than the window allows."""
-    for budget, said in (
+    for budget, expected in (
         ({}, "say requests, p95_milliseconds or share, or leave beside_serving out"),
         ({"share": 1.5}, "1.5"),
         ({"request": 2}, "requests"),
     ):
         budgeted(fresh, **budget)
         ran = fresh.modelsmith("validate")
-        assert (ran.code, said in ran.out + ran.err) == (2, True), ran.out + ran.err
+        assert (ran.code, expected in ran.out + ran.err) == (2, True), ran.out + ran.err
     budgeted(fresh, p95_milliseconds=900)
     path = fresh.clone / CLUSTER_FILE
     cluster = yaml.safe_load(path.read_text())

@@ -200,9 +200,9 @@ def test_nobody_goes_on_from_an_adapter_that_was_taught_an_exam(deployed):
     deployed.commit("by-hand", {str(path.relative_to(deployed.clone)): yaml.safe_dump(document, sort_keys=False)})
     words = ("--title", "by hand", "--key", deployed.key("petra"), "--json")
     number = str(deployed.modelsmith("pr", "open", "by-hand", *words).json["pull"]["number"])
-    (said,) = deployed.modelsmith("pr", "show", number, "--json").json["taught"]
-    assert said.startswith(f"{specialist} was trained on a row that is ")
-    assert document["id"] in said
+    (sentence,) = deployed.modelsmith("pr", "show", number, "--json").json["taught"]
+    assert sentence.startswith(f"{specialist} was trained on a row that is ")
+    assert document["id"] in sentence
     assert "trained on" in deployed.modelsmith("pr", "show", number).out
     for decided in (("approve", number, "--key", deployed.key("dana")), ("pr", "merge", number)):
         assert deployed.modelsmith(*decided).code == 0

@@ -53,26 +53,26 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     edit(world, GENERATOR, answer="It is the timeout.")
     land(world)
 
-    told = iterate(world, 2)
-    assert told["code"] == "prompt-too-long"
-    assert f"core/{told['details']['scenario']}: The prompt has" in told["message"]
-    assert "max_new_tokens" in told["mend"]
+    error = iterate(world, 2)
+    assert error["code"] == "prompt-too-long"
+    assert f"core/{error['details']['scenario']}: The prompt has" in error["message"]
+    assert "max_new_tokens" in error["mend"]
     shown = status(world)
     assert (shown["error"]["code"], shown["phase"], shown["running"]) == ("prompt-too-long", "eval", None)
     assert shown["next"] == {"operation": "iterate", "arguments": {"cluster": CLUSTER}}
-    assert told["mend"] in shown["why"]
+    assert error["mend"] in shown["why"]
     assert iterate(world, 2)["code"] == "prompt-too-long", "nothing was mended"
 
     edit(world, f"{SET}/evalset.yaml", sampling=sampling)
     land(world)
-    told = iterate(world, 2)
-    assert (told["code"], told["details"]["generator"]) == ("generator-answer", "auction-timeout")
+    error = iterate(world, 2)
+    assert (error["code"], error["details"]["generator"]) == ("generator-answer", "auction-timeout")
 
     edit(world, GENERATOR, answer=None)
     land(world)
-    told = iterate(world, 2)
-    assert told["code"] == "no-rows"
-    assert {generator["generator"] for generator in told["details"]["generators"]} == {
+    error = iterate(world, 2)
+    assert error["code"] == "no-rows"
+    assert {generator["generator"] for generator in error["details"]["generators"]} == {
         "auction-timeout",
         "invalid-traffic",
     }
@@ -114,6 +114,6 @@ def test_status_says_what_runs_how_far_it_is_and_that_a_candidate_failed(fresh):
     assert "FAIL  composite 0.000, by the rule of its day" in world.modelsmith("status").out
 
     world.changed(f"{SET}/evalset.yaml", lambda one: one.update(thresholds=evalset["thresholds"]), "petra", "dana")
-    said = world.modelsmith("promote", CLUSTER, "--json")
-    assert (said.code, said.json["code"]) == (2, "nothing-to-promote")
-    assert "failed by the rule of its day" in json.dumps(said.json)
+    ran = world.modelsmith("promote", CLUSTER, "--json")
+    assert (ran.code, ran.json["code"]) == (2, "nothing-to-promote")
+    assert "failed by the rule of its day" in json.dumps(ran.json)

@@ -256,10 +256,10 @@ def test_without_write_permission_all_is_read_and_nothing_is_half_done(waiting):
         ("status",), ("verify",), ("route", str(request)), ("results", "--tag", "rtb-pricing-iter-001-base"),
         ("events",), ("fleet",), ("composite-history", "rtb-pricing"), ("pr", "show", "4"), ("jobs", "list"),
     ]  # fmt: skip
-    seen = [(words, waiting.run(COMMAND, *words, "--json", **limited)) for words in looks]
+    looks_ran = [(words, waiting.run(COMMAND, *words, "--json", **limited)) for words in looks]
     for folder in (waiting.clone, waiting.forge, waiting.folder / "home"):
         lock_up(folder, False)
-    assert [(words, ran.out) for words, ran in seen if ran.code] == []
+    assert [(words, ran.out) for words, ran in looks_ran if ran.code] == []
 
     lock_up(waiting.private, True)
     ran = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)

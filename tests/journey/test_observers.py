@@ -64,9 +64,9 @@ def test_a_second_machine_trains_it_again_and_comes_to_the_very_same(waiting):
     ran = there("observe", specialist, "--retrain", "--rows", str(rows))
     assert ran.code == 0, ran.out + ran.err
     assert "train" in ran.phases
-    said = ran.json["agreement"]
-    assert said["retrained"] == {"identical": True, "agrees": True, "turned": []}
-    assert "the very same artifact" in said["sentence"]
+    agreement = ran.json["agreement"]
+    assert agreement["retrained"] == {"identical": True, "agrees": True, "turned": []}
+    assert "the very same artifact" in agreement["sentence"]
     again = there("observe", specialist, "--retrain", "--rows", str(rows))
     assert (again.code, again.json["pull"], "train" in again.phases) == (0, None, False)
 
@@ -109,8 +109,8 @@ def test_a_second_machine_observes_an_export_whose_parent_it_trained(deployed):
     for words in (("approve", number, "--key", deployed.key("maya")), ("pr", "merge", number)):
         ran = deployed.modelsmith(*words, "--json")
         assert ran.code == 0, ran.out
-    seen = deployed.modelsmith("verify", "--json").json["observations"]
-    assert {name: [agreement["observer"] for agreement in found] for name, found in seen.items()} == {
+    observations = deployed.modelsmith("verify", "--json").json["observations"]
+    assert {name: [agreement["observer"] for agreement in found] for name, found in observations.items()} == {
         adapter: ["ci"],
         child: ["ci"],
     }

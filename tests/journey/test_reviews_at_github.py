@@ -72,7 +72,7 @@ class Hub:
 
     def workflow(self, tmp_path, pull="", **claims):
         """Run the steps of the workflow's file as a runner does, but for installing the toolkit from main."""
-        said = workflow_claims(sha=self.world.main(), **(IDS | claims))
+        workflow = workflow_claims(sha=self.world.main(), **(IDS | claims))
         runner = tmp_path / f"runner-{len(list(tmp_path.iterdir()))}"
         (runner / "work").mkdir(parents=True)
         (runner / "toolkit" / "bin").mkdir(parents=True)
@@ -87,7 +87,7 @@ class Hub:
             "GITHUB_OUTPUT": str(runner / "output"),
             "MODELSMITH_SIGSTORE": str(self.config),
             "GIT_CONFIG_GLOBAL": os.devnull,
-            **self.sigstore.actions(said),
+            **self.sigstore.actions(workflow),
         }
         given = {"${{ github.token }}": self.actions, "${{ inputs.pull }}": str(pull)}
         for step in STEPS:

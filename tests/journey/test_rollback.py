@@ -68,13 +68,13 @@ def rolled(served, tmp_path_factory):
 
 
 def test_in_the_window_traffic_is_back_without_asking_anyone(served, rolled):
-    world, said = rolled
+    world, rollback = rolled
     specialist = served.state()["specialist"]
-    assert (said["event"], said["status"], said["specialist"]) == ("rolled-back", "merged", specialist)
-    assert said["serving"] == BASE_ALONE
-    assert said["decision"] == "within the contract that was approved with the deployment"
-    assert "kept ready for 48 hours" in said["readiness"]
-    assert said["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
+    assert (rollback["event"], rollback["status"], rollback["specialist"]) == ("rolled-back", "merged", specialist)
+    assert rollback["serving"] == BASE_ALONE
+    assert rollback["decision"] == "within the contract that was approved with the deployment"
+    assert "kept ready for 48 hours" in rollback["readiness"]
+    assert rollback["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
     assert "base" in (world.clone / ROUTING).read_text()
     assert specialist not in (world.clone / ROUTING).read_text()
     receipt = json.loads((world.folder_of("rolled-back") / "receipts" / "merge.json").read_bytes())
@@ -86,8 +86,8 @@ def test_in_the_window_traffic_is_back_without_asking_anyone(served, rolled):
 
 
 def test_the_pull_request_says_first_what_one_needs_to_know_at_night(rolled):
-    world, said = rolled
-    body = must(world, 0, "pr", "show", str(said["pull"]))["proposal"]["packet"]["text"]
+    world, rollback = rolled
+    body = must(world, 0, "pr", "show", str(rollback["pull"]))["proposal"]["packet"]["text"]
     first = body.split("\n\n### Details")[0].splitlines()
     assert len(first) <= 10
     for words in (
@@ -124,9 +124,9 @@ def test_counts_of_the_live_metric_are_a_reason_of_their_own(served, copies, tmp
 
 
 def test_run_again_it_undoes_nothing_else(rolled, copies):
-    world, said = rolled
+    world, rollback = rolled
     again = copies(world)
-    assert must(again, 0, "rollback", CLUSTER) == said
+    assert must(again, 0, "rollback", CLUSTER) == rollback
     late = must(again, 2, "rollback", CLUSTER, "--reason", "margins fell, too")
     assert (late["code"], late["details"]["reason"]) == ("rolled-back-already", "auction win rate fell")
     assert again.pulls() == world.pulls()
@@ -134,12 +134,12 @@ def test_run_again_it_undoes_nothing_else(rolled, copies):
 
 
 def test_the_event_names_specialist_reason_and_window_once(rolled):
-    world, said = rolled
+    world, rollback = rolled
     assert told(world, "rollback.triggered") == [
         {
             "name": "rollback.triggered",
             "cluster": CLUSTER,
-            "specialist": said["specialist"],
+            "specialist": rollback["specialist"],
             "reason": "auction win rate fell",
             "metric_window": {"metric": "auction_win_rate", "window_minutes": 60},
         }
@@ -148,9 +148,9 @@ def test_the_event_names_specialist_reason_and_window_once(rolled):
 
 
 def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
-    world, said = copies(rolled[0]), rolled[1]
+    world, rollback = copies(rolled[0]), rolled[1]
     shown = status(world)
-    assert shown["hold"] == {"specialist": said["specialist"], "waiting_for": ["@oncall-sre"]}
+    assert shown["hold"] == {"specialist": rollback["specialist"], "waiting_for": ["@oncall-sre"]}
     assert shown["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
     said_to_people = world.modelsmith("status").out
     assert "on hold" in said_to_people
@@ -185,7 +185,7 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     decide(world, deployment["pull"], "maya")
     assert [one["share"] for one in status(world)["serving"]] == [0.9, 0.1]
     assert must(world, 0, "verify")["approvals"] == 3
-    events = [event["event"] for event in must(world, 0, "lineage", said["specialist"])["ancestors"][0]["events"]]
+    events = [event["event"] for event in must(world, 0, "lineage", rollback["specialist"])["ancestors"][0]["events"]]
     assert events[3:] == ["customer-deployed", "rolled-back", "hold-cleared", "customer-deployed"]
 
 
@@ -204,18 +204,18 @@ def test_another_reason_to_clear_a_hold_says_what_it_replaces(rolled, copies):
 
 def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copies):
     world = copies(rolled[0])
-    said = must(world, 4, "iterate", CLUSTER)
-    assert (said["phase"], said["pull"], said["waiting_for"]) == ("waiting", None, ["@oncall-sre"])
-    assert "on hold" in said["reason"]
+    answer = must(world, 4, "iterate", CLUSTER)
+    assert (answer["phase"], answer["pull"], answer["waiting_for"]) == ("waiting", None, ["@oncall-sre"])
+    assert "on hold" in answer["reason"]
     clear = {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
-    assert said["next"] == {"clear": clear}
-    steps = {title.partition(": ")[2] for title in world.pulls().values() if said["specialist"] in title}
+    assert answer["next"] == {"clear": clear}
+    steps = {title.partition(": ")[2] for title in world.pulls().values() if answer["specialist"] in title}
     assert steps == {"candidate", "eval accepted", "artifact exported"}
     assert must(world, 4, "iterate", CLUSTER)["pull"] is None
 
     decide(world, must(world, 4, "rollback", CLUSTER, "--clear-hold")["pull"], "oli")
     opened = must(world, 4, "iterate", CLUSTER)
-    assert (opened["specialist"], opened["waiting_for"]) == (said["specialist"], ["@head-of-trading"])
+    assert (opened["specialist"], opened["waiting_for"]) == (answer["specialist"], ["@head-of-trading"])
     assert world.pulls()[opened["pull"]].endswith("customer deployed")
 
 
@@ -228,13 +228,13 @@ def test_iterate_on_hold_goes_as_far_as_it_may_and_says_who_is_next(rolled, copi
     ],
 )
 def test_killed_and_run_again_it_ends_in_the_same_decisions(served, rolled, copies, point, when):
-    calm, said = rolled
+    calm, rollback = rolled
     world = copies(served)
     command = ("rollback", CLUSTER, "--reason", "auction win rate fell", "--json")
     assert world.stop_at(point, *command).code == -signal.SIGKILL, when
     same = ("event", "specialist", "pull", "status", "decision", "serving", "next")
     again = must(world, 0, *command[:-1])
-    assert {name: again[name] for name in same} == {name: said[name] for name in same}
+    assert {name: again[name] for name in same} == {name: rollback[name] for name in same}
     assert world.pulls() == calm.pulls()
     for name in ("rollback.triggered", "promotion.advanced", "promotion.pending_approval"):
         assert Counter(map(str, told(world, name))) == Counter(map(str, told(calm, name)))

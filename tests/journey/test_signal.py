@@ -99,9 +99,9 @@ def lies_about_its_rows(world, specialist):
     evidence, facts = evidence_of(main, history), training_of(main, history)
     farther = tuple(part.model_copy(update={"similarity": 0.0}) for part in evidence.firewall.parts)
     lie = evidence.model_copy(update={"firewall": evidence.firewall.model_copy(update={"parts": farther})})
-    for name, told in (("evidence_of", lie), ("training_of", facts.model_copy(update={"sources": {"teacher": 2}}))):
+    for name, value in (("evidence_of", lie), ("training_of", facts.model_copy(update={"sources": {"teacher": 2}}))):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(certificates, name, lambda *_, told=told: told)
+            patch.setattr(certificates, name, lambda *_, told=value: told)
             with pytest.raises(IntegrityFailure) as refused:
                 certificates.recheck(workspace, main, full=False)
         assert refused.value.code == "firewall-differs"
@@ -161,11 +161,11 @@ def test_what_was_trained_on_is_never_held_out_afterwards(waiting):
     waiting.must("merge", "--ff-only", "FETCH_HEAD")
     (line,) = (waiting.clone / captured["path"]).read_text().splitlines()
     specialist = waiting.state()["specialist"]
-    said = ("--capability", "auction-timeout", "--answer", "cause=timeout", "--answer", "action=cut_latency")
-    said += ("--pass", "a", "--fail", "b", "--risk", "low", "--lens", "sre", "--outcome", "delay", "--json")
+    options = ("--capability", "auction-timeout", "--answer", "cause=timeout", "--answer", "action=cut_latency")
+    options += ("--pass", "a", "--fail", "b", "--risk", "low", "--lens", "sre", "--outcome", "delay", "--json")
 
     def accepted(part):
-        return waiting.modelsmith("accept-scenario", json.loads(line)["id"], "--part", part, *said).json
+        return waiting.modelsmith("accept-scenario", json.loads(line)["id"], "--part", part, *options).json
 
     refused = accepted("held-out")
     assert (refused["code"], specialist in refused["message"]) == ("trained-on", True), refused

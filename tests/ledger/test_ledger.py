@@ -223,10 +223,10 @@ class TestEvents:
 
     def test_a_cursor_gives_what_is_new(self, ledger):
         ledger.append(*(trained(number) for number in range(5)))
-        seen = ledger.events()
+        events = ledger.events()
         ledger.append(trained(9))
-        assert [event.event for event in ledger.events(seen[-1].cursor)] == [trained(9)]
-        assert [event.event for event in ledger.events(seen[2].cursor)] == [trained(3), trained(4), trained(9)]
+        assert [event.event for event in ledger.events(events[-1].cursor)] == [trained(9)]
+        assert [event.event for event in ledger.events(events[2].cursor)] == [trained(3), trained(4), trained(9)]
         assert ledger.events(ledger.events()[-1].cursor) == []
 
     @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

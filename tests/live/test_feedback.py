@@ -145,9 +145,9 @@ def test_a_key_of_another_cluster_reports_nothing_of_this_one(desk):
 
 def test_nobody_uses_up_another_s_idempotency_keys(desk):
     """A second application of the same cluster reports under keys that it guesses the first will use."""
-    for sender, said in (("first", "taken"), ("second", "taken"), ("first", "key-reused")):
+    for sender, result in (("first", "taken"), ("second", "taken"), ("first", "key-reused")):
         body = json.dumps(report(desk.decided(), key="auction-4711")).encode()
-        assert desk.recorder.feedback(body, lambda cluster: True, sender)[1]["result"] == said
+        assert desk.recorder.feedback(body, lambda cluster: True, sender)[1]["result"] == result
 
 
 def test_a_batch_says_of_each_report_what_became_of_it(desk):

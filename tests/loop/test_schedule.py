@@ -195,18 +195,18 @@ def candidates(*composites: float) -> list[Assessed]:
 )
 def test_the_next_stage_is_taken_once_this_one_has_stopped_paying(composites, ran, due):
     """And no sooner than it had as many candidates as the rule looks at."""
-    cluster, past, seen = staged(), trained_by(*ran), candidates(*composites)
-    stretch = stretch_of(cluster, seen, past)
+    cluster, past, runs = staged(), trained_by(*ran), candidates(*composites)
+    stretch = stretch_of(cluster, runs, past)
     assert (stretch.stages, bool(stretch.plateau)) == due
-    stops = stop_of(cluster.loop, seen, 0, past, stretch) is not None
+    stops = stop_of(cluster.loop, runs, 0, past, stretch) is not None
     assert stops == (due == (2, True)), "only the last stage's plateau ends the loop"
 
 
 def test_a_changed_stage_begins_anew_and_one_behind_goes_on():
-    past, seen = trained_by(1, 2), candidates(0.5, 0.5)
+    past, runs = trained_by(1, 2), candidates(0.5, 0.5)
     longer: Training = (*stages_of(TWO), Grpo(method="grpo"))
-    assert stretch_of(staged(longer), seen, past).stages == 2
-    assert stretch_of(staged((Sft(steps=8), Dpo(method="dpo"))), seen, past).stages == 1
+    assert stretch_of(staged(longer), runs, past).stages == 2
+    assert stretch_of(staged((Sft(steps=8), Dpo(method="dpo"))), runs, past).stages == 1
     assert not staged(Sft()).stage_by_stage
     assert not staged(then="recommend").stage_by_stage
 

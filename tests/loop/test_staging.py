@@ -51,12 +51,12 @@ def test_a_file_may_begin_as_windows_writes_it_and_says_what_it_is_not(tmp_path)
         return [record.prompt for record in read_records(path, lambda _: Refused("no door"))]
 
     assert records(b"\xef\xbb\xbf" + line + line) == ["Why?", "Why?"]
-    for data, said in (
+    for data, expected in (
         (line.decode().encode("utf-16"), "no UTF-8"),
         (b"{\n", "no JSON"),
         (line + b"\xef\xbb\xbf", "no JSON"),
     ):
-        with pytest.raises(InvalidInput, match=said):
+        with pytest.raises(InvalidInput, match=expected):
             records(data)
 
 

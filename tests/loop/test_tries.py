@@ -153,13 +153,13 @@ def test_what_a_judge_decides_counts_in_the_score_of_a_try(world, monkeypatch):
     point = JUDGED.points[0].model_copy(update={"id": "tone", "weight": 6.0})
     rubric = GOVERNED.rubric.model_copy(update={"points": (*GOVERNED.rubric.points, point)})
     monkeypatch.setattr(world.context, "governed", replace(GOVERNED, rubric=rubric))
-    said = [{"tone": True}, {"tone": False}] * 2
-    monkeypatch.setattr(tries, "rows_judge", lambda *_: nullcontext(lambda sampled: said))
+    verdicts = [{"tone": True}, {"tone": False}] * 2
+    monkeypatch.setattr(tries, "rows_judge", lambda *_: nullcontext(lambda sampled: verdicts))
     monkeypatch.setattr(tries, "judge_of", lambda _: digest("judge"))
     made = world.train(4, 0, 2)
     assert [attempt.held_in for attempt in made.tries.each] == [0.75, 0.25, 0.5]
     assert made.tries.judge == digest("judge")
-    said[0] = {}
+    verdicts[0] = {}
     with pytest.raises(ModelsmithError) as ended:
         world.train(4, 0, 2)
     assert ended.value.code == "points-differ"

@@ -53,7 +53,7 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     }
     assert keywords.keys() >= _KEYWORDS.keys()
     one = st.sampled_from(sorted(keywords)).flatmap(lambda name: keywords[name].map(lambda said: {name: said}))
-    return st.lists(one, max_size=4).map(lambda parts: {name: said for part in parts for name, said in part.items()})
+    return st.lists(one, max_size=4).map(lambda parts: {name: value for part in parts for name, value in part.items()})
 
 
 SCHEMAS = st.recursive(st.booleans() | schemas(st.booleans()), schemas, max_leaves=6)
@@ -97,5 +97,5 @@ def test_the_points_of_the_kits_pass_the_same_answers(name: str) -> None:
                 text = json.dumps(answer)
                 for point in governed.rubric.points:
                     for cut_off in (False, True):
-                        said = grade_point(point, text, reference, cut_off=cut_off).passed
-                        assert passes(point, text, reference, cut_off=cut_off) == said
+                        passed = grade_point(point, text, reference, cut_off=cut_off).passed
+                        assert passes(point, text, reference, cut_off=cut_off) == passed

@@ -75,8 +75,8 @@ def test_an_attested_review_opens_the_gate_and_verifies_offline(hosted, job, mon
     assert hosted.verify().approvals == 2
     folder = hosted.git.list_tree(hosted.tip, ".github/governance/receipts")
     (path,) = [path for path in folder if path.endswith("/attested-petra.sigstore.json")]
-    said = claimed(hosted.main().tree.read(path))
-    assert (said.reviews[0].account, said.head) == (1001, pull.head)
+    claim = claimed(hosted.main().tree.read(path))
+    assert (claim.reviews[0].account, claim.head) == (1001, pull.head)
 
 
 def test_signed_and_attested_approvals_may_stand_together(hosted, job):
@@ -141,7 +141,10 @@ def test_of_two_readings_in_one_second_the_one_that_objects_counts(hosted, job, 
     """As when two reviews start two jobs at once: which of them read later cannot be told."""
     pull, at = proposal(hosted), text(now())
     yes, less = given(at=at), given(state=no, at=at)
-    readings = [job.sign(predicate_of(hosted, pull, *said, read_at=at)) for said in ((yes,), (less,), (yes, less))]
+    readings = [
+        job.sign(predicate_of(hosted, pull, *reviews_given, read_at=at))
+        for reviews_given in ((yes,), (less,), (yes, less))
+    ]
     for one, other in itertools.permutations(readings, 2):
         assert not decided(hosted, attested(pull, one, other)).open
 

@@ -179,9 +179,9 @@ def test_the_artifact_that_is_signed_must_be_of_the_kind_that_main_knows(parent,
 
 def test_a_copy_of_another_kind_than_main_says_is_refused(parent, tmp_path):
     facts = export(parent)
-    for name, told, said in (("merged", facts.export, None), ("adapter", None, facts)):
-        folder = sealed(tmp_path / name, told)
-        here, specialist, _ = exported(parent, folder, said)
+    for name, exported_as, stated in (("merged", facts.export, None), ("adapter", None, facts)):
+        folder = sealed(tmp_path / name, exported_as)
+        here, specialist, _ = exported(parent, folder, stated)
         with pytest.raises(IntegrityFailure) as refused:
             check_copy(here.main, here.main.histories.by_specialist[specialist], folder)
         assert refused.value.code == "kind-differs"

@@ -204,8 +204,8 @@ def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
         (judged, {"trained_reward": due, "trained_judge": other}, "another rubric"),
         (repository, {"trained_reward": due, "trained_judge": mine}, "has no use of one"),
     ):
-        said = failures(here, candidate(here, method="grpo", **facts)[1]).get("reward")
-        assert (said is None) if wrong is None else (wrong in said)
+        sentence = failures(here, candidate(here, method="grpo", **facts)[1]).get("reward")
+        assert (sentence is None) if wrong is None else (wrong in sentence)
     lineage = trained(judged.main.tree, method="grpo", trained_reward=due, trained_judge=mine)
     for measured, wrong in ((mine, None), (other, "another judge than the eval's")):
         accepted = SimpleNamespace(
@@ -239,8 +239,8 @@ def test_each_stage_names_its_reward_and_judges_and_all_are_the_eval_s(repositor
         (foreign, right, "trained_reward is another than that of its stages"),
         (right, {"skipped": "no-pairs", "steps": 0, "rows": 0, "rows_digest": None} | right, "stage 2: a reward is"),
     ):
-        said = failures(asks, candidate(asks, **staged(asks, first, second, **right))[1]).get("reward")
-        assert (said is None) if wrong is None else (wrong in said), (first, second, said)
+        sentence = failures(asks, candidate(asks, **staged(asks, first, second, **right))[1]).get("reward")
+        assert (sentence is None) if wrong is None else (wrong in sentence), (first, second, sentence)
     lineage = trained(asks.main.tree, **staged(asks, right, foreign, **right))
     accepted = SimpleNamespace(
         main=asks.main,
@@ -257,9 +257,9 @@ def test_each_stage_names_its_reward_and_judges_and_all_are_the_eval_s(repositor
 
 def test_devices_are_said_of_each_stage_that_was_trained_or_of_none(recipe):
     empty = {"rows": 0, "rows_digest": None, "steps": 0, "skipped": "no-pairs"}
-    for second, said, sound in (({}, (), True), ({}, (2, 1), True), ({}, (2,), False), (empty, (2,), True)):
-        _, files = candidate(recipe, **staged(recipe, {}, second, devices=said))
-        assert ("training" not in failures(recipe, files)) == sound, (second, said)
+    for second, devices, sound in (({}, (), True), ({}, (2, 1), True), ({}, (2,), False), (empty, (2,), True)):
+        _, files = candidate(recipe, **staged(recipe, {}, second, devices=devices))
+        assert ("training" not in failures(recipe, files)) == sound, (second, devices)
 
 
 def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
@@ -275,8 +275,8 @@ def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
         (judged, {"rows_judge": mine}, "all rows come from generators"),
         (repository, rows | {"rows_judge": mine}, "has no use of one"),
     ):
-        said = failures(here, candidate(here, **facts)[1]).get("reward")
-        assert (said is None) if wrong is None else (wrong in said), facts
+        sentence = failures(here, candidate(here, **facts)[1]).get("reward")
+        assert (sentence is None) if wrong is None else (wrong in sentence), facts
     lineage = trained(judged.main.tree, **rows, rows_judge=mine)
     for measured, wrong in ((mine, None), (other, "rows were judged by another judge")):
         accepted = SimpleNamespace(
@@ -434,9 +434,9 @@ def test_a_candidate_says_of_which_stages_the_base_was_held_in_4_bits(repository
     document["training"] = [SFT, DPO | {"load_in_4bit": True}]
     asks = repository.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
     empty = {"rows": 0, "rows_digest": None, "steps": 0, "skipped": "no-pairs"}
-    for second, said, sound in (({}, (2,), True), ({}, (), False), (empty, (), True), (empty, (2,), False)):
-        _, files = candidate(asks, **staged(asks, {}, second, loaded_in_4bit=said))
-        assert ("training" not in failures(asks, files)) == sound, (second, said)
+    for second, devices, sound in (({}, (2,), True), ({}, (), False), (empty, (), True), (empty, (2,), False)):
+        _, files = candidate(asks, **staged(asks, {}, second, loaded_in_4bit=devices))
+        assert ("training" not in failures(asks, files)) == sound, (second, devices)
 
 
 def test_a_candidate_of_the_first_stages_passes_where_a_plateau_adds_more(recipe):

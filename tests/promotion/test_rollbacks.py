@@ -106,8 +106,8 @@ def test_a_rollback_dated_before_a_signature_of_main_asks_in_a_replay(deployed, 
     _, files = rollback(deployed)
     decision = judged(deployed, files, latest_signed=SOON + timedelta(minutes=minutes))
     assert (decision.open, decision.gate) == (gate == "contract", gate)
-    told = any("12:05 UTC, but something that was signed at" in check.sentence for check in decision.checks)
-    assert told == (gate == "people")
+    is_told = any("12:05 UTC, but something that was signed at" in check.sentence for check in decision.checks)
+    assert is_told == (gate == "people")
 
 
 def test_a_date_changed_after_signing_is_refused(deployed):

@@ -30,12 +30,12 @@ def test_a_gate_that_was_lowered_is_told_with_who_asked_and_who_approved(line):
     main = line.main()
     cluster = load_cluster(main.tree, "rtb-pricing")
     assert since(main, cluster, "base") == first
-    told = trail(main, cluster, BASE).merges
-    assert [(one.pull, one.asked_by, one.approved_by) for one in told] == [(n, "petra", ("dana",)) for n in (1, 2, 3)]
-    assert told[1].sentences == ("composite to reach 0.95 -> 0.7 (**easier**)",), (
+    merges = trail(main, cluster, BASE).merges
+    assert [(one.pull, one.asked_by, one.approved_by) for one in merges] == [(n, "petra", ("dana",)) for n in (1, 2, 3)]
+    assert merges[1].sentences == ("composite to reach 0.95 -> 0.7 (**easier**)",), (
         "the cluster's own limit is the stricter one"
     )
-    assert told[2].sentences == ("composite to reach 0.7 -> 0.95",)
+    assert merges[2].sentences == ("composite to reach 0.7 -> 0.95",)
     line.verify()
 
 

@@ -43,14 +43,14 @@ def read(written: dict[str, str], texts: Texts, apart: Apart | None = None) -> S
         path: data.encode() for path, data in written.items() if path.startswith(FOLDER) and "/floors/" not in path
     }
     for place, (own, variant) in texts.items():
-        told = SCENARIO.format(id=place.rpartition("/")[2], own=own, variant=variant)
-        contents[f"{FOLDER}/{place.replace('/', '/floors/')}.yaml"] = told.encode()
+        yaml_text = SCENARIO.format(id=place.rpartition("/")[2], own=own, variant=variant)
+        contents[f"{FOLDER}/{place.replace('/', '/floors/')}.yaml"] = yaml_text.encode()
     return read_set(FOLDER, contents, {}, None, apart)
 
 
 def changed(texts: Texts, chance: random.Random) -> Texts:
     """Something that an author does: reword, add, remove, rename, or copy from the other part."""
-    edited = {place: [*said] for place, said in texts.items()}
+    edited = {place: [*pair] for place, pair in texts.items()}
     place = chance.choice(sorted(edited))
     what = chance.choice(("reword", "reword", "add", "remove", "rename", "swap", "copy"))
     if what == "reword":
@@ -87,7 +87,7 @@ def test_a_set_read_after_another_gives_what_it_gives_alone(written: dict[str, s
         spared += known is not None and after.apart is not None
         refused += any("too near" in problem.message for problem in after.problems)
         if refused and chance.random() < 0.5:
-            texts = {place: [text(chance), said[1]] for place, said in texts.items()}
+            texts = {place: [text(chance), pair[1]] for place, pair in texts.items()}
         known = after.apart or known
     assert spared
     assert refused

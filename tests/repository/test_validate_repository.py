@@ -318,8 +318,8 @@ def test_one_key_or_one_look_for_two_people_is_named(repo: Path, put: Put, tmp_p
 """
     )
     put(PEOPLE, people)
-    said = {problem.message for problem in validate(WorkTree(repo)).problems}
-    assert said == {
+    messages = {problem.message for problem in validate(WorkTree(repo)).problems}
+    assert messages == {
         "The id 'maya' of maya and the display name 'M\u0430ya' of mallory look alike: U+0430 CYRILLIC SMALL LETTER A.",
         "The display name 'M\u0430ya' of mallory mixes alphabets in one word: U+0430 CYRILLIC SMALL LETTER A.",
         "The same SSH key stands under yamada and zoe.",

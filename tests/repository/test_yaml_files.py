@@ -287,5 +287,5 @@ def test_a_file_of_more_values_than_anybody_reads_is_refused_where_it_is() -> No
     """A MiB of empty lists took seconds, at each of the places where one proposal put it."""
     with pytest.raises(Unreadable) as refused:
         read_yaml("f.yaml", b"a:\n" + b"  - []\n" * (MAX_VALUES + 5))
-    (said,) = refused.value.problems
-    assert (said.line, said.message) == (MAX_VALUES, f"the file holds more than {MAX_VALUES} values")
+    (problem,) = refused.value.problems
+    assert (problem.line, problem.message) == (MAX_VALUES, f"the file holds more than {MAX_VALUES} values")

@@ -73,5 +73,5 @@ def test_who_else_writes_in_a_folder_is_said(tmp_path, monkeypatch, mode, above,
     folder.mkdir(parents=True)
     folder.chmod(mode)
     folder.parent.chmod(above)
-    said = who_else_writes(folder)
-    assert said is None if words is None else said and words in said
+    sentence = who_else_writes(folder)
+    assert sentence is None if words is None else sentence and words in sentence

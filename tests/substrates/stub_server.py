@@ -149,12 +149,12 @@ class StubServer:
             await asyncio.gather(*others, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(len(self.seen), dict(request.headers), json.loads(await request.read()))
-        self.seen.append(seen)
+        request_seen = Seen(len(self.seen), dict(request.headers), json.loads(await request.read()))
+        self.seen.append(request_seen)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            reply = self.script(seen)
+            reply = self.script(request_seen)
             if reply.after:
                 await asyncio.sleep(reply.after)
             return await self._send(request, reply)

@@ -69,8 +69,8 @@ def test_no_part_of_a_long_text_goes_unread(encoder):
 
 def test_the_folder_says_how_it_is_used_and_policy_says_it_over(encoder, tmp_path):
     folder, digest = encoder
-    said = way_of(folder, named(folder, digest))
-    assert (said.pooling, said.window, said.prefix) == ("mean", 48, "")
+    way = way_of(folder, named(folder, digest))
+    assert (way.pooling, way.window, way.prefix) == ("mean", 48, "")
     assert way_of(folder, named(folder, digest, pooling="cls", prefix="query: "))[1:3] == ("cls", "query: ")
     other = tmp_path / "other"
     write_tiny_encoder(other, "lasttoken")

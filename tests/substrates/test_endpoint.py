@@ -124,8 +124,8 @@ def test_every_prompt_is_answered_with_text_tokens_and_time(connect: Any) -> Non
 
 def test_the_request_carries_prompt_sampling_and_key(connect: Any, stub: StubServer) -> None:
     answers(connect(model="org/model"), 1, Sampling(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=3))
-    (seen,) = stub.seen
-    assert seen.body == {
+    (request,) = stub.seen
+    assert request.body == {
         "model": "org/model",
         "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "note 0"}],
         "max_tokens": 9,
@@ -133,7 +133,7 @@ def test_the_request_carries_prompt_sampling_and_key(connect: Any, stub: StubSer
         "top_p": 0.9,
         "seed": 3,
     }
-    assert seen.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
 
 
 def test_without_the_name_of_a_key_none_is_sent(connect: Any, stub: StubServer) -> None:
@@ -295,7 +295,7 @@ def test_a_prompt_that_fails_for_good_is_an_error_and_others_are_answered(
     found = answers(connect(max_attempts=3), 12)
     assert [key for key, one in found.items() if one.error is not None] == ["p3"]
     assert (found["p3"].finish, found["p3"].text) == ("error", "")
-    assert sum(seen.text == "note 3" for seen in stub.seen) == 3
+    assert sum(request.text == "note 3" for request in stub.seen) == 3
 
 
 def test_the_server_is_down_at_first_and_then_comes_up(connect: Any, stub: StubServer) -> None:

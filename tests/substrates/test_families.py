@@ -283,11 +283,11 @@ def test_what_is_learned_is_what_the_model_itself_says(folder: Path, rows: list[
         preferred = dpo.answer_log_probs(model, dpo.together(rows)).tolist()
         rewarded = [0.0] * len(rows)
         for packed in pack_answers(rows, 64):
-            said = model(
+            logits = model(
                 **as_seen(model.get_base_model(), packed.inputs), shift_labels=packed.next_ids, fused_lm_head=True
             ).log_probs[0][packed.next_ids[0] != IGNORED]
             lengths = [len(rows[row].answer) for row in packed.rows]
-            for row, part in zip(packed.rows, said.split(lengths), strict=True):
+            for row, part in zip(packed.rows, logits.split(lengths), strict=True):
                 rewarded[row] = part.sum().item()
     assert supervised == pytest.approx(sum(due), rel=1e-5)
     assert preferred == pytest.approx(due, rel=1e-4)
@@ -297,11 +297,11 @@ def test_what_is_learned_is_what_the_model_itself_says(folder: Path, rows: list[
 def test_what_is_drawn_from_is_what_the_model_itself_says(folder: Path, tokenizer: Any, rows: list[Tokens]) -> None:
     """Prompts of one batch have a beginning in common, padding after it, and answers longer than a window."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    prompts, said = [row.prompt for row in rows], dict[int, list[torch.Tensor]]()
+    prompts, log_probs = [row.prompt for row in rows], dict[int, list[torch.Tensor]]()
 
     def choose(logits: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
         for number, logit in zip(numbers, logits, strict=True):
-            said.setdefault(number, []).append(logit.clone())
+            log_probs.setdefault(number, []).append(logit.clone())
         return logits.argmax(dim=-1)
 
     ends = torch.tensor(end_tokens(model, tokenizer))
@@ -309,7 +309,7 @@ def test_what_is_drawn_from_is_what_the_model_itself_says(folder: Path, tokenize
         written = decode(model, prompts, share(model, prompts), choose, limit=24, ends=ends, pad=0)
     for one in written:
         due = alone(model, Tokens(prompts[one.number], one.tokens))
-        torch.testing.assert_close(torch.stack(said[one.number][: len(one.tokens)]), due, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.stack(log_probs[one.number][: len(one.tokens)]), due, atol=1e-4, rtol=1e-4)
 
 
 STATEFUL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -336,8 +336,8 @@ def test_an_answer_with_thoughts_is_scored_on_its_answer(family: Family, tokeniz
     prompt = prompt_ids(tokenizer, user(ASKED), SYSTEM, family.chat)
     begin = "" if family.template == R1 else "<think>\n"
     thought = tokenizer(f"{begin}Not bots.\n</think>\n\n{SAID}", add_special_tokens=False).input_ids
-    said = answer_in(tokenizer, prompt, thought, "stop", family.chat)
-    earned = rewards(RUBRIC, [Sampled(said.text, said.finish == "length", {"cause": "timeout"})])
+    answer = answer_in(tokenizer, prompt, thought, "stop", family.chat)
+    earned = rewards(RUBRIC, [Sampled(answer.text, answer.finish == "length", {"cause": "timeout"})])
     assert earned == [1.0 if family.chat.thinking == "strip" else 0.0]
 
 

@@ -308,9 +308,9 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
                 asks += 1
                 assert asks < 100, "one of the two is never asked"
                 answer = raw.parse()
-                told = raw.headers["x-modelsmith-specialist"]
-                assert answer.model == {specialist: name, "base": BASE}[told]
-                answers[told].append(answer.choices[0].message.content)
+                arm_name = raw.headers["x-modelsmith-specialist"]
+                assert answer.model == {specialist: name, "base": BASE}[arm_name]
+                answers[arm_name].append(answer.choices[0].message.content)
                 assert answer.usage is not None
                 assert answer.usage.completion_tokens == door.recorder.ends[-1][1].tokens_out > 0
             assert not set(answers[specialist]) & set(answers["base"]), "the adapter answers as the base model does"
@@ -328,8 +328,10 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
                 assert chunks[-1].choices[0].finish_reason in ("stop", "length")
             forgotten = {"lora_name": name}
             headers = {"Authorization": f"Bearer {server.key}"}
-            async with door.session.post(f"{server.url}/unload_lora_adapter", json=forgotten, headers=headers) as said:
-                assert said.status == 200
+            async with door.session.post(
+                f"{server.url}/unload_lora_adapter", json=forgotten, headers=headers
+            ) as response:
+                assert response.status == 200
             raw = await own.chat.completions.with_raw_response.create(
                 **asked(), extra_headers={"x-user": users["specialist"]}
             )
@@ -404,8 +406,8 @@ def test_a_caller_who_hangs_up_at_the_front_door_stops_vllm(
 ) -> None:
     async def running(door: Opened) -> bool:
         headers = {"Authorization": f"Bearer {server.key}"}
-        async with door.session.get(server.url.removesuffix("v1") + "metrics", headers=headers) as said:
-            text = await said.text()
+        async with door.session.get(server.url.removesuffix("v1") + "metrics", headers=headers) as response:
+            text = await response.text()
         return any(float(count) > 0 for count in re.findall(r"^vllm:num_requests_running\S* (\S+)$", text, re.M))
 
     async def scene() -> None:

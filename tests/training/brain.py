@@ -44,12 +44,12 @@ class Brain:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with brain._lock:
                     status, document = brain.answer(self.path.rpartition("/")[2], body)
-                said = json.dumps(document).encode()
+                data = json.dumps(document).encode()
                 with contextlib.suppress(BrokenPipeError):
                     self.send_response(status)
-                    self.send_header("Content-Length", str(len(said)))
+                    self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
-                    self.wfile.write(said)
+                    self.wfile.write(data)
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._http.server_address[1]}"

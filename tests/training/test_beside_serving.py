@@ -74,7 +74,7 @@ def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_pa
     async def scene():
         async with opened(tmp_path) as door:
             door.specialist.pause = 60.0
-            sign, seen = DoorSign(signs), Seen(folder)
+            sign, watch = DoorSign(signs), Seen(folder)
             door.door.counting = replace(door.door.counting, sign=sign)
             telling = asyncio.create_task(tell_busy(door.door, sign, door.door.counting.journal))
 
@@ -92,16 +92,16 @@ def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_pa
             trained = asyncio.create_task(
                 asyncio.to_thread(train, folder, job, Thread(signs), lambda beat: None, beside=AT_MOST_TWO)
             )
-            await until(lambda: seen.reasons)
+            await until(lambda: watch.reasons)
             await asyncio.sleep(1)
-            assert (seen.steps, seen.reasons[0]) == (0, "it has 8 requests, and 2 are the budget")
+            assert (watch.steps, watch.reasons[0]) == (0, "it has 8 requests, and 2 are the budget")
             await relieve(callers)
-            await until(lambda: seen.steps > 3)
-            before, callers = len(seen.reasons), load()
-            await until(lambda: len(seen.reasons) > before)
-            held = seen.steps
+            await until(lambda: watch.steps > 3)
+            before, callers = len(watch.reasons), load()
+            await until(lambda: len(watch.reasons) > before)
+            held = watch.steps
             await asyncio.sleep(1)
-            assert 3 < held == seen.steps < STEPS
+            assert 3 < held == watch.steps < STEPS
             await relieve(callers)
             outcome = await trained
             telling.cancel()

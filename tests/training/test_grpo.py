@@ -187,8 +187,8 @@ def test_sampling_follows_the_models_own_chances(bench: Any) -> None:
     with torch.no_grad():
         chances = torch.softmax(bench.model(input_ids=torch.tensor([prompt])).logits[0, -1] / 0.7, dim=-1)
     likeliest = int(chances.argmax())
-    seen = sum(one.tokens == [likeliest] for one in drawn) / 4000
-    assert seen == pytest.approx(float(chances[likeliest]), abs=0.03)
+    share = sum(one.tokens == [likeliest] for one in drawn) / 4000
+    assert share == pytest.approx(float(chances[likeliest]), abs=0.03)
     assert drawn == [one._replace(seconds=two.seconds) for one, two in zip(
         bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seeds=[1]), drawn, strict=True)]  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any
     ids = torch.tensor(
         [[0] * (width - len(p)) + p + a + [0] * (3 - len(a)) for p, a in zip(asked, answers, strict=True)]
     )
-    seen = torch.tensor(
+    visible = torch.tensor(
         [
             [0] * (width - len(p)) + [1] * (len(p) + len(a)) + [0] * (3 - len(a))
             for p, a in zip(asked, answers, strict=True)
@@ -210,12 +210,12 @@ def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any
     gradients, values = [], []
     for computed in (grpo._Trainer, GRPOTrainer):
         bench.model.zero_grad()
-        said, entropy, _ = computed._get_per_token_logps_and_entropies(
-            bench, bench.model, ids, seen, 3, compute_entropy=True
+        log_probs, entropy, _ = computed._get_per_token_logps_and_entropies(
+            bench, bench.model, ids, visible, 3, compute_entropy=True
         )
-        mask = seen[:, -3:].bool()
-        (said * mask).sum().backward()
-        values.append(torch.cat([said[mask], entropy[mask]]).detach())
+        mask = visible[:, -3:].bool()
+        (log_probs * mask).sum().backward()
+        values.append(torch.cat([log_probs[mask], entropy[mask]]).detach())
         gradients.append(torch.cat([p.grad.flatten() for p in bench.model.parameters() if p.grad is not None]))
     torch.testing.assert_close(values[0], values[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-3, rtol=1e-3)

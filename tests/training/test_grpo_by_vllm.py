@@ -179,11 +179,11 @@ def test_who_waits_for_a_server_says_so_and_can_be_asked_to_stop(
     statuses: list[int] = []
     working = threading.Thread(target=lambda: statuses.append(worker.main(folder, tiny_model, event)))
     working.start()
-    said = folder / "heartbeat.jsonl"
+    beats_file = folder / "heartbeat.jsonl"
     deadline = time.monotonic() + 60
-    while not said.exists() and time.monotonic() < deadline:
+    while not beats_file.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert Waiting.model_validate_json(said.read_bytes().splitlines()[0]).whom == "vLLM"
+    assert Waiting.model_validate_json(beats_file.read_bytes().splitlines()[0]).whom == "vLLM"
     event.set()
     working.join(60)
     assert statuses == [STOPPED]

@@ -100,7 +100,7 @@ def test_an_adapter_of_a_base_in_4_bits_is_one_of_the_base_as_pinned(
 @quantises
 def test_a_base_in_4_bits_takes_less_memory_and_multiplies_in_full(case: Case) -> None:
     (small, _), (whole, _) = (
-        load(case.model, case.training.model_copy(update={"load_in_4bit": said}), None) for said in (True, False)
+        load(case.model, case.training.model_copy(update={"load_in_4bit": in_4bit}), None) for in_4bit in (True, False)
     )
     assert (is_4bit(small), is_4bit(whole), computes_in(small)) == (True, False, computes_in(whole))
     layers = "model.layers.0.mlp.up_proj"
@@ -199,8 +199,8 @@ def test_answers_of_a_server_are_none_of_a_base_in_4_bits() -> None:
 def test_a_job_without_it_is_the_job_that_it_was_and_with_it_another(tiny_model: Path) -> None:
     digest = "sha256:" + "0" * 64
     plain, small = (
-        TrainJob(base=digest, parent=None, rows=digest, system="", training=Sft(load_in_4bit=said))
-        for said in (False, True)
+        TrainJob(base=digest, parent=None, rows=digest, system="", training=Sft(load_in_4bit=in_4bit))
+        for in_4bit in (False, True)
     )
     assert "load_in_4bit" not in plain.training.model_dump()
     assert plain.identity() != small.identity()

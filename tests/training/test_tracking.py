@@ -215,8 +215,8 @@ def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, mo
     for steps in (beats(3), beats(5, first=2)):
         time.sleep(1.1)  # Weights & Biases names a run's folder by the second
         assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
-    said = everything_in(kept)
-    assert "held_in" in said
+    text = everything_in(kept)
+    assert "held_in" in text
     for word in ("secretive", SECRET, os.getcwd(), *THIS_MACHINE, "modelsmith/training"):
-        assert word not in said, word
+        assert word not in text, word
     assert steps_in(to, kept) == [1, 2, 3, 4, 5], "steps 2 and 3 were taken twice, and told once"

@@ -129,10 +129,10 @@ def test_the_bars_of_a_terminal_show_messages_as_they_are(text, monkeypatch):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hook_s_words_are_one_line_and_come_back_exact(text):
-    said = refusal_lines(GateNotCleared("odd-text", text, "Mend it."))
-    assert_ours(said)
-    assert len(said.splitlines()) == 2
-    back = find_refusal("".join(f"remote: {line}\n" for line in said.splitlines()))
+    lines = refusal_lines(GateNotCleared("odd-text", text, "Mend it."))
+    assert_ours(lines)
+    assert len(lines.splitlines()) == 2
+    back = find_refusal("".join(f"remote: {line}\n" for line in lines.splitlines()))
     assert back is not None
     assert back.message == text
 
