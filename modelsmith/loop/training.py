@@ -123,7 +123,7 @@ def train_in(
     def recovered(recovery: Recovery) -> None:
         rows = f", {recovery.rows_at_once} rows at once" if recovery.action == "smaller-batch" else ""
         text = f"{name + ': ' if name else ''}{recovery.failure} after step {recovery.step}: {recovery.action}{rows}"
-        said(text)  # without a count, since of counted signs of life some are left out
+        report(text)  # without a count, since of counted signs of life some are left out
 
     def waiting(wait: Waiting) -> None:
         report(f"{name + ': ' if name else ''}waits for {wait.whom} since {round(wait.waited)}s: {wait.waits}")
