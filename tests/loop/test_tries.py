@@ -100,7 +100,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     context = SimpleNamespace(
         workspace=SimpleNamespace(notify=lambda one: messages.append(one.message)),
         cluster=SimpleNamespace(loop=Loop(seeds=3), base_model=SimpleNamespace(digest=digest("base"))),
-        governed=GOVERNED, meaning=None, target=lambda _: None, folder=lambda _: tmp_path,
+        governed=GOVERNED, meaning=None, policy=None, target=lambda _: None, folder=lambda _: tmp_path,
         stages=lambda _: (Sft(rows=16),),
     )  # fmt: skip
 
