@@ -92,7 +92,7 @@ def _changing(main: GovernedState, cluster: Cluster, incumbent: str) -> list[str
     accepted = next(record for record in main.histories.find(incumbent).records if record.event == "eval-accepted")
     path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
     begun = load_machine_file(main.tree, path, Receipt).merge
-    return _touching(main, cluster, f"{begun}..{main.tree.commit}")
+    return _touching(main, cluster, main.tree.commit, f"^{begun}")
 
 
 def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> Iterator[SetMerge]:
@@ -115,10 +115,11 @@ def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> It
             )
 
 
-def _touching(main: GovernedState, cluster: Cluster, commits: str) -> list[str]:
+def _touching(main: GovernedState, cluster: Cluster, *commits: str) -> list[str]:
     """Commits of main, oldest first, in which the cluster's files or its eval set differ from the commit before."""
     paths = (f"clusters/{cluster.cluster}/cluster.yaml", "clusters/defaults.yaml", f"evals/{cluster.eval_set}")
-    return main.tree.git.text("rev-list", "--first-parent", "--reverse", commits, "--", *paths).split()
+    said = main.tree.git.lasting("rev-list", "--first-parent", "--reverse", ids=commits, paths=paths)
+    return (said or b"").decode().split()
 
 
 def _set_at(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:

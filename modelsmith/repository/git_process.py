@@ -35,22 +35,28 @@ class GitProcess:
         return done.stdout
 
     def lasting(
-        self, *args: str, ids: Sequence[str], seconds: float | None = None, unless: Set[int] = frozenset()
+        self,
+        *args: str,
+        ids: Sequence[str],
+        paths: Sequence[str] = (),
+        seconds: float | None = None,
+        unless: Set[int] = frozenset(),
     ) -> bytes | None:
-        """Output of a read-only command about objects, whose ``ids`` come last; remembered when all are whole ids.
+        """Output of a read-only command about objects, by their ``ids``; remembered when all are whole ids.
 
-        None when it ends with a status of ``unless``, which is never remembered.
+        None when it ends with a status of ``unless``, which is never remembered. Of ``paths`` alone is asked, if any.
 
         Raises:
             InfrastructureFailure: as `run`.
             GateNotCleared: ``over-limits`` when git takes longer than ``seconds``.
         """
         ids = [plain(oid) for oid in ids]
-        key = key_of(self.path, self.plain_place(), args, ids)
+        named = ("--", *paths) if paths else ()
+        key = key_of(self.path, self.plain_place(), (*args, *named), ids)
         known = answers.get(key) if key else None
         if known is not None:
             return known
-        done = self.attempt((*args, *ids), seconds=seconds)
+        done = self.attempt((*args, *ids, *named), seconds=seconds)
         if done.returncode in unless:
             return None
         if done.returncode:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -360,3 +361,18 @@ def test_a_setting_that_git_cannot_read_is_not_taken_for_none(plain):
     for read in (git.setting, git.settings):
         with pytest.raises(InfrastructureFailure):
             read("modelsmith.endpoint")
+
+
+def test_what_git_said_of_some_paths_is_remembered_for_those_paths_alone(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "asked")], check=True)
+    git = Git(tmp_path / "asked")
+    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    two = git.commit_files(one, {"b": b"2"}, "two", AUTHOR)
+
+    def commits(*paths: str) -> list[str]:
+        return (git.lasting("rev-list", ids=[two], paths=paths) or b"").decode().split()
+
+    expected = {(): [two, one], ("a",): [one], ("b",): [two], ("a", "b"): [two, one]}
+    assert {paths: commits(*paths) for paths in expected} == expected
+    with patch.object(Git, "attempt", side_effect=AssertionError):
+        assert {paths: commits(*paths) for paths in expected} == expected
