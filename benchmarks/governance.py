@@ -11,8 +11,9 @@ take hours. Each merge has passed `decide_tree` all the same. One more promotion
 The peers run in turn with it on the same repository: ``git fsck --full``, ``git log -p``, and ``ssh-keygen -Y verify``
 once for each approval. They check less: objects against their ids, nothing, and signatures.
 
-Repositories are built once and kept in ``.work/governance``; 1,000 promotions take several minutes. Of several sizes
-the largest is built, and the others are copies of it whose main ends earlier.
+Repositories are built once and kept in ``.work/governance``; 1,000 promotions take minutes, 10,000 half an hour, and a
+build that was ended goes on where its last pack ends. Of several sizes the largest is built, and the others are copies
+of it whose main ends earlier.
 """
 
 from __future__ import annotations
