@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from machine import (
     wait_without_spinning,
     without_looking_for_garbage,
 )
+from nursery import nursery
 from shared import built_once
 from tiny import SMOLLM2, write_tiny_model
 from warm_gate import warm_gate
@@ -28,6 +30,14 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("modelsmith")
 """Examples have no time limit of their own: a busy machine is no failure. They are the same in each run, so that a
 commit's tests say one thing; `make explore` and `make fuzz` look for others, each night."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The run's workers, and this process where it has none, share one process that forks; see `nursery`."""
+    if not hasattr(config, "workerinput"):
+        shared = ExitStack()
+        shared.enter_context(nursery())
+        config.add_cleanup(shared.close)
 
 
 @pytest.fixture(scope="session", name="warm_gate")

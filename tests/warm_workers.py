@@ -8,7 +8,6 @@ How a worker is really started is held by the tests of hosts and by some others.
 from __future__ import annotations
 
 import atexit
-import gc
 import json
 import os
 import runpy
@@ -24,7 +23,8 @@ from threading import Lock
 from typing import IO, Any, NoReturn
 from unittest.mock import patch
 
-from warm import inherit, leave_finalizers_behind, leave_with, use_huge_pages
+from nursery import begin
+from warm import inherit, leave_finalizers_behind, leave_with
 
 from modelsmith.fleet import executor, ranks, start
 from modelsmith.fleet.executor import LocalExecutor, Submitted
@@ -32,7 +32,7 @@ from modelsmith.fleet.executor import LocalExecutor, Submitted
 STOPS_AFTER = "TEST_WORKER_STOPS_AFTER"
 """Names the step after which a worker stops itself (SIGSTOP), until somebody ends it or lets it go on."""
 _LOOK = 0.01
-_METHODS = ("sft", "dpo", "grpo")
+_MOST = 1 << 16
 
 
 class Warm(LocalExecutor):
@@ -78,12 +78,7 @@ class _Workers:
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
         self._lock = Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},  # a fork waits for ever for the threads of its parent
-        )
+        begin(__name__, theirs.fileno())
         theirs.close()
         atexit.register(self._end)
 
@@ -93,8 +88,9 @@ class _Workers:
             return json.loads(_line(self._ours)[0])
 
     def _end(self) -> None:
-        self._ours.close()
-        self._process.wait()
+        self._ours.shutdown(socket.SHUT_WR)
+        while self._ours.recv(_MOST):
+            pass
 
 
 process_that_forks = cache(_Workers)
@@ -104,7 +100,7 @@ def _line(connection: socket.socket) -> tuple[bytes, list[int]]:
     """The next line and the files that came with it; no line where the other side has ended."""
     text, files = b"", list[int]()
     while not text.endswith(b"\n"):
-        more, came, _, _ = socket.recv_fds(connection, 1 << 16, 8)
+        more, came, _, _ = socket.recv_fds(connection, _MOST, 8)
         files += came
         if not more:
             return b"", files
@@ -112,16 +108,9 @@ def _line(connection: socket.socket) -> tuple[bytes, list[int]]:
     return text, files
 
 
-def serve(connection: socket.socket) -> None:
+def serve() -> None:
     """Fork for each worker that is asked for, and say how those that have ended did."""
-    from modelsmith.training.worker import load
-
-    for method in _METHODS:
-        load(method)  # type: ignore[arg-type]
-    gc.collect()
-    gc.freeze()
-    leave_finalizers_behind()
-    use_huge_pages()
+    connection = socket.socket(fileno=os.dup(0))
     ended: dict[int, int] = {}
 
     def reap(*_: object) -> None:
@@ -212,7 +201,3 @@ class _Rank:
     def kill(self) -> None:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))

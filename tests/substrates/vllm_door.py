@@ -33,7 +33,7 @@ DESK = "rtb-pricing"
 PATIENT = Limits(silence_seconds=1200.0, total_seconds=1800.0)
 """A server on a CPU with much to do lets its callers wait."""
 FEW = 8
-"""Tokens that tell models' answers apart; with an adapter, each takes vLLM half of a second on a CPU."""
+"""Tokens that tell models' answers apart. With an adapter, each takes vLLM some hundredths of a second of a CPU."""
 NOTE = "Bid rate fell from 41 to 12 in a hundred at 02:00, and answers from Virginia arrive late. Why?"
 
 

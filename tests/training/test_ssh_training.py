@@ -29,6 +29,8 @@ from modelsmith.training.job import Heartbeat
 from modelsmith.training.rows import write_rows
 from modelsmith.training.supervisor import WORKER
 
+STEPS = 6
+
 
 @pytest.fixture
 def case(tiny_model: Path, tmp_path: Path) -> Case:
@@ -40,7 +42,7 @@ def case(tiny_model: Path, tmp_path: Path) -> Case:
         for i in range(8)
     ]  # fmt: skip
     write_rows(tmp_path / "rows.jsonl", rows)
-    settings = Sft(steps=24, batch_size=4, learning_rate=0.01, checkpoint_every=2, lora=Lora(rank=2, alpha=4))
+    settings = Sft(steps=STEPS, batch_size=4, learning_rate=0.01, checkpoint_every=2, lora=Lora(rank=2, alpha=4))
     return Case(tiny_model, tmp_path / "rows.jsonl", settings)
 
 
@@ -83,9 +85,9 @@ def test_a_training_on_a_host_makes_the_adapter_that_this_machine_makes(ways: Wa
     ways.write(tmp_path / "home")
     beats: list[Heartbeat] = []
     outcome = train(tmp_path / "job", case, on(tmp_path / "home", messages.append, "gpu-1"), beats.append)
-    here = train(tmp_path / "here", case, on(tmp_path / "home", messages.append, "local"), lambda beat: None)
+    here = train(tmp_path / "here", case, Thread(), lambda beat: None)
     assert messages == ["on the host gpu-1"]
-    assert [beat.step for beat in beats] == list(range(1, 25))
+    assert [beat.step for beat in beats] == list(range(1, STEPS + 1))
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
         path.name: file_digest(path) for path in here.adapter.iterdir()
     }
@@ -102,7 +104,7 @@ def test_where_a_host_is_lost_the_next_goes_on_from_what_was_fetched(ways: Ways,
     ways.write(tmp_path / "home", lost_seconds=5.0)
     hosts[0].stop()
     beats: list[Heartbeat] = []
-    folder, messages, lost = tmp_path / "job", list[tuple[str, int]](), list[int]()
+    longer, folder, messages, lost = case.settings(steps=24), tmp_path / "job", list[tuple[str, int]](), list[int]()
 
     def progress(beat: Heartbeat) -> None:
         beats.append(beat)
@@ -112,7 +114,7 @@ def test_where_a_host_is_lost_the_next_goes_on_from_what_was_fetched(ways: Ways,
 
     run_by = on(tmp_path / "home", lambda text: messages.append((text, len(beats))), *(host.name for host in hosts))
     with busy_door(hosts[1].home):
-        outcome = train(folder, case, run_by, progress, beside=BesideServing(share=0.05))
+        outcome = train(folder, longer, run_by, progress, beside=BesideServing(share=0.05))
     assert [(recovery.failure, recovery.action) for recovery in outcome.recoveries] == [("host-lost", "next-host")] * 2
     assert [text for text, _ in messages] == ["on the host gpu-2", "on the host gpu-3"]
     steps = [beat.step for beat in beats]
@@ -120,7 +122,7 @@ def test_where_a_host_is_lost_the_next_goes_on_from_what_was_fetched(ways: Ways,
     assert first == list(range(1, len(first) + 1))
     assert 1 < rest[0] <= len(first) + 1, "it did not begin anew"
     assert rest == list(range(rest[0], 25))
-    calm = train(tmp_path / "calm", case, Thread(), lambda beat: None)
+    calm = train(tmp_path / "calm", longer, Thread(), lambda beat: None)
     assert same_weights(outcome.adapter, calm.adapter)
 
 
@@ -159,7 +161,7 @@ def test_what_a_host_finished_alone_is_taken_and_not_trained_again(ways: Ways, c
     assert not (tmp_path / "job" / "result.json").exists()
     before = (tmp_path / "job" / "heartbeat.jsonl").read_bytes()
     outcome = train(tmp_path / "job", case, run_by, lambda beat: None)
-    assert outcome.steps == 24
+    assert outcome.steps == STEPS
     assert (tmp_path / "job" / "heartbeat.jsonl").read_bytes() == before
 
 
