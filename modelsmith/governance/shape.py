@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -178,28 +179,35 @@ def _case_twins(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
 
 
 def _promotion(paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
-    folders = {folder for path in paths if (folder := promotion_folder(path.path)) is not None}
-    if not folders:
+    names = defaultdict[str, set[str]](set)
+    others = set[str]()
+    for changed in paths:
+        folder = promotion_folder(changed.path)
+        (others if folder is None else names[folder]).add(changed.path)
+    if not names:
         return
     for changed in paths:
         if promotion_folder(changed.path) and changed.old_mode != ABSENT:
             yield Refusal("append-only", f"{changed.path!r} stands under promotions/, where nothing changes or goes.")
-    if len(folders) > 1:
-        yield Refusal("several-promotions", f"A promotion adds one folder; this change touches {len(folders)}.")
-    for folder in sorted(folders):
-        yield from _in_folder(folder, paths)
+    if len(names) > 1:
+        # To hold every path against every folder, whoever lists pull requests would wait for minutes: what else the
+        # change touches is judged when each folder is proposed alone.
+        yield Refusal("several-promotions", f"A promotion adds one folder; this change touches {len(names)}.")
+        others.clear()
+    for folder in sorted(names):
+        yield from _in_folder(folder, names[folder] | others)
 
 
-def _in_folder(folder: str, paths: tuple[ChangedPath, ...]) -> Iterator[Refusal]:
+def _in_folder(folder: str, names: set[str]) -> Iterator[Refusal]:
+    """``names``: paths that change, in the folder and outside all folders of promotions."""
     if parse_observed(folder):
-        yield from _in_observed(folder, {path.path for path in paths})
+        yield from _in_observed(folder, names)
         return
     try:
         cluster = parse_folder(folder).cluster
     except InvalidInput as error:
         yield Refusal(error.code, error.message)
         return
-    names = {path.path for path in paths}
     if f"{folder}/{RECORD_FILE}" not in names:
         yield Refusal("sealed-folder", f"{folder} is not new: its {RECORD_FILE} is not part of the change.")
     for name in sorted(names):

@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from attacker import NOBODY, POLICY, World, refused
@@ -14,6 +15,7 @@ from bombs import billion_files, deep_folders, deep_folders_that_go, many_parent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modelsmith.governance import shape
 from modelsmith.loop.engines import Target, open_substrate
 from modelsmith.operations import doctor, pr_list, validate
 from modelsmith.promotion.authors import MOST_BROKEN
@@ -103,6 +105,15 @@ def test_objects_made_to_keep_every_reader_busy_are_refused_when_opened(fresh, m
     head = made(fresh)
     with refused("over-limits"):
         fresh.open(head, "petra")
+
+
+def test_thousands_of_promotions_at_once_are_not_held_against_each_other(fresh):
+    """Every path was held against every folder, and whoever listed pull requests waited for minutes."""
+    folders = [f"promotions/rtb-pricing/iter-001-{number:08x}/01-candidate" for number in range(300)]
+    with patch.object(shape, "fold_name", wraps=shape.fold_name) as folded:
+        closed(fresh, {f"{folder}/x.md": b"x" for folder in folders}, f"this change touches {len(folders)}")
+        pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert 0 < folded.call_count < 100 * len(folders)
 
 
 def test_a_proposal_merged_crosswise_is_refused_before_git_merges_it(fresh):
