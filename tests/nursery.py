@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 FOLDER = "NURSERY"
-"""Names the folder of the run's nursery."""
+"""Names the folder in which the run's processes that fork listen; it is this user's alone."""
 READY = b"ready\n"
 _METHODS = ("sft", "dpo", "grpo")
 _MOST = 1024
@@ -38,7 +38,7 @@ def nursery() -> Iterator[None]:
         yield
     finally:
         del os.environ[FOLDER]
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # what listens there takes its own files away meanwhile
 
 
 def begin(module: str, *files: int) -> None:

@@ -33,11 +33,15 @@ from threading import Lock
 from typing import Any, NoReturn
 
 from filelock import FileLock
+from nursery import FOLDER
 
 from modelsmith.fleet.doors import DOORS_WORD, doors_folder
 from modelsmith.fleet.executor import Beats, Executor
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
 from modelsmith.fleet.hosts import Model, executor_on
+
+_PATIENCE = 60.0
+"""Seconds that the process waits for the one that started it, which may have been killed meanwhile."""
 
 
 class WarmCommands:
@@ -68,9 +72,8 @@ class WarmCommands:
 
 
 def _address() -> Path:
-    """Where the process of this run listens."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    return Path(tempfile.gettempdir()) / f"warm-{run}"
+    """Where the process of this run listens: in a folder of this run, where nobody else can lay another one."""
+    return Path(os.environ[FOLDER]) / "commands"
 
 
 def lock_of(address: Path) -> Path:
@@ -135,7 +138,7 @@ def serve(address: Path) -> None:
     listening.listen(64)
     print("ready", flush=True)
     while True:
-        ready, _, _ = select.select([listening, reader, *lifelines], [], [])
+        ready, _, _ = select.select([listening, reader, *lifelines], [], [], None if lifelines else _PATIENCE)
         if reader in ready:
             os.read(reader, 1 << 16)
             tell_ended(running)
@@ -147,13 +150,14 @@ def serve(address: Path) -> None:
                 connection.sendall(b"here\n")
             elif asked:
                 running[fork(asked)] = connection
-        for ended in lifelines.intersection(ready):
-            lifelines.remove(ended)
-            ended.close()
-            if not lifelines:
-                for place in (address, lock_of(address)):
-                    place.unlink(missing_ok=True)
-                return
+        ended = lifelines.intersection(ready)
+        for lifeline in ended:
+            lifelines.remove(lifeline)
+            lifeline.close()
+        if not lifelines and (ended or not ready):
+            for place in (address, lock_of(address)):
+                place.unlink(missing_ok=True)
+            return
 
 
 def tell_ended(running: dict[int, socket.socket]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -21,22 +20,18 @@ from modelsmith.forges.events import (
     parse_event,
     review_of,
 )
+from modelsmith.forges.governance_at import Governance, forged
 from modelsmith.forges.port import Unreceipted
 from modelsmith.forges.receipted import receipts_on
-from modelsmith.governance.gate import deciders
-from modelsmith.governance.people import listed_keys
 from modelsmith.governance.shape import promotion_folder
 from modelsmith.repository.first_parents import FirstParents
 from modelsmith.repository.git import Git
 from modelsmith.repository.kept_facts import KeptFacts
-from modelsmith.repository.load import load_codeowners, load_people, load_policy
 from modelsmith.repository.refs import local_refs
 from modelsmith.repository.tree import Revision, read_each
 from modelsmith.schema.errors import GateNotCleared, IntegrityFailure, InvalidInput, ModelsmithError
-from modelsmith.schema.governance import Limits, People, Policy
-from modelsmith.schema.promotion import APPROVAL_NAMESPACE, EVENT_NAMESPACE, RECORD_FILE, Receipt
-from modelsmith.schema.pull import Change, Elsewhere, PullEvent, PullRequest
-from modelsmith.signing import ssh
+from modelsmith.schema.promotion import RECORD_FILE, Receipt
+from modelsmith.schema.pull import Elsewhere, PullEvent, PullRequest
 
 MAIN = "refs/heads/main"
 PULLS = "refs/modelsmith/pulls/"
@@ -45,67 +40,6 @@ OUTLINES = "outlines of logs, 1"
 """Facts about logs: an `Outline` by the id of a log's last event."""
 _FEW = 4
 """Heads of which git is asked one by one whether main contains them."""
-
-
-class Governance:
-    """Who holds which key, and for which repository, at one commit of main."""
-
-    def __init__(self, git: Git, commit: str) -> None:
-        self.commit = commit
-        self._tree = Revision(git, commit)
-
-    @cached_property
-    def people(self) -> People:
-        """People and harnesses that main lists."""
-        return load_people(self._tree)
-
-    @cached_property
-    def policy(self) -> Policy:
-        """Main's rules for promotions."""
-        return load_policy(self._tree)
-
-    @property
-    def repository(self) -> str:
-        """The repository's identity."""
-        return self.policy.repository
-
-    @property
-    def limits(self) -> Limits:
-        """Budgets of a proposal."""
-        return self.policy.limits
-
-    def may_close(self, actor: str, opening: PullEvent, change: Change) -> bool:
-        """Whether the actor opened or asked for a pull request, or could decide about a path of its change."""
-        if actor in (opening.actor, opening.requester):
-            return True
-        return actor in deciders(self.policy, self.people, load_codeowners(self._tree), change)
-
-    def verify(self, logged: LoggedEvent) -> None:
-        """Check that an event is by whom it says it is; not whether the keys still count.
-
-        Raises:
-            IntegrityFailure: ``forged-event``, or as `ssh.verify`.
-        """
-        event = logged.event
-        self._expect(logged, event.actor, logged.statement, logged.signature, EVENT_NAMESPACE)
-        if logged.approval and logged.proof:
-            statement, signature = logged.proof.statement.encode(), logged.proof.signature
-            self._expect(logged, event.actor, statement, signature, APPROVAL_NAMESPACE)
-
-    def _expect(self, logged: LoggedEvent, actor: str, payload: bytes, signature: str, namespace: str) -> None:
-        keys = [ssh.AllowedKey(*key) for key in listed_keys(self.people)]
-        try:
-            signer = ssh.verify(payload, signature, namespace, keys).actor
-        except IntegrityFailure as error:
-            raise IntegrityFailure(
-                error.code,
-                f"Event {logged.commit[:12]} of pull request {logged.event.pull}: {error.message}",
-                "Close this pull request and propose the change again.",
-                pull=logged.event.pull,
-                event=logged.commit,
-            ) from None
-        if signer != actor:
-            raise _forged(logged, f"speaks for {actor} but is signed by {signer}")
 
 
 class Outline(NamedTuple):
@@ -331,7 +265,7 @@ class Reader:
             return
         known = self.git.rev(first.base) and self.git.is_ancestor(first.base, main)
         if not known or self.governance(first.base).repository != first.repository:
-            raise _forged(log[0], f"is about repository {first.repository}, not {now}")
+            raise forged(log[0], f"is about repository {first.repository}, not {now}")
 
     def status(self, tip: str, main: str) -> str:
         """Status of a pull request without checking signatures: enough to leave it out of a list."""
@@ -360,7 +294,7 @@ class Reader:
     def _trusted(self, log: Sequence[LoggedEvent], logged: LoggedEvent, merge: str | None, main: str) -> str:
         if is_closed(log):
             if not self.git.is_ancestor(logged.event.base, main):
-                raise _forged(logged, "names a main that never was")
+                raise forged(logged, "names a main that never was")
             return logged.event.base
         return self.git.text("rev-parse", f"{merge}^1") if merge else main
 
@@ -417,13 +351,3 @@ def pull_number(ref: str) -> int | None:
     """Number of the pull request that a ref holds; None for any other ref or spelling."""
     found = _PULL.fullmatch(ref)
     return int(found[1]) if found else None
-
-
-def _forged(logged: LoggedEvent, problem: str) -> IntegrityFailure:
-    return IntegrityFailure(
-        "forged-event",
-        f"Event {logged.commit[:12]} {problem}.",
-        "Restore the pull request's ref from a trusted copy of the forge.",
-        pull=logged.event.pull,
-        event=logged.commit,
-    )

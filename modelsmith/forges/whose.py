@@ -7,7 +7,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from modelsmith.forges.events import LoggedEvent, opened
-from modelsmith.forges.reader import Governance, Reader
+from modelsmith.forges.governance_at import Governance
+from modelsmith.forges.reader import Reader
 from modelsmith.repository.git import Git
 from modelsmith.repository.listing import REGULAR
 from modelsmith.schema.catalog import POLICY
