@@ -83,10 +83,10 @@ def from_system(error: OSError) -> ModelsmithError:
     return kind.error(kind.code, f"{shown}: {reason}", kind.mend, path=shown)
 
 
-def not_text(reason: str) -> InvalidInput:
+def not_text(problem: str) -> InvalidInput:
     """The failure for a name or text that is not Unicode, or that the locale cannot say."""
     return InvalidInput(
-        "not-utf8", f"Not UTF-8: {reason}", "Use UTF-8 names and texts, and a UTF-8 locale, such as LC_ALL=C.UTF-8."
+        "not-utf8", f"Not UTF-8: {problem}", "Use UTF-8 names and texts, and a UTF-8 locale, such as LC_ALL=C.UTF-8."
     )
 
 

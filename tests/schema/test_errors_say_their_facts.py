@@ -12,7 +12,7 @@ KINDS = {"InvalidInput", "GateNotCleared", "WaitingForPerson", "IntegrityFailure
 BEFORE_ANY_RESULT = {"cli/commands.py", "cli/main.py", "operations/init.py"}
 """Where options are read: the sentence quotes what was typed."""
 
-PROSE = {"problem", "reason", "message", "action", "what"}
+PROSE = {"problem", "action"}
 """Variables that hold part of the sentence, not a fact."""
 
 

@@ -147,15 +147,15 @@ def moved_repository(place: Place, found: str) -> InvalidInput:
 def push_refusal(stderr: str) -> ModelsmithError | None:
     """The error behind a push that GitHub refused, from what git printed; None when it was not refused."""
     words = [line.removeprefix("remote: ").strip() for line in stderr.splitlines() if line.startswith("remote: ")]
-    message = " ".join(word for word in words if word and not word.startswith(("Resolving", "Review all")))[:600]
-    if "archived" in message:
+    problem = " ".join(word for word in words if word and not word.startswith(("Resolving", "Review all")))[:600]
+    if "archived" in problem:
         return InvalidInput(
             "archived-repository", "The repository is archived at GitHub: nothing can be pushed", "Unarchive it."
         )
     if _RULES.search(stderr):
         return GateNotCleared(
             "branch-rules",
-            f"The rules of this branch at GitHub refuse the push: {message}",
+            f"The rules of this branch at GitHub refuse the push: {problem}",
             "Let the ruleset's bypass list hold the account that merges (docs/github.md); the gate here was open.",
         )
     if _TOO_WEAK.search(stderr):
