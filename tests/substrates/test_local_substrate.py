@@ -169,7 +169,7 @@ def test_a_drawn_answer_hangs_on_what_is_asked_not_on_the_prompt_s_name(tiny_mod
 
 def test_two_jobs_of_one_process_keep_to_their_own_numbers_of_threads(tiny_model: Path) -> None:
     """Both compute at the same time; neither changes the other's number, nor that of who started them."""
-    before, both, fields = torch.get_num_threads(), threading.Barrier(2, timeout=60), {1: set(), 3: set()}
+    before, both, counts = torch.get_num_threads(), threading.Barrier(2, timeout=60), {1: set(), 3: set()}
 
     def job(threads: int) -> None:
         substrate = TransformersSubstrate(tiny_model, None, threads=threads)
@@ -178,17 +178,17 @@ def test_two_jobs_of_one_process_keep_to_their_own_numbers_of_threads(tiny_model
         def look(*_: object) -> None:
             if meet:
                 meet.pop().wait()
-            fields[threads].add(torch.get_num_threads())
+            counts[threads].add(torch.get_num_threads())
 
         substrate._model.register_forward_pre_hook(look)
         list(substrate.complete(prompts(), SYSTEM, Sampling(max_new_tokens=4)))
 
-    jobs = [threading.Thread(target=job, args=(threads,)) for threads in fields]
-    for one in jobs:
-        one.start()
-    for one in jobs:
-        one.join()
-    assert (fields, torch.get_num_threads()) == ({1: {1}, 3: {3}}, before)
+    jobs = [threading.Thread(target=job, args=(threads,)) for threads in counts]
+    for thread in jobs:
+        thread.start()
+    for thread in jobs:
+        thread.join()
+    assert (counts, torch.get_num_threads()) == ({1: {1}, 3: {3}}, before)
 
 
 @pytest.mark.parametrize(
