@@ -169,10 +169,12 @@ def as_error(error: WorkerError, log_tail: str, folder: Path | None = None) -> M
     details = {"reason": error.message, "log": log_tail} if error.failure == "crash" else {"reason": error.message}
     if folder is not None:
         details["path"] = str(folder)
-    return kind(f"training-{error.failure}", message, error.mend or mend, **details)
+    mend = f"{error.mend} {_SAME_END}" if error.mend else mend
+    return kind(f"training-{error.failure}", message, mend, **details)
 
 
 _AGAIN = "Run the command again; training goes on from its last checkpoint."
+_SAME_END = "Until the cluster file's training has changed on main, the same command ends here again."
 _KINDS: dict[FailureClass, type[ModelsmithError]] = {
     "nan-loss": InvalidInput,
     "tripped": InvalidInput,

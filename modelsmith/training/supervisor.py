@@ -44,6 +44,7 @@ from modelsmith.training.job import (
 from modelsmith.training.judging import require_judge
 from modelsmith.training.recovery import Recoveries, Recovery, read_recoveries, recovery
 from modelsmith.training.rows import read_rows
+from modelsmith.training.tripped_before import tripped_before
 from modelsmith.training.worker import METHODS
 
 WORKER = "modelsmith.training.worker"
@@ -94,7 +95,7 @@ def train(
     waiting: Callable[[Waiting], None] = lambda _: None,
     devices: int = 1,
 ) -> TrainOutcome:
-    """Run the job to its end, or adopt its result when the same job was finished before.
+    """Run the job to its end, or adopt its result, or a tripwire's end, when the same job was done before.
 
     After a failure against which `training.recovery` has a remedy the worker is started again; each remedy is told and
     kept in the job's folder. With ``beside`` the worker waits for front doors of its machine, which ``waiting`` hears;
@@ -137,6 +138,9 @@ def train(
         adopted = finished(job_dir, identity)
         if adopted is not None:
             return _outcome(job_dir, adopted, restarts=0, adopted=True)
+        ended = tripped_before(job_dir, job.training)
+        if ended is not None:
+            raise as_error(ended, "", job_dir)
         place(job_dir, job, inputs)
         (job_dir / BESIDE_FILE).unlink(missing_ok=True)
         if beside is not None:

@@ -27,7 +27,7 @@ from modelsmith.schema.rubric import JudgeCheck, Rubric
 from modelsmith.schema.training import Lora, Tripwires
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.base_models import listing_digest
-from modelsmith.training import grpo, loading, run, sampler, supervisor, worker
+from modelsmith.training import grpo, loading, run, sampler, supervisor, tripped_before, worker
 from modelsmith.training.checkpoints import is_intact
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, TrainJob, TrainResult, WorkerError, heartbeats, place
 from modelsmith.training.judged import Reward
@@ -254,6 +254,31 @@ def test_a_tripwire_ends_a_training_with_a_reason_and_so_does_going_on(
     assert is_intact(folder / "checkpoints" / f"checkpoint-{last}")
     assert work(folder, tiny_model) == 1
     assert (failure(folder).failure, beats(folder)[-1].step) == ("tripped", last)
+
+
+def test_a_training_that_tripped_starts_no_worker_again_until_it_would_not_trip(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker loads a model for minutes, only to say once more what is known."""
+    settings = SETTINGS.model_copy(update={"tripwires": Tripwires(most_kl=1e-9), "steps": 3})
+    job = TrainJob(
+        base=listing_digest(tiny_model), parent=None, rows=file_digest(rows), system="", training=settings,
+        rubric=RUBRIC,
+    )  # fmt: skip
+
+    def ended() -> ModelsmithError:
+        with pytest.raises(ModelsmithError) as error:
+            supervisor.train(tmp_path / "job", job, Inputs(rows), threads(tiny_model), lambda beat: None)
+        return error.value
+
+    threads = Thread()
+    first, again = ended(), ended()
+    assert (first.code, threads.started) == ("training-tripped", 1)
+    assert (again.code, again.message, again.mend) == (first.code, first.message, first.mend)
+    assert "the same command ends here again" in again.mend
+    monkeypatch.setattr(tripped_before, "tripped", lambda history, wires: None)
+    assert ended().code == "training-tripped"
+    assert threads.started == 2, "the rule is asked, not the old error"
 
 
 def test_a_model_that_learns_only_the_form_of_answers_is_stopped(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
