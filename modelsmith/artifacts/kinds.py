@@ -14,6 +14,7 @@ from modelsmith.artifacts.gguf_header import require_sound
 from modelsmith.schema.canonical import canonical_json, parse_canonical, sha256
 from modelsmith.schema.errors import IntegrityFailure
 from modelsmith.schema.promotion import EXPORT_FILE, Export
+from modelsmith.signing.loaded_files import leads_elsewhere
 
 _LARGEST = 1 << 16
 """Bytes of ``export.json``: far above what it ever holds."""
@@ -70,6 +71,8 @@ def require_kind(directory: Path, names: Collection[str]) -> None:
     if export.kind == "merged":
         if _CONFIG not in names or not weights:
             raise _wrong(f"merged weights are {_CONFIG} and safetensors, and one of them is missing")
+        if problem := leads_elsewhere(directory):
+            raise _wrong(f"it holds {problem}")
         return
     if weights or len(files) != 1 or "/" in files[0]:
         raise _wrong("a GGUF export holds one GGUF file, and no other weights")

@@ -13,6 +13,7 @@ from pathlib import Path
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
 from modelsmith.schema.source import BaseModelSource
+from modelsmith.signing.loaded_files import leads_elsewhere
 from modelsmith.substrates import gguf
 
 LISTING = "SHA256SUMS"
@@ -92,7 +93,7 @@ def is_base_model(folder: Path, digest: str) -> bool:
     if folder.name == digest.removeprefix("sha256:") and (folder / gguf.MARKER).is_file():
         return gguf.is_converted(folder)
     try:
-        return folder.is_dir() and listing_digest(folder) == digest
+        return folder.is_dir() and listing_digest(folder) == digest and leads_elsewhere(folder) is None
     except InvalidInput:
         return False
 
@@ -232,6 +233,13 @@ def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
             files=refused,
         )
     _require(source, listing_digest(folder))
+    if lead := leads_elsewhere(folder):
+        raise InvalidInput(
+            "base-model-format",
+            f"The model folder holds {lead}, so its digest does not speak of all that would be loaded.",
+            "Keep every file of the weights in the folder, none hidden; take out what leads elsewhere.",
+            problem=lead,
+        )
     return ResolvedModel(folder, source.digest)
 
 

@@ -72,7 +72,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         ) from error
     try:
         with _parsed_once():
-            source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+            source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
             quantised = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.float32, **source)
         config = quantised.config

@@ -78,9 +78,16 @@ class TransformersSubstrate:
         device = self.facts.device
         dtype = getattr(torch, self.facts.dtype)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(model_folder), local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(model_folder), local_files_only=True, trust_remote_code=False
+            )
             model, loading_info = AutoModelForCausalLM.from_pretrained(
-                str(model_folder), dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+                str(model_folder),
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
             if whole:
                 require_whole(loading_info)

@@ -41,11 +41,11 @@ def write_merged(base: Path, adapter: Path, target: Path, dtype: ExportDtype) ->
         ) from error
     try:
         plain = AutoModelForCausalLM.from_pretrained(
-            str(base), dtype=torch.float32, local_files_only=True, use_safetensors=True
+            str(base), dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
         merged = load_adapter(plain, adapter).merge_and_unload(safe_merge=True).to(getattr(torch, dtype))
         merged.save_pretrained(target, max_shard_size=_LARGEST_FILE)
-        AutoTokenizer.from_pretrained(str(base), local_files_only=True).save_pretrained(target)
+        AutoTokenizer.from_pretrained(str(base), local_files_only=True, trust_remote_code=False).save_pretrained(target)
         for path in sorted(target.glob("*config.json")):
             _scrub(path)
     except ModelsmithError:

@@ -40,7 +40,9 @@ def load(base: Path, training: Settings, parent: Path | None) -> tuple[Any, Lora
     """
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    options: dict[str, Any] = {
+        "dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False
+    }  # fmt: skip
     if training.load_in_4bit:
         require_4bit(torch.device("cuda" if cuda else "cpu"))
         options["quantization_config"] = BitsAndBytesConfig(

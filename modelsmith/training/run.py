@@ -192,7 +192,7 @@ def _yielding(folder: Path, stop: threading.Event, doors: Path | None) -> Yieldi
 
 def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward | None = None) -> Bench:
     cuda = torch.cuda.is_available()
-    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True, trust_remote_code=False)
     model, adapter = load(base, job.training, folder / PARENT_INPUT if job.parent else None)
     made = read_recoveries(folder)
     parts = parts_of_step(job, made, ranks.count())
