@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ EVENTS_PATH = "/events"
 LARGEST = 1 << 20
 """Bytes of a request, at most."""
 
+log = logging.getLogger(__name__)
+
 
 class _Verifier:
     """Says whose token it is, at each request anew: one that was issued here, or by the identity provider."""
@@ -49,7 +52,11 @@ class _Verifier:
         self._issued = Issued(provider) if provider else None
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        found = self._tokens.of(token)
+        try:
+            found = self._tokens.of(token)
+        except ModelsmithError as error:
+            log.error("no token that was issued here is believed: %s: %s", error.code, error.message)
+            found = None
         if found is None:
             return await self._issued.verify_token(token) if self._issued else None
         return AccessToken(

@@ -96,13 +96,15 @@ async def _get(client: httpx2.AsyncClient, address: str) -> dict[str, Any]:
 
 def _usable(given: object) -> tuple[str, _Key] | None:
     """A public key for signatures, and its name; None for every other."""
-    if not isinstance(given, dict) or given.get("kty") not in _KINDS or given.get("use", "sig") != "sig":
+    if not isinstance(given, dict) or given.get("use", "sig") != "sig":
         return None
-    name, algorithm = given.get("kid"), given.get("alg")
+    kind, name, algorithm = given.get("kty"), given.get("kid"), given.get("alg")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        return None
     try:
         key = jwt.PyJWK.from_dict({part: value for part, value in given.items() if part != "d"}).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
-    if not isinstance(name, str) or (given["kty"] == "RSA" and key.key_size < SMALLEST_RSA):
+    if not isinstance(name, str) or (kind == "RSA" and key.key_size < SMALLEST_RSA):
         return None
-    return name, _Key(_KINDS[given["kty"]], algorithm, key)
+    return name, _Key(_KINDS[kind], algorithm, key)

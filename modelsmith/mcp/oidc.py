@@ -33,6 +33,12 @@ Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256
 """Signatures by a private key. ``none`` and those by a shared secret (HS256) are no choice."""
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
+_TYPES = ("jwt", "at+jwt")
+"""What a header may call an access token (RFC 9068, 2.1); many providers say ``JWT``, and some nothing."""
+_OF_OTHERS = ("cnf", "at_hash", "c_hash", "events")
+"""Claims that an access token for whoever bears it has not: a key that its holder must prove to have (RFC 7800, which
+nobody asks for here), the hashes of an ID token (OpenID Connect Core, 3.1.3.6), events as a logout (RFC 8417)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -106,6 +112,11 @@ def role_of(claims: Mapping[str, Any], provider: Provider) -> Role | None:
     return found.pop() if len(found) == 1 else None
 
 
+def _is_access(kind: object) -> bool:
+    """Whether a header's ``typ`` is that of an access token: with the same key a provider signs others, too."""
+    return isinstance(kind, str) and kind.lower().removeprefix("application/") in _TYPES
+
+
 class Issued:
     """Says whose token it is, of those that the provider issued."""
 
@@ -137,6 +148,8 @@ class Issued:
         if len(token) > LONGEST:
             raise jwt.DecodeError("too long")
         header = jwt.get_unverified_header(token)
+        if not _is_access(header.get("typ", "JWT")):
+            raise jwt.InvalidTokenError("of another kind")
         algorithm, name = header.get("alg"), header.get("kid")
         if algorithm not in self._provider.algorithms or not isinstance(name, str):
             raise jwt.InvalidAlgorithmError("not allowed, or no key is named")
@@ -152,4 +165,6 @@ class Issued:
             leeway=LEEWAY,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
         )
+        if any(name in claims for name in _OF_OTHERS) or claims.get("typ", "Bearer") != "Bearer":
+            raise jwt.InvalidTokenError("of another kind")
         return claims

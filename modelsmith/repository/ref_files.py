@@ -71,6 +71,8 @@ def _loose(place: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
                     below = f"{ref}/"
                     if any(name.startswith(below) or (name.endswith("/") and below.startswith(name)) for name in names):
                         folders.append(ref)
+                elif entry.is_symlink() and any(name.startswith(f"{ref}/") for name in names):
+                    raise _AskGit  # a folder of refs, to git
                 elif wanted(ref, names) and not (entry.name.endswith(".lock") and entry.is_file(follow_symlinks=False)):
                     files += 1
                     match = _LOOSE.fullmatch(_read(entry.path)) if entry.is_file(follow_symlinks=False) else None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from modelsmith.repository.git import Git
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 
+_PROMISORS = (".promisor", ".partialclonefilter")
+"""Settings of a remote by each of which git takes it for one that gives missing objects later."""
+
 
 def require_sound(git: Git) -> None:
     """Refuse a repository whose history is cut off or whose objects are not what their ids say.
@@ -22,7 +25,7 @@ def require_sound(git: Git) -> None:
             "Fetch the rest: `git fetch --unshallow`. If the forge itself is cut off, do not trust it.",
         )
     settings = git.text("config", "--name-only", "--list").splitlines()  # files that the clone's own includes, too
-    if any(name == "extensions.partialclone" or name.endswith(".promisor") for name in settings):
+    if any(name == "extensions.partialclone" or name.endswith(_PROMISORS) for name in settings):
         raise IntegrityFailure(
             "partial-clone",
             "This clone was made without some of its objects, and verify fetches nothing",

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, StringConstraints, ValidationError
 
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput
-from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.plain_file import read_own
 from modelsmith.schema.system import from_system
 from modelsmith.signing.files import write_atomically
 
@@ -111,6 +111,7 @@ class Tokens:
         """Every token that was not revoked; the file is read again when it is another.
 
         Raises:
+            InvalidInput: ``others-may-write``: somebody else could have put a token of their own there.
             IntegrityFailure: ``tokens-damaged``.
             ModelsmithError: the system gives no file there (`from_system`).
         """
@@ -121,7 +122,7 @@ class Tokens:
             status = os.stat(self._path)
             file = (status.st_ino, status.st_mtime_ns, status.st_size)
             if self._read is None or self._read[0] != file:
-                stored = _TokensFile.model_validate_json(read_plain(self._path))
+                stored = _TokensFile.model_validate_json(read_own(self._path))
                 self._read = file, {token.hash: token for token in stored.tokens}
             return self._read[1]
         except FileNotFoundError:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.plain_file import read_plain
@@ -24,7 +25,8 @@ SETTLED_SECONDS = 2.0
 def holds(folder: Path, marker: str, memory: Path | None) -> bool:
     """Whether the folder holds exactly the files that its marker lists, each with its size and digest.
 
-    The marker, a JSON file, gives name to size and digest; hidden files do not count. With a `memory` file, what was
+    The marker, a JSON file, gives name to size and digest; hidden files do not count, and a link is none of its files:
+    of what it leads to nothing is known again. With a `memory` file, what was
     hashed before is not hashed again, and a marker that says something else than it did then is not believed; without
     one every byte is read.
     """
@@ -32,6 +34,8 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
         listing = json.loads(read_plain(folder / marker))
         present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {marker}
         if not listing or present != listing.keys():
+            return False
+        if any(not S_ISREG((folder / name).lstat().st_mode) for name in present):
             return False
         if any((folder / name).stat().st_size != size for name, (size, _) in listing.items()):
             return False

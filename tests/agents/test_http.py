@@ -89,6 +89,21 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     assert fresh.modelsmith("mcp-token", "revoke", as_json["id"], "--json").json == {"revoked": listed}
 
 
+def written_by_anybody(path):
+    path.chmod(0o606)
+    path.write_text(path.read_text() + " ")
+
+
+@pytest.mark.parametrize("harm", [written_by_anybody, lambda path: path.write_text("{")])
+def test_tokens_that_cannot_be_believed_are_nobody_s(served, harm):
+    """Each request is refused as any other without a token, and nothing of the program is told."""
+    url, tokens = served
+    good = {"Authorization": f"Bearer {tokens.issue('reviewer', (), 1)[1]}"}
+    assert status(url, **good) == 406, "the control: it is heard, and takes no kind of answer"
+    harm(tokens._path)
+    assert status(url, **good) == 401
+
+
 def test_a_server_that_cannot_listen_says_why_before_it_names_its_address(fresh):
     wrong = fresh.folder / "wrong.pem"
     wrong.write_text("no certificate\n")

@@ -219,11 +219,14 @@ def role(verifier, presented):
 
 
 def test_tokens_in_order_are_believed_by_every_key_of_the_provider(stub):
-    """The control of the attacks below."""
+    """The control of the attacks below. What else the provider lists takes nothing from them."""
+    stub.keys = [{"kty": ["RSA"], "kid": "x"}, "x", *stub.keys]
     verifier = Issued(provider(stub.issuer))
     assert role(verifier, token(stub)) == "operator"
     assert role(verifier, token(stub, EC, "ES256", {"kid": "ec"}, groups="reviewer")) == "reviewer"
     assert role(verifier, token(stub, exp=int(time.time()) - 30)) == "operator", "clocks may differ by a minute"
+    for kind in ("at+jwt", "application/at+JWT", None):
+        assert role(verifier, token(stub, headers={"typ": kind}, typ="Bearer")) == "operator", "as providers call them"
     assert stub.asked == ["/.well-known/openid-configuration", "/jwks"]
 
 
@@ -284,6 +287,14 @@ ATTACKS = {
     "changed": lambda stub: token(stub)[:-4] + "AAAA",
     "too long": lambda stub: token(stub, filler="x" * 20_000),
     "no token": lambda stub: "a.b.c",
+    "an ID token": lambda stub: token(stub, at_hash="x", nonce="y"),
+    "an ID token, by its own word": lambda stub: token(stub, typ="ID"),
+    "a token to get others by": lambda stub: token(stub, typ="Refresh"),
+    "a logout": lambda stub: token(stub, headers={"typ": "logout+jwt"}),
+    "an event": lambda stub: token(stub, events={"http://schemas.openid.net/event/backchannel-logout": {}}),
+    "a proof of possession": lambda stub: token(stub, headers={"typ": "dpop+jwt"}),
+    "bound to a key that nobody asks for": lambda stub: token(stub, cnf={"jkt": "x"}),
+    "of no kind": lambda stub: token(stub, headers={"typ": ["JWT"]}),
     "bytes": lambda stub: "\udcff.\x00.é",
 }
 
@@ -349,6 +360,7 @@ def test_a_new_key_of_the_provider_is_believed_and_a_withdrawn_one_is_not(stub, 
         ("/.well-known/openid-configuration", b'{"issuer": "https://evil.example", "jwks_uri": "x"}'),
         ("/.well-known/openid-configuration", b"[" * 100_000),
         ("/jwks", b'{"keys": 7}'),
+        ("/jwks", b'{"keys": [{"kty": ["RSA"], "kid": "rsa"}, {"kty": {}}]}'),
         ("/jwks", b'{"keys": ["x", {"kty": "oct", "k": "AAAA", "kid": "rsa"}, {"kty": "RSA", "kid": "rsa"}]}'),
         ("/jwks", b'{"keys": [' + b" " * 300_000 + b"]}"),
     ],

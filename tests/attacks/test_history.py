@@ -224,10 +224,11 @@ def test_a_partial_clone_is_said_to_lack_objects_and_fetches_nothing(deployed):
         deployed.verify(clone)
     text = (clone / ".git" / "config").read_text()
     plain = "".join(line for line in text.splitlines(True) if "artial" not in line and "promisor" not in line)
-    (clone / ".git" / "more").write_text(f'[remote "origin"]\n\tpromisor = true\n\tuploadpack = {trap}\n')
     (clone / ".git" / "config").write_text(f"{plain}[include]\n\tpath = more\n")
-    with refused("partial-clone"):
-        deployed.verify(clone)
+    for setting in ("promisor = true", "partialCloneFilter = blob:none"):
+        (clone / ".git" / "more").write_text(f'[remote "origin"]\n\t{setting}\n\tuploadpack = {trap}\n')
+        with refused("partial-clone"):
+            deployed.verify(clone)
     (clone / ".git" / "config").write_text(text)
     assert not (deployed.folder / "sprung").exists()
     plain_git("cat-file", "blob", f"{MAIN}:{PEOPLE_FILE}", folder=clone)

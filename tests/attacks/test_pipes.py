@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from modelsmith.fleet.remote.settings import load_hosts
-from modelsmith.repository.tokens import callers
+from modelsmith.repository.tokens import Tokens, callers
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 PATIENCE = 120
@@ -80,6 +80,19 @@ def test_hosts_that_others_may_write_get_no_job(tmp_path):
     os.mkfifo(path)
     with pytest.raises(OSError, match="pipe"):
         load_hosts(tmp_path)
+
+
+def test_tokens_that_others_may_write_open_nothing(tmp_path):
+    """Who writes that file has a token of any role, and a key of the front door."""
+    for file in (Tokens(tmp_path), callers(tmp_path)):
+        secret = file.issue("reviewer", (), 1)[1]
+        assert file.of(secret)
+    for path in tmp_path.glob("*.json"):
+        path.chmod(0o602)
+    for file in (Tokens(tmp_path), callers(tmp_path)):
+        with pytest.raises(InvalidInput) as caught:
+            file.of(secret)
+        assert caught.value.code == "others-may-write"
 
 
 @pytest.mark.parametrize("odd", ["/dev/zero", "/dev/full", "pipe", "endless"])

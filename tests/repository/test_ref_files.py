@@ -121,6 +121,15 @@ def test_what_is_not_plain_is_left_to_git(git: Git, odd: str) -> None:
     assert ref_files.stored_refs(place_of(git), ALL) is None
 
 
+@pytest.mark.parametrize("asked", ["refs/linked/", "refs/linked/main", "refs/linked/main/"])
+def test_refs_below_a_folder_that_is_linked_are_left_to_git(git: Git, asked: str) -> None:
+    """It is no ref that was asked for itself, and what git finds below it is not missed."""
+    git.update_ref("refs/heads/main", commit(git), None)
+    (place_of(git) / "refs" / "linked").symlink_to("heads")
+    assert ref_files.stored_refs(place_of(git), [asked]) is None
+    assert local_refs(git, asked) == said_by_git(git, asked)
+
+
 def test_a_repository_of_somebody_else_is_left_to_git(git: Git) -> None:
     git.update_ref("refs/heads/main", commit(git), None)
     with patch.object(os, "geteuid", return_value=os.geteuid() + 1):

@@ -199,7 +199,14 @@ def with_another_marker(folder: Path) -> None:
     (folder / gguf.MARKER).write_text(json.dumps(listing))
 
 
+def a_link(folder: Path) -> None:
+    """To the very same bytes, which may be others when it was hashed."""
+    path = folder / "model.safetensors"
+    path.symlink_to(path.rename(folder.parent / "elsewhere"))
+
+
 CHANGES = {
+    "a link to the same bytes": a_link,
     "another size": lambda folder: (folder / "model.safetensors").write_bytes(b"1234"),
     "a file gone": lambda folder: (folder / "model.safetensors").unlink(),
     "a file more": lambda folder: (folder / "generation_config.json").write_text("{}"),
