@@ -100,12 +100,12 @@ class Jobs:
         """
         with self._records.alone() as records:
             request = _job_request(workspace, records.new_id(), operation, arguments, cluster, calls)
-            known = records.last_of(request.request)
-            state = self._job(known).state if known else None
-            if known and state in ("queued", "running"):
-                request = known.submitted
-            elif known and state == "interrupted":
-                request = _next_turn(request, known.submitted)
+            last = records.last_of(request.request)
+            state = self._job(last).state if last else None
+            if last and state in ("queued", "running"):
+                request = last.submitted
+            elif last and state == "interrupted":
+                request = _next_turn(request, last.submitted)
                 records.wait_again(request)
             elif records.count("waiting") >= MOST_WAITING:
                 raise InfrastructureFailure(
@@ -251,7 +251,7 @@ class Jobs:
             with (folder / LOG).open("ab") as log:
                 process = start_apart(
                     [sys.executable, "-P", start.__file__, _RUNNER, str(self._folder.parent), request.id],
-                    left=True,
+                    survives=True,
                     stdin=DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -266,13 +266,13 @@ class Jobs:
     def _stop(self, id: str, grace: float) -> None:
         """Ask the process for its end, then kill it; returns when it is gone."""
         folder, until = self._folder / id, time.monotonic() + grace
-        for wanted, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+        for number, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
             signalled = False
             while is_held(folder / _LOCK) and (pause is None or time.monotonic() < until):
                 pid = _known(self._records, id).pid
                 if pid and not signalled:
                     with contextlib.suppress(ProcessLookupError):
-                        (os.kill if wanted == signal.SIGTERM else os.killpg)(pid, wanted)
+                        (os.kill if number == signal.SIGTERM else os.killpg)(pid, number)
                     signalled = True
                 time.sleep(0.05)
 
@@ -316,12 +316,12 @@ def _next_turn(request: JobRequest, old: JobRequest) -> JobRequest:
 
 
 def _known(records: Records, id: str) -> Record:
-    found = records.find(id)
-    if found is None:
+    record = records.find(id)
+    if record is None:
         raise InvalidInput(
             "unknown-job", f"No job {id[:40]!a} in this clone", "`{next}` lists them.", job=id[:40]
         ).then(step("jobs list", {}))
-    return found
+    return record
 
 
 def _environment(request: JobRequest) -> dict[str, str]:

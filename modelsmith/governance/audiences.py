@@ -244,7 +244,7 @@ def for_reviewers(record: T, narrowed: Mapping[str, Audience]) -> T:
     return record.model_copy(update=inner | withheld)
 
 
-def narrowing_problem(name: str, wanted: Audience) -> tuple[str, str] | None:
+def narrowing_problem(name: str, proposed: Audience) -> tuple[str, str] | None:
     """Why policy may not say this of the field ``Type.field``, and the mend; None when it may."""
     kind, _, field = name.partition(".")
     if kind not in AUDIENCE:
@@ -253,10 +253,10 @@ def narrowing_problem(name: str, wanted: Audience) -> tuple[str, str] | None:
     if field not in fields:
         return f"{kind} has no field '{field}'", f"Write one of: {', '.join(f'{kind}.{choice}' for choice in fields)}."
     widest = _widest(kind, field)
-    if _ORDER.index(wanted) < _ORDER.index(widest):
+    if _ORDER.index(proposed) < _ORDER.index(widest):
         words = f"{name} is shown to nobody but the {widest}; policy narrows who sees a field and never widens it"
         return words, "Remove the entry."
-    if wanted == "operator":
+    if proposed == "operator":
         for alias in (name, *(copy for copy, source in COPIES.items() if source == name)):
             why = NEEDED.get(alias.partition(".")[0])
             if why and alias not in LEFT_OUT:

@@ -117,10 +117,10 @@ class Codeowners:
     @cached_property
     def _by_top(self) -> dict[str | None, list[Rule]]:
         """Rules by the top folder or file that their paths stand in; None for those of any."""
-        found: dict[str | None, list[Rule]] = {}
+        by_top: dict[str | None, list[Rule]] = {}
         for rule in self.rules:
-            found.setdefault(rule.compiled.top, []).append(rule)
-        return found
+            by_top.setdefault(rule.compiled.top, []).append(rule)
+        return by_top
 
     def owners(self, path: str) -> tuple[str, ...]:
         """Owners of the path as written; empty when nobody owns it."""
@@ -208,11 +208,11 @@ def _tokens(line: str) -> tuple[list[str], str | None]:
             end = match.start()
             break
         tokens.append(match.group())
-    read = line[:end]
-    odd = next((char for char in read if not is_shown(char) and char != "\t"), None)
+    pattern_text = line[:end]
+    odd = next((char for char in pattern_text if not is_shown(char) and char != "\t"), None)
     if odd is not None:
         return tokens, f"control or invisible characters are not allowed, and {described(odd)} is one"
-    if re.search(r"\\$", re.sub(r"\\.", "", read)):
+    if re.search(r"\\$", re.sub(r"\\.", "", pattern_text)):
         return tokens, "a line cannot end in a lone backslash"
     return tokens, None
 
@@ -228,8 +228,8 @@ def _owner_problem(owners: list[str]) -> str | None:
 
 def _is_mail(owner: str) -> bool:
     """Whether it is an e-mail address, told without a pattern that tries every dot."""
-    found = _MAIL.fullmatch(owner)
-    return found is not None and "." in found[1][1:-1]
+    match = _MAIL.fullmatch(owner)
+    return match is not None and "." in match[1][1:-1]
 
 
 def _segment(text: str) -> tuple[_Unit, ...]:

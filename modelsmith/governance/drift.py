@@ -62,12 +62,12 @@ class Drifted(NamedTuple):
 
 def baseline_of(counts: Counts) -> dict[str, Rate]:
     """The specialist's rates in the counts of its window, by metric."""
-    found: dict[str, Rate] = {}
+    rates: dict[str, Rate] = {}
     for stage in counts.stages:
         for metric in stage.metrics:
-            before = found.get(metric.metric, Rate(0, 0))
-            found[metric.metric] = Rate(before.events + metric.specialist, before.known + metric.specialist_known)
-    return found
+            before = rates.get(metric.metric, Rate(0, 0))
+            rates[metric.metric] = Rate(before.events + metric.specialist, before.known + metric.specialist_known)
+    return rates
 
 
 def drifted(terms: Rollback, baseline: Mapping[str, Rate], week: Mapping[str, Rate]) -> tuple[Drifted, ...]:
@@ -82,15 +82,15 @@ def drifted(terms: Rollback, baseline: Mapping[str, Rate], week: Mapping[str, Ra
     if rule is None:
         return ()
     half = rule.error_probability / 2
-    wanted = -math.log(half / (len(metrics) * WEEKS))
-    found = []
+    threshold = -math.log(half / (len(metrics) * WEEKS))
+    drifts = []
     for metric in metrics:
         before, now = baseline.get(metric.name, Rate(0, 0)), week.get(metric.name, Rate(0, 0))
         if not before.known or now.known < rule.least_decisions:
             continue
-        if evidence(now, envelope(metric, before, half / len(metrics)), below=metric.higher) >= wanted:
-            found.append(Drifted(metric.name, before.events / before.known, now.events / now.known))
-    return tuple(found)
+        if evidence(now, envelope(metric, before, half / len(metrics)), below=metric.higher) >= threshold:
+            drifts.append(Drifted(metric.name, before.events / before.known, now.events / now.known))
+    return tuple(drifts)
 
 
 def envelope(metric: Watched, baseline: Rate, alpha: float) -> float:
@@ -106,10 +106,10 @@ def envelope(metric: Watched, baseline: Rate, alpha: float) -> float:
     return min(max(moved, _LEAST), _MOST)
 
 
-def _bound(found: Rate, alpha: float, *, upper: bool) -> float:
+def _bound(rate: Rate, alpha: float, *, upper: bool) -> float:
     """Wilson's one-sided bound of a rate."""
     z = NormalDist().inv_cdf(1 - alpha) * (1 if upper else -1)
-    share, n = found.events / found.known, found.known
+    share, n = rate.events / rate.known, rate.known
     spread = math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return min(max((share + z * z / (2 * n) + z * spread) / (1 + z * z / n), 0.0), 1.0)
 

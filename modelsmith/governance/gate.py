@@ -142,14 +142,14 @@ def decide(
     involved = _involved(people, requester, preparer, authors)
     required = requirements(policy, codeowners, change)
     prepared = is_harness(preparer, people) or preparer in recorders
-    found = [
+    reasons = [
         *refusals(change, policy.limits),
         *left_to_nobody(policy, codeowners, change),
         *_opened_by_harness(policy, people, change, preparer),
         *(Refusal("check-failed", f"{check.name}: {check.sentence}") for check in checks if not check.passed),
     ]
     if not required:
-        found += _decided_by_checks(change, checks, preparer, prepared)
+        reasons += _decided_by_checks(change, checks, preparer, prepared)
     approving = {actor for actor, review in verdicts.items() if review.verdict == "approve"}
     needs: list[Need] = []
     for requirement in required:
@@ -161,7 +161,7 @@ def decide(
         needs.append(
             Need(requirement.pattern, requirement.owners, requirement.paths, satisfied_by, tuple(sorted(eligible)))
         )
-        found += _rejections(requirement.paths[0], able, verdicts, rejected, objectors)
+        reasons += _rejections(requirement.paths[0], able, verdicts, rejected, objectors)
     could = {actor for need in needs for actor in need.eligible}
     approvers = sorted(could & approving)
     by_contract = any(need.satisfied_by not in (None, *approvers) for need in needs)
@@ -170,12 +170,12 @@ def decide(
         notes.append(f"{preparer} opened this and did not prepare its record, so the contract does not speak for it.")
     notes += _claimed(could, claimed_actors(claims, people), requester, preparer)
     return GateDecision(
-        open=not found and not waiting,
+        open=not reasons and not waiting,
         gate="contract" if by_contract else "people" if needs else "harness",
         needs=tuple(needs),
         approvers=tuple(approvers),
         approvals=tuple(verdicts[actor] for actor in approvers),
-        refusals=tuple(dict.fromkeys(found)),
+        refusals=tuple(dict.fromkeys(reasons)),
         waiting_for=tuple(waiting),
         checks=tuple(checks),
         notes=tuple(notes),
@@ -245,12 +245,12 @@ def _rejected_elsewhere(
     Times are whole seconds. Which of two pull requests heard somebody later within one cannot be told: the rejection
     counts as later. Within one pull request the order of its log tells.
     """
-    heard: dict[tuple[str, int], Elsewhere] = {}
+    latest: dict[tuple[str, int], Elsewhere] = {}
     for other in sorted(elsewhere, key=lambda item: item.review.at):
         if review_doubt(other.review, policy, people, now) is None:
-            heard[other.review.actor, other.pull] = other
+            latest[other.review.actor, other.pull] = other
     last: dict[str, Elsewhere] = {}
-    for other in sorted(heard.values(), key=lambda item: (item.review.at, item.review.verdict == "reject")):
+    for other in sorted(latest.values(), key=lambda item: (item.review.at, item.review.verdict == "reject")):
         last[other.review.actor] = other
     return {
         actor: other.pull

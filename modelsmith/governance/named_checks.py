@@ -159,8 +159,8 @@ def _approvals(decision: GateDecision) -> NamedCheck:
         return NamedCheck(
             "approvals", "action_required", f"It waits for {decision.decides}.", (*lines, *decision.notes)
         )
-    given = sorted({need.satisfied_by for need in decision.needs if need.satisfied_by})
-    return NamedCheck("approvals", "success", f"Approved: {', '.join(given)}.", (*lines, *decision.notes))
+    approvers = sorted({need.satisfied_by for need in decision.needs if need.satisfied_by})
+    return NamedCheck("approvals", "success", f"Approved: {', '.join(approvers)}.", (*lines, *decision.notes))
 
 
 def _able(eligible: Sequence[str]) -> str:

@@ -185,7 +185,7 @@ class _Alike:
     def add(self, name: _Name) -> None:
         """Keep the name unless two others of its kind stand for its holder, and two for its spelling."""
         same = self._names.setdefault(name.kind if name.kind in ("role", "display name") else "handle", [])
-        holders, spellings = {known.number for known in same}, {fold_name(known.text) for known in same}
+        holders, spellings = {name.number for name in same}, {fold_name(name.text) for name in same}
         new_holder = name.number not in holders and len(holders) < 2
         if new_holder or (fold_name(name.text) not in spellings and len(spellings) < 2):
             same.append(name)

@@ -41,14 +41,14 @@ def parse_observed(folder: str) -> ObservedFolder | None:
     match = _FOLDER.fullmatch(folder)
     if match is None:
         return None
-    found = ObservedFolder(match[1], match[2], match[3], int(match[4]))
-    return found if found.number and observed_path(*found) == folder else None
+    parsed = ObservedFolder(match[1], match[2], match[3], int(match[4]))
+    return parsed if parsed.number and observed_path(*parsed) == folder else None
 
 
 def observed_in(change: Change) -> ObservedFolder | None:
     """The observation that a change brings, by its first path that lies in such a folder; None for any other change."""
     for path in change.paths:
-        found = parse_observed("/".join(path.path.split("/")[:4]))
-        if found:
-            return found
+        parsed = parse_observed("/".join(path.path.split("/")[:4]))
+        if parsed:
+            return parsed
     return None

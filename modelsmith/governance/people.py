@@ -32,8 +32,8 @@ def principals(owner: str, people: People) -> frozenset[str]:
         return _without_harnesses({p.id for p in people.people if role in p.roles}, people)
     if any(p.id == name for p in people.people):
         return _without_harnesses({name}, people)
-    found = {p.id for p in people.people if any(login.lower() == name.lower() for login in p.logins.values())}
-    return _without_harnesses(found, people) if len(found) == 1 else frozenset()
+    matches = {p.id for p in people.people if any(login.lower() == name.lower() for login in p.logins.values())}
+    return _without_harnesses(matches, people) if len(matches) == 1 else frozenset()
 
 
 def is_harness(actor: str, people: People) -> bool:

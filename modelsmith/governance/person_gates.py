@@ -40,9 +40,9 @@ def transition_problem(transition: Transition) -> str | None:
         return None
     if event in PERSON_EVENTS:
         return f"{event} is decided by people; the policy leaves it to the harness"
-    taken = sorted(SERVING_STATES.union({"deprecated"}).intersection(transition.sources))
-    if taken:
-        return f"{event} would let the harness take a specialist out of {' or '.join(taken)}"
+    removed_from = sorted(SERVING_STATES.union({"deprecated"}).intersection(transition.sources))
+    if removed_from:
+        return f"{event} would let the harness take a specialist out of {' or '.join(removed_from)}"
     return None
 
 
@@ -86,6 +86,6 @@ def shadow_problem(transition: Transition) -> str | None:
 def any_problem(transition: Transition) -> str | None:
     """The first reason why no policy may hold this transition as it is; None when one may."""
     for problem in (transition_problem, observers_problem, override_problem, shadow_problem):
-        if found := problem(transition):
-            return found
+        if found_problem := problem(transition):
+            return found_problem
     return None

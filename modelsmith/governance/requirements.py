@@ -114,8 +114,8 @@ def _left_to_the_harness(policy: Policy, codeowners: Codeowners, change: Change)
     """Steps of people that policy or CODEOWNERS take from them."""
     for event, paths in promoted(change).items():
         for transition in policy.transitions:
-            here = transition.event == event
-            problem = any_problem(transition) if here else None
+            applies = transition.event == event
+            problem = any_problem(transition) if applies else None
             if problem:
                 yield Refusal("harness-gate", f"The policy is not to be followed: {problem}.")
         for path in paths:

@@ -95,13 +95,13 @@ class Rules:
             yield tested.rule.name, unmet
 
     def _candidates(self, request: RequestParts, text: str) -> list[int]:
-        found = [*self._always]
+        candidates = [*self._always]
         for place, values in self._by_value.items():
             value = _at(place, request)
-            found += values.get((type(value), value), ()) if isinstance(value, (str, int)) else ()
+            candidates += values.get((type(value), value), ()) if isinstance(value, (str, int)) else ()
         if self._patterns:
-            found += (self._searched[number] for number in self._patterns.found(text))
-        return sorted(found)
+            candidates += (self._searched[number] for number in self._patterns.found(text))
+        return sorted(candidates)
 
     def _anchor(self, place: tuple[str, ...], value: Any, number: int) -> None:
         self._by_value.setdefault(place, {}).setdefault((type(value), value), []).append(number)
@@ -124,25 +124,25 @@ def readable(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     >>> readable([("X-User", "7"), ("x-tier", "gold"), ("X-Tier", "free"), ("Authorization", "Bearer k")])
     {'x-user': '7'}
     """
-    found: dict[str, str] = {}
+    headers_by_name: dict[str, str] = {}
     hidden = {"authorization"}
-    for given, value in headers:
-        name = given.lower()
-        if name in found:
+    for header, value in headers:
+        name = header.lower()
+        if name in headers_by_name:
             hidden.add(name)
-        found[name] = value if value.isascii() else _in_one_coding(value)
+        headers_by_name[name] = value if value.isascii() else _in_one_coding(value)
     for name in hidden:
-        found.pop(name, None)
-    return found
+        headers_by_name.pop(name, None)
+    return headers_by_name
 
 
 def _in_one_coding(value: str) -> str:
     """A header's value as its client meant it, whichever coding it wrote."""
-    given = value.encode("utf-8", "surrogateescape")
+    raw = value.encode("utf-8", "surrogateescape")
     try:
-        return given.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return given.decode("latin-1")
+        return raw.decode("latin-1")
 
 
 def assigned(key: str, cluster: str, specialist: str, share: float) -> bool:
@@ -192,9 +192,9 @@ def _unmet(tested: _Tested, request: RequestParts) -> str | None:
     when = tested.rule.when
     if when.model and request.model not in when.model:
         return "model"
-    for place, wanted in tested.equal:
+    for place, expected in tested.equal:
         value = _at(place, request)
-        if type(value) is not type(wanted) or value != wanted:
+        if type(value) is not type(expected) or value != expected:
             return f"header {place[1]}" if place[0] == "header" else "body /" + "/".join(place[1:])
     if tested.pattern is not None and not tested.pattern.search(last_text(request.body).encode("utf-8", "replace")):
         return "last_message"

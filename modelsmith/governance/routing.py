@@ -189,12 +189,12 @@ def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
     all_histories = tuple(histories)
     for at in reversed(range(len(_folded))):
         if _folded[at][0] is histories:
-            found = _folded.pop(at)
-            _folded.append(found)
-            return found[1]
+            entry = _folded.pop(at)
+            _folded.append(entry)
+            return entry[1]
     for at in reversed(range(len(_folded))):
-        known, chain = _folded[at]
-        news = _news(known, all_histories)
+        histories_before, chain = _folded[at]
+        news = _news(histories_before, all_histories)
         longer = None if news is None else _followed(chain, news)
         if longer is not None:
             _folded.append(_folded.pop(at))
@@ -211,13 +211,15 @@ def _remember(histories: tuple[SpecialistHistory, ...], chain: _Chain) -> None:
     del _folded[:-_REMEMBERED]
 
 
-def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHistory, ...]) -> Sequence[_Link] | None:
-    """Links of ``histories`` beyond those of ``known``, where one history came or went on; None where more differs.
+def _news(
+    old_histories: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHistory, ...]
+) -> Sequence[_Link] | None:
+    """Links of ``histories`` beyond those of ``old_histories``: of one that is new or went on; None where more differs.
 
     The one that went on may have gone to the end, or come from there: a record that is only proposed stands last.
     """
-    begin = next(compress(count(), map(is_not, known, histories)), min(len(known), len(histories)))
-    olds, news = known[begin:], histories[begin:]
+    begin = next(compress(count(), map(is_not, old_histories, histories)), min(len(old_histories), len(histories)))
+    olds, news = old_histories[begin:], histories[begin:]
     old: SpecialistHistory | None = None
     if not olds and not news:
         return ()
@@ -233,7 +235,7 @@ def _news(known: tuple[SpecialistHistory, ...], histories: tuple[SpecialistHisto
         old, grown = olds[-1], news[0]
     else:
         return None
-    if grown.cluster != (known[0].cluster if known else None):
+    if grown.cluster != (old_histories[0].cluster if old_histories else None):
         return None
     if old is None:
         return _links(grown.cluster, grown)
@@ -254,8 +256,8 @@ def _links(cluster: str, history: SpecialistHistory, after: int = 0) -> list[_Li
         raise _broken("mixed-clusters", cluster, f"{history.specialist} belongs to cluster {history.cluster}.")
     if history.outline:
         return [_Link(link, digest) for link, digest in history.outline.links if link.sequence > after]
-    found = zip(history.records[after:], history.digests[after:], strict=True)
-    return [_Link(Link.of(record), digest) for record, digest in found if is_link(record)]
+    records = zip(history.records[after:], history.digests[after:], strict=True)
+    return [_Link(Link.of(record), digest) for record, digest in records if is_link(record)]
 
 
 def _fold(cluster: str, links: Sequence[_Link]) -> _Chain:

@@ -145,9 +145,9 @@ def ratio_estimate(stages: Sequence[Arms]) -> float | None:
     >>> round(ratio_estimate([Arms(0.5, 5, 10, 95, 90)]), 2)
     0.47
     """
-    found = [a for a in stages if a.known + a.other_known]
-    mine = math.fsum(a.events * a.other_known / (a.known + a.other_known) for a in found)
-    theirs = math.fsum(a.other_events * a.known / (a.known + a.other_known) for a in found)
+    stages_known = [a for a in stages if a.known + a.other_known]
+    mine = math.fsum(a.events * a.other_known / (a.known + a.other_known) for a in stages_known)
+    theirs = math.fsum(a.other_events * a.known / (a.known + a.other_known) for a in stages_known)
     return mine / theirs if theirs else None
 
 
@@ -157,11 +157,13 @@ def difference_estimate(stages: Sequence[Arms]) -> float | None:
     >>> round(difference_estimate([Arms(0.5, 5, 10, 95, 90)]), 3)
     -0.058
     """
-    found = [a for a in stages if a.known and a.other_known]
-    if not found:
+    stages_known = [a for a in stages if a.known and a.other_known]
+    if not stages_known:
         return None
-    moved = math.fsum((a.events * a.other_known - a.other_events * a.known) / (a.known + a.other_known) for a in found)
-    return moved / math.fsum(a.known * a.other_known / (a.known + a.other_known) for a in found)
+    moved = math.fsum(
+        (a.events * a.other_known - a.other_events * a.known) / (a.known + a.other_known) for a in stages_known
+    )
+    return moved / math.fsum(a.known * a.other_known / (a.known + a.other_known) for a in stages_known)
 
 
 def excluded(evidence: Callable[[float], float], inside: float, outside: float, alpha: float) -> float | None:
@@ -169,12 +171,12 @@ def excluded(evidence: Callable[[float], float], inside: float, outside: float, 
 
     ``evidence`` gives the logarithm of the e-value against a value, and grows from ``inside`` to ``outside``.
     """
-    wanted = -math.log(alpha)
-    if evidence(outside) < wanted:
+    threshold = -math.log(alpha)
+    if evidence(outside) < threshold:
         return None
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if evidence(middle) >= wanted else (middle, outside)
+        inside, outside = (inside, middle) if evidence(middle) >= threshold else (middle, outside)
     return outside
 
 

@@ -184,10 +184,10 @@ def transition_for(policy: Policy, event: Event, state: State | None) -> Transit
     )
 
 
-def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str] = ()) -> SpecialistHistory:
+def fold(records: Sequence[PromotionRecord], policy: Policy, known_digests: Sequence[str] = ()) -> SpecialistHistory:
     """Replay one specialist's records, given in sequence, into its history.
 
-    ``known`` are the digests of all records, where their canonical bytes have been read.
+    ``known_digests`` are the digests of all records, where their canonical bytes have been read.
 
     Raises IntegrityFailure, naming specialist and sequence: ``no-records``, ``mixed-specialists``,
     ``misnamed-specialist``, ``skipped-sequence``, ``changed-artifact``, ``broken-chain``,
@@ -213,7 +213,7 @@ def fold(records: Sequence[PromotionRecord], policy: Policy, known: Sequence[str
                 f"from {state or 'the beginning'}",
             )
         state = record.to_state
-        digests.append(known[sequence - 1] if known else digest(record))
+        digests.append(known_digests[sequence - 1] if known_digests else digest(record))
     assert state is not None
     return SpecialistHistory(first.cluster, first.specialist, state, tuple(records), tuple(digests))
 

@@ -63,7 +63,7 @@ def why_it_stays(path: str, upstream_has_it: bool) -> str | None:
 
 def internal_host(text: str) -> str | None:
     """The first name or address of a network that is not public."""
-    return next((found[0] for pattern in _INTERNAL if (found := pattern.search(text))), None)
+    return next((match[0] for pattern in _INTERNAL if (match := pattern.search(text))), None)
 
 
 def _folder(path: str) -> str | None:

@@ -129,7 +129,7 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
     if rule is None or counts is None or not metrics or _few(rule, counts.stages):
         return ()
     trip = trip_evidence(terms, metrics)
-    found = []
+    reasons = []
     for metric in metrics:
         loss = _loss(metric, arms(counts.stages, metric))
         if loss is None or loss <= metric.allowed:
@@ -137,8 +137,8 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
         worse = evidence_of(metric, counts)
         if worse >= trip:
             moved = _moved(metric.name, loss, metric.allowed, metric.relative)
-            found.append(f"{moved}; evidence that it is worse: {_power(worse)}, and {_power(trip)} suffices")
-    return tuple(found)
+            reasons.append(f"{moved}; evidence that it is worse: {_power(worse)}, and {_power(trip)} suffices")
+    return tuple(reasons)
 
 
 def lopsided(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
@@ -164,11 +164,11 @@ def evidence_of(metric: Watched, counts: Counts | None) -> float:
     return _figure(_evidence(metric)(counted, _level(metric), below=metric.higher) / math.log(10))
 
 
-def sentence(found: Finding) -> str:
+def sentence(finding: Finding) -> str:
     """One metric in words."""
-    if found.loss is None:
-        return f"{found.metric}: nothing to compare yet"
-    return _moved(found.metric, found.loss, found.allowed, found.scale == "relative")
+    if finding.loss is None:
+        return f"{finding.metric}: nothing to compare yet"
+    return _moved(finding.metric, finding.loss, finding.allowed, finding.scale == "relative")
 
 
 def _moved(name: str, loss: float, allowed: float, relative: bool) -> str:
@@ -189,14 +189,14 @@ def arms(stages: Sequence[StageCounts], metric: Watched) -> tuple[Arms, ...]:
     What an application reports counts per decision, reported or not: silence is not an outcome. What the door measures
     counts where it was measured.
     """
-    found = []
+    arms_by_stage = []
     for stage in stages:
         tally = _metric(stage, metric.name)
-        known = (stage.specialist, stage.incumbent)
+        denominators = (stage.specialist, stage.incumbent)
         if not metric.reported:
-            known = (tally.specialist_known, tally.incumbent_known)
-        found.append(Arms(stage.share, tally.specialist, tally.incumbent, *known))
-    return tuple(found)
+            denominators = (tally.specialist_known, tally.incumbent_known)
+        arms_by_stage.append(Arms(stage.share, tally.specialist, tally.incumbent, *denominators))
+    return tuple(arms_by_stage)
 
 
 def _metric(stage: StageCounts, name: str) -> Metric:
@@ -277,14 +277,16 @@ def _imbalances(stages: Sequence[StageCounts], metrics: Sequence[Watched], rule:
     """
     looked = [("decisions", imbalance_evidence, [(s.share, s.specialist, s.incumbent) for s in stages])]
     for metric in metrics:
-        known = [(s.share, m.specialist_known, m.incumbent_known) for s in stages if (m := _metric(s, metric.name))]
+        denominators = [
+            (s.share, m.specialist_known, m.incumbent_known) for s in stages if (m := _metric(s, metric.name))
+        ]
         if metric.reported:
-            looked.append((f"reports of {metric.name}", imbalance_evidence, known))
+            looked.append((f"reports of {metric.name}", imbalance_evidence, denominators))
         else:
-            looked.append((f"answers measured for {metric.name}", shortfall_evidence, known))
-    wanted = -math.log(rule.error_probability / len(looked))
+            looked.append((f"answers measured for {metric.name}", shortfall_evidence, denominators))
+    threshold = -math.log(rule.error_probability / len(looked))
     for label, evidence, events in looked:
-        if evidence(events) >= wanted:
+        if evidence(events) >= threshold:
             mine, theirs = sum(event[1] for event in events), sum(event[2] for event in events)
             due = math.fsum(share * (a + b) for share, a, b in events)
             yield (

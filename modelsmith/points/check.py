@@ -188,10 +188,10 @@ def _expected_text(point: str, expected: Expected, reference: Mapping[str, JsonV
     return value
 
 
-def _unusable(point: str, wanted: str, value: JsonValue) -> InvalidInput:
+def _unusable(point: str, needed: str, value: JsonValue) -> InvalidInput:
     return InvalidInput(
         "bad-expected",
-        f"Rubric point '{point}' needs {wanted} to compare with, but the expected value is {shown(value)}.",
+        f"Rubric point '{point}' needs {needed} to compare with, but the expected value is {shown(value)}.",
         "Correct the expected value in the rubric or the scenario's reference.",
         point=point,
     )
@@ -224,12 +224,14 @@ def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off
         return problem
     aim = Decimal(repr(expected))
     allowed = Decimal(repr(check.absolute)) + Decimal(repr(check.relative)) * abs(aim)
-    written, share = stated.number, stated.number / stated.per
-    number = {"percent": share * 100 if stated.per > 1 else written, "share": share, None: written}[check.unit]
-    if check.unit is None and abs(aim) <= 1 and (abs(written - aim) <= allowed) != (abs(share - aim) <= allowed):
+    number_stated, share = stated.number, stated.number / stated.per
+    number = {"percent": share * 100 if stated.per > 1 else number_stated, "share": share, None: number_stated}[
+        check.unit
+    ]
+    if check.unit is None and abs(aim) <= 1 and (abs(number_stated - aim) <= allowed) != (abs(share - aim) <= allowed):
         return (
-            f"cannot tell whether the answer means {_figure(written)} or {_figure(share)}: the number is a percentage, "
-            "and the check has no `unit`"
+            f"cannot tell whether the answer means {_figure(number_stated)} or {_figure(share)}: "
+            "the number is a percentage, and the check has no `unit`"
         )
     off = abs(number - aim)
     if off <= allowed:
@@ -271,17 +273,17 @@ def _stated_number(path: str | None, completion: str, cut_off: bool) -> tuple[St
 def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool) -> str:
     if problem := too_long(completion):
         return problem
-    wanted = alike(expected, ignore_case=check.ignore_case)
+    text = alike(expected, ignore_case=check.ignore_case)
     if check.match == "must_not_contain":
         readings = (alike(text, ignore_case=check.ignore_case) for text in every_reading(completion))
-        return f"the answer contains {shown(expected)}" if any(wanted in reading for reading in readings) else ""
+        return f"the answer contains {shown(expected)}" if any(text in reading for reading in readings) else ""
     answer = alike(as_read(completion), ignore_case=check.ignore_case)
     if check.match == "equals":
-        same_text = wanted in (answer, alike(completion, ignore_case=check.ignore_case))
+        same_text = text in (answer, alike(completion, ignore_case=check.ignore_case))
         return "" if same_text else f"the answer is not {shown(expected)}"
-    if holds(answer, wanted, cut_off=cut_off and completion[-1:].strip() != ""):
+    if holds(answer, text, cut_off=cut_off and completion[-1:].strip() != ""):
         return ""
-    inside = " as a whole word or number of its own" if wanted in answer else ""
+    inside = " as a whole word or number of its own" if text in answer else ""
     return f"the answer does not contain {shown(expected)}{inside}"
 
 

@@ -24,14 +24,14 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
 _HOST = rf"{_LABEL}(\.{_LABEL})*"
 
 
-def _shaped(pattern: str, read: Callable[[str], object] = str) -> Callable[[str], bool]:
+def _shaped(pattern: str, parse: Callable[[str], object] = str) -> Callable[[str], bool]:
     """Whether a text has the whole pattern and can be read; the pattern comes first and bounds what is read."""
 
     def holds(text: str) -> bool:
         if not text.isascii() or not found(rf"^(?:{pattern})\z", text):
             return False
         try:
-            read(text)
+            parse(text)
         except ValueError:
             return False
         return True

@@ -98,10 +98,10 @@ def _prepared(text: str) -> Validator:
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import extend
 
-    written: dict[str, JsonValue] = json.loads(text)
-    require_small(written)
+    schema_given: dict[str, JsonValue] = json.loads(text)
+    require_small(schema_given)
     try:
-        schema = composed(written)
+        schema = composed(schema_given)
         assert isinstance(schema, dict)
         Draft202012Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as error:
@@ -128,14 +128,14 @@ def _referring(targets: Mapping[str, JsonValue]) -> Callable[[Any, str, Any, Any
     from jsonschema.exceptions import ValidationError
 
     def keyword(validator: Any, ref: str, instance: Any, schema: Any) -> Iterator[Any]:
-        known = _known.get()
+        results = _known.get()
         key = (ref, id(instance))
-        if key not in known:
+        if key not in results:
             error = next(validator.descend(instance, targets[ref]), None)
-            known[key] = None if error is None else error.message
+            results[key] = None if error is None else error.message
             if error is not None:
                 yield error
-        elif (message := known[key]) is not None:
+        elif (message := results[key]) is not None:
             yield ValidationError(message)
 
     return keyword
@@ -162,8 +162,8 @@ def _multiple_of(validator: Any, step: float, instance: Any, schema: Any) -> Ite
         yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
 
-def _unique_items(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
+def _unique_items(validator: Any, unique: bool, instance: Any, schema: Any) -> Iterator[Any]:
     from jsonschema.exceptions import ValidationError
 
-    if wanted and validator.is_type(instance, "array") and len(set(map(identity, instance))) != len(instance):
+    if unique and validator.is_type(instance, "array") and len(set(map(identity, instance))) != len(instance):
         yield ValidationError("the items are not all different")

@@ -261,8 +261,8 @@ def _read(plain: str, token: re.Match[str]) -> tuple[StatedNumber, str]:
 
 def _goes_on(before: str, after: str) -> str:
     """What follows a number and makes another of it."""
-    if found := _GOES_ON.match(after):
-        return found.lastgroup or ""
+    if match := _GOES_ON.match(after):
+        return match.lastgroup or ""
     word = after[_AFTER_UNIT.match(after).end() :]  # type: ignore[union-attr]
     money = _MONEY.search(before) is not None
     if multiplies(word) or COUNTED_AFTER.match(after) or (money and _MILLIONS.match(after)):

@@ -146,14 +146,14 @@ def _require_known(pointer: Pointer, schema: JsonValue) -> None:
     for keyword, value in schema.items():
         if keyword not in KEYWORDS:
             near = get_close_matches(keyword, KEYWORDS, n=1, cutoff=0.8)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise refused(f"the keyword {keyword[:60]!a} is not offered{meant}")
+            suggestion = f"; did you mean {near[0]!r}?" if near else ""
+            raise refused(f"the keyword {keyword[:60]!a} is not offered{suggestion}")
         if keyword == "$schema" and (pointer or value != DIALECT):
             raise refused(f"$schema names another dialect than {DIALECT}, or stands inside")
         if keyword == "format" and value not in FORMATS:
             near = get_close_matches(str(value), FORMATS, n=1)
-            meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
-            raise refused(f"the format {str(value)[:60]!a} is not known; {meant}")
+            suggestion = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
+            raise refused(f"the format {str(value)[:60]!a} is not known; {suggestion}")
 
 
 def _anchors(positions: Mapping[Pointer, JsonValue]) -> dict[str, Pointer]:

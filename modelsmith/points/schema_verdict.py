@@ -112,8 +112,8 @@ def _enum(argument: Any, _: Any) -> Verdict:
     if all(isinstance(item, str) for item in argument):
         words = frozenset(argument)
         return lambda value: isinstance(value, str) and value in words
-    known = frozenset(map(identity, argument))
-    return lambda value: identity(value) in known
+    identities = frozenset(map(identity, argument))
+    return lambda value: identity(value) in identities
 
 
 def _only(kind: type, holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Verdict]:

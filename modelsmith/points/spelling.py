@@ -78,7 +78,7 @@ def as_displayed(text: str) -> str:
     """Digits and marks of other scripts in ASCII, LaTeX and entities in characters, no markup, nothing hidden."""
     if "<" in text:
         text = _HIDDEN.sub("\n", text)
-        text = text[max((found.end() for found in _THOUGHT_ENDS.finditer(text)), default=0) :]
+        text = text[max((match.end() for match in _THOUGHT_ENDS.finditer(text)), default=0) :]
     if "&" in text:
         text = html.unescape(text)
     text = text.translate(_SEEN)
@@ -92,18 +92,18 @@ def as_displayed(text: str) -> str:
     return _MARKUP.sub("", text)
 
 
-def _latex(found: re.Match[str]) -> str:
-    match found.lastgroup:
+def _latex(match: re.Match[str]) -> str:
+    match match.lastgroup:
         case "inner":
-            return found["inner"]
+            return match["inner"]
         case "struck":
             return STRUCK
         case "degrees":
             return "\u00b0"
         case "word":
-            return _WORDS.get(found["word"], "~" if found["word"] in ("approx", "sim") else "")
+            return _WORDS.get(match["word"], "~" if match["word"] in ("approx", "sim") else "")
         case "sign":
-            return found["sign"]
+            return match["sign"]
         case "comma":
             return ","
         case "maths":
@@ -112,13 +112,13 @@ def _latex(found: re.Match[str]) -> str:
             return "\u2009"
 
 
-def _tag(found: re.Match[str]) -> str:
+def _tag(match: re.Match[str]) -> str:
     """Nothing for a tag inside a line, unless it would join what stands apart; a power for a raised number."""
-    name = found[2].lower()
+    name = match[2].lower()
     if name in ("del", "s", "strike"):
         return STRUCK
     if name in ("sup", "sub"):
-        return "" if found[1] else "^" if name == "sup" else "_"
-    text, start, end = found.string, found.start(), found.end()
+        return "" if match[1] else "^" if name == "sup" else "_"
+    text, start, end = match.string, match.start(), match.end()
     joins = text[max(0, start - 1) : start].isalnum() and text[end : end + 1].isalnum()
     return "" if name in _INLINE and not joins else "\n"

@@ -43,8 +43,8 @@ def alike(text: str, *, ignore_case: bool) -> str:
     """
     spelt = composed_text(text.translate(INVISIBLE))
     if not spelt.isascii() or "`" in spelt:
-        for written, like in _ALIKE:
-            spelt = written.sub(like, spelt)
+        for pattern, like in _ALIKE:
+            spelt = pattern.sub(like, spelt)
     spelt = _BLANK.sub(" ", spelt).strip()
     return composed_text(spelt.casefold()) if ignore_case else spelt
 
@@ -65,10 +65,10 @@ def every_reading(text: str) -> set[str]:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPES.sub(lambda found: str(json.loads(f'"{found[0]}"')), text)
+    return _ESCAPES.sub(lambda match: str(json.loads(f'"{match[0]}"')), text)
 
 
-def holds(text: str, wanted: str, *, cut_off: bool = False) -> bool:
+def holds(text: str, part: str, *, cut_off: bool = False) -> bool:
     """Whether the text holds the wanted words as words: ``cat`` is not in ``concatenate``, nor ``5 ms`` in ``1.5 ms``.
 
     Between letters of scripts without spaces any place will do. A word at the end of a text that was cut off may go on.
@@ -78,11 +78,11 @@ def holds(text: str, wanted: str, *, cut_off: bool = False) -> bool:
     (True, False)
     """
     text += _ANY if cut_off else ""
-    at = text.find(wanted)
+    at = text.find(part)
     while at >= 0:
-        if not _goes_on_before(text, at) and not _goes_on_after(text, at + len(wanted)):
+        if not _goes_on_before(text, at) and not _goes_on_after(text, at + len(part)):
             return True
-        at = text.find(wanted, at + 1)
+        at = text.find(part, at + 1)
     return False
 
 

@@ -23,8 +23,8 @@ _apart: WeakSet[subprocess.Popen[bytes]] = WeakSet()
 _left: set[subprocess.Popen[bytes]] = set()
 
 
-def start_apart(command: Sequence[str | Path], left: bool = False, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own. One that is ``left`` to itself nobody but `reap` asks for its end.
+def start_apart(command: Sequence[str | Path], survives: bool = False, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own. Of one that ``survives``, nobody but `reap` asks for its end.
 
     Raises:
         OSError: it cannot be started.
@@ -32,7 +32,7 @@ def start_apart(command: Sequence[str | Path], left: bool = False, **options: An
     with _lock:
         process = subprocess.Popen(command, start_new_session=True, **options)
         _apart.add(process)
-        if left:
+        if survives:
             _left.add(process)
     return process
 
@@ -55,12 +55,12 @@ def _ended_children() -> list[int]:
             return []
     except ChildProcessError:
         return []
-    parent, found = str(os.getpid()), []
+    parent, children = str(os.getpid()), []
     for folder in _PROCESSES.glob("[0-9]*"):
         fields = _stat_of(int(folder.name))
         if fields[:2] == ["Z", parent]:
-            found.append(int(folder.name))
-    return found
+            children.append(int(folder.name))
+    return children
 
 
 def _session_of(pid: int) -> str:

@@ -20,12 +20,12 @@ from typing_extensions import override
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """Documentation by field name, for those that have any; a description that is given with the field comes first."""
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if issubclass(owner, BaseModel) and owner is not BaseModel:
-            found |= _in_module(owner.__module__).get(owner.__qualname__, {})
-    given = {name: field.description for name, field in model.model_fields.items() if field.description}
-    return {name: text for name, text in (found | given).items() if name in model.model_fields}
+            docs |= _in_module(owner.__module__).get(owner.__qualname__, {})
+    descriptions = {name: field.description for name, field in model.model_fields.items() if field.description}
+    return {name: text for name, text in (docs | descriptions).items() if name in model.model_fields}
 
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,13 +38,13 @@ class Documented(GenerateJsonSchema):
     @override
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         """See pydantic."""
-        made = super().model_schema(schema)
+        schema_made = super().model_schema(schema)
         model = schema["cls"]
         for name, text in field_docs(model).items():
-            shown = made.get("properties", {}).get(model.model_fields[name].alias or name)
-            if shown is not None:
-                shown.setdefault("description", text)
-        return made
+            property_schema = schema_made.get("properties", {}).get(model.model_fields[name].alias or name)
+            if property_schema is not None:
+                property_schema.setdefault("description", text)
+        return schema_made
 
 
 def json_schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
@@ -55,15 +55,15 @@ def json_schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
 @cache
 def _in_module(name: str) -> dict[str, dict[str, str]]:
     """Documentation of the fields of every class of a module, by the class's qualified name."""
-    found: dict[str, dict[str, str]] = {}
+    docs: dict[str, dict[str, str]] = {}
     waiting = [("", ast.parse(inspect.getsource(sys.modules[name])))]
     while waiting:
         prefix, parent = waiting.pop()
         for node in ast.iter_child_nodes(parent):
             if isinstance(node, ast.ClassDef):
-                found[prefix + node.name] = _fields(node)
+                docs[prefix + node.name] = _fields(node)
                 waiting.append((f"{prefix}{node.name}.", ast.Module(node.body, [])))
-    return found
+    return docs
 
 
 def _fields(node: ast.ClassDef) -> dict[str, str]:

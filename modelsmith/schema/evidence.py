@@ -137,7 +137,7 @@ class Firewall(Frozen):
     """Each part of the set once."""
     meaning: Annotated[Nearness | None, Field(exclude_if=lambda value: value is None)] = None
     """By policy's embedding model; None where policy sets no limit for it."""
-    ancestors: Annotated[tuple[Ancestor, ...], Field(exclude_if=lambda found: not found)] = ()
+    ancestors: Annotated[tuple[Ancestor, ...], Field(exclude_if=lambda ancestors: not ancestors)] = ()
     """The specialists that training went on from, the nearest first; none where it began at the base model."""
 
 

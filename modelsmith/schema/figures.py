@@ -12,9 +12,9 @@ def format_apart(value: float, limit: float, digits: int = 3) -> tuple[str, str]
     ('0.700', '0.700')
     """
     for places in range(digits, 18):
-        shown = f"{value:.{places}f}", f"{limit:.{places}f}"
-        if (float(shown[0]) == float(shown[1])) == (value == limit):
-            return shown
+        match = f"{value:.{places}f}", f"{limit:.{places}f}"
+        if (float(match[0]) == float(match[1])) == (value == limit):
+            return match
     return repr(value), repr(limit)
 
 
@@ -49,5 +49,5 @@ def signed(value: float, digits: int = 3) -> str:
     >>> signed(-0.5), signed(0.0)
     ('-0.500', '+0.000')
     """
-    shown, _ = format_apart(value + 0.0, 0.0, digits)
-    return shown if shown.startswith("-") else f"+{shown}"
+    text, _ = format_apart(value + 0.0, 0.0, digits)
+    return text if text.startswith("-") else f"+{text}"

@@ -69,7 +69,7 @@ class Generator(Frozen):
 
 def filled_text(text: str, values: Values) -> str:
     """The text with a value in each place; a place that names no slot stays as it is."""
-    return SLOT.sub(lambda found: str(values.get(found[1], found[0])), text)
+    return SLOT.sub(lambda match: str(values.get(match[1], match[0])), text)
 
 
 def _filled(value: JsonValue, values: Values) -> JsonValue:

@@ -50,10 +50,10 @@ def _separators(raw: bytes) -> int:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("a field is named twice")
-    return found
+    return mapping
 
 
 def _no_number(word: str) -> NoReturn:

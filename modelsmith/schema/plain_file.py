@@ -60,8 +60,8 @@ def read_own(path: Path, most: int = -1) -> bytes:
         OSError: as `open_plain`.
     """
     with open_plain(path) as file:
-        found = os.fstat(file.fileno())
-        if found.st_uid not in (os.geteuid(), 0) or _others_write(found):
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (os.geteuid(), 0) or _others_write(status):
             raise InvalidInput(
                 "others-may-write",
                 f"{path} is another user's, or others may write it: it says where things go",
@@ -85,26 +85,26 @@ def who_else_writes(folder: Path) -> str | None:
     Raises:
         OSError: it cannot be looked at.
     """
-    found, above = folder.stat(), folder.resolve().parent.stat()
-    if found.st_uid not in (os.geteuid(), 0):
+    status, above = folder.stat(), folder.resolve().parent.stat()
+    if status.st_uid not in (os.geteuid(), 0):
         return "it is another user's"
-    if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_uid, found.st_gid):
+    if status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_uid, status.st_gid):
         return "its group may write in it, and others are in that group"
     if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
         return "everybody may put another in its place, by the permissions of the folder above"
     return None
 
 
-def _others_write(found: os.stat_result) -> bool:
-    if found.st_mode & stat.S_IWOTH:
+def _others_write(status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_IWOTH:
         return True
-    return bool(found.st_mode & stat.S_IWGRP) and not _is_own_group(found.st_uid, found.st_gid)
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_own_group(status.st_uid, status.st_gid)
 
 
 def _is_own_group(user: int, group: int) -> bool:
     """Whether the group has the user's name and no other member; one that the system does not know has others."""
     try:
-        name, known = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
+        name, group_entry = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
     except KeyError:
         return False
-    return known.gr_name == name and set(known.gr_mem) <= {name}
+    return group_entry.gr_name == name and set(group_entry.gr_mem) <= {name}

@@ -63,9 +63,9 @@ def described(character: str) -> str:
 def first_hidden(text: str) -> Odd | None:
     """The first character that readers of a file see or read differently; tabs and ends of lines are welcome."""
     odd = _hidden(text)
-    found = next(_where(odd, text)) if odd else None
+    odd_one = next(_where(odd, text)) if odd else None
     lone = _first_match(_LONE_RETURN, text) if "\r" in text else None
-    return min(filter(None, (found, lone)), default=None)
+    return min(filter(None, (odd_one, lone)), default=None)
 
 
 def every_hidden(text: str) -> list[Odd]:
@@ -95,10 +95,10 @@ def first_unwelcome(text: str) -> Odd | None:
     Else the first of `MAX_BLANKS` in a row. What a gate lets in by this and files are read by must be one rule: what
     stands under ``promotions/`` can never be mended.
     """
-    found = first_hidden(text)
-    if found is not None and found.character in "\u200c\u200d\ufe0e\ufe0f":
-        found = first_hidden(_JOINED.sub("-", text))
-    return found or _first_blanks(text)
+    hidden = first_hidden(text)
+    if hidden is not None and hidden.character in "\u200c\u200d\ufe0e\ufe0f":
+        hidden = first_hidden(_JOINED.sub("-", text))
+    return hidden or _first_blanks(text)
 
 
 def _first_blanks(text: str) -> Odd | None:
@@ -119,7 +119,7 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return _NOT_ASCII.sub(lambda found: found[0] if found[1] or is_shown(found[0]) else _spelled(found[0]), text)
+    return _NOT_ASCII.sub(lambda match: match[0] if match[1] or is_shown(match[0]) else _spelled(match[0]), text)
 
 
 def _spelled(character: str) -> str:
@@ -150,8 +150,8 @@ def _first(kind: re.Pattern[str], text: str) -> Odd | None:
 
 
 def _first_match(pattern: re.Pattern[str], text: str) -> Odd | None:
-    found = pattern.search(text)
-    return Odd(found.start(), found.group()) if found else None
+    match = pattern.search(text)
+    return Odd(match.start(), match.group()) if match else None
 
 
 def _words(text: str) -> str:

@@ -174,8 +174,8 @@ class RecoveryFacts(Frozen):
 
 def all_rows_digest(stages: Sequence[StageFacts]) -> str:
     """Identity of the rows of a training: that of its only stage, or of the list of all stages' digests."""
-    found = [stage.rows_digest for stage in stages]
-    return found[0] if len(found) == 1 and found[0] else digest(found)
+    digests = [stage.rows_digest for stage in stages]
+    return digests[0] if len(digests) == 1 and digests[0] else digest(digests)
 
 
 class TrainingFacts(Frozen):

@@ -79,8 +79,8 @@ def from_system(error: OSError) -> ModelsmithError:
     if path is None or isinstance(path, int):
         return kind.error(kind.code, reason, kind.mend)
     text = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return kind.error(kind.code, f"{shown}: {reason}", kind.mend, path=shown)
+    path_text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return kind.error(kind.code, f"{path_text}: {reason}", kind.mend, path=path_text)
 
 
 def not_text(problem: str) -> InvalidInput:

@@ -39,8 +39,8 @@ def write_ahead(database: sqlite3.Connection, seconds: float) -> None:
 
 def may_write(folder: Path) -> bool:
     """Whether this user may write in a folder, or make it where it is not there."""
-    there = next(ancestor for ancestor in (folder, *folder.parents) if ancestor.exists())
-    return os.access(there, os.W_OK)
+    existing = next(ancestor for ancestor in (folder, *folder.parents) if ancestor.exists())
+    return os.access(existing, os.W_OK)
 
 
 def read_only(path: Path, seconds: float) -> sqlite3.Connection:

@@ -68,9 +68,9 @@ class Rule(Frozen):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
-        taken = sorted(set(self.outcomes) & set(GUARDS))
-        if taken:
-            raise ValueError(f"{taken[0]} is what the door measures itself, so no outcome can have that name")
+        reserved = sorted(set(self.outcomes) & set(GUARDS))
+        if reserved:
+            raise ValueError(f"{reserved[0]} is what the door measures itself, so no outcome can have that name")
         return self
 
     @model_validator(mode="after")

@@ -49,9 +49,9 @@ class Postings:
         import numpy as np
 
         begins, texts = self._begins, self._texts
-        known = [self._ids[item] for item in items if item in self._ids]
-        found = [texts[begins[item_id] : begins[item_id + 1]] for item_id in known]
-        return np.bincount(np.concatenate(found) if found else texts[:0], minlength=self._count)
+        ids = [self._ids[item] for item in items if item in self._ids]
+        postings = [texts[begins[item_id] : begins[item_id + 1]] for item_id in ids]
+        return np.bincount(np.concatenate(postings) if postings else texts[:0], minlength=self._count)
 
 
 class Bounds(NamedTuple):

@@ -41,21 +41,21 @@ def most_overlap(texts: Iterable[str], others: Iterable[str]) -> float:
     """
     word_lists = [words for words in map(plain_words, texts) if len(words) >= SHORTEST]
     lengths = {min(NGRAM, len(words)) for words in word_lists}
-    known: set[tuple[str, ...]] = set()
+    ngrams: set[tuple[str, ...]] = set()
     for words in map(plain_words, others):
         for length in lengths:
-            known.update(_ngrams(words, length))
-    return max((_share(words, known) for words in word_lists), default=0.0)
+            ngrams.update(_ngrams(words, length))
+    return max((_share(words, ngrams) for words in word_lists), default=0.0)
 
 
 def _ngrams(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
     return zip(*(words[begin:] for begin in range(length)), strict=False)
 
 
-def _share(words: Sequence[str], known: set[tuple[str, ...]]) -> float:
+def _share(words: Sequence[str], ngrams: set[tuple[str, ...]]) -> float:
     length = min(NGRAM, len(words))
     covered: set[int] = set()
     for begin, ngram in enumerate(_ngrams(words, length)):
-        if ngram in known:
+        if ngram in ngrams:
             covered.update(range(begin, begin + length))
     return len(covered) / len(words)

@@ -84,8 +84,8 @@ def folded(text: str) -> str:
     plain = normalized("NFKD", text).casefold()
     if plain.isascii():
         return plain
-    shown = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
-    return _UNSPACED.sub(r" \g<0> ", "".join(shown).translate(_LOOK_ALIKES))
+    visible = (c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c in "\t\n\r")
+    return _UNSPACED.sub(r" \g<0> ", "".join(visible).translate(_LOOK_ALIKES))
 
 
 def similarity(a: str, b: str) -> float:
@@ -171,9 +171,9 @@ class Index:
                 choices[at] = None
                 if (score := _by_words(text, self._whole[places[at]])) >= max(part, least):
                     best.append((score, -places[at]))
-        found = extractOne(text, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
-        if found:
-            best.append((found[1] / 100, -places[found[2]]))
+        match = extractOne(text, choices, scorer=ratio, processor=None, score_cutoff=100 * max(part, least))
+        if match:
+            best.append((match[1] / 100, -places[match[2]]))
         score, place = max(best, default=(0.0, 1))
         return score, -place
 
@@ -214,16 +214,20 @@ class Index:
         if function + slack > best * min(weight, self._lightest):
             places: Iterable[int] = range(len(weights))
         elif best < 1:
-            alone = (i for i, known in words.items() if known + function + slack > best * min(weight, weights[i]))
+            alone = (
+                i
+                for i, weight_shared in words.items()
+                if weight_shared + function + slack > best * min(weight, weights[i])
+            )
             places = sorted({*neighbours, *alone})
         else:
             places = sorted(neighbours)
-        known, beside = words.get, neighbours.get
+        shared_weight, beside = words.get, neighbours.get
         return [
             (i, bound)
             for i in places
             if (
-                bound := (known(i, 0) + function) / (weight if weight < weights[i] else weights[i] or 1)
+                bound := (shared_weight(i, 0) + function) / (weight if weight < weights[i] else weights[i] or 1)
                 + beside(i, 0) / (pairs if pairs < paired[i] else paired[i])
                 + slack
             )

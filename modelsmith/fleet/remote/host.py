@@ -127,8 +127,8 @@ class Session:
 
     def _prepare(self, frame: Frame, body: bytes) -> None:
         """Take the host for a job; say what of it lies here already."""
-        wanted = _DIGESTS.validate_json(body)
-        for digest in wanted:
+        digests = _DIGESTS.validate_json(body)
+        for digest in digests:
             if not model_folder(self._home, digest).is_dir():
                 self._say("missing", str(model_folder(self._home, digest)), digest=digest)
                 return
@@ -140,7 +140,7 @@ class Session:
             self._say("busy")
             return
         self._take_name(frame.name)
-        self._models = wanted
+        self._models = digests
         _forget_old(self._work, self._job)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.utime(self._folder)
@@ -178,7 +178,7 @@ class Session:
                 start_apart(
                     [sys.executable, "-P", start.__file__, _KEEPER, str(self._control), run.name, str(self._folder),
                      str(frame.seconds), str(devices), self._module, *words],
-                    left=True, stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, pass_fds=(self._lock, own),
+                    survives=True, stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, pass_fds=(self._lock, own),
                 )  # fmt: skip
         finally:
             os.close(own)
@@ -251,15 +251,15 @@ class Session:
 
 def facts(work: Path, home: Path) -> HostFacts:
     """What a host says of itself."""
-    there = next(folder for folder in (work, *work.parents) if folder.is_dir())
+    existing = next(folder for folder in (work, *work.parents) if folder.is_dir())
     lock = work / "lock"
     models = home / "models"
     return HostFacts(
         version=__version__,
         gpus=gpus(),
         processors=os.cpu_count() or 1,
-        free_bytes=shutil.disk_usage(there).free,
-        writable=os.access(there, os.W_OK),
+        free_bytes=shutil.disk_usage(existing).free,
+        writable=os.access(existing, os.W_OK),
         busy=lock.exists() and is_held(lock),
         models=tuple(sorted(path.name for path in models.glob("[0-9a-f]" * 64) if path.is_dir())[:1000]),
     )
@@ -272,8 +272,8 @@ def model_folder(home: Path, digest: str) -> Path:
 
 def _require_own(work: Path) -> None:
     """Raise OddPlaceError where somebody else made the work folder, or anybody may write in it: rows lie there."""
-    found = work.stat()
-    if found.st_uid != os.geteuid() or found.st_mode & S_IWOTH:
+    status = work.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & S_IWOTH:
         raise OddPlaceError("the work folder belongs to another user, or every user may write in it")
 
 
