@@ -134,13 +134,13 @@ class _Reader:
 
 def _values(reader: _Reader, count: int) -> dict[bytes, str | int | None]:
     """Every key, with its value where that is text or a whole number of 32 bits."""
-    found: dict[bytes, str | int | None] = {}
+    values: dict[bytes, str | int | None] = {}
     for _ in range(count):
         key, (kind,) = reader.name(), reader.unpack("<I")
-        if key in found:
+        if key in values:
             raise _Bad("a key in it stands twice")
-        found[key] = _value(reader, kind)
-    return found
+        values[key] = _value(reader, kind)
+    return values
 
 
 def _value(reader: _Reader, kind: int) -> str | int | None:
@@ -165,7 +165,7 @@ def _value(reader: _Reader, kind: int) -> str | int | None:
 def _extents(reader: _Reader, count: int) -> list[tuple[int, int]]:
     """Offset and length of each tensor's data, in bytes."""
     names: set[bytes] = set()
-    found = []
+    extents = []
     for _ in range(count):
         name, (dimensions,) = reader.name(), reader.unpack("<I")
         if name in names:
@@ -183,8 +183,8 @@ def _extents(reader: _Reader, count: int) -> list[tuple[int, int]]:
         length = size
         for extent in (shape[0] // values, *shape[1:]):
             length *= extent
-        found.append((offset, length))
-    return found
+        extents.append((offset, length))
+    return extents
 
 
 def _require_data(extents: list[tuple[int, int]], alignment: int, room: int) -> None:

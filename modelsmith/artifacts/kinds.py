@@ -85,11 +85,11 @@ def lists(listing: bytes, export: Export | None) -> bool:
     Digests of files are all there is to see, and what an export says of itself has one spelling.
     """
     lines = [line.partition("  ") for line in listing.decode("ascii", "replace").splitlines()]
-    found = {name: digest for digest, _, name in lines}
+    digests = {name: digest for digest, _, name in lines}
     if export is None:
-        return EXPORT_FILE not in found
+        return EXPORT_FILE not in digests
     export_digest = sha256(canonical_json(export)).removeprefix("sha256:")
-    return found.get(EXPORT_FILE) == export_digest and not any(name in _OF_ADAPTERS for name in found)
+    return digests.get(EXPORT_FILE) == export_digest and not any(name in _OF_ADAPTERS for name in digests)
 
 
 def gguf_file(directory: Path) -> Path:

@@ -147,10 +147,10 @@ class Store:
         try:
             place.mkdir(parents=True, exist_ok=True)
             with _lock(place, wait=True):
-                for left in place.iterdir():
-                    with suppress(FileNotFoundError), _lock(left, wait=False) as dead:
+                for folder in place.iterdir():
+                    with suppress(FileNotFoundError), _lock(folder, wait=False) as dead:
                         if dead:
-                            shutil.rmtree(left, ignore_errors=True)
+                            shutil.rmtree(folder, ignore_errors=True)
                 mine = Path(tempfile.mkdtemp(dir=place))
                 mine.chmod(0o755)
                 handle = _open_locked(mine, wait=False)

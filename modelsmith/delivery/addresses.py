@@ -18,14 +18,14 @@ _TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff
 """NAT64 (RFC 6052, RFC 8215): the last four bytes are an address of IPv4."""
 
 
-def networks(given: Iterable[str]) -> tuple[Network, ...]:
+def networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Networks as somebody configured them, such as ``10.1.2.0/24``.
 
     Raises:
         InvalidInput: ``bad-network``.
     """
     try:
-        return tuple(ipaddress.ip_network(text) for text in given)
+        return tuple(ipaddress.ip_network(text) for text in texts)
     except ValueError as error:
         raise InvalidInput(
             "bad-network",
@@ -57,7 +57,7 @@ def is_public(address: Address) -> bool:
 def _carried(address: Address) -> list[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return []
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if any(address in network for network in _TRANSLATED) or int(address) >> 32 == 0:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [ip for ip in found if ip is not None]
+        embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [ip for ip in embedded if ip is not None]

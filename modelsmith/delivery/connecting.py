@@ -24,8 +24,8 @@ async def resolve(host: str, port: int) -> list[Address]:
     Raises:
         OSError: the name is unknown.
     """
-    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
+    entries = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in entries]
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):

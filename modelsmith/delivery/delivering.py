@@ -122,8 +122,8 @@ class Delivery:
                         return place
             return place
         finally:
-            found = self._find(subscriber.name)
-            if place != stood and found and found.added_at == subscriber.added_at:
+            current = self._find(subscriber.name)
+            if place != stood and current and current.added_at == subscriber.added_at:
                 mailbox.stand(place)
 
     def _after(self, mailbox: Mailbox, place: Place, recorded: Recorded, line: str, outcome: Outcome) -> Place:
@@ -186,15 +186,15 @@ def redeliver(workspace: Workspace, subscriber: Subscriber) -> tuple[int, str]:
     mailbox = Mailbox(webhooks_folder(workspace), subscriber.name)
 
     async def run() -> tuple[int, str]:
-        sent = 0
+        count = 0
         async with allowed_sender(workspace) as sender:
             for letter in mailbox.dead():
                 outcome = await sender.send(subscriber, message(letter.envelope, subscriber.form))
                 if not outcome.delivered:
-                    return sent, outcome.why
+                    return count, outcome.why
                 mailbox.unbury({letter.id})
-                sent += 1
-        return sent, ""
+                count += 1
+        return count, ""
 
     return anyio.run(run)
 

@@ -62,8 +62,8 @@ def message(envelope: str, form: Form) -> Message:
     if form == "cloudevents":
         return Message(event["id"], envelope.encode("ascii"), CONTENT_TYPE)
     facts = _facts(event)
-    made = _slack(event, facts) if form == "slack" else _teams(event, facts)
-    return Message(event["id"], json.dumps(made).encode("ascii"), "application/json")
+    body = _slack(event, facts) if form == "slack" else _teams(event, facts)
+    return Message(event["id"], json.dumps(body).encode("ascii"), "application/json")
 
 
 def _facts(event: Mapping[str, Any]) -> dict[str, str]:

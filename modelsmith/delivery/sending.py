@@ -78,10 +78,10 @@ class Sender:
         pool = self._pools[subscriber.url.partition(":")[0].lower()]
         headers = message.headers(subscriber, datetime.now(UTC))
         async with pool.stream("POST", subscriber.url, headers=headers, content=message.body) as answer:
-            read = 0
+            size = 0
             async for part in answer.aiter_stream():
-                read += len(part)
-                if read > LARGEST_ANSWER:
+                size += len(part)
+                if size > LARGEST_ANSWER:
                     break
             status = int(answer.status)
             after = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")

@@ -99,8 +99,8 @@ class Subscribers:
         except OSError:
             raise _damaged() from None
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid != os.geteuid():
                 raise IntegrityFailure(
                     "webhooks-exposed",
                     "The file of subscribers can be read or written by others, or is not yours",
@@ -117,20 +117,20 @@ class Subscribers:
         Raises:
             InvalidInput: ``unknown-subscriber``.
         """
-        found = next((subscriber for subscriber in self.all() if subscriber.name == name), None)
-        if found is None:
+        subscriber = next((subscriber for subscriber in self.all() if subscriber.name == name), None)
+        if subscriber is None:
             raise InvalidInput(
                 "unknown-subscriber", f"There is no subscriber {name[:40]!a}", "`modelsmith webhooks list` lists them."
             )
-        return found
+        return subscriber
 
     def change(self, change: Callable[[tuple[Subscriber, ...]], tuple[Subscriber, ...]]) -> None:
         """Replace the subscribers by what ``change`` makes of them, while nobody else does."""
         with FileLock(self._path.with_suffix(".lock"), timeout=10, mode=0o600):
-            made = _SubscribersFile(
+            content = _SubscribersFile(
                 subscribers=tuple(sorted(change(self.all()), key=lambda subscriber: subscriber.name))
             )
-            write_atomically(self._path, made.model_dump_json(indent=2).encode(), 0o600)
+            write_atomically(self._path, content.model_dump_json(indent=2).encode(), 0o600)
 
 
 def _damaged() -> IntegrityFailure:

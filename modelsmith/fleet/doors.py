@@ -121,8 +121,8 @@ class DoorSign:
     def close(self) -> None:
         """Take the file away, and those of doors that ended without."""
         with suppress(OSError):
-            gone = [path for path in self._folder.iterdir() if time.time() - path.stat().st_mtime > 86_400]
-            for path in (self._path, self._path.with_suffix(".part"), *gone):
+            stale = [path for path in self._folder.iterdir() if time.time() - path.stat().st_mtime > 86_400]
+            for path in (self._path, self._path.with_suffix(".part"), *stale):
                 path.unlink(missing_ok=True)
 
 
@@ -133,11 +133,11 @@ def _p95(answers: Sequence[Took]) -> float:
 
 def busy_doors(folder: Path, clock: Callable[[], float] = time.monotonic) -> list[Busy]:
     """The doors of this machine that live; what cannot be read is none."""
-    found = []
+    doors = []
     with suppress(OSError):
         for path in folder.glob("*.json"):
             with suppress(OSError, ValidationError):
                 busy = Busy.model_validate_json(read_plain(path, _MOST_BYTES))
                 if busy.machine == this_machine() and 0 <= clock() - busy.at <= ALIVE:
-                    found.append(busy)
-    return found
+                    doors.append(busy)
+    return doors

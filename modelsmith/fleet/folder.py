@@ -63,14 +63,14 @@ def is_whole(folder: Path) -> bool:
     Inputs are no result; and a link, a pipe or anything but plain files and folders makes it none.
     """
     try:
-        made = ResultFile.model_validate_json(read_plain(folder / RESULT_FILE))
-        tops = {name.partition("/")[0] for name in made.files}
-        found = [path for top in tops for path in (folder / top, *(folder / top).rglob("*"))]
-        modes = {path: path.lstat().st_mode for path in found}
+        result = ResultFile.model_validate_json(read_plain(folder / RESULT_FILE))
+        tops = {name.partition("/")[0] for name in result.files}
+        paths = [path for top in tops for path in (folder / top, *(folder / top).rglob("*"))]
+        modes = {path: path.lstat().st_mode for path in paths}
         if INPUTS in tops or not all(S_ISREG(mode) or S_ISDIR(mode) for mode in modes.values()):
             return False
         files = [path for path, mode in modes.items() if S_ISREG(mode)]
-        return made.files == {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+        return result.files == {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
     except (OSError, ValidationError):
         return False
 

@@ -27,11 +27,11 @@ def gpus() -> tuple[Gpu, ...]:
     if tool is None:
         return ()
     try:
-        ran = subprocess.run(
+        process = subprocess.run(
             [tool, f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"],
             capture_output=True, text=True, timeout=_SECONDS, check=True,
         )  # fmt: skip
-        return parsed(ran.stdout)
+        return parsed(process.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return ()
 

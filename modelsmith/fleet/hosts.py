@@ -54,16 +54,16 @@ def executor_on(
         InvalidInput: ``host-not-available`` when this machine knows none of them; ``invalid-file``.
     """
     strange = [name for name in hosts if name != LOCAL]
-    known = load_hosts(home).hosts if strange else {}
-    unknown = [name for name in strange if name not in known]
+    known_hosts = load_hosts(home).hosts if strange else {}
+    unknown = [name for name in strange if name not in known_hosts]
     executors: dict[str, LocalExecutor | SshExecutor] = {}
     for name in hosts:
         if name == LOCAL:
             executors[name] = LocalExecutor(
                 module, *(model.folder for model in models), Path(DOORS_WORD), doors_folder(home), devices=devices
             )
-        elif name in known:
-            executors[name] = SshExecutor(name, known[name], module, models, devices)
+        elif name in known_hosts:
+            executors[name] = SshExecutor(name, known_hosts[name], module, models, devices)
     if not executors:
         raise InvalidInput(
             "host-not-available",
@@ -96,10 +96,10 @@ class Pool:
         """
         last_report, pause = -TOLD_EVERY, _FIRST_LOOK
         while True:
-            left = {name: executor for name, executor in self.executors.items() if name not in self.lost}
-            if not left:
+            remaining = {name: executor for name, executor in self.executors.items() if name not in self.lost}
+            if not remaining:
                 raise unreachable(self.lost)
-            for name, executor in left.items():
+            for name, executor in remaining.items():
                 try:
                     job = (
                         self._here(executor, folder)
@@ -114,7 +114,7 @@ class Pool:
                     return _OfPool(self, name, job)
             if time.monotonic() - last_report >= TOLD_EVERY:
                 last_report = time.monotonic()
-                self.report(f"waits for a host: {', '.join(left)} are at work on other jobs")
+                self.report(f"waits for a host: {', '.join(remaining)} are at work on other jobs")
             time.sleep(pause)
             pause = min(2 * pause, _LAST_LOOK)
 

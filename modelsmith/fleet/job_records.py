@@ -120,8 +120,8 @@ class Records:
     def begin(self, id: str, pid: int) -> JobRequest | None:
         """Note its process; None where there is nothing to begin: no such job, or it is over."""
         self._change("UPDATE jobs SET stands = 'begun', pid = ? WHERE id = ? AND stands != 'over'", (pid, id))
-        found = self.find(id)
-        return found.submitted if found and found.stands == "begun" else None
+        record = self.find(id)
+        return record.submitted if record and record.stands == "begun" else None
 
     def end(self, id: str, exit: int, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> None:
         """Note what came of it; what was noted first stays."""
@@ -154,25 +154,25 @@ class Records:
 
     def first_in_line(self) -> list[str]:
         """The job of each cluster that has waited longest, by id; the one asked for first comes first."""
-        found = self._all("SELECT id, min(number) FROM jobs WHERE stands = 'waiting' GROUP BY cluster ORDER BY 2", ())
-        return [first for first, _ in found]
+        rows = self._all("SELECT id, min(number) FROM jobs WHERE stands = 'waiting' GROUP BY cluster ORDER BY 2", ())
+        return [first for first, _ in rows]
 
     def last_over(self, cluster: str) -> str | None:
         """The job of a cluster that had a process and ended last, by id."""
         had_one = "cluster = ? AND stands = 'over' AND pid IS NOT NULL"
-        found = self._all(f"SELECT id FROM jobs WHERE {had_one} ORDER BY ended_at DESC LIMIT 1", (cluster,))  # noqa: S608
-        return found[0][0] if found else None
+        rows = self._all(f"SELECT id FROM jobs WHERE {had_one} ORDER BY ended_at DESC LIMIT 1", (cluster,))  # noqa: S608
+        return rows[0][0] if rows else None
 
     def count(self, stands: Standing | None = None) -> int:
         """How many there are, or how many stand so."""
-        found = self._all("SELECT count(*) FROM jobs WHERE ?1 IS NULL OR stands = ?1", (stands,))
-        return int(found[0][0]) if found else 0
+        rows = self._all("SELECT count(*) FROM jobs WHERE ?1 IS NULL OR stands = ?1", (stands,))
+        return int(rows[0][0]) if rows else 0
 
     def new_id(self) -> str:
         """An id that no job has."""
-        while self.find(made := secrets.token_hex(4)):
+        while self.find(identifier := secrets.token_hex(4)):
             pass
-        return made
+        return identifier
 
     def _rows(self, statement: str, values: tuple[object, ...]) -> list[Record]:
         return [

@@ -67,9 +67,9 @@ def _meeting(job: Path) -> Iterator[Path]:
     Several launchers may be in one job's folder: the ranks of the second wait for those of the first.
     """
     with FileLock(job / f"{_PLACE}lock"):
-        for left in job.glob(f"{_PLACE}*/"):
-            if not is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
+        for leftover in job.glob(f"{_PLACE}*/"):
+            if not is_held(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=_PLACE, dir=job))
         folder_lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(folder_lock, fcntl.LOCK_EX)

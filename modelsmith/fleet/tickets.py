@@ -22,20 +22,20 @@ def ticket(request: JobRequest, holder: str) -> str:
     return _of_turn(request, request.turn, holder)
 
 
-def find(jobs: Jobs, given: str, holder: str) -> tuple[Job, bool]:
+def find(jobs: Jobs, ticket_text: str, holder: str) -> tuple[Job, bool]:
     """The job that a holder's ticket is for, and whether the ticket's own turn is the one that the job is in.
 
     Raises:
         InvalidInput: ``unknown-task``, the same for a job that is not there, one of another, and no ticket at all.
     """
-    found = _TICKET.fullmatch(given)
+    match = _TICKET.fullmatch(ticket_text)
     try:
-        job = jobs.find(found["id"]) if found else None
+        job = jobs.find(match["id"]) if match else None
     except InvalidInput:
         job = None
-    if found and job and job.submitted.secret:
-        turn = int(found["turn"])
-        if turn <= job.submitted.turn and hmac.compare_digest(given, _of_turn(job.submitted, turn, holder)):
+    if match and job and job.submitted.secret:
+        turn = int(match["turn"])
+        if turn <= job.submitted.turn and hmac.compare_digest(ticket_text, _of_turn(job.submitted, turn, holder)):
             return job, turn == job.submitted.turn
     raise InvalidInput("unknown-task", "There is no such task", "Ask for the work again: that is a task of your own.")
 

@@ -36,11 +36,11 @@ class Link:
 
 
 def read_chains(
-    git: Git, tips: Collection[str], wanted: Collection[str]
+    git: Git, tips: Collection[str], names: Collection[str]
 ) -> dict[str, tuple[Link, ...] | ModelsmithError]:
     """The commits along the first parents of each tip, oldest first, the root included; or why they cannot be read.
 
-    Only top-level files with a ``wanted`` name are read, and of a chain longer than `MOST_LINKS` none, so that a ref
+    Only top-level files with a name of ``names`` are read, and of a chain longer than `MOST_LINKS` none, so that a ref
     that leads into other history costs little, and one costs nothing to the readers of others. A tip that is not a
     commit (a tag object, a file) has an empty chain.
     """
@@ -51,12 +51,12 @@ def read_chains(
         walked = {tip: _walk(reader, tip) for tip in tips}
     steps = [step for walk in walked.values() if not isinstance(walk, ModelsmithError) for step in walk]
     try:
-        blobs = _blobs(git, steps, wanted)
+        blobs = _blobs(git, steps, names)
     except ModelsmithError as error:
-        one_by_one = {tip: read_chains(git, [tip], wanted)[tip] for tip in tips if len(tips) > 1}
+        one_by_one = {tip: read_chains(git, [tip], names)[tip] for tip in tips if len(tips) > 1}
         return one_by_one or dict.fromkeys(tips, error)
     return {
-        tip: walk if isinstance(walk, ModelsmithError) else tuple(_link(step, wanted, blobs) for step in walk)
+        tip: walk if isinstance(walk, ModelsmithError) else tuple(_link(step, names, blobs) for step in walk)
         for tip, walk in walked.items()
     }
 
@@ -65,8 +65,8 @@ _Step = tuple[Commit, Mapping[str, Entry]]
 """A commit of a chain and its folder."""
 
 
-def _blobs(git: Git, steps: Collection[_Step], wanted: Collection[str]) -> dict[str, bytes]:
-    oids = {oid for _, tree in steps for name, (mode, oid) in tree.items() if name in wanted and mode == REGULAR}
+def _blobs(git: Git, steps: Collection[_Step], names: Collection[str]) -> dict[str, bytes]:
+    oids = {oid for _, tree in steps for name, (mode, oid) in tree.items() if name in names and mode == REGULAR}
     return git.read_blobs([oid for oid, size in git.sizes(oids).items() if size <= LARGEST_EVENT])
 
 
@@ -75,18 +75,18 @@ def _look_ahead(reader: ObjectReader, tips: Collection[str]) -> None:
     at = {tip: tip for tip in tips}
     trees: dict[str, list[str]] = {tip: [] for tip in tips}
     for _ in range(MOST_LINKS):
-        read = reader.ahead(set(at.values()), "commit", LARGEST_LINK)
+        loaded = reader.ahead(set(at.values()), "commit", LARGEST_LINK)
         for tip, oid in list(at.items()):
             del at[tip]
             with suppress(IntegrityFailure):
-                commit = reader.commit(oid) if oid in read else None
+                commit = reader.commit(oid) if oid in loaded else None
                 if commit:
                     trees[tip].append(commit.tree)
                 if commit and commit.parents:
                     at[tip] = commit.parents[0]
         if not at:
             break
-    reader.ahead({tree for tip, found in trees.items() if tip not in at for tree in found}, "tree", LARGEST_LINK)
+    reader.ahead({tree for tip, roots in trees.items() if tip not in at for tree in roots}, "tree", LARGEST_LINK)
 
 
 def _walk(reader: ObjectReader, tip: str) -> tuple[_Step, ...] | ModelsmithError:
@@ -118,8 +118,8 @@ def _require_small(reader: ObjectReader, oid: str) -> None:
         )
 
 
-def _link(step: _Step, wanted: Collection[str], blobs: Mapping[str, bytes]) -> Link:
+def _link(step: _Step, names: Collection[str], blobs: Mapping[str, bytes]) -> Link:
     commit, tree = step
-    plain = {name: oid for name, (mode, oid) in tree.items() if name in wanted and mode == REGULAR}
+    plain = {name: oid for name, (mode, oid) in tree.items() if name in names and mode == REGULAR}
     files = {name: blobs.get(plain.get(name, ""), b"") for name in tree}
     return Link(commit.id, commit.parents, files)

@@ -98,11 +98,11 @@ class LogWriter:
         fetch = partial(clone.run, *FETCH, str(self.bare.resolve()), *refs)
         if not self.bare.exists():
             fetch()  # which says, in git's words, that there is no forge
-        shown, local = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
-        at, had = shown.pop(MAIN, None), local.pop(FETCHED_MAIN, None)
+        remote, local = local_refs(self._reader.git, MAIN, PULLS), local_refs(clone, FETCHED_MAIN, PULLS)
+        at, had = remote.pop(MAIN, None), local.pop(FETCHED_MAIN, None)
         if at is not None:
-            forget_gone(clone, local.keys() - shown.keys())
-        if at is None or (had, local) != (at, shown):
+            forget_gone(clone, local.keys() - remote.keys())
+        if at is None or (had, local) != (at, remote):
             take_over(fetch, clone, FETCHED_MAIN, at)
         main = clone.rev(FETCHED_MAIN)
         assert main is not None
@@ -177,19 +177,19 @@ class LogWriter:
             refusal = self._refusal(output)
             if refusal:
                 raise refusal from None
-            found = self._at(ref)
-            if found == commit:
+            current = self._at(ref)
+            if current == commit:
                 return
             if any(words in output for words in _MISTAKEN):
                 self._require_one_meaning(ref, where, env)
-            if found != expected:
+            if current != expected:
                 raise InfrastructureFailure(
                     "ref-moved",
                     f"{ref} was moved by someone else.",
                     "Run the command again; it will start from the new state.",
                     ref=ref,
                     expected=expected,
-                    found=found,
+                    found=current,
                 ) from None
             raise
 

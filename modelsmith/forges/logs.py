@@ -72,15 +72,15 @@ class SignedLogs(LogWriter):
         """See `Forge`."""
         self._refresh()
         tips, main = self._reader.tips(), self._reader.main()
-        found: list[PullRequest] = []
+        pulls: list[PullRequest] = []
         unreadable: dict[int, ModelsmithError] = {}
         for number, tip in tips.items():
             try:
                 if status in (None, self._reader.status(tip, main)):
-                    found.append(self._reader.pull(number, tips, main))
+                    pulls.append(self._reader.pull(number, tips, main))
             except ModelsmithError as error:
                 unreadable[number] = error
-        return tuple(found), unreadable
+        return tuple(pulls), unreadable
 
     def examine(self, proposal: Proposal) -> tuple[str, str]:
         """Main, brought into the clone, and the digest of what the proposal would change on it.
@@ -108,17 +108,17 @@ class SignedLogs(LogWriter):
 
         Whoever else has a branch of that name keeps their pull request.
         """
-        found = None
+        adopted = None
         for pull in opened_before:
             if (pull.branch, pull.preparer) != (proposal.branch, self.identity.actor):
                 continue
             same = opened(self._reader.log(self._tip(pull.number))).change == change and pull.moved is None
             same = same and opener_doubt(pull, self._reader.governance(self.main()).people) is None
-            if same and pull.requester == proposal.requester and found is None:
-                found = pull
+            if same and pull.requester == proposal.requester and adopted is None:
+                adopted = pull
             else:
                 close(pull.number, f"superseded by a newer proposal of {proposal.branch}")
-        return found
+        return adopted
 
     def begin(self, number: int, proposal: Proposal, main: str, change: str) -> None:
         """Sign for having opened a pull request, under a number that is not used.
@@ -348,8 +348,8 @@ class SignedLogs(LogWriter):
 
     def _check_merge(self, pull: PullRequest, tip: str, expected_main: str) -> None:
         def parents(commit: str) -> tuple[str, ...]:
-            found = self.clone.rev(commit)
-            return tuple(self.clone.text("rev-list", "--parents", "-n1", found).split()[1:]) if found else ()
+            commit_id = self.clone.rev(commit)
+            return tuple(self.clone.text("rev-list", "--parents", "-n1", commit_id).split()[1:]) if commit_id else ()
 
         above = parents(tip)
         merge = parents(above[0]) if len(above) == 1 else above

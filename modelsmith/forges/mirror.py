@@ -58,25 +58,25 @@ class Mirror:
             self.path.mkdir(exist_ok=True)
             git.init("--bare", f"--object-format={self._clone.text('rev-parse', '--show-object-format')}")
         local = local_refs(git, MAIN, PULLS)
-        shown = remote_refs(git, self.url, MAIN, PULLS, env=self.secrets())
-        forget_gone(git, local.keys() - shown.keys())
-        if local != shown:
+        remote = remote_refs(git, self.url, MAIN, PULLS, env=self.secrets())
+        forget_gone(git, local.keys() - remote.keys())
+        if local != remote:
             refs = (f"{MAIN}:{MAIN}", f"{PULLS}*:{PULLS}*")
             fetch = partial(self._fetch, git, refs)
-            take_over(fetch, git, MAIN, shown.get(MAIN))
+            take_over(fetch, git, MAIN, remote.get(MAIN))
 
     def _fetch(self, git: Git, refs: Sequence[str]) -> bytes:
         return git.run(*FETCH, self.url, *refs, env=self.secrets())
 
 
-def take_over(fetch: Callable[[], object], git: Git, main: str, shown: str | None) -> None:
+def take_over(fetch: Callable[[], object], git: Git, main: str, remote: str | None) -> None:
     """Fetch, also where main was moved back behind what never had receipts.
 
     Args:
         fetch: Brings everything that is shown; where main was moved back it brings the objects, and is refused.
         git: Where to.
         main: The ref there that holds main.
-        shown: Main as the forge shows it.
+        remote: Main as the forge shows it.
 
     Raises:
         IntegrityFailure: as `patiently`.
@@ -85,14 +85,14 @@ def take_over(fetch: Callable[[], object], git: Git, main: str, shown: str | Non
         patiently(fetch)
     except IntegrityFailure:
         local_main = git.rev(main)
-        base = common_step(git, local_main, shown) if local_main and shown and git.rev(shown) else None
+        base = common_step(git, local_main, remote) if local_main and remote and git.rev(remote) else None
         if local_main is None or base is None or not only_unreceipted(git, local_main, base):
             raise
         git.update_ref(main, base, local_main)
         patiently(fetch)
 
 
-def forget_gone(git: Git, gone: Collection[str]) -> None:
+def forget_gone(git: Git, refs: Collection[str]) -> None:
     """Forget refs that the forge has no more, where they were no logs: names beneath or beside those of logs.
 
     Whoever may push to a forge without a hook puts them there; kept, one would stand in the way of a log's own name.
@@ -100,10 +100,10 @@ def forget_gone(git: Git, gone: Collection[str]) -> None:
     Raises:
         IntegrityFailure: ``rewound-forge`` for main or a log.
     """
-    lost = sorted(ref for ref in gone if ref == MAIN or pull_number(ref))
+    lost = sorted(ref for ref in refs if ref == MAIN or pull_number(ref))
     if lost:
         raise rewound(f"{lost[0]} was removed from the forge since it was last fetched.")
-    for ref in gone:
+    for ref in refs:
         git.run("update-ref", "-d", ref)
 
 

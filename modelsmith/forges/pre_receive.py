@@ -89,7 +89,7 @@ def check_push(
     decide: Callable[[PullRequest, str, str], Decision],
     receipts: Receipts[Decision],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    known: tuple[KeptFacts, KeptFacts] | None = None,
+    facts: tuple[KeptFacts, KeptFacts] | None = None,
 ) -> None:
     """Refuse the push unless every update is one that the gate allows.
 
@@ -100,12 +100,12 @@ def check_push(
         receipts: Path and content of the files that must be committed on top of the merge; none, no commit. It is given
             those that were pushed, for what can be checked but not made again.
         clock: The forge's time.
-        known: What is known of logs that lay there before, and of main's receipts.
+        facts: What is known of logs that lay there before, and of main's receipts.
 
     Raises:
         ModelsmithError: the first refusal.
     """
-    reader = Reader(forge, *(known or ()))
+    reader = Reader(forge, *(facts or ()))
     if forge.symbolic_ref(MAIN):
         raise _protected("Main is a link to another branch.")
     refs = [update.ref for update in updates]
@@ -260,10 +260,10 @@ def _check_base(reader: Reader, logged: LoggedEvent) -> None:
     event = logged.event
     try:
         reader.verify(logged, event.base)
-        known = event.kind != "opened" or reader.governance(event.base).repository == event.repository
+        is_known = event.kind != "opened" or reader.governance(event.base).repository == event.repository
     except ModelsmithError:
-        known = False
-    if not known:
+        is_known = False
+    if not is_known:
         raise InvalidInput(
             "unrelated-base",
             f"The event names a main that did not list this key under {event.actor}, or not as {event.repository}.",
@@ -358,11 +358,11 @@ def _check_receipts(git: Git, merge: str, tip: str, due: Callable[[Mapping[str, 
     require_small_receipts(git, added)
     names = {path.path for path in added}
     contents = git.read_blobs([path.new_blob for path in added if path.new_mode == REGULAR])
-    wanted = due({path.path: contents[path.new_blob] for path in added if path.new_blob in contents})
-    if names != set(wanted) or (not wanted and tip != merge):
-        raise _wrong_receipts(f"{len(names)} files follow the merge where {len(wanted)} are due")
+    due_files = due({path.path: contents[path.new_blob] for path in added if path.new_blob in contents})
+    if names != set(due_files) or (not due_files and tip != merge):
+        raise _wrong_receipts(f"{len(names)} files follow the merge where {len(due_files)} are due")
     for path in added:
-        if path.old_mode.strip("0") or path.new_mode != REGULAR or contents[path.new_blob] != wanted[path.path]:
+        if path.old_mode.strip("0") or path.new_mode != REGULAR or contents[path.new_blob] != due_files[path.path]:
             raise _wrong_receipts(f"{path.path} is not what the merge attests")
 
 

@@ -91,10 +91,10 @@ class Reader:
         All logs are read together; what of one cannot be read is raised where that one is asked for.
         """
         listed = local_refs(self.git, PULLS).items()
-        found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        self._kept_outlines |= {tip: known for tip in found.values() if (known := self._outline_kept(tip))}
-        self._chains([tip for tip in found.values() if tip not in self._kept_outlines])
-        return dict(sorted(found.items()))
+        tips = {number: tip for ref, tip in listed if (number := pull_number(ref))}
+        self._kept_outlines |= {tip: outline for tip in tips.values() if (outline := self._outline_kept(tip))}
+        self._chains([tip for tip in tips.values() if tip not in self._kept_outlines])
+        return dict(sorted(tips.items()))
 
     def _outline_kept(self, tip: str) -> Sequence[Any] | None:
         """The fields of an outline; there are thousands, and few are ever looked at."""
@@ -102,8 +102,8 @@ class Reader:
 
     def perhaps_of(self, head: str, tips: Mapping[int, str]) -> list[int]:
         """Numbers of pull requests without those of which it is known that they propose another commit."""
-        kept = self._kept_outlines
-        return [number for number, tip in tips.items() if tip not in kept or kept[tip][_HEAD] == head]
+        outlines = self._kept_outlines
+        return [number for number, tip in tips.items() if tip not in outlines or outlines[tip][_HEAD] == head]
 
     def outline(self, tip: str) -> Outline:
         """What the log up to ``tip`` says in short; raises as `log`."""
@@ -171,12 +171,14 @@ class Reader:
             merges += [commit.id] if len(commit.parents) == 2 else []
         if not merges:
             return ()
-        found: dict[str, list[int]] = {}
+        pulls_by_merge: dict[str, list[int]] = {}
         for number, tip in tips.items():
             with suppress(ModelsmithError):
                 if merge := self.merge_of(opened(self.log(tip)), main):
-                    found.setdefault(merge, []).append(number)
-        return tuple(Unreceipted(merge, tuple(found[merge])) for merge in reversed(merges) if merge in found)
+                    pulls_by_merge.setdefault(merge, []).append(number)
+        return tuple(
+            Unreceipted(merge, tuple(pulls_by_merge[merge])) for merge in reversed(merges) if merge in pulls_by_merge
+        )
 
     def merged_numbers(self, main: str) -> Set[int]:
         """Numbers of the pull requests that a main's receipts say were merged."""
@@ -224,13 +226,13 @@ class Reader:
 
     def _elsewhere(self, opening: PullEvent, others: Mapping[int, str], main: str) -> Iterator[Elsewhere]:
         """Rejections of the same in other logs, and withdrawals. What cannot be relied on says nothing."""
-        kept = self._kept_outlines
+        outlines = self._kept_outlines
         for number, tip in others.items():
-            if tip in kept and not kept[tip][_OBJECTED]:
+            if tip in outlines and not outlines[tip][_OBJECTED]:
                 continue
             with suppress(ModelsmithError):
-                known = self.outline(tip)
-                if known.pull != number or not known.objected:
+                outline = self.outline(tip)
+                if outline.pull != number or not outline.objected:
                     continue
                 log = self.log(tip)
                 objections = [event for event in log if event.approval and event.approval.verdict != "approve"]
@@ -263,14 +265,14 @@ class Reader:
         first, now = opened(log), self.governance(main).repository
         if first.repository == now:
             return
-        known = self.git.rev(first.base) and self.git.is_ancestor(first.base, main)
-        if not known or self.governance(first.base).repository != first.repository:
+        exists = self.git.rev(first.base) and self.git.is_ancestor(first.base, main)
+        if not exists or self.governance(first.base).repository != first.repository:
             raise forged(log[0], f"is about repository {first.repository}, not {now}")
 
     def status(self, tip: str, main: str) -> str:
         """Status of a pull request without checking signatures: enough to leave it out of a list."""
-        known = self.outline(tip)
-        return "merged" if self.merge_of(known, main) else "closed" if known.closed else "open"
+        outline = self.outline(tip)
+        return "merged" if self.merge_of(outline, main) else "closed" if outline.closed else "open"
 
     def verify(self, logged: LoggedEvent, trusted: str) -> None:
         """Check one event's signatures by the keys listed at the commit ``trusted``."""
@@ -313,9 +315,9 @@ class Reader:
 
 def _merged_numbers(tree: Revision, facts: KeptFacts | None) -> dict[str, int]:
     """Number of the pull request by merge commit; receipts that cannot be read are for others to report."""
-    found, left = receipts_on(tree, facts)
-    numbered = {receipted.path: (receipted.merge, receipted.pull) for receipted in found}
-    for path, data in read_each(tree, left)[0].items():
+    receipts, unread = receipts_on(tree, facts)
+    numbered = {receipted.path: (receipted.merge, receipted.pull) for receipted in receipts}
+    for path, data in read_each(tree, unread)[0].items():
         with suppress(ValidationError):
             receipt = Receipt.model_validate_json(data)
             numbered[path] = receipt.merge, receipt.pull
@@ -349,5 +351,5 @@ def _parse(chain: Sequence[Link]) -> tuple[LoggedEvent, ...]:
 
 def pull_number(ref: str) -> int | None:
     """Number of the pull request that a ref holds; None for any other ref or spelling."""
-    found = _PULL.fullmatch(ref)
-    return int(found[1]) if found else None
+    match = _PULL.fullmatch(ref)
+    return int(match[1]) if match else None

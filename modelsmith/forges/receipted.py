@@ -39,27 +39,27 @@ def receipts_on(tree: Tree, facts: KeptFacts | None) -> tuple[list[Receipted], l
 
     Where nothing is kept, all are.
     """
-    found: list[Receipted] = []
-    left: list[str] = []
+    receipts: list[Receipted] = []
+    unread: list[str] = []
     for top, depth in _TOPS.items():
         divided = tree.divide(top, depth) if facts and isinstance(tree, Revision) else None
         if facts is None or divided is None:
-            left += [path for path in tree.paths(top) if path.endswith(_NAME)]
+            unread += [path for path in tree.paths(top) if path.endswith(_NAME)]
             continue
         folders, files = divided
-        left += [path for path in files if path.endswith(_NAME)]
+        unread += [path for path in files if path.endswith(_NAME)]
         for path, oid in folders.items():
-            known = facts.get(f"{path} {oid}")
-            if known is None:
+            stored = facts.get(f"{path} {oid}")
+            if stored is None:
                 paths = [name for name in tree.paths(path) if name.endswith(_NAME)]
-                read = _read(tree, paths)
-                if read is None:
-                    left += paths
+                parsed = _read(tree, paths)
+                if parsed is None:
+                    unread += paths
                     continue
-                known = [[receipt.path.removeprefix(path), *receipt[1:]] for receipt in read]
-                facts.add(f"{path} {oid}", known)
-            found += [Receipted(path + place, pull, merge, at) for place, pull, merge, at in known]
-    return found, sorted(left)
+                stored = [[receipt.path.removeprefix(path), *receipt[1:]] for receipt in parsed]
+                facts.add(f"{path} {oid}", stored)
+            receipts += [Receipted(path + place, pull, merge, at) for place, pull, merge, at in stored]
+    return receipts, sorted(unread)
 
 
 def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:
@@ -68,7 +68,7 @@ def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:
     if refused or not all(map(is_receipt, paths)):
         return None
     try:
-        read = [(path, Receipt.model_validate_json(contents[path])) for path in paths]
+        receipts = [(path, Receipt.model_validate_json(contents[path])) for path in paths]
     except ValidationError:
         return None
-    return [Receipted(path, receipt.pull, receipt.merge, receipt.at.timestamp()) for path, receipt in read]
+    return [Receipted(path, receipt.pull, receipt.merge, receipt.at.timestamp()) for path, receipt in receipts]

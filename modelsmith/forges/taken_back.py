@@ -10,13 +10,13 @@ _ABSENT = "000000"
 _RECEIPT = "/merge.json"
 
 
-def common_step(git: Git, local: str, shown: str) -> str | None:
+def common_step(git: Git, local: str, remote: str) -> str | None:
     """The last step of main as it was held that main as it is shown still has; None without any."""
-    line = git.text("rev-list", "--first-parent", f"{shown}..{local}").split()
+    line = git.text("rev-list", "--first-parent", f"{remote}..{local}").split()
     if not line:
         return None
     parents = git.text("rev-list", "--parents", "-n1", line[-1]).split()[1:]
-    return parents[0] if parents and git.is_ancestor(parents[0], shown) else None
+    return parents[0] if parents and git.is_ancestor(parents[0], remote) else None
 
 
 def only_unreceipted(git: Git, local: str, base: str) -> bool:

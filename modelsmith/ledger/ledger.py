@@ -88,22 +88,22 @@ class Ledger:
             InvalidInput: ``unknown-tag``; ``ambiguous-tag`` when several clusters use it and none is named.
             InfrastructureFailure: ``busy`` or ``ledger-damaged``.
         """
-        found = self.runs(tag, cluster)
-        if not found:
-            known = sorted({run.tag for run in self.runs(cluster=cluster)})
-            rest = f", and {len(known) - 20} others" if len(known) > 20 else ""
+        runs = self.runs(tag, cluster)
+        if not runs:
+            tags = sorted({run.tag for run in self.runs(cluster=cluster)})
+            rest = f", and {len(tags) - 20} others" if len(tags) > 20 else ""
             raise InvalidInput(
                 "unknown-tag",
                 f"No run is recorded under tag '{tag}'.",
-                f"Known tags: {', '.join(known[-20:])}{rest}." if known else "Run `modelsmith eval` first.",
+                f"Known tags: {', '.join(tags[-20:])}{rest}." if tags else "Run `modelsmith eval` first.",
                 tag=tag,
-                known=known[-20:],
+                known=tags[-20:],
             )
-        if len(clusters := sorted({run.cluster for run in found})) > 1:
+        if len(clusters := sorted({run.cluster for run in runs})) > 1:
             raise InvalidInput(
                 "ambiguous-tag", f"Several clusters have a run '{tag}'.", "Name the cluster as well.", clusters=clusters
             )
-        return found[-1]
+        return runs[-1]
 
     def begin_attempt(self, question: Question, weights: str, tag: str) -> int:
         """Note that a question is put to these weights; returns how often it was begun.
@@ -184,15 +184,15 @@ class Ledger:
         """
         with self._reading() as database:
             database.execute("BEGIN")
-            found, end = store.events(database, since, limit), store.end(database)
-        if found is None:
+            happened, end = store.events(database, since, limit), store.end(database)
+        if happened is None:
             raise InvalidInput(
                 "unknown-cursor",
                 f"The ledger does not know the cursor '{since}': it was made anew, or put back.",
                 "Read all events again; one that you have heard before has the same id.",
                 cursor=since,
             )
-        return Page(found, end)
+        return Page(happened, end)
 
     def rebuild(self, private: Path) -> Rebuilt:
         """Make the ledger anew from the run folders beside it, keeping what the old one still tells.

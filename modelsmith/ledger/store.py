@@ -160,8 +160,8 @@ def append(database: sqlite3.Connection, event: Happened, at: datetime) -> bool:
 
 def _end(database: sqlite3.Connection) -> tuple[int, str]:
     """Number and chain of the last event."""
-    found = database.execute("SELECT sequence, chain FROM happened ORDER BY sequence DESC LIMIT 1").fetchone()
-    return found or (0, "")
+    row = database.execute("SELECT sequence, chain FROM happened ORDER BY sequence DESC LIMIT 1").fetchone()
+    return row or (0, "")
 
 
 def end(database: sqlite3.Connection) -> str | None:
@@ -174,10 +174,10 @@ def events(database: sqlite3.Connection, since: str | None, limit: int) -> list[
     """At most ``limit`` (-1: all) events after a cursor, oldest first; None where the cursor is not of this ledger."""
     after = 0
     if since is not None:
-        given = _CURSOR.fullmatch(since)
-        after = int(given[1]) if given else 0
-        found = database.execute("SELECT chain FROM happened WHERE sequence = ?", (after,)).fetchone()
-        if found is None or since != _cursor(after, found[0]):
+        cursor = _CURSOR.fullmatch(since)
+        after = int(cursor[1]) if cursor else 0
+        row = database.execute("SELECT chain FROM happened WHERE sequence = ?", (after,)).fetchone()
+        if row is None or since != _cursor(after, row[0]):
             return None
     rows = database.execute("SELECT * FROM happened WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit))
     return [_recorded(*row) for row in rows]
@@ -210,18 +210,18 @@ def consult(database: sqlite3.Connection, held_out: str, question: Question, wei
 
 def count_consultations(database: sqlite3.Connection, held_out: str) -> int:
     """How often a held-out set was looked at."""
-    found = database.execute("SELECT count(*) FROM consultations WHERE held_out = ?", (held_out,)).fetchone()
-    return int(found[0])
+    row = database.execute("SELECT count(*) FROM consultations WHERE held_out = ?", (held_out,)).fetchone()
+    return int(row[0])
 
 
 def count_attempts(database: sqlite3.Connection, question: Question, weights: str) -> Attempts:
     """Attempts begun and complete; a run whose beginning was never noted still counts as begun."""
     key = (digest(question), weights)
-    begun = database.execute("SELECT count(*) FROM attempts WHERE question = ? AND weights = ?", key).fetchone()[0]
+    started = database.execute("SELECT count(*) FROM attempts WHERE question = ? AND weights = ?", key).fetchone()[0]
     complete = database.execute(
         "SELECT count(*) FROM runs WHERE question = ? AND weights = ? AND complete", key
     ).fetchone()[0]
-    return Attempts(max(begun, complete), complete)
+    return Attempts(max(started, complete), complete)
 
 
 def runs_in(database: sqlite3.Connection, tag: str | None, cluster: str | None) -> list[str]:

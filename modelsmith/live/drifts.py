@@ -50,16 +50,16 @@ class Drifts:
         rates = self._rates(validated.counted_as(week))
         if rates is None:
             return False
-        for found in drifted(validated.terms, validated.baseline, rates):
-            new = (validated.record, week, found.metric) not in self._found
-            self._found.setdefault((validated.record, week, found.metric), (validated, week, found))
+        for drift in drifted(validated.terms, validated.baseline, rates):
+            new = (validated.record, week, drift.metric) not in self._found
+            self._found.setdefault((validated.record, week, drift.metric), (validated, week, drift))
             if new:
                 _log.error(
                     "%s drifts: %s is %.4f, validated at %.4f",
                     validated.specialist,
-                    found.metric,
-                    found.observed,
-                    found.baseline,
+                    drift.metric,
+                    drift.observed,
+                    drift.baseline,
                 )
                 self._report()
         return True

@@ -31,11 +31,11 @@ class Flow:
         (True, True)
         """
         with self._lock:
-            left = {}
+            remaining = {}
             for whose, number in reports.items():
                 before, since = self._left.get(whose, (float(BURST), now))
-                left[whose] = min(float(BURST), before + (now - since) * REPORTS_A_SECOND) - number
-            if any(number < 0 for number in left.values()):
+                remaining[whose] = min(float(BURST), before + (now - since) * REPORTS_A_SECOND) - number
+            if any(number < 0 for number in remaining.values()):
                 return False
-            self._left |= {whose: (number, now) for whose, number in left.items()}
+            self._left |= {whose: (number, now) for whose, number in remaining.items()}
             return True

@@ -108,11 +108,11 @@ class Ids:
             f"{text}.{self._mark(text)}", cluster, specialist, incumbent, record, arm, unit, share, stage, at
         )
 
-    def read(self, given: object) -> Decision | None:
+    def read(self, text_or_other: object) -> Decision | None:
         """The decision of an id; None for what this key has not made."""
-        if not isinstance(given, str) or len(given) > LONGEST or not given.isascii():
+        if not isinstance(text_or_other, str) or len(text_or_other) > LONGEST or not text_or_other.isascii():
             return None
-        text, _, mark = given.partition(".")
+        text, _, mark = text_or_other.partition(".")
         if not hmac.compare_digest(mark, self._mark(text)):
             return None
         facts = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(_BETWEEN)
@@ -122,7 +122,7 @@ class Ids:
         moment = datetime.fromtimestamp(int(at) / 1000, UTC)
         # What the HMAC covers is what `decision` wrote.
         return Decision(
-            given,
+            text_or_other,
             cluster,
             specialist,
             incumbent,

@@ -146,8 +146,8 @@ class LiveRecorder(Recorder):
     def feedback(
         self, body: bytes, may: Callable[[str], bool] = lambda cluster: True, sender: str = ""
     ) -> tuple[int, dict[str, Any]]:
-        given = read_body(body)
-        if given is None:
+        reports = read_body(body)
+        if reports is None:
             self.metrics.report("", "malformed")
             return 400, {"error": {"code": "malformed", "message": NO_BODY}}
         now = self._clock.now()
@@ -161,18 +161,18 @@ class LiveRecorder(Recorder):
             for item in followed
             if item.terms.rule
         }
-        read = [read_report(report, self._ids, expected, may, sender, now) for report in given]
+        outcomes = [read_report(report, self._ids, expected, may, sender, now) for report in reports]
         good = [
             report._replace(decision=self._in_its_time(self._dated(report.decision)))
-            for report in read
+            for report in outcomes
             if isinstance(report, Report)
         ]
         if not self._flow.allows(Counter((report.decision.cluster, sender) for report in good), self._clock.steady()):
-            self.metrics.report("", "flood", len(given))
+            self.metrics.report("", "flood", len(reports))
             return 429, {"error": {"code": "flood", "message": WORDS["flood"]}}
         stored = iter(self._stored(good))
         results = []
-        for report in read:
+        for report in outcomes:
             cluster, result = (
                 (report.decision.cluster, next(stored)) if isinstance(report, Report) else (report[1], report[0])
             )
@@ -295,12 +295,12 @@ class LiveRecorder(Recorder):
                 self._trouble["writer"] = "counting failed; the log says why"
 
     def _count_copies(self, name: str) -> None:
-        found = self._opened().counts(name, [])
-        self._copies[name] = max(self._copies[name], sum(stage.specialist for stage in found.stages) if found else 0)
+        counts = self._opened().counts(name, [])
+        self._copies[name] = max(self._copies[name], sum(stage.specialist for stage in counts.stages) if counts else 0)
 
     def _rates(self, name: str) -> dict[str, Rate] | None:
-        found = dict[str, Rate]()
-        return found if self._guarded("counts", lambda: found.update(self._opened().rates(name))) else None
+        rates = dict[str, Rate]()
+        return rates if self._guarded("counts", lambda: rates.update(self._opened().rates(name))) else None
 
     def _opened(self) -> Store:
         with self._opening:
@@ -309,14 +309,14 @@ class LiveRecorder(Recorder):
             return self._store
 
     def _stored(self, reports: list[Report]) -> list[str]:
-        found: list[str] = []
+        taken: list[str] = []
 
         def store() -> None:
-            found.extend(self._opened().report(reports))
+            taken.extend(self._opened().report(reports))
 
         if reports and not self._guarded("store", store):
             return ["not-stored"] * len(reports)
-        return found
+        return taken
 
     def _guarded(self, task: str, act: Callable[[], object]) -> bool:
         """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way.
@@ -351,14 +351,14 @@ class LiveRecorder(Recorder):
         with self._judging:
             if self.latched(watching.record):
                 return
-            found: list[Counts | None] = []
-            if not self._guarded("counts", lambda: found.append(self.counts(watching))):
+            counts: list[Counts | None] = []
+            if not self._guarded("counts", lambda: counts.append(self.counts(watching))):
                 return
-            reasons = tripped(watching.terms, found[0])
-            self.metrics.window(watching.cluster, watching.specialist, found[0], watching.terms)
-            if not reasons or found[0] is None:
+            reasons = tripped(watching.terms, counts[0])
+            self.metrics.window(watching.cluster, watching.specialist, counts[0], watching.terms)
+            if not reasons or counts[0] is None:
                 return
-            reasons += lopsided(watching.terms, found[0])
+            reasons += lopsided(watching.terms, counts[0])
             now = self._clock.now()
             if now > watching.closes:
                 if watching.record not in self._escalated:
@@ -368,7 +368,7 @@ class LiveRecorder(Recorder):
             at = self._clock.wall().replace(microsecond=0)
             latch = Latched(
                 cluster=watching.cluster, specialist=watching.specialist, record=watching.record, at=at,
-                reasons=reasons, counts=found[0],
+                reasons=reasons, counts=counts[0],
             )  # fmt: skip
             self._held[watching.record] = latch
         _log.error("%s is taken back: %s", watching.specialist, "; ".join(reasons))

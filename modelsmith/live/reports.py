@@ -78,8 +78,8 @@ def read_body(body: bytes) -> list[Any] | None:
     except (ValueError, RecursionError):
         return None
     if isinstance(value, dict) and set(value) == {"reports"}:
-        found = value["reports"]
-        return found if isinstance(found, list) and 0 < len(found) <= MOST else None
+        reports = value["reports"]
+        return reports if isinstance(reports, list) and 0 < len(reports) <= MOST else None
     return [value]
 
 
@@ -98,7 +98,7 @@ def read_report(
     """
     if not isinstance(value, dict) or set(value) != {"decision_id", "metric", "value", "idempotency_key"}:
         return "malformed", ""
-    metric, given, key = value["metric"], value["value"], value["idempotency_key"]
+    metric, reported, key = value["metric"], value["value"], value["idempotency_key"]
     if not isinstance(metric, str) or not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
         return "malformed", ""
     decision = ids.read(value["decision_id"])
@@ -106,15 +106,15 @@ def read_report(
         return "forged", ""
     if not may(decision.cluster):
         return "outside-key", decision.cluster
-    refused = _refusal(decision, metric, given, watched.get(decision.record), now)
+    refused = _refusal(decision, metric, reported, watched.get(decision.record), now)
     if refused:
         return refused, decision.cluster
     text = json.dumps([decision.cluster, sender, key]).encode()
-    return Report(decision, metric, bool(given), hashlib.blake2b(text, digest_size=16).digest())
+    return Report(decision, metric, bool(reported), hashlib.blake2b(text, digest_size=16).digest())
 
 
 def _refusal(
-    decision: Decision, metric: str, given: Any, expected: ExpectedReports | None, now: datetime
+    decision: Decision, metric: str, reported: Any, expected: ExpectedReports | None, now: datetime
 ) -> Refused | None:
     if decision.stage == "shadow":
         return "shadow"
@@ -124,6 +124,6 @@ def _refusal(
         return "not-watched"
     if metric not in expected.metrics:
         return "unknown-metric"
-    if isinstance(given, bool) or not isinstance(given, int | float) or given not in (0, 1):
+    if isinstance(reported, bool) or not isinstance(reported, int | float) or reported not in (0, 1):
         return "not-yes-or-no"
     return "late" if now - decision.at > expected.late else None

@@ -97,15 +97,17 @@ class Store:
         """Count decisions and answers, all of them or none."""
         with self._changing() as database:
             tallies: dict[_Tally, list[int]] = {}
-            given = [(decision, handle(decision), measured) for decision, measured in notes]
-            firsts = _firsts(database, [(decision, known) for decision, known, _ in given], tallies)
+            rows = [(decision, handle(decision), measured) for decision, measured in notes]
+            firsts = _firsts(database, [(decision, decision_id) for decision, decision_id, _ in rows], tallies)
             ends: dict[bytes, tuple[Decision, Mapping[str, bool | None]]] = {}
-            for decision, known, measured in given:
-                if measured is not None and firsts[decision.record, decision.unit] == known:
-                    ends.setdefault(known, (decision, measured))
-            for known in _in_measured(database, ends):
-                del ends[known]
-            _insert(database, "measured", [(known, decision.record) for known, (decision, _) in ends.items()])
+            for decision, decision_id, measured in rows:
+                if measured is not None and firsts[decision.record, decision.unit] == decision_id:
+                    ends.setdefault(decision_id, (decision, measured))
+            for decision_id in _in_measured(database, ends):
+                del ends[decision_id]
+            _insert(
+                database, "measured", [(decision_id, decision.record) for decision_id, (decision, _) in ends.items()]
+            )
             for decision, measured in ends.values():
                 for metric, happened in measured.items():
                     if happened is not None:
@@ -116,9 +118,9 @@ class Store:
         """Take reports of outcomes."""
         with self._changing() as database:
             tallies: dict[_Tally, list[int]] = {}
-            found = [_report(database, report, tallies) for report in reports]
+            results = [_report(database, report, tallies) for report in reports]
             _write(database, tallies)
-            return found
+            return results
 
     def counts(self, record: str, metrics: Sequence[str]) -> Counts | None:
         """What was counted for a deployment; None before the first decision."""
@@ -129,13 +131,13 @@ class Store:
             ).fetchall()
         if span is None:
             return None
-        found: dict[float, dict[tuple[Arm, str], tuple[int, int]]] = {}
-        for share, arm, metric, events, known in rows:
-            found.setdefault(share, {})[arm, metric] = (events, known)
+        cells_by_share: dict[float, dict[tuple[Arm, str], tuple[int, int]]] = {}
+        for share, arm, metric, events, denominator in rows:
+            cells_by_share.setdefault(share, {})[arm, metric] = (events, denominator)
         return Counts(
             began=datetime.fromtimestamp(span[0], UTC),
             ended=datetime.fromtimestamp(span[1], UTC),
-            stages=tuple(_stage(share, cells, metrics) for share, cells in found.items()),
+            stages=tuple(_stage(share, cells, metrics) for share, cells in cells_by_share.items()),
         )
 
     def rates(self, record: str) -> dict[str, Rate]:
@@ -144,7 +146,7 @@ class Store:
             rows = self._database.execute(
                 "SELECT metric, sum(events), sum(known) FROM tallies WHERE record = ? GROUP BY metric", (record,)
             ).fetchall()
-        return {metric: Rate(events, known) for metric, events, known in rows}
+        return {metric: Rate(events, denominator) for metric, events, denominator in rows}
 
     def outcomes(self, decision: Decision) -> dict[str, bool]:
         """What was reported of one decision, by metric."""
@@ -164,27 +166,27 @@ class Store:
         """
         with self._lock:
             rows = self._database.execute("SELECT record FROM spans WHERE ended < ?", (before.timestamp(),)).fetchall()
-        found = [record for (record,) in rows if record not in keep]
-        if not found:
+        records = [record for (record,) in rows if record not in keep]
+        if not records:
             return 0
         with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as reading:
-            for record in found:
+            for record in records:
                 for table in ("measured", "reports"):
                     if not self._remove(reading, table, record, stop):
                         return 0
         some = f"SELECT unit FROM units WHERE record = ? LIMIT {_STEP}"  # noqa: S608 - our own number
-        for record in found:
+        for record in records:
             removed = _STEP
             while removed == _STEP and not stop():
                 with self._changing() as database:
-                    gone = f"DELETE FROM units WHERE record = ? AND unit IN ({some})"  # noqa: S608 - our own names
-                    removed = database.execute(gone, (record, record)).rowcount
+                    delete_units = f"DELETE FROM units WHERE record = ? AND unit IN ({some})"  # noqa: S608 - our own names
+                    removed = database.execute(delete_units, (record, record)).rowcount
             if removed == _STEP:
                 return 0
             with self._changing() as database:
                 for table in ("tallies", "spans"):
                     database.execute(f"DELETE FROM {table} WHERE record = ?", (record,))  # noqa: S608 - our own names
-        return len(found)
+        return len(records)
 
     def _remove(self, reading: sqlite3.Connection, table: str, record: str, stop: Callable[[], bool]) -> bool:
         """Remove a record's rows from a table that goes by decisions; whether that came to its end."""
@@ -240,12 +242,14 @@ def _firsts(
     database: sqlite3.Connection, decided: Iterable[tuple[Decision, bytes]], tallies: dict[_Tally, list[int]]
 ) -> dict[_Unit, bytes]:
     """The decision by which each of these units counts. A unit that was never seen begins to, as after a kill."""
-    came: dict[_Unit, tuple[Decision, bytes]] = {}
-    for decision, known in decided:
-        came.setdefault((decision.record, decision.unit), (decision, known))
-    found = {(record, unit): bytes.fromhex(known) for record, unit, known in _in_units(database, came)}
-    new = {unit: arrival for unit, arrival in came.items() if unit not in found}
-    _insert(database, "units", [(*unit, known) for unit, (_, known) in new.items()])
+    arrivals: dict[_Unit, tuple[Decision, bytes]] = {}
+    for decision, decision_id in decided:
+        arrivals.setdefault((decision.record, decision.unit), (decision, decision_id))
+    first_ids = {
+        (record, unit): bytes.fromhex(decision_id) for record, unit, decision_id in _in_units(database, arrivals)
+    }
+    new = {unit: arrival for unit, arrival in arrivals.items() if unit not in first_ids}
+    _insert(database, "units", [(*unit, decision_id) for unit, (_, decision_id) in new.items()])
     for decision, _ in new.values():
         _add(tallies, decision, UNITS, True)
     for record in {decision.record for decision, _ in new.values()}:
@@ -255,30 +259,30 @@ def _firsts(
             "began = min(began, excluded.began), ended = max(ended, excluded.ended)",
             (record, min(times), max(times)),
         )
-    return found | {unit: known for unit, (_, known) in new.items()}
+    return first_ids | {unit: decision_id for unit, (_, decision_id) in new.items()}
 
 
 def _in_units(database: sqlite3.Connection, units: Collection[_Unit]) -> Iterator[list[str]]:
     """Record, unit and decision (in hex) of each that is there."""
     for some in _portions(units):
-        (found,) = database.execute(
+        (listed,) = database.execute(
             f"WITH asked (record, unit) AS (VALUES {_marks(some)}) "  # noqa: S608 - only marks
             "SELECT json_group_array(json_array(record, unit, hex(decision))) "
             "FROM asked CROSS JOIN units USING (record, unit)",
             [*chain(*some)],
         ).fetchone()
-        yield from json.loads(found)
+        yield from json.loads(listed)
 
 
 def _in_measured(database: sqlite3.Connection, decisions: Collection[bytes]) -> Iterator[bytes]:
     """Those of the decisions whose answer was counted."""
     for some in _portions([(decision,) for decision in decisions]):
-        (found,) = database.execute(
+        (listed,) = database.execute(
             "SELECT json_group_array(hex(decision)) FROM measured "  # noqa: S608 - only marks
             f"WHERE decision IN (VALUES {_marks(some)})",
             [*chain(*some)],
         ).fetchone()
-        yield from map(bytes.fromhex, json.loads(found))
+        yield from map(bytes.fromhex, json.loads(listed))
 
 
 def _insert(database: sqlite3.Connection, table: Literal["units", "measured"], rows: Sequence[_Row]) -> None:
@@ -292,9 +296,9 @@ def _portions(rows: Collection[_Row]) -> Iterator[Sequence[_Row]]:
     At each statement, and each row that is read, a thread lets go of the interpreter, and has to get it back from the
     one that answers requests: so there are few of both.
     """
-    left = [*rows]
-    for begin in range(0, len(left), _ROWS):
-        yield left[begin : begin + _ROWS]
+    row_list = [*rows]
+    for begin in range(0, len(row_list), _ROWS):
+        yield row_list[begin : begin + _ROWS]
 
 
 def _marks(rows: Sequence[_Row]) -> str:
@@ -303,15 +307,19 @@ def _marks(rows: Sequence[_Row]) -> str:
 
 def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, list[int]]) -> Taken:
     decision, metric, happened, key = report
-    known = handle(decision)
-    row = database.execute("SELECT happened FROM reports WHERE decision = ? AND metric = ?", (known, metric)).fetchone()
+    decision_id = handle(decision)
+    row = database.execute(
+        "SELECT happened FROM reports WHERE decision = ? AND metric = ?", (decision_id, metric)
+    ).fetchone()
     if row is not None:
         return "repeated" if bool(row[0]) == happened else "contradicted"
     try:
-        database.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", (known, metric, happened, decision.record, key))
+        database.execute(
+            "INSERT INTO reports VALUES (?, ?, ?, ?, ?)", (decision_id, metric, happened, decision.record, key)
+        )
     except sqlite3.IntegrityError:
         return "key-reused"
-    if _firsts(database, [(decision, known)], tallies)[decision.record, decision.unit] == known:
+    if _firsts(database, [(decision, decision_id)], tallies)[decision.record, decision.unit] == decision_id:
         _add(tallies, decision, metric, happened)
     return "taken"
 

@@ -30,8 +30,8 @@ def note_unloaded(folder: Path, cluster: str, record: str, why: str | None) -> N
 def why_unloaded(folder: Path, cluster: str, record: str) -> str | None:
     """What a door noted last of a record's model; None where it is at hand, or no door has looked for it."""
     with suppress(OSError, ValidationError):
-        found = _Unloaded.model_validate_json(read_plain(_path(folder, cluster)))
-        return found.why if found.record == record else None
+        unloaded = _Unloaded.model_validate_json(read_plain(_path(folder, cluster)))
+        return unloaded.why if unloaded.record == record else None
     return None
 
 

@@ -44,19 +44,19 @@ def _check(stdin: str) -> None:
         with importing():
             from modelsmith.operations.push_to_main import PushToMain
 
-        return PushToMain(git, now, known)
+        return PushToMain(git, now, governed)
 
     with ObjectReader(Path(os.environ.get("GIT_DIR", ".")).resolve()) as git:
-        logs, known = (KeptFacts(_home(), kind, str(git.path)) for kind in (OUTLINES, GOVERNED))
+        logs, governed = (KeptFacts(_home(), kind, str(git.path)) for kind in (OUTLINES, GOVERNED))
         check_push(
             git,
             parse_updates(stdin),
             lambda *push: gate().decide(*push),
             lambda *due: gate().receipts(*due),
-            known=(logs, known),
+            facts=(logs, governed),
         )
         logs.save()
-        known.save()
+        governed.save()
 
 
 def _home() -> Path | None:

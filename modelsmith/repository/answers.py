@@ -66,7 +66,7 @@ def key_of(path: Path, inside: Path | None, args: Sequence[str], ids: Sequence[s
 
 def _stamp(file: Path) -> tuple[int, int] | None:
     try:
-        there = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return there.st_mtime_ns, there.st_size
+    return status.st_mtime_ns, status.st_size

@@ -66,21 +66,21 @@ class Recent(Generic[K]):
         self._seen: OrderedDict[K, None] = OrderedDict()
         self._lock = Lock()
 
-    def __contains__(self, thing: K) -> bool:
+    def __contains__(self, item: K) -> bool:
         with self._lock:
-            return self._newest(thing)
+            return self._newest(item)
 
-    def add(self, thing: K) -> None:
+    def add(self, item: K) -> None:
         """Remember this item."""
         with self._lock:
-            self._seen[thing] = None
-            self._newest(thing)
+            self._seen[item] = None
+            self._newest(item)
             if len(self._seen) > self._most:
                 self._seen.popitem(last=False)
 
-    def _newest(self, thing: K) -> bool:
+    def _newest(self, item: K) -> bool:
         """Put it at the end that is forgotten last; whether it is there."""
-        if thing not in self._seen:
+        if item not in self._seen:
             return False
-        self._seen.move_to_end(thing)
+        self._seen.move_to_end(item)
         return True

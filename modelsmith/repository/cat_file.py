@@ -127,7 +127,7 @@ def find(path: Path, name: str, kind: str) -> str | None:
 
 def read(path: Path, oids: Collection[str], kind: str) -> dict[str, bytes]:
     """Contents of those of the objects that are known here and of this kind."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with suppress(Ended), lent(path) as process:
         for oid in _ask_each(process, "contents", oids):
             facts = process.line().split(" ")
@@ -136,19 +136,19 @@ def read(path: Path, oids: Collection[str], kind: str) -> dict[str, bytes]:
             data = process.take(int(facts[2]))
             process.take(1)
             if facts[:2] == [oid, kind]:
-                found[oid] = data
-    return found
+                contents[oid] = data
+    return contents
 
 
 def sizes(path: Path, oids: Collection[str]) -> dict[str, tuple[str, int]]:
     """Kind and size of those of the objects that are known here."""
-    found: dict[str, tuple[str, int]] = {}
+    kinds_and_sizes: dict[str, tuple[str, int]] = {}
     with suppress(Ended), lent(path) as process:
         for oid in _ask_each(process, "info", oids):
             facts = process.line().split(" ")
             if len(facts) == 3:
-                found[oid] = facts[1], int(facts[2])
-    return found
+                kinds_and_sizes[oid] = facts[1], int(facts[2])
+    return kinds_and_sizes
 
 
 def _ask_each(process: CatFile, verb: str, oids: Collection[str]) -> Iterator[str]:

@@ -53,8 +53,8 @@ def names_that_differ(before: Mapping[str, Entry], after: Mapping[str, Entry]) -
         others = compress(after, map(is_not, before.values(), after.values()))
         return tuple(name for name in others if before[name] != after[name])
     others = compress(after, map(is_not, map(before.get, after), after.values()))
-    gone = compress(before, map(not_, map(after.__contains__, before)))
-    return (*(name for name in others if before.get(name) != after[name]), *gone)
+    removed = compress(before, map(not_, map(after.__contains__, before)))
+    return (*(name for name in others if before.get(name) != after[name]), *removed)
 
 
 class _Folder(NamedTuple):
@@ -82,7 +82,7 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
     """Each folder that waits holds a path that differs, as git writes no empty folders: so few need wait."""
     absent = ("000000", "0" * len(old_root))
     waiting = [_Folder("", old_root, new_root)]
-    left, found = MOST_COMPARED, 0
+    budget, count = MOST_COMPARED, 0
     while waiting:
         prefix, old, new = waiting.pop()
         if old == new:
@@ -91,8 +91,8 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
         after = trees.entries(new) if new else {}
         if new and prefix and not after:
             raise _of_nothing(prefix)
-        left -= 1 + len(before) + len(after)
-        if left < 0:
+        budget -= 1 + len(before) + len(after)
+        if budget < 0:
             raise over_limits(TOO_MANY, SPLIT)
         differing = trees.differing(old, new, before, after) if old and new else (*before, *after)
         for name in differing:
@@ -103,11 +103,11 @@ def _differences(trees: Trees, old_root: str, new_root: str) -> Iterator[Changed
                 if below[1]:
                     _require_reach(folder)
                 waiting.append(_Folder(folder, below[0], below[1]))
-                if found + len(waiting) > MOST_PATHS:
+                if count + len(waiting) > MOST_PATHS:
                     raise over_limits(TOO_MANY, SPLIT)
             (old_mode, old_blob), (new_mode, new_blob) = (absent if e[0] == FOLDER else e for e in (was, now))
             if old_mode != new_mode or old_blob != new_blob:
-                found += 1
+                count += 1
                 yield ChangedPath(
                     path=f"{prefix}{name}", old_mode=old_mode, new_mode=new_mode, old_blob=old_blob, new_blob=new_blob
                 )
@@ -138,13 +138,13 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
         GateNotCleared: ``over-limits`` for more than `MOST_BROUGHT`, or after `MOST_LOOKED_AT` entries;
             ``empty-folder``.
     """
-    found: list[Brought] = []
-    left = MOST_LOOKED_AT
+    result: list[Brought] = []
+    budget = MOST_LOOKED_AT
     for commit in commits:
         links = trees.commit(commit)
         above = dict.fromkeys(links.parents)
-        left -= len(above)
-        if left < 0:
+        budget -= len(above)
+        if budget < 0:
             raise _too_much()
         waiting: list[tuple[str, str, list[str]]] = [("", links.tree, [trees.commit(p).tree for p in above])]
         while waiting:
@@ -152,13 +152,13 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
             entries, others = trees.entries(tree), list[Mapping[str, Entry]]()
             if prefix and not entries:
                 raise _of_nothing(prefix)
-            left -= 1 + (0 if before else len(entries))
+            budget -= 1 + (0 if before else len(entries))
             for other in dict.fromkeys(before):
                 others.append(trees.entries(other))
-                left -= max(len(entries), len(others[-1]))
-                if left < 0:
+                budget -= max(len(entries), len(others[-1]))
+                if budget < 0:
                     break
-            if left < 0:
+            if budget < 0:
                 raise _too_much()
             for name in trees.differing(before[0], tree, others[0], entries) if before else tuple(entries):
                 if name not in entries:
@@ -171,12 +171,12 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
                     _require_reach(folder := f"{prefix}{name}/")
                     waiting.append((folder, oid, [old[1] for old in olds if old and old[0] == FOLDER]))
                 else:
-                    found.append(Brought(commit, f"{prefix}{name}", mode, oid))
-                if len(found) + len(waiting) > MOST_BROUGHT:
+                    result.append(Brought(commit, f"{prefix}{name}", mode, oid))
+                if len(result) + len(waiting) > MOST_BROUGHT:
                     raise over_limits(
                         f"The proposal's commits bring more than {MOST_BROUGHT} versions of files", _SQUASH
                     )
-    return found
+    return result
 
 
 def _require_reach(folder: str) -> None:

@@ -32,8 +32,8 @@ def copies(files: SetFiles) -> Iterator[Problem]:
     for source, number, texts in _wordings(sources):
         other = first.setdefault(texts, source)
         pair = (source.value.id, other.value.id)
-        known = (id(source) in hidden) != (id(other) in hidden) and limit < 1  # said by what keeps these two apart
-        if other is not source and pair not in reported and not known:
+        kept_apart = (id(source) in hidden) != (id(other) in hidden) and limit < 1  # said by what keeps these two apart
+        if other is not source and pair not in reported and not kept_apart:
             reported.add(pair)
             yield _copied(source, number, other)
 

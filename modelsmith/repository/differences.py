@@ -61,17 +61,17 @@ def difference(git: Git, old: str, new: str, change: Change) -> Difference:
     No attribute, driver or configuration of a repository has a say in what is shown. What is not UTF-8 text, or larger
     than the bounds above, is named instead, and so is each file whose lines are cut off.
     """
-    shown, left_out = _readable(git, change)
-    if not shown:
+    paths, left_out = _readable(git, change)
+    if not paths:
         return Difference((), tuple(left_out))
     out = git.run(
         "diff-tree", "-r", "-p", "--text", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
         "--ignore-submodules=none", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
-        old, new, "--", *shown,
+        old, new, "--", *paths,
     )  # fmt: skip
-    pieces = _pieces(out.decode("utf-8", "replace").removesuffix("\n").split("\n"), change, shown)
+    pieces = _pieces(out.decode("utf-8", "replace").removesuffix("\n").split("\n"), change, paths)
     lines: list[str] = []
-    for path in shown:
+    for path in paths:
         room = DIFF_LINES - len(lines)
         lines += pieces[path][:room]
         if len(pieces[path]) > room:
@@ -79,14 +79,14 @@ def difference(git: Git, old: str, new: str, change: Change) -> Difference:
     return Difference(tuple(_cut(line) for line in lines), tuple(left_out))
 
 
-def _pieces(lines: Sequence[str], change: Change, shown: Sequence[str]) -> dict[str, list[str]]:
+def _pieces(lines: Sequence[str], change: Change, paths: Sequence[str]) -> dict[str, list[str]]:
     """The lines of each file. git takes files by the bytes of their names, and gives two pieces of one that turned.
 
     No line of a file's own begins as the first of a piece does: each has its mark in front.
     """
-    wanted = {path.path: path for path in change.paths if path.path in set(shown)}
-    owners = (path for path in sorted(wanted, key=_bytes) for _ in range(2 if _turned(wanted[path]) else 1))
-    pieces: dict[str, list[str]] = {path: [] for path in shown}
+    by_path = {path.path: path for path in change.paths if path.path in set(paths)}
+    owners = (path for path in sorted(by_path, key=_bytes) for _ in range(2 if _turned(by_path[path]) else 1))
+    pieces: dict[str, list[str]] = {path: [] for path in paths}
     piece: list[str] = []
     for line in lines:
         if line.startswith("diff --git "):
@@ -107,7 +107,7 @@ def _turned(path: ChangedPath) -> bool:
 def _readable(git: Git, change: Change) -> tuple[list[str], list[str]]:
     """Paths whose lines are shown, and sentences about the others."""
     files = changed_files(git, change)
-    wanted: list[ChangedPath] = []
+    candidates: list[ChangedPath] = []
     left_out: list[str] = []
     room = TEXT_BYTES
     for path, file in zip(change.paths, files, strict=True):
@@ -116,17 +116,17 @@ def _readable(git: Git, change: Change) -> tuple[list[str], list[str]]:
             left_out.append(f"{size} bytes, too much to show: {path.path}")
             continue
         room -= size
-        wanted.append(path)
-    blobs = git.read_blobs([blob for path in wanted for blob in _blobs(path)])
-    binary = {path.path for path in wanted if not all(_is_text(blobs[blob]) for blob in _blobs(path))}
+        candidates.append(path)
+    blobs = git.read_blobs([blob for path in candidates for blob in _blobs(path)])
+    binary = {path.path for path in candidates if not all(_is_text(blobs[blob]) for blob in _blobs(path))}
     left_out += [f"binary: {path}" for path in sorted(binary)]
-    shown = [path.path for path in wanted if path.path not in binary]
-    hidden = {path.path for path in change.paths} - set(shown)
+    paths = [path.path for path in candidates if path.path not in binary]
+    hidden = {path.path for path in change.paths} - set(paths)
     above = {str(folder) for path in hidden for folder in PurePosixPath(path).parents}
     left_out += [
-        f"a folder stands in its place, and not all of that is shown: {path}" for path in shown if path in above
+        f"a folder stands in its place, and not all of that is shown: {path}" for path in paths if path in above
     ]
-    return [path for path in shown if path not in above], left_out
+    return [path for path in paths if path not in above], left_out
 
 
 def _blobs(path: ChangedPath) -> Iterator[str]:

@@ -113,10 +113,10 @@ def dotted(location: Location) -> str:
 
 def first_of(path: str, problems: Iterable[Problem]) -> list[Problem]:
     """Problems of one file as far as anybody reads them; the rest is not looked for."""
-    found = list(islice(problems, 2 * MAX_PROBLEMS + 1))
-    if len(found) > 2 * MAX_PROBLEMS:
-        found[-1] = Problem(path, None, "", MORE_PROBLEMS, "Mend those before it first.")
-    return found
+    first_problems = list(islice(problems, 2 * MAX_PROBLEMS + 1))
+    if len(first_problems) > 2 * MAX_PROBLEMS:
+        first_problems[-1] = Problem(path, None, "", MORE_PROBLEMS, "Mend those before it first.")
+    return first_problems
 
 
 def named(names: Iterable[str], mark: str = "") -> str:
@@ -137,9 +137,9 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def meant(name: str, names: Iterable[str], mark: str = "") -> str:
     """The mend for a name that is not among the others: the nearest of them, or all."""
-    known = list(names)
-    near = nearest(name, known)
-    return f"Did you mean '{mark}{near}'?" if near else f"Write one of: {named(known, mark)}."
+    choices = list(names)
+    near = nearest(name, choices)
+    return f"Did you mean '{mark}{near}'?" if near else f"Write one of: {named(choices, mark)}."
 
 
 def _form(name: str) -> str:
@@ -205,9 +205,9 @@ def key_problem(key: str) -> tuple[str, str] | None:
     return None
 
 
-def escape_problem(written: str) -> tuple[str, str] | None:
+def escape_problem(text: str) -> tuple[str, str] | None:
     """Message and mend when a quoted text spells a letter or digit by its number, which only hides the word."""
-    for escape in _ESCAPE.finditer(written):
+    for escape in _ESCAPE.finditer(text):
         letter = chr(int(escape[1], 16)) if escape[1] else ""
         if letter.isalnum():
             return f"{escape[0]} is a way of writing '{letter}' that hides the word", f"Write {letter}."

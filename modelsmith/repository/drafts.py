@@ -64,9 +64,9 @@ def _is_odd(letter: str) -> bool:
 @lru_cache(maxsize=4096)
 def _reads_back(text: str, style: str | None) -> bool:
     """Whether our reader, by YAML 1.2, finds the text that PyYAML would write, by YAML 1.1."""
-    written = yaml.dump([text], Dumper=yaml.SafeDumper, allow_unicode=True, width=_WIDTH, default_style=style)
+    dumped = yaml.dump([text], Dumper=yaml.SafeDumper, allow_unicode=True, width=_WIDTH, default_style=style)
     try:
-        return bool(read_yaml("draft", written.encode()).data == [text])
+        return bool(read_yaml("draft", dumped.encode()).data == [text])
     except Unreadable:
         return False
 
@@ -80,10 +80,10 @@ def yaml_bytes(value: Any) -> bytes:
     return _MARK.sub(lambda mark: f"\\U{mark[1]}", text).encode()
 
 
-def free_name(stem: str, taken: Collection[str], first: str = "", above: int = 0) -> str:
+def free_name(stem: str, names_taken: Collection[str], first: str = "", above: int = 0) -> str:
     """``first`` where it is free, else the first free of ``stem-01``, ``stem-02`` and so on, with a number above."""
-    names = (f"{stem}-{number:02d}" for number in range(above + 1, above + len(taken) + 2))
-    return first if first and first not in taken else next(name for name in names if name not in taken)
+    names = (f"{stem}-{number:02d}" for number in range(above + 1, above + len(names_taken) + 2))
+    return first if first and first not in names_taken else next(name for name in names if name not in names_taken)
 
 
 def wanted(rubric: Rubric) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _offered(field: Mapping[str, Any]) -> str:
     return f"{words},..." if field.get("type") == "array" else words
 
 
-def reference(given: Sequence[str], rubric: Rubric, complete: bool = True) -> dict[str, JsonValue]:
+def reference(texts: Sequence[str], rubric: Rubric, complete: bool = True) -> dict[str, JsonValue]:
     """The right answer from each ``FIELD=VALUE``; a dotted field lies inside another.
 
     Not ``complete``: more of it is to come.
@@ -114,19 +114,19 @@ def reference(given: Sequence[str], rubric: Rubric, complete: bool = True) -> di
     Raises:
         InvalidInput: ``bad-answer``.
     """
-    found: dict[str, JsonValue] = {}
-    for text in given:
-        path, equals, written = text.partition("=")
+    values: dict[str, JsonValue] = {}
+    for text in texts:
+        path, equals, value_text = text.partition("=")
         if not equals or not path:
             raise _bad_answer(text, "expected FIELD=VALUE", rubric)
-        inner: Any = found
+        inner: Any = values
         *folders, name = path.split(".")
         for folder in folders:
             inner = inner.setdefault(folder, {})
             if not isinstance(inner, dict):
                 raise _bad_answer(text, f"'{folder}' has a value already", rubric)
-        inner[name] = _value(text, path, written, rubric)
-    given_paths = {text.partition("=")[0] for text in given}
+        inner[name] = _value(text, path, value_text, rubric)
+    given_paths = {text.partition("=")[0] for text in texts}
     missing = [path for path in wanted(rubric) if path not in given_paths]
     if missing and complete:
         raise InvalidInput(
@@ -135,20 +135,20 @@ def reference(given: Sequence[str], rubric: Rubric, complete: bool = True) -> di
             f"Add {' '.join(f'--answer {path}=...' for path in missing)}.",
             missing=missing,
         )
-    return found
+    return values
 
 
-def _value(text: str, path: str, written: str, rubric: Rubric) -> JsonValue:
+def _value(text: str, path: str, value_text: str, rubric: Rubric) -> JsonValue:
     """The value in the type that the rubric compares it as; text where it does not say."""
     numbers = {p.check.expected.reference for p in rubric.points if isinstance(p.check, NumberCheck)}
     schema = _properties(rubric).get(path, {})
     kind = "number" if path in numbers else schema.get("type", "string")
-    value: JsonValue = written
-    if kind == "array" and not written.lstrip().startswith("["):
-        value = [word.strip() for word in written.split(",")]
+    value: JsonValue = value_text
+    if kind == "array" and not value_text.lstrip().startswith("["):
+        value = [word.strip() for word in value_text.split(",")]
     elif kind != "string":
         try:
-            value = json.loads(written)
+            value = json.loads(value_text)
         except ValueError:
             raise _bad_answer(text, f"{path} is a {kind}", rubric) from None
     words = _words(schema)
@@ -174,16 +174,16 @@ def _words(schema: Mapping[str, Any]) -> list[JsonValue]:
 
 def _properties(rubric: Rubric) -> Mapping[str, Mapping[str, Any]]:
     """What the rubric's schemas say about the top fields of an answer; of two that say the same, the first counts."""
-    found: dict[str, Mapping[str, Any]] = {}
+    by_name: dict[str, Mapping[str, Any]] = {}
     for schema in _schemas(rubric):
         properties = schema.get("properties")
         if isinstance(properties, dict):
-            found |= {
-                name: {**keywords, **found.get(name, {})}
+            by_name |= {
+                name: {**keywords, **by_name.get(name, {})}
                 for name, keywords in properties.items()
                 if isinstance(keywords, dict)
             }
-    return found
+    return by_name
 
 
 def _schemas(rubric: Rubric) -> list[Mapping[str, Any]]:
@@ -213,44 +213,44 @@ def declared_points(rubric: Rubric) -> tuple[str, ...]:
     )
 
 
-def slots(given: Sequence[str]) -> dict[str, list[str]]:
+def slots(texts: Sequence[str]) -> dict[str, list[str]]:
     """A generator's slots from each ``NAME=VALUE|VALUE``.
 
     Raises:
         InvalidInput: ``bad-slot``.
     """
-    found: dict[str, list[str]] = {}
-    for text in given:
-        name, equals, written = text.partition("=")
-        values = _alternatives(written)
+    slots_by_name: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value_text = text.partition("=")
+        values = _alternatives(value_text)
         if not equals or len(values) < 2:
             raise InvalidInput(
                 "bad-slot", f"--slot {text}: expected NAME=VALUE|VALUE", "Give it two values or more.", text=text
             )
-        found[name] = values
-    return found
+        slots_by_name[name] = values
+    return slots_by_name
 
 
-def answer_fields(given: Sequence[str]) -> dict[str, list[str]]:
+def answer_fields(texts: Sequence[str]) -> dict[str, list[str]]:
     """Fields of an answer and the words that each may hold: ``NAME=WORD|WORD``, or ``NAME`` for any text.
 
     Raises:
         InvalidInput: ``bad-field``.
     """
-    found: dict[str, list[str]] = {}
-    for text in given:
-        name, equals, written = text.partition("=")
-        values = _alternatives(written)
-        if not name or (equals and not values) or name in found:
+    values_by_field: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value_text = text.partition("=")
+        values = _alternatives(value_text)
+        if not name or (equals and not values) or name in values_by_field:
             raise InvalidInput(
                 "bad-field", f"--field {text}: expected NAME=WORD|WORD, or NAME", "Name each field once.", text=text
             )
-        found[name] = values
-    return found
+        values_by_field[name] = values
+    return values_by_field
 
 
-def _alternatives(written: str) -> list[str]:
-    return list(dict.fromkeys(value for part in written.split("|") if (value := part.strip())))
+def _alternatives(text: str) -> list[str]:
+    return list(dict.fromkeys(value for part in text.split("|") if (value := part.strip())))
 
 
 def rubric_draft(name: str, owner: str, description: str, fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ _WHOLE: Final[tuple[tuple[re.Pattern[str], Callable[[str], bytes]], ...]] = (
 _WITHIN: Final[tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]] = (
     (_PERCENT, unquote_plus),
     (_REFERENCE, html.unescape),
-    (_ESCAPE, lambda word: _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), word)),
+    (_ESCAPE, lambda word: _ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), word)),
 )
 
 
@@ -66,8 +66,8 @@ def encoded(text: str) -> Iterator[Run]:
     if any(sign in text for sign in "%&\\"):
         for match in _WORD.finditer(text):
             says = match.group()
-            for pattern, read in _WITHIN:
-                says = read(says) if pattern.search(says) else says
+            for pattern, read_spelling in _WITHIN:
+                says = read_spelling(says) if pattern.search(says) else says
             if says != match.group():
                 yield Run(*match.span(), says, complete=False)
     for runs, decode in _WHOLE:

@@ -25,8 +25,8 @@ def eval_tree(git: Git, files: WorkTree, folder: str) -> tuple[str, tuple[str, .
     head = git.rev("HEAD")
     committed = {path: oid for path, (_, oid) in git.list_tree(head, folder).items()} if head else {}
     contents, refused = read_each(files, files.paths(folder))
-    found = {path: blob_id(data, committed.get(path, "")) for path, data in contents.items()}
-    differing = {path for path in committed.keys() | found.keys() if committed.get(path) != found.get(path)}
+    blobs = {path: blob_id(data, committed.get(path, "")) for path, data in contents.items()}
+    differing = {path for path in committed.keys() | blobs.keys() if committed.get(path) != blobs.get(path)}
     governed = tuple(sorted(path for path in differing | refused.keys() if path in committed or kind_of(path)))
     if governed or not committed:
         return UNCOMMITTED, governed

@@ -45,8 +45,8 @@ class FirstParents(Set[str]):
 
     def _read_on(self) -> None:
         assert self._further
-        found = self._git.first_parents(self._further, self._block)
-        self._read |= found.keys()
-        parents = found[next(reversed(found))]
+        parents_by_commit = self._git.first_parents(self._further, self._block)
+        self._read |= parents_by_commit.keys()
+        parents = parents_by_commit[next(reversed(parents_by_commit))]
         self._further = parents[0] if parents else None
         self._block *= _MORE

@@ -66,8 +66,8 @@ class Git(GitRefs):
 
     def folder(self, commit: str, path: str) -> str | None:
         """Id of a folder's tree in a commit or tree, given by its id; None when there is no such folder."""
-        found = self.text("ls-tree", "-d", commit, path).split()
-        return found[2] if found else None
+        fields = self.text("ls-tree", "-d", commit, path).split()
+        return fields[2] if fields else None
 
     def read_blob(self, oid: str) -> bytes:
         """Content of one blob."""
@@ -84,12 +84,12 @@ class Git(GitRefs):
     def _read_objects(self, oids: Sequence[str], kind: str) -> dict[str, bytes]:
         wanted_ids = set(oids)
         contents = cat_file.read(self.path, sorted(wanted_ids), kind) if wanted_ids else {}
-        wanted = sorted(wanted_ids - contents.keys())
-        if not wanted:
+        unread = sorted(wanted_ids - contents.keys())
+        if not unread:
             return contents
-        out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in wanted).encode())
+        out = self.run("cat-file", "--batch", input="".join(f"{oid}\n" for oid in unread).encode())
         at = 0
-        for oid in wanted:
+        for oid in unread:
             end = out.index(b"\n", at)
             header = out[at:end].decode("utf-8", "replace").split(" ")
             if len(header) != 3 or header[:2] != [oid, kind]:
@@ -102,16 +102,16 @@ class Git(GitRefs):
     def blob_sizes(self, oids: Sequence[str]) -> dict[str, int]:
         """Sizes of those of the objects that are blobs of this repository."""
         wanted_ids = set(oids)
-        known = cat_file.sizes(self.path, wanted_ids) if wanted_ids else {}
-        wanted = sorted(wanted_ids - known.keys())
+        kinds_and_sizes = cat_file.sizes(self.path, wanted_ids) if wanted_ids else {}
+        missing = sorted(wanted_ids - kinds_and_sizes.keys())
         output = (
-            self.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
-            if wanted
+            self.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in missing).encode())
+            if missing
             else b""
         )
         facts = (line.split() for line in output.decode("utf-8", "replace").splitlines())
-        known |= {fact[0]: (fact[1], int(fact[2])) for fact in facts if len(fact) == 3}
-        return {oid: size for oid, (kind, size) in known.items() if kind == "blob"}
+        kinds_and_sizes |= {fact[0]: (fact[1], int(fact[2])) for fact in facts if len(fact) == 3}
+        return {oid: size for oid, (kind, size) in kinds_and_sizes.items() if kind == "blob"}
 
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
         """Bytes of each object, without its content.
@@ -119,13 +119,13 @@ class Git(GitRefs):
         Raises:
             InfrastructureFailure: ``missing-object``.
         """
-        known = cat_file.sizes(self.path, set(oids)) if oids else {}
-        sizes = {oid: size for oid, (_, size) in known.items()}
-        wanted = sorted(set(oids) - sizes.keys())
-        if not wanted:
+        kinds_and_sizes = cat_file.sizes(self.path, set(oids)) if oids else {}
+        sizes = {oid: size for oid, (_, size) in kinds_and_sizes.items()}
+        missing = sorted(set(oids) - sizes.keys())
+        if not missing:
             return sizes
-        lines = self.text("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in wanted).encode())
-        for oid, line in zip(wanted, lines.splitlines(), strict=True):
+        lines = self.text("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in missing).encode())
+        for oid, line in zip(missing, lines.splitlines(), strict=True):
             facts = line.split(" ")
             if len(facts) != 3:
                 raise missing_object(oid, "not")
@@ -142,14 +142,14 @@ class Git(GitRefs):
             GateNotCleared: ``several-bases``, ``over-limits`` when git takes longer than `MERGE_SECONDS`.
         """
         output = self.lasting("merge-base", "--all", ids=(commit, other), seconds=MERGE_SECONDS, unless={1})
-        found = output.decode().split() if output else []
-        if len(found) > 1:
+        bases = output.decode().split() if output else []
+        if len(bases) > 1:
             raise GateNotCleared(
                 "several-bases",
-                f"The proposal and main were merged crosswise: {len(found)} commits are the latest that both contain",
+                f"The proposal and main were merged crosswise: {len(bases)} commits are the latest that both contain",
                 "Rebase the proposal on main as it is now, or merge that main into it; then propose it again.",
             )
-        return found[0] if found else None
+        return bases[0] if bases else None
 
     def count_commits(self, since: str, tip: str, most: int) -> int:
         """How many commits ``tip`` contains beyond ``since``; counted up to ``most``."""
@@ -225,16 +225,16 @@ class Git(GitRefs):
         self.merge_base(base, head)
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", plain(base), plain(head))
         key = key_of(self.path, self.plain_place(), args[:-2], (base, head))
-        known = answers.get(key) if key else None
-        if known and self.tree(known.decode()):
-            return known.decode()
+        cached = answers.get(key) if key else None
+        if cached and self.tree(cached.decode()):
+            return cached.decode()
         inside = self.inside()
-        done = self.attempt(args, env={"GIT_DIR": inside}, folder=inside, seconds=MERGE_SECONDS)
-        unrelated = b"unrelated histories" in done.stderr
-        if done.returncode > 1 and not unrelated:
-            raise git_failed(args, done)
-        tree, *conflicts = [utf8(part) for part in done.stdout.split(b"\0") if part] or [""]
-        if done.returncode:
+        process = self.attempt(args, env={"GIT_DIR": inside}, folder=inside, seconds=MERGE_SECONDS)
+        unrelated = b"unrelated histories" in process.stderr
+        if process.returncode > 1 and not unrelated:
+            raise git_failed(args, process)
+        tree, *conflicts = [utf8(part) for part in process.stdout.split(b"\0") if part] or [""]
+        if process.returncode:
             raise GateNotCleared(
                 "conflict",
                 "The proposal shares no history with its base"
@@ -307,12 +307,12 @@ class Git(GitRefs):
         short = _NAME.fullmatch(name) and not name.startswith("refs/") and name != "HEAD"
         is_id = reads_as_id(name)
         for full in (f"refs/heads/{name}", f"refs/remotes/{name}", name) if short and not is_id else (name,):
-            found = self._find(full, kind) if _NAME.fullmatch(full) else None
-            if found is None:
-                done = self.attempt(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
-                found = None if done.returncode else done.stdout.decode().strip()
-            if found:
-                return found if kind != "commit" or not is_id or found.startswith(name) else None
+            oid = self._find(full, kind) if _NAME.fullmatch(full) else None
+            if oid is None:
+                process = self.attempt(("rev-parse", "--verify", "--quiet", f"{full}^{{{kind}}}"))
+                oid = None if process.returncode else process.stdout.decode().strip()
+            if oid:
+                return oid if kind != "commit" or not is_id or oid.startswith(name) else None
         return None
 
     def _find(self, name: str, kind: str) -> str | None:

@@ -29,10 +29,10 @@ class GitProcess:
         Raises:
             InfrastructureFailure: ``git-failed`` with the command and git's words; ``git-missing``.
         """
-        done = self.attempt(args, input, env)
-        if done.returncode:
-            raise git_failed(args, done)
-        return done.stdout
+        process = self.attempt(args, input, env)
+        if process.returncode:
+            raise git_failed(args, process)
+        return process.stdout
 
     def lasting(
         self,
@@ -53,17 +53,17 @@ class GitProcess:
         ids = [plain(oid) for oid in ids]
         named = ("--", *paths) if paths else ()
         key = key_of(self.path, self.plain_place(), (*args, *named), ids)
-        known = answers.get(key) if key else None
-        if known is not None:
-            return known
-        done = self.attempt((*args, *ids, *named), seconds=seconds)
-        if done.returncode in unless:
+        cached = answers.get(key) if key else None
+        if cached is not None:
+            return cached
+        process = self.attempt((*args, *ids, *named), seconds=seconds)
+        if process.returncode in unless:
             return None
-        if done.returncode:
-            raise git_failed(args, done)
+        if process.returncode:
+            raise git_failed(args, process)
         if key:
-            answers.keep(key, done.stdout)
-        return done.stdout
+            answers.keep(key, process.stdout)
+        return process.stdout
 
     def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """`run`, decoded and stripped."""
@@ -117,16 +117,16 @@ class GitProcess:
         Remembered where it is about objects that ``ids`` name whole.
         """
         key = key_of(self.path, self.plain_place(), args, ids) if ids else None
-        known = answers.get(key) if key else None
-        if known is not None:
-            return known.split(b"\0")[:-1]
-        read, count, size = [], 0, 0
+        cached = answers.get(key) if key else None
+        if cached is not None:
+            return cached.split(b"\0")[:-1]
+        blocks, count, size = [], 0, 0
         with self.start(*args) as process:
             assert process.stdin
             assert process.stdout
             process.stdin.close()
             while block := process.stdout.read(_BLOCK):
-                read.append(block)
+                blocks.append(block)
                 count += block.count(b"\0")
                 size += len(block)
                 if count > most or size > _LISTED_BYTES:
@@ -134,7 +134,7 @@ class GitProcess:
                     raise over_limits("It holds more files than are ever listed", "Split the proposal.")
         if process.returncode:
             self.run(*args)
-        output = b"".join(read)
+        output = b"".join(blocks)
         if key:
             answers.keep(key, output)
         return output.split(b"\0")[:-1]

@@ -23,8 +23,8 @@ class GitRefs(GitProcess):
         """
         expected = old or "0" * len(new)
         args = ("update-ref", "--stdin", "-z")
-        done = self.attempt(args, f"update {ref}\0{new}\0{expected}\0".encode())
-        if not done.returncode:
+        process = self.attempt(args, f"update {ref}\0{new}\0{expected}\0".encode())
+        if not process.returncode:
             return
         now = self.attempt(("rev-parse", "--verify", "--quiet", plain(ref))).stdout.decode().strip() or None
         if now != old:
@@ -36,12 +36,12 @@ class GitRefs(GitProcess):
                 expected=old,
                 found=now,
             )
-        raise git_failed(args, done)
+        raise git_failed(args, process)
 
     def setting(self, name: str) -> str | None:
         """A setting of this repository's own configuration, which may be empty; None when it has none of that name."""
-        found = self.settings(name)
-        return found[-1] if found else None
+        values = self.settings(name)
+        return values[-1] if values else None
 
     def settings(self, name: str) -> tuple[str, ...]:
         """Every value of a setting that may be given several times, in the order of the file.
@@ -58,7 +58,7 @@ class GitRefs(GitProcess):
     def symbolic_ref(self, name: str) -> str | None:
         """The ref that a symbolic ref leads to; None when it is not a symbolic ref."""
         args = ("symbolic-ref", "--quiet", plain(name))
-        done = self.attempt(args)
-        if done.returncode > 1:
-            raise git_failed(args, done)
-        return done.stdout.decode("utf-8", "replace").strip() or None
+        process = self.attempt(args)
+        if process.returncode > 1:
+            raise git_failed(args, process)
+        return process.stdout.decode("utf-8", "replace").strip() or None

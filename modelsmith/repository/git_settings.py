@@ -21,13 +21,13 @@ def read_settings(git: GitProcess) -> list[tuple[str, str]]:
     key = _key(git, args)
     output = answers.get(key) if key else None
     if output is None:
-        done = git.attempt(args)
-        if done.returncode:
+        process = git.attempt(args)
+        if process.returncode:
             file = git.text("rev-parse", "--path-format=absolute", "--git-path", "config")
             if Path(file).exists():
-                raise git_failed(args, done)
+                raise git_failed(args, process)
             return []
-        output = done.stdout
+        output = process.stdout
         if key:
             answers.keep(key, output)
     pairs = (os.fsdecode(setting).partition("\n") for setting in output.split(b"\0")[:-1])
@@ -40,9 +40,9 @@ def _key(git: GitProcess, args: Sequence[str]) -> Key | None:
     if place is None:
         return None
     try:
-        there = (place / "config").stat()
+        status = (place / "config").stat()
     except OSError:
         return None
-    settled = abs(time.time() - there.st_mtime) > _SETTLED_SECONDS
-    stamp = f"{there.st_dev} {there.st_ino} {there.st_size} {there.st_mtime_ns}"
+    settled = abs(time.time() - status.st_mtime) > _SETTLED_SECONDS
+    stamp = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
     return key_of(git.path, place, (*args, stamp), ()) if settled else None

@@ -20,15 +20,15 @@ def build_tree(
     Raises:
         InvalidInput: ``outside-repository``, ``path-conflict``.
     """
-    written = {checked(path): data for path, data in files.items() if data is not None}
+    contents = {checked(path): data for path, data in files.items() if data is not None}
     removed = [checked(path) for path, data in files.items() if data is None]
     with tempfile.TemporaryDirectory(prefix="modelsmith-") as scratch:
         env = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
         if parent:
             git.run("read-tree", plain(parent), env=env)
-        _refuse_overlaps((before.keys() - set(removed)) | written.keys())
+        _refuse_overlaps((before.keys() - set(removed)) | contents.keys())
         lines = [f"0 {before[path][1]}\t{path}" for path in removed if path in before]
-        for path, oid in zip(written, _write_blobs(git, list(written.values()), Path(scratch)), strict=True):
+        for path, oid in zip(contents, _write_blobs(git, list(contents.values()), Path(scratch)), strict=True):
             mode = EXECUTABLE if path in before and before[path][0] == EXECUTABLE else REGULAR
             lines.append(f"{mode} {oid}\t{path}")
         git.run("update-index", "-z", "--index-info", input="".join(f"{x}\0" for x in lines).encode(), env=env)

@@ -218,8 +218,8 @@ def codeowners_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Pr
     owners = parse(text)
     broken = {line for line, _ in owners.errors}
     yield from sight_problems(path, text)
-    for number, written in enumerate(text.split("\n") if first_hidden(text) else (), start=1):
-        if number not in broken and (odd := first_hidden(f"{written}\n")):
+    for number, text_line in enumerate(text.split("\n") if first_hidden(text) else (), start=1):
+        if number not in broken and (odd := first_hidden(f"{text_line}\n")):
             yield hidden_problem(path, number, "", odd)
     for line, words in owners.errors:
         skipped = owners.loaded or line != owners.errors[-1][0]
@@ -231,12 +231,12 @@ def codeowners_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Pr
         yield Problem(path, line or None, "", words, mend)
     if people is None:
         return
-    known = {person.id for person in people.people} | people.roles.keys()
+    names = {person.id for person in people.people} | people.roles.keys()
     logins = {login.lower() for person in people.people for login in person.logins.values()}
     for rule in owners.rules:
         for owner in rule.owners:
             name = owner.removeprefix("@")
-            if not owner.startswith("@") or not (name.rpartition("/")[2] in known or name.lower() in logins):
+            if not owner.startswith("@") or not (name.rpartition("/")[2] in names or name.lower() in logins):
                 words = f"{owner} is no role, person or login of people.yaml"
                 yield Unlisted(path, rule.line, "", words, meant(name, people.roles, "@"), role=name)
 
@@ -259,17 +259,17 @@ def by_role(problems: Sequence[Problem], contents: Mapping[str, bytes]) -> list[
     for problem in problems:
         if isinstance(problem, Unlisted):
             named[problem.role].append(problem)
-    found = [problem for problem in problems if not isinstance(problem, Unlisted)]
+    listed_problems = [problem for problem in problems if not isinstance(problem, Unlisted)]
     people = read_source(PEOPLE, contents[PEOPLE], People)[0] if named else None
     for role, places in named.items():
         plain = [Problem(place.file, place.line, place.field, place.message, place.mend) for place in places]
         if people is None or len({place.file for place in places}) < MANY:
-            found += plain
+            listed_problems += plain
             continue
         near = nearest(role, people.value.roles)
         where = ", ".join(sorted({f"{place.file}:{place.line}" for place in places})[:3])
         words = f"{len(places)} places name the role '{role}', which is not listed here: {where}, ..."
         at: Location = ("roles", near) if near else ("roles",)
         mend = f"Did you mean '{role}' instead of '{near}'?" if near else f"Add it: {role}: what it decides."
-        found.append(Problem(*people.document.key_place(at), dotted(at), words, mend))
-    return found
+        listed_problems.append(Problem(*people.document.key_place(at), dotted(at), words, mend))
+    return listed_problems

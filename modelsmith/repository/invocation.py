@@ -101,10 +101,10 @@ class Place(NamedTuple):
 def place_of(path: Path) -> Place | None:
     """The place of a repository; None where nothing stands."""
     try:
-        there = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return Place(there.st_dev, there.st_ino, steering())
+    return Place(status.st_dev, status.st_ino, steering())
 
 
 def git_missing() -> InfrastructureFailure:
@@ -165,22 +165,22 @@ _TROUBLES = (
 )  # fmt: skip
 
 
-def git_failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
+def git_failed(args: Sequence[str], process: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
     """What git said when it ended with an error: its first telling line, as the later ones are general advice.
 
     Names and passwords in URLs are left out. ``code`` is ``git-failed`` where the kind of trouble is not a known one.
     """
-    words = done.stderr.decode("utf-8", "replace").strip()
+    words = process.stderr.decode("utf-8", "replace").strip()
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
     telling = [line for line in words.splitlines() if not _ASIDES.match(line)] or words.splitlines()
-    reason = telling[0] if telling else f"exit status {done.returncode}"
-    found = ((trouble, trouble.pattern.search(words)) for trouble in _TROUBLES)
-    trouble, match = next(((trouble, match) for trouble, match in found if match), (None, None))
+    reason = telling[0] if telling else f"exit status {process.returncode}"
+    matches = ((trouble, trouble.pattern.search(words)) for trouble in _TROUBLES)
+    trouble, match = next(((trouble, match) for trouble, match in matches if match), (None, None))
     return InfrastructureFailure(
         trouble.code if trouble else "git-failed",
         f"git {args[0]} failed: {reason}",
         trouble.mend.format(**match.groupdict()) if trouble and match else _OTHER_MEND,
         command=args[0],
-        status=done.returncode,
+        status=process.returncode,
         stderr=words[-2000:],
     )

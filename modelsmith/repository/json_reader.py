@@ -60,13 +60,13 @@ def read_json(
 
 def _parsed(path: str, text: str, line: int | None) -> Any:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for name, value in items:
-            if name in made:
+            if name in mapping:
                 message = f"the key '{name}' stands here twice"
                 raise Unreadable(Problem(path, line, name, message, "Keep one of them and remove the other."))
-            made[name] = value
-        return made
+            mapping[name] = value
+        return mapping
 
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is no JSON number")

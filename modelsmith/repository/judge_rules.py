@@ -44,10 +44,10 @@ def problems(files: SetFiles) -> Iterator[Problem]:
 def _judge(files: SetFiles, evalset: Source[EvalSet]) -> Iterator[Problem]:
     judge = evalset.value.judge
     assert judge is not None
-    given = [name for name in ("base_model", "endpoint") if getattr(judge, name) is not None]
-    if len(given) != 1:
-        message = "the judge has a base model and an endpoint" if given else "nothing says where the judge comes from"
-        mend = "Keep one of them." if given else "Add base_model: (pinned weights) or endpoint: (a server)."
+    sources = [name for name in ("base_model", "endpoint") if getattr(judge, name) is not None]
+    if len(sources) != 1:
+        message = "the judge has a base model and an endpoint" if sources else "nothing says where the judge comes from"
+        mend = "Keep one of them." if sources else "Add base_model: (pinned weights) or endpoint: (a server)."
         yield evalset.problem(("judge",), message, mend)
     if files.rubric is not None and not _judged(files.rubric.value):
         yield evalset.problem(
@@ -92,8 +92,8 @@ def _labels(files: SetFiles, source: Source[Labels]) -> Iterator[Problem]:
                 "Write the id of one of its scenarios.",
             )
         if judged is not None and label.point not in judged:
-            known = f"Write one of: {named(judged)}." if judged else "Give the point the check type judge."
-            yield source.problem((number, "point"), f"no judge decides a point '{label.point}'", known)
+            mend = f"Write one of: {named(judged)}." if judged else "Give the point the check type judge."
+            yield source.problem((number, "point"), f"no judge decides a point '{label.point}'", mend)
         first = first_lines.setdefault((label.scenario, label.point, label.answer.strip()), number)
         if first != number:
             line = source.document.place((first,)).line

@@ -54,10 +54,10 @@ class KeptFacts:
 
     def get(self, key: str) -> Any:
         """The fact under a key; None when there is none."""
-        found = self._known.get(key)
-        if found is not None:
-            self._asked[key] = found
-        return found
+        fact = self._known.get(key)
+        if fact is not None:
+            self._asked[key] = fact
+        return fact
 
     def add(self, key: str, fact: Any) -> None:
         """Keep a fact, which is JSON and not None."""
@@ -81,8 +81,8 @@ class KeptFacts:
                 return {}
             code, _, data = read_plain(self._file).partition(b"\n")
             if hmac.compare_digest(code, self._code(self._secret(), data).encode()):
-                found: dict[str, Any] = json.loads(data)
-                return found
+                facts: dict[str, Any] = json.loads(data)
+                return facts
         except (OSError, ValueError):
             pass
         return {}
@@ -115,13 +115,13 @@ def this_toolkit() -> str:
 
     For facts that hang on all of its code, and on that of libraries.
     """
-    found = hashlib.sha256(sys.version.encode())
+    hashed = hashlib.sha256(sys.version.encode())
     for folder in filter(os.path.isdir, sys.path):
-        found.update("\n".join(sorted(name for name in os.listdir(folder) if name.endswith(".dist-info"))).encode())
+        hashed.update("\n".join(sorted(name for name in os.listdir(folder) if name.endswith(".dist-info"))).encode())
     top = Path(modelsmith.__file__).parent
     for folder, _, names in sorted(os.walk(top)):
         for name in sorted(names):
             if name.endswith((".py", ".toml", ".yaml", ".json")):
-                there = os.stat(f"{folder}/{name}")
-                found.update(f"{folder}/{name} {there.st_size} {there.st_mtime_ns}\n".encode())
-    return found.hexdigest()
+                status = os.stat(f"{folder}/{name}")
+                hashed.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return hashed.hexdigest()

@@ -32,9 +32,9 @@ def load_kept_eval_set(tree: WorkTree, name: str, folder: Path) -> GovernedSet:
         InvalidInput: as `load_eval_set`.
     """
     path = folder / f"{_address(tree, name)}.json"
-    known = _read(path)
-    if known is not None:
-        return known
+    cached = _read(path)
+    if cached is not None:
+        return cached
     governed = load_eval_set(tree, name)
     _write(path, governed)
     return governed

@@ -65,26 +65,26 @@ STARTS = f"{', '.join(KITS)} (no field yet), or a folder of your own"
 """What a repository can start from, in words."""
 
 
-def kit_files(given: str, here: Path) -> dict[str, bytes]:
+def kit_files(name: str, base: Path) -> dict[str, bytes]:
     """Path and content of every file of a kit, sorted by path.
 
-    ``given`` names one of the toolkit's kits, or a folder of one's own with ``evals/`` or ``clusters/`` as in a
+    ``name`` is one of the toolkit's kits, or a folder of one's own with ``evals/`` or ``clusters/`` as in a
     promotion repository. Of such a folder nothing is taken that its past made: no people, no keys, no promotions.
 
     Raises:
         InvalidInput: ``unknown-kit``; ``not-a-file`` for a link in a folder of one's own.
     """
-    if kit := KITS.get(given):
+    if kit := KITS.get(name):
         files = dict(_below(_source(), (*SHARED, *kit.paths)))
         return renamed(files, dict(kit.roles))
-    folder = here / given
+    folder = base / name
     own = WorkTree(folder)
     if not any((folder / top).is_dir() for top in ("evals", "clusters")):
         raise InvalidInput(
             "unknown-kit",
-            f"There is no kit '{given}', and no folder of that name that holds evals/ or clusters/",
+            f"There is no kit '{name}', and no folder of that name that holds evals/ or clusters/",
             f"Choose {STARTS}.",
-            kit=given,
+            kit=name,
             kits=sorted(KITS),
         )
     paths = [path for top in ("evals", "clusters") for path in own.paths(top) if not _MADE.fullmatch(path)]
@@ -103,9 +103,9 @@ def files_at_github(toolkit: str) -> dict[str, bytes]:
         InfrastructureFailure: ``kit-missing``.
     """
     files = dict(_below(_source(), AT_GITHUB))
-    for path, (here, named) in _HERE.items():
-        assert files[path].count(here) == 1
-        files[path] = files[path].replace(here, named.format(toolkit).encode())
+    for path, (text, named) in _HERE.items():
+        assert files[path].count(text) == 1
+        files[path] = files[path].replace(text, named.format(toolkit).encode())
     return files
 
 
@@ -116,8 +116,8 @@ def domains(files: Mapping[str, bytes]) -> list[str]:
 
 def eval_sets(files: Mapping[str, bytes]) -> tuple[str, ...]:
     """The eval sets of a kit, as DOMAIN/SET."""
-    found = (path.split("/") for path in files if path.startswith("evals/") and path.endswith("/evalset.yaml"))
-    return tuple(sorted(f"{parts[1]}/{parts[2]}" for parts in found if len(parts) == 4))
+    split_paths = (path.split("/") for path in files if path.startswith("evals/") and path.endswith("/evalset.yaml"))
+    return tuple(sorted(f"{parts[1]}/{parts[2]}" for parts in split_paths if len(parts) == 4))
 
 
 def renamed(files: Mapping[str, bytes], roles: Mapping[str, str]) -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def renamed(files: Mapping[str, bytes], roles: Mapping[str, str]) -> dict[str, b
     names = "|".join(map(re.escape, roles))
     role = re.compile(rf"(?m)(^owner: |\bgate: |^  (?=[^ \n]+: )|(?<=[ \t])@)({names})(?=[\s,}}:]|$)")
     return {
-        path: role.sub(lambda found: found[1] + roles[found[2]], data.decode()).encode() if _names_roles(path) else data
+        path: role.sub(lambda match: match[1] + roles[match[2]], data.decode()).encode() if _names_roles(path) else data
         for path, data in files.items()
     }
 
@@ -137,7 +137,7 @@ def _names_roles(path: str) -> bool:
 
 
 def _below(source: Path, entries: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    found: dict[str, Path] = {}
+    files_by_name: dict[str, Path] = {}
     for entry in entries:
         path = source / entry
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
@@ -145,9 +145,9 @@ def _below(source: Path, entries: tuple[str, ...]) -> Iterator[tuple[str, bytes]
             raise InfrastructureFailure(
                 "kit-missing", f"The kit's {entry} is not installed", "Reinstall modelsmith.", entry=entry
             )
-        found |= {p.relative_to(source).as_posix(): p for p in files}
-    for name in sorted(found):
-        yield name, found[name].read_bytes()
+        files_by_name |= {p.relative_to(source).as_posix(): p for p in files}
+    for name in sorted(files_by_name):
+        yield name, files_by_name[name].read_bytes()
 
 
 def _source() -> Path:

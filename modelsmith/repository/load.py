@@ -44,8 +44,8 @@ def load_eval_set(tree: Tree, name: str) -> GovernedSet:
     """
     folder = f"evals/{name}"
     if not re.fullmatch(rf"{_NAME.pattern}/{_NAME.pattern}", name) or not tree.exists(f"{folder}/evalset.yaml"):
-        known = [path.split("/") for path in tree.paths("evals") if path.endswith("/evalset.yaml")]
-        raise _unknown("set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in known if len(parts) == 4))
+        split_paths = [path.split("/") for path in tree.paths("evals") if path.endswith("/evalset.yaml")]
+        raise _unknown("set", "eval set", name, (f"{parts[1]}/{parts[2]}" for parts in split_paths if len(parts) == 4))
     if isinstance(tree, Revision):
         return _load_set_once(_SetInGit(folder, tuple(tree.entries(folder)), tree))
     return _load_set(tree, folder)
@@ -61,8 +61,8 @@ class _SetInGit:
 
 
 @lru_cache(maxsize=16)
-def _load_set_once(found: _SetInGit) -> GovernedSet:
-    return _load_set(found.tree, found.folder)
+def _load_set_once(in_git: _SetInGit) -> GovernedSet:
+    return _load_set(in_git.tree, in_git.folder)
 
 
 def _load_set(tree: Tree, folder: str) -> GovernedSet:
@@ -118,8 +118,8 @@ def require_name(tree: Tree, name: str) -> None:
 
 
 def _unknown_cluster(tree: Tree, name: str) -> InvalidInput:
-    known = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
-    return _unknown("cluster", "cluster", name, (parts[1] for parts in known if len(parts) == 3))
+    split_paths = [other.split("/") for other in tree.paths("clusters") if other.endswith("/cluster.yaml")]
+    return _unknown("cluster", "cluster", name, (parts[1] for parts in split_paths if len(parts) == 3))
 
 
 @lru_cache(maxsize=64)
@@ -140,10 +140,10 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
     if own is None or problems:
         return None, problems
     merged = own.over(lower) if lower is not None and isinstance(own.data, dict) else own
-    cluster, found = validate_document(merged, Cluster)
+    cluster, errors = validate_document(merged, Cluster)
     folder = path.split("/")[-2]
     if cluster is not None and cluster.cluster != folder:
-        found = [
+        errors = [
             Problem(
                 *own.place(("cluster",)),
                 "cluster",
@@ -154,7 +154,7 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
     if cluster is not None:
         names = [baseline.name for baseline in cluster.baselines]
         names_first = {name: index for index, name in reversed([*enumerate(names)])}
-        found += [
+        errors += [
             Problem(
                 *own.place(("baselines", index, "name")),
                 f"baselines[{index}].name",
@@ -164,7 +164,7 @@ def find_cluster_problems(path: str, data: bytes, defaults: bytes | None) -> tup
             for index, name in enumerate(names)
             if names_first[name] != index
         ]
-    return cluster, found
+    return cluster, errors
 
 
 def load_router(tree: Tree) -> Router | None:
@@ -249,8 +249,8 @@ def _document(path: str, data: bytes, model: type[T], problems: list[Problem]) -
         return None
 
 
-def _unknown(code: str, kind: str, name: str, known: Iterable[str]) -> InvalidInput:
-    names = sorted(known)
+def _unknown(code: str, kind: str, name: str, choices: Iterable[str]) -> InvalidInput:
+    names = sorted(choices)
     return InvalidInput(
         f"unknown-{code}",
         f"There is no {kind} {name!r}",

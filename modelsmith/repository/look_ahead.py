@@ -22,14 +22,14 @@ def look_ahead(reader: ObjectReader, pairs: Sequence[tuple[str, str]]) -> None:
         with suppress(IntegrityFailure, InfrastructureFailure):
             waiting.add((reader.commit(old).tree, reader.commit(new).tree))
     files: set[str] = set()
-    left = comparison.MOST_COMPARED
-    while waiting and left > 0:
+    budget = comparison.MOST_COMPARED
+    while waiting and budget > 0:
         reader.ahead({oid for both in waiting for oid in both if oid and not reader.remembers(oid)}, "tree", SMALL)
         below: set[comparison.Pair] = set()
         for both in waiting:
             with suppress(ModelsmithError):
                 looked, folders, new_files = comparison.below(reader, both)
-                left -= looked
+                budget -= looked
                 below |= folders
                 files |= new_files
         waiting = below

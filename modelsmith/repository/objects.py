@@ -107,18 +107,18 @@ class ObjectReader(Git):
 
     @override
     def read_blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
-        found = {oid: data for oid in oids if (data := self._small.get(oid)) is not None}
-        unread = [oid for oid in dict.fromkeys(oids) if oid not in found]
+        contents = {oid: data for oid in oids if (data := self._small.get(oid)) is not None}
+        unread = [oid for oid in dict.fromkeys(oids) if oid not in contents]
         if not all(map(_ID.fullmatch, unread)):
             return {oid: self._read(oid, "blob") for oid in oids}
         for start in range(0, len(unread), _AT_ONCE):
-            found |= self._read_together(unread[start : start + _AT_ONCE])
-        return {oid: found[oid] for oid in oids}
+            contents |= self._read_together(unread[start : start + _AT_ONCE])
+        return {oid: contents[oid] for oid in oids}
 
     def _read_together(self, oids: Sequence[str]) -> dict[str, bytes]:
         """Files that are all asked for before the first is read. All answers are heard, whatever one of them is."""
         process = self._running()
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         failed: list[IntegrityFailure] = []
         with suppress(Ended):
             process.ask(*(f"contents {oid}" for oid in oids))
@@ -126,14 +126,14 @@ class ObjectReader(Git):
                 answer = process.line()
                 if not answer.endswith(" missing"):
                     try:
-                        found[oid] = b"".join(self._content(oid, "blob", answer, LARGEST_BYTES))
+                        contents[oid] = b"".join(self._content(oid, "blob", answer, LARGEST_BYTES))
                     except IntegrityFailure as error:
                         failed.append(error)
         if failed:
             raise failed[0]
-        found |= {oid: self._read(oid, "blob") for oid in oids if oid not in found}
-        self._remember(found)
-        return found
+        contents |= {oid: self._read(oid, "blob") for oid in oids if oid not in contents}
+        self._remember(contents)
+        return contents
 
     def _remember(self, files: Mapping[str, bytes]) -> None:
         for oid, data in files.items():
@@ -179,16 +179,16 @@ class ObjectReader(Git):
         hit = self._changes.get(roots)
         if hit is not None:
             return hit
-        found = comparison.change(self, *roots)
-        return self._changes.keep(roots, found) if len(found.paths) <= _FEW_PATHS else found
+        difference = comparison.change(self, *roots)
+        return self._changes.keep(roots, difference) if len(difference.paths) <= _FEW_PATHS else difference
 
     def differing(self, old: str, new: str, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> tuple[str, ...]:
         """See `comparison.Trees`. A folder of many is walked through once, however often its two trees are compared."""
         hit = self._differing.get((old, new))
         if hit is not None:
             return hit
-        found = comparison.names_that_differ(before, after)
-        return self._differing.keep((old, new), found) if len(found) <= _FEW_PATHS else found
+        names = comparison.names_that_differ(before, after)
+        return self._differing.keep((old, new), names) if len(names) <= _FEW_PATHS else names
 
     @override
     def brought(self, commits: Sequence[str]) -> list[Brought]:
@@ -230,13 +230,13 @@ class ObjectReader(Git):
             return super()._named(name, kind)
         if kind == "commit" and name in self._commits:
             return name
-        known = self._known(name)
-        if known is None or known[0] == kind:
-            return name if known else None
-        if known[0] not in ("tag", "commit"):
+        fact = self._known(name)
+        if fact is None or fact[0] == kind:
+            return name if fact else None
+        if fact[0] not in ("tag", "commit"):
             return None
-        found = self._ask(f"info {name}^{{{kind}}}").split(" ")
-        return found[0] if len(found) == 3 and found[1] == kind else None
+        fields = self._ask(f"info {name}^{{{kind}}}").split(" ")
+        return fields[0] if len(fields) == 3 and fields[1] == kind else None
 
     @override
     def _find(self, name: str, kind: str) -> str | None:
@@ -246,7 +246,7 @@ class ObjectReader(Git):
 
     def _root(self, rev: str) -> str:
         """The tree of a commit, or the tree itself."""
-        if _ID.fullmatch(rev) and rev not in self._commits and (known := self._known(rev)) and known[0] == "tree":
+        if _ID.fullmatch(rev) and rev not in self._commits and (fact := self._known(rev)) and fact[0] == "tree":
             return rev
         commit = rev if rev in self._commits else self.rev(rev)
         return self.commit(commit).tree if commit else self.tree(rev) or rev
@@ -278,10 +278,10 @@ class ObjectReader(Git):
         data, width = self._read(oid, "tree"), len(oid) // 2
         large = _LARGE_FOLDERS[0] <= len(data) < _LARGE_FOLDERS[1]
         for at in reversed(range(len(self._large) if large else 0)):
-            if found := parse_like(data, width, self._large[at]):
+            if parsed := parse_like(data, width, self._large[at]):
                 del self._large[at]
-                self._large.append(found)
-                return found.listed(), len(data) + _TREE_COSTS
+                self._large.append(parsed)
+                return parsed.listed(), len(data) + _TREE_COSTS
         entries = parse_tree(data, width)
         if entries is None:
             raise _damaged(oid, "is not a sound tree")
@@ -295,7 +295,7 @@ class ObjectReader(Git):
         What is missing, damaged, larger or of another kind is left to whoever asks for it; those that were read are
         returned.
         """
-        read: set[str] = set()
+        oids_read: set[str] = set()
         waiting = [oid for oid in set(oids) if _ID.fullmatch(oid)]
         process = self._running()
         with suppress(Ended):
@@ -310,8 +310,8 @@ class ObjectReader(Git):
                     answer = process.line()
                     with suppress(IntegrityFailure, InfrastructureFailure):
                         self._ahead[oid, kind] = b"".join(self._content(oid, kind, answer, most))
-                        read.add(oid)
-        return read
+                        oids_read.add(oid)
+        return oids_read
 
     def files_ahead(self, oids: Collection[str]) -> None:
         """Read small files together that will be asked for soon; as `ahead`."""
@@ -340,12 +340,12 @@ class ObjectReader(Git):
         header = answer.split(" ")
         if len(header) != 3:
             raise missing_object(oid, "not")
-        size = left = int(header[2])
+        size = remaining = int(header[2])
         content = hashlib.new("sha1" if len(oid) == 40 else "sha256", usedforsecurity=len(oid) != 40)
         content.update(f"{header[1]} {size}\0".encode())
-        while left:
-            block = self._take(min(left, _BLOCK))
-            left -= len(block)
+        while remaining:
+            block = self._take(min(remaining, _BLOCK))
+            remaining -= len(block)
             content.update(block)
             if limit is None or size <= limit:
                 yield block

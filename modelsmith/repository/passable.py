@@ -47,22 +47,22 @@ class Passable:
 
 def passable(files: SetFiles, spent: Spent) -> Passable:
     """What no model can pass in a set whose files have all been read; broken files are skipped."""
-    found = Passable()
+    result = Passable()
     evalset, rubric = files.evalset, files.rubric
     if evalset is None:
-        return found
+        return result
     broken = {problem.file for problem in files.problems}
     scenarios = [source for part in files.scenarios.values() for source in part if source.path not in broken]
     if rubric is not None and rubric.path not in broken:
         generators = [generator for generator in files.generators if generator.path not in broken]
-        _score(rubric, scenarios, generators, spent, found)
+        _score(rubric, scenarios, generators, spent, result)
         short = _short_budgets(evalset, rubric.value, scenarios)
-        found.never += short.never
-        found.odd += short.odd
-    found.never += [*_sizes(evalset, files, broken), *_floors(evalset, files, broken), *_one_sided(files)]
-    found.odd += first_of(files.folder, _long(evalset.value, scenarios))
-    found.odd += _untaught(evalset, files)
-    return found
+        result.never += short.never
+        result.odd += short.odd
+    result.never += [*_sizes(evalset, files, broken), *_floors(evalset, files, broken), *_one_sided(files)]
+    result.odd += first_of(files.folder, _long(evalset.value, scenarios))
+    result.odd += _untaught(evalset, files)
+    return result
 
 
 def _score(
@@ -70,7 +70,7 @@ def _score(
     scenarios: Sequence[Source[Scenario]],
     generators: Sequence[Source[Generator]],
     spent: Spent,
-    found: Passable,
+    result: Passable,
 ) -> None:
     """Every reference is a right answer, so it passes the rubric; a generator's is taught only when it does in full."""
     taught = [(generator, generator.value.first_values()) for generator in generators]
@@ -81,7 +81,7 @@ def _score(
     spent.scored += len(rubric.value.model_dump_json()) * sum(len(json.dumps(reference)) for reference in references)
     if spent.scored > MAX_SCORED:
         words = "the references are too many, or too long, to be scored by the rubric"
-        found.never.append(rubric.problem((), words, "Make either fewer or shorter."))
+        result.never.append(rubric.problem((), words, "Make either fewer or shorter."))
         return
     scoring = _Scoring(rubric.value)
     failed: _Failures = defaultdict(list)
@@ -92,12 +92,12 @@ def _score(
     everywhere = {number for number, whose in failed.items() if len(whose) == len(scenarios) > 1}
     required = needed(rubric.value)
     for number, whose in failed.items():
-        side = found.never if rubric.value.points[number].id in required else found.odd
+        side = result.never if rubric.value.points[number].id in required else result.odd
         side += [_wrong_point(rubric, number, *whose[0])] if number in everywhere else _wrong(rubric, number, whose)
     for teacher, values in taught:
         for number, reason in scoring.failed(teacher.value.filled(values), (teacher.value.turn(values),)):
             if number not in everywhere:
-                found.never += _wrong(rubric, number, [(teacher, reason)])
+                result.never += _wrong(rubric, number, [(teacher, reason)])
 
 
 class _Scoring:
@@ -148,7 +148,7 @@ def _short_budgets(evalset: Source[EvalSet], rubric: Rubric, scenarios: Sequence
     """Whether the longest right answers fit ``max_new_tokens``: one line about all of them."""
     budget = evalset.value.sampling.max_new_tokens
     answers = [(scenario, right_answers(rubric, scenario.value.reference)[:1]) for scenario in scenarios]
-    counted = [(scenario, tokens(answer)) for scenario, given in answers for answer in given]
+    counted = [(scenario, tokens(answer)) for scenario, texts in answers for answer in texts]
     at: Location = ("sampling", "max_new_tokens")
     cut = [(source, size) for source, size in counted if size.least > budget]
     if cut:

@@ -68,34 +68,34 @@ def refuse_links(root: Path, path: Path) -> None:
             )
 
 
-def place(given: Path, base: Path) -> Path:
+def place(path: Path, base: Path) -> Path:
     """The place that somebody named: ``~`` is a home, and a relative path begins at ``base``.
 
     Raises:
         InvalidInput: ``unknown-home`` for a user who has none here; ``not-utf8``.
     """
-    require_text(str(given))
+    require_text(str(path))
     try:
-        return base / given.expanduser()
+        return base / path.expanduser()
     except RuntimeError:
         raise InvalidInput(
-            "unknown-home", f"There is no home folder for {given.parts[0]}", "Write the path without ~."
+            "unknown-home", f"There is no home folder for {path.parts[0]}", "Write the path without ~."
         ) from None
 
 
-def inside(root: Path, given: Path) -> str:
+def inside(root: Path, inner: Path) -> str:
     """What the repository at ``root`` calls the place: its path from there, empty for the root itself.
 
     Raises:
         InvalidInput: ``outside-repository``.
     """
-    path = Path(os.path.normpath(root / given))
+    path = Path(os.path.normpath(root / inner))
     if not path.is_relative_to(root):
         raise InvalidInput(
             "outside-repository",
-            f"{given} does not lie in {root}",
+            f"{inner} does not lie in {root}",
             "Name a file or folder of the repository.",
-            given=str(given),
+            given=str(inner),
             root=str(root),
         )
     return "" if path == root else path.relative_to(root).as_posix()

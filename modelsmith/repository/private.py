@@ -188,17 +188,17 @@ class Scrubber:
     def _scrubbed(self, text: str, spellings: int, reads: list[Run]) -> Scrubbed:
         removed: Counter[str] = Counter()
         plain = normalized("NFKC", text.replace("\r\n", "\n"))
-        shown = "".join(character if character in "\n\t" or is_shown(character) else "" for character in plain)
-        if len(shown) < len(plain):
-            removed[UNSEEN] = len(plain) - len(shown)
-        shown = re.sub(r"[^\S\n]+", " ", shown)
-        shown = re.sub(r"\n{3,}", "\n\n", shown).strip()
-        shown = _without_secrets(shown, removed)
+        visible = "".join(character if character in "\n\t" or is_shown(character) else "" for character in plain)
+        if len(visible) < len(plain):
+            removed[UNSEEN] = len(plain) - len(visible)
+        visible = re.sub(r"[^\S\n]+", " ", visible)
+        visible = re.sub(r"\n{3,}", "\n\n", visible).strip()
+        visible = _without_secrets(visible, removed)
         if spellings:
-            shown = self._without_encoded(shown, spellings, reads, removed)
+            visible = self._without_encoded(visible, spellings, reads, removed)
         for rule in self._rules:
-            shown = self._without(shown, rule, removed)
-        return Scrubbed(self._without_names(shown, removed), removed)
+            visible = self._without(visible, rule, removed)
+        return Scrubbed(self._without_names(visible, removed), removed)
 
     def _without_names(self, text: str, removed: Counter[str]) -> str:
         """The text without names, but for words that stand for what was taken out."""
@@ -207,7 +207,7 @@ class Scrubber:
         marks = [match.span() for match in TAKEN_OUT.finditer(text) if removed[match.group()[1:-1]]]
         parts, end = [], 0
         for start, stop in self._names(text):
-            if not any(start < right and left < stop for left, right in marks):
+            if not any(start < right and from_ < stop for from_, right in marks):
                 parts += [text[end:start], f"[{NAME}]"]
                 end = stop
                 removed[NAME] += 1
@@ -220,17 +220,17 @@ class Scrubber:
             if run.start < end or run.end <= read_to:
                 continue
             if len(reads) >= _MOST_READ:
-                left, found = f"[{UNREAD}]", Counter({UNREAD: 1})
+                replaced, counts = f"[{UNREAD}]", Counter({UNREAD: 1})
             else:
                 reads.append(run)
-                left, found = self._scrubbed(run.says, spellings - 1, reads)
+                replaced, counts = self._scrubbed(run.says, spellings - 1, reads)
             read_to = run.end if run.complete else read_to
-            del found[UNSEEN]
-            if found:
-                kinds = "".join(f"[{kind}]" for kind in found)
-                parts += [text[end : run.start], kinds if run.complete else left]
+            del counts[UNSEEN]
+            if counts:
+                kinds = "".join(f"[{kind}]" for kind in counts)
+                parts += [text[end : run.start], kinds if run.complete else replaced]
                 end = run.end
-                removed.update(found)
+                removed.update(counts)
         return "".join((*parts, text[end:])) if parts else text
 
     @staticmethod
@@ -240,24 +240,24 @@ class Scrubber:
         while at <= len(searchable) and (match := rule.pattern.search(searchable, at)):
             place += len(searchable[counted : match.start()].decode())
             counted, word = match.start(), match.group().decode()
-            found = rule.holds(word) if word else _none()
-            at = counted + max(1, len(text[place : place + found.on].translate(rule.alike).encode()))
-            if found.taken:
+            hit = rule.holds(word) if word else _none()
+            at = counted + max(1, len(text[place : place + hit.on].translate(rule.alike).encode()))
+            if hit.taken:
                 parts += [text[end:place], f"[{rule.name}]"]
-                end = place + found.taken
+                end = place + hit.taken
                 removed[rule.name] += 1
         return "".join((*parts, text[end:])) if parts else text
 
 
 def _without_secrets(text: str, removed: Counter[str]) -> str:
     """The text without the lines of its secrets; of a key that goes on over lines nothing after its first is kept."""
-    found = {secret.line: secret.rule for secret in find_plain(text)}
-    if not found:
+    rules = {secret.line: secret.rule for secret in find_plain(text)}
+    if not rules:
         return text
-    lines, removed[SECRET] = text.split("\n"), len(found)
-    for line in found:
+    lines, removed[SECRET] = text.split("\n"), len(rules)
+    for line in rules:
         lines[line - 1] = f"[{SECRET}]"
-    key = min((line for line, rule in found.items() if "private-key" in rule or "pkcs8" in rule), default=len(lines))
+    key = min((line for line, rule in rules.items() if "private-key" in rule or "pkcs8" in rule), default=len(lines))
     return "\n".join(lines[:key])
 
 

@@ -38,10 +38,10 @@ def stored_refs(place: Path, names: Sequence[str]) -> dict[str, str] | None:
         _require_plain(place)
         # Loose ones first: one that git packs meanwhile is found among the packed.
         loose = dict(_loose(place, names))
-        found = _packed(place, names) | loose
+        refs = _packed(place, names) | loose
     except (OSError, _AskGit):
         return None
-    return dict(sorted(found.items()))
+    return dict(sorted(refs.items()))
 
 
 def wanted(ref: str, names: Sequence[str]) -> bool:
@@ -83,7 +83,7 @@ def _loose(place: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
     file = place / "packed-refs"
-    found: dict[str, str] = {}
+    refs: dict[str, str] = {}
     for line in _read(file).split(b"\n") if os.path.lexists(file) else ():
         if not line or line.startswith((b"#", b"^")):
             continue
@@ -91,8 +91,8 @@ def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
         if match is None:
             raise _AskGit
         if wanted(ref := os.fsdecode(match[2]), names):
-            found[_plain(ref)] = _whole(match[1])
-    return found
+            refs[_plain(ref)] = _whole(match[1])
+    return refs
 
 
 def _plain(ref: str) -> str:

@@ -18,9 +18,9 @@ def local_refs(git: Git, *names: str) -> dict[str, str]:
     They are read from git's files where those are plain to read, else git is asked.
     """
     place = git.plain_place()
-    found = stored_refs(place, names) if place else None
-    if found is not None:
-        return found
+    refs = stored_refs(place, names) if place else None
+    if refs is not None:
+        return refs
     return _exactly(git.run("for-each-ref", "--format=%(objectname) %(refname)", *names), " ", names)
 
 

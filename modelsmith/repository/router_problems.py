@@ -89,5 +89,7 @@ def _escaped(name: str) -> str:
 
 def _taker(conditions: frozenset[_Condition], before: Mapping[_Condition, Sequence[_Taker]]) -> _Taker | None:
     """The first rule before this one that asks for nothing that it does not ask for."""
-    found = (taker for condition in conditions for taker in before.get(condition, ()) if taker.conditions <= conditions)
-    return min(found, default=None, key=lambda taker: taker.number)
+    takers = (
+        taker for condition in conditions for taker in before.get(condition, ()) if taker.conditions <= conditions
+    )
+    return min(takers, default=None, key=lambda taker: taker.number)

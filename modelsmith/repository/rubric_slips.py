@@ -33,18 +33,18 @@ def rubric_slips(
     rubric: Source[Rubric], scenarios: Sequence[Source[Scenario]], generators: Sequence[Source[Generator]]
 ) -> RubricSlips:
     """Look for words of the rubric that no file, or names of files that the rubric does not know."""
-    found = RubricSlips()
+    result = RubricSlips()
     references = [scenario.value.reference for scenario in scenarios] + [
         generator.value.reference for generator in generators
     ]
     if len(references) >= MANY:
         for problem, path in _paths(rubric, references):
-            found.problems.append(problem)
-            found.paths.add(path)
+            result.problems.append(problem)
+            result.paths.add(path)
     for problem, point in _points(rubric, scenarios, generators):
-        found.problems.append(problem)
-        found.points.add(point)
-    return found
+        result.problems.append(problem)
+        result.points.add(point)
+    return result
 
 
 def _paths(rubric: Source[Rubric], references: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Problem, str]]:
@@ -62,7 +62,7 @@ def _paths(rubric: Source[Rubric], references: Sequence[Mapping[str, Any]]) -> I
 def _points(
     rubric: Source[Rubric], scenarios: Sequence[Source[Scenario]], generators: Sequence[Source[Generator]]
 ) -> Iterator[tuple[Problem, str]]:
-    known = {point.id: number for number, point in enumerate(rubric.value.points)}
+    numbers = {point.id: number for number, point in enumerate(rubric.value.points)}
     named = Counter(
         point
         for names in (
@@ -72,10 +72,10 @@ def _points(
         for point in names
     )
     for name, count in named.items():
-        if name in known or count < MANY:
+        if name in numbers or count < MANY:
             continue
-        near = nearest(name, [word for word in known if word not in named])
-        at = ("points", known[near], "id") if near else ("points",)
+        near = nearest(name, [word for word in numbers if word not in named])
+        at = ("points", numbers[near], "id") if near else ("points",)
         message = f"{count} files name the point '{name}', which the rubric does not have"
         mend = f"Did you mean '{name}' instead of '{near}'?" if near else f"Add it, or correct the {count} files."
         yield rubric.problem(at, message, mend), name

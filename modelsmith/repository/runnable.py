@@ -68,17 +68,19 @@ def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> It
             "back",
             f"Write {slow.milliseconds:g} or less.",
         )
-    found = sight(cluster.rollback, cluster.deployment.traffic_share)
-    if found and not (found.confirms and found.loss is not None and found.loss <= 2 * cluster.rollback.max_drop):
+    estimate = sight(cluster.rollback, cluster.deployment.traffic_share)
+    if estimate and not (
+        estimate.confirms and estimate.loss is not None and estimate.loss <= 2 * cluster.rollback.max_drop
+    ):
         yield placed(
             files,
             ("rollback", "rule"),
-            found.sentence,
+            estimate.sentence,
             "Make the window longer, the share larger or max_drop larger.",
         )
 
 
 def placed(files: Sequence[Document], at: Location, message: str, mend: str) -> Problem:
     """A mistake of a cluster where it is written: in its own file, the first, or in one that lies below."""
-    written = next((document for document in files if at in document.values), files[0])
-    return Problem(*written.place(at), dotted(at), message, mend)
+    document = next((document for document in files if at in document.values), files[0])
+    return Problem(*document.place(at), dotted(at), message, mend)

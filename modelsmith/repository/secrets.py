@@ -150,10 +150,10 @@ def find_secrets(text: str, path: str = "", guess: bool = True, marked: bool = F
         marked: Whether a line with `ALLOW` on it passes.
     """
     reported: set[Secret] = set()
-    for found in (*find_plain(text, path, guess, marked), *_find_spelled(text, path, guess, marked)):
-        if found not in reported:
-            reported.add(found)
-            yield found
+    for secret in (*find_plain(text, path, guess, marked), *_find_spelled(text, path, guess, marked)):
+        if secret not in reported:
+            reported.add(secret)
+            yield secret
 
 
 def find_plain(text: str, path: str = "", guess: bool = True, marked: bool = False) -> Iterator[Secret]:
@@ -168,10 +168,10 @@ def _find_spelled(text: str, path: str, guess: bool, marked: bool) -> Iterator[S
     plain = data.decode("utf-8", "replace")
     allowed = _allowed_lines(plain) if marked else frozenset[int]()
     for reading in spelled(plain):
-        for found in find_plain(reading.says, path, guess):
-            line = reading.lines[found.line - 1]
+        for secret in find_plain(reading.says, path, guess):
+            line = reading.lines[secret.line - 1]
             if line not in allowed:
-                yield Secret(found.rule, line)
+                yield Secret(secret.rule, line)
 
 
 def _allowed_lines(text: str) -> Set[int]:
@@ -214,14 +214,14 @@ def refuse_secret(source: str, text: str) -> None:
     Raises:
         InvalidInput: ``secret``, naming the rule and never the thing found.
     """
-    found = first_secret(text)
-    if found:
+    secret = first_secret(text)
+    if secret:
         raise InvalidInput(
             "secret",
-            f"{source} holds what looks like a secret (rule {found.rule}, line {found.line}).",
+            f"{source} holds what looks like a secret (rule {secret.rule}, line {secret.line}).",
             "Say it without that: what is written here is committed for good. If it is a real one, replace it.",
-            rule=found.rule,
-            line=found.line,
+            rule=secret.rule,
+            line=secret.line,
         )
 
 
@@ -231,29 +231,29 @@ def secret_problems(tree: Tree, paths: Iterable[str]) -> list[Problem]:
     problems = []
     for path, data in sorted(contents.items()):
         found_here = islice(find_secrets(data.decode("utf-8", "replace"), path, guess=False, marked=True), _MOST_FOUND)
-        by_line = {found.line: found for found in reversed([*found_here])}
-        problems += first_of(path, (_problem(path, line, found) for line, found in sorted(by_line.items())))
+        by_line = {secret.line: secret for secret in reversed([*found_here])}
+        problems += first_of(path, (_problem(path, line, secret) for line, secret in sorted(by_line.items())))
     return problems
 
 
 def name_problems(names: Iterable[str]) -> list[Problem]:
     """Names of files and folders that hold what looks like a secret; the folder above is named instead."""
     problems = []
-    known: dict[PurePosixPath, Secret | None] = {}
+    by_part: dict[PurePosixPath, Secret | None] = {}
     for name in sorted(names):
         path = PurePosixPath(name)
         for part in reversed((path, *path.parents)):
-            if part not in known:
-                known[part] = next(find_secrets(str(part), guess=False), None)
-            if found := known[part]:
-                words = f"the name of something in it holds what looks like a secret (rule {found.rule})"
+            if part not in by_part:
+                by_part[part] = next(find_secrets(str(part), guess=False), None)
+            if secret := by_part[part]:
+                words = f"the name of something in it holds what looks like a secret (rule {secret.rule})"
                 problems.append(Problem(str(part.parent), None, "", words, "Give it another name."))
                 break
     return problems
 
 
-def _problem(path: str, line: int, found: Secret) -> Problem:
-    words = f"what looks like a secret (rule {found.rule}) would be committed for good"
+def _problem(path: str, line: int, secret: Secret) -> Problem:
+    words = f"what looks like a secret (rule {secret.rule}) would be committed for good"
     return Problem(path, line, "", words, _MEND)
 
 
@@ -271,12 +271,12 @@ def entropy(text: str) -> float:
 
 def _secret(match: Any, group: int) -> str:
     """What the rule means by the secret: its group, else the first that holds something, else all that matched."""
-    found = (
+    value = (
         match.group(group)
         if group
         else next((group_text for group_text in match.groups() if group_text), match.group())
     )
-    return str(found.decode("utf-8", "replace"))
+    return str(value.decode("utf-8", "replace"))
 
 
 def _allows(allowed: Mapping[str, Any], match: Any, secret: str, data: bytes) -> bool:
@@ -287,11 +287,11 @@ def _allows(allowed: Mapping[str, Any], match: Any, secret: str, data: bytes) ->
         searched = match.group()
     else:
         searched = _lines(match, data)
-    found = [any(_compiled(regex).search(searched) for regex in allowed["regexes"])] if "regexes" in allowed else []
+    results = [any(_compiled(regex).search(searched) for regex in allowed["regexes"])] if "regexes" in allowed else []
     if "stopwords" in allowed:
-        found.append(any(word in secret.lower() for word in allowed["stopwords"]))
+        results.append(any(word in secret.lower() for word in allowed["stopwords"]))
     together = all if allowed.get("condition") == "AND" else any
-    return bool(found) and together(found)
+    return bool(results) and together(results)
 
 
 def _lines(match: Any, data: bytes) -> bytes:
@@ -334,8 +334,8 @@ def _rules() -> Sequence[_Rule]:
 def _tried(lower: bytes) -> list[_Rule]:
     """The rules with a keyword in the text, in their order, found in one pass."""
     keywords, users = _keywords()
-    found = keywords.Match(lower)
-    return [_rules()[i] for i in sorted({i for place in found or () for i in users[place]})]
+    match = keywords.Match(lower)
+    return [_rules()[i] for i in sorted({i for place in match or () for i in users[place]})]
 
 
 @cache

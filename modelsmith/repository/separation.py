@@ -51,17 +51,17 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
         return
     held_texts, core_texts = [text for *_, text in closed], [text for _, text in core]
     best = _nearest_again(held_texts, core_texts, limit, before) if before else None
-    found: list[tuple[float, int]] = []
+    nearest: list[tuple[float, int]] = []
     if best is None:
-        found = _nearest_of_each(held_texts, core_texts, limit)
-        first = max(range(len(closed)), key=lambda place: found[place][0])
-        best = (found[first][0], first, found[first][1])
+        nearest = _nearest_of_each(held_texts, core_texts, limit)
+        first = max(range(len(closed)), key=lambda place: nearest[place][0])
+        best = (nearest[first][0], first, nearest[first][1])
     score, i, j = best
     files.nearest = NearestPair(score, limit, closed[i][0].value.id, core[j][0].value.id)
     if score <= limit:
         files.apart = Apart(_digests(held_texts), _digests(core_texts), best)
         return
-    for (source, wording, _), (score, j) in zip(closed, found, strict=True):
+    for (source, wording, _), (score, j) in zip(closed, nearest, strict=True):
         if score > limit:
             alike, allowed = format_apart(score, limit, 2)
             last: Location = ("messages", len(source.value.messages) - 1, "content")
@@ -77,12 +77,12 @@ def _nearest_of_each(closed: Sequence[str], core: Sequence[str], limit: float) -
 
     So the nearest pair is among them, and each that is above ``limit``.
     """
-    found: list[tuple[float, int]] = []
+    nearest: list[tuple[float, int]] = []
     least = 0.0
     for search in Index(core).searches(closed):
-        found.append(search.nearest(least))
-        least = max(least, min(limit, found[-1][0]))
-    return found
+        nearest.append(search.nearest(least))
+        least = max(least, min(limit, nearest[-1][0]))
+    return nearest
 
 
 def _nearest_again(

@@ -56,18 +56,18 @@ def across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
     yield from slips.problems
     moved = list(_moved(scenarios))
     yield from (problem for problem, _ in moved)
-    here = {folder for _, folder in moved}
+    folders = {folder for _, folder in moved}
     for scenario in scenarios:
-        found = _scenario(scenario, rubric.value if rubric else None, slips)
-        implied = posixpath.dirname(scenario.path) in here
+        problems_here = _scenario(scenario, rubric.value if rubric else None, slips)
+        implied = posixpath.dirname(scenario.path) in folders
         yield from first_of(
-            scenario.path, (problem for problem in found if not (implied and problem.field == "capability"))
+            scenario.path, (problem for problem in problems_here if not (implied and problem.field == "capability"))
         )
     yield from _repeated_ids(scenarios)
     capabilities = {scenario.value.capability for scenario in scenarios}
     for generator in files.generators:
-        found = _generator(generator, rubric.value if rubric else None, capabilities, slips)
-        yield from first_of(generator.path, found)
+        problems_here = _generator(generator, rubric.value if rubric else None, capabilities, slips)
+        yield from first_of(generator.path, problems_here)
     for dataset in files.datasets:
         yield from misnamed(dataset)
         about = dataset.value.capability
@@ -288,11 +288,11 @@ def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str
 
 
 def _twice(source: Source[Any], at: Location, names: Sequence[str], kind: str) -> Iterator[Problem]:
-    known: set[str] = set()
+    seen_names: set[str] = set()
     for number, name in enumerate(names):
-        if name in known:
+        if name in seen_names:
             yield source.problem((*at, number), f"there is a second {kind} '{name}'", "Remove it, or rename one.")
-        known.add(name)
+        seen_names.add(name)
 
 
 def _repeated_ids(scenarios: Iterable[Source[Scenario]]) -> Iterator[Problem]:

@@ -79,8 +79,8 @@ def read_source(path: str, data: bytes, model: type[T]) -> tuple[Source[T] | Non
 
 
 def _read(path: str, data: bytes, model: type[T], problems: list[Problem]) -> Source[T] | None:
-    source, found = read_source(path, data, model)
-    problems += found
+    source, errors = read_source(path, data, model)
+    problems += errors
     return source
 
 
@@ -99,7 +99,7 @@ def read_lines(path: str, data: bytes, model: type[T], problems: list[Problem]) 
             except Unreadable as error:
                 problems += error.problems
                 continue
-            value, found = validate_document(document, model)
-            problems += found
+            value, errors = validate_document(document, model)
+            problems += errors
             if value is not None:
                 yield Source(value, document)

@@ -48,8 +48,8 @@ def find_slip(lines: Sequence[str], reported: int | None, opened: int | None) ->
             return Slip(number, f"a merge was left unfinished: {mark[1]}", "Keep one side, and remove the marks.")
     for number in _near(lines, reported, opened):
         for look in _LOOKS:
-            if found := look(lines[number - 1]):
-                return Slip(number, *found)
+            if slip := look(lines[number - 1]):
+                return Slip(number, *slip)
     return _unclosed(lines, opened) or (_indented(lines, reported) if reported else None)
 
 
@@ -57,10 +57,10 @@ def _near(lines: Sequence[str], reported: int | None, opened: int | None) -> Ite
     """Where to look: the line itself, then the last one with something on it before, then where the value begins."""
     if reported is None:
         return
-    here = min(reported, len(lines))
-    yield here
-    yield from (number for number in range(here - 1, max(0, here - 4), -1) if lines[number - 1].strip())
-    if opened is not None and opened < here - 3:
+    line_number = min(reported, len(lines))
+    yield line_number
+    yield from (number for number in range(line_number - 1, max(0, line_number - 4), -1) if lines[number - 1].strip())
+    if opened is not None and opened < line_number - 3:
         yield opened
 
 
@@ -79,13 +79,13 @@ def _odd_space(line: str) -> _Found:
 
 
 def _wide_colon(line: str) -> _Found:
-    found = _WIDE_COLON.match(line)
-    return (f"{described(found[1])} ends no field's name", "Write : and a space.") if found else None
+    match = _WIDE_COLON.match(line)
+    return (f"{described(match[1])} ends no field's name", "Write : and a space.") if match else None
 
 
 def _other_dash(line: str) -> _Found:
-    found = _DASH.match(line)
-    return (f"{described(found[1])} begins no item of a list", "Write - and a space.") if found else None
+    match = _DASH.match(line)
+    return (f"{described(match[1])} begins no item of a list", "Write - and a space.") if match else None
 
 
 def _glued_dash(line: str) -> _Found:
@@ -133,21 +133,21 @@ def _colon(line: str) -> _Found:
     value = _value(line)
     if not value or value[0] in "\"'{[|>#":
         return None
-    found = re.search(r":(?= |$)", value)
-    if not found or not (_key(line) or line.lstrip().startswith("- ")):
+    match = re.search(r":(?= |$)", value)
+    if not match or not (_key(line) or line.lstrip().startswith("- ")):
         return None
-    shown = "" if _key(line) in UNSHOWN else f" after '{_short(value[: found.start()])}'"
-    return f"a colon stands in the text{shown}", QUOTES
+    context = "" if _key(line) in UNSHOWN else f" after '{_short(value[: match.start()])}'"
+    return f"a colon stands in the text{context}", QUOTES
 
 
 def _glued_colon(line: str) -> _Found:
-    found = _GLUED_COLON.fullmatch(line.split(" #")[0].rstrip())
-    return ("no space follows the colon", f"Write '{found[1]}: ' and then the value.") if found else None
+    match = _GLUED_COLON.fullmatch(line.split(" #")[0].rstrip())
+    return ("no space follows the colon", f"Write '{match[1]}: ' and then the value.") if match else None
 
 
 def _equals(line: str) -> _Found:
-    found = _EQUALS.fullmatch(line)
-    return ("= gives no field its value", f"Write '{found[1]}: ' and then the value.") if found else None
+    match = _EQUALS.fullmatch(line)
+    return ("= gives no field its value", f"Write '{match[1]}: ' and then the value.") if match else None
 
 
 _LOOKS: tuple[Callable[[str], _Found], ...] = (
@@ -170,15 +170,15 @@ def _unclosed(lines: Sequence[str], opened: int | None) -> Slip | None:
 
 def _indented(lines: Sequence[str], reported: int) -> Slip | None:
     """A field that stands in no column of the fields above it."""
-    here = min(reported, len(lines))
-    above = [number for number in range(here - 1, 0, -1) if lines[number - 1].strip(" \r")]
-    for number, before in zip((here, *above), above[:2], strict=False):
+    line_number = min(reported, len(lines))
+    above = [number for number in range(line_number - 1, 0, -1) if lines[number - 1].strip(" \r")]
+    for number, before in zip((line_number, *above), above[:2], strict=False):
         if _BLOCK.fullmatch(lines[before - 1].rstrip()):
             mark = lines[before - 1].split()[-1]
             return Slip(
                 number, f"the text after {mark} is not indented", "Indent it by two spaces more than its field."
             )
-    for number in (here, *above[:1]):
+    for number in (line_number, *above[:1]):
         part = _LINE.fullmatch(lines[number - 1])
         if part is None or part["key"] is None:
             continue

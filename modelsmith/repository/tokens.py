@@ -67,7 +67,7 @@ class Tokens:
             raise InvalidInput("usage", f"A token holds for 1 to {MOST_DAYS} days", "Say --days so.", days=days)
         secret = f"{_PREFIX}_{name}_{secrets.token_urlsafe(32)}"
         try:
-            made = Token(
+            token = Token(
                 id=name,
                 role=role,
                 scopes=tuple(scopes) or ("*",),
@@ -80,8 +80,8 @@ class Tokens:
                 "usage", "A scope is a pattern of names", "Write it like modelsmith_eval_*.", scopes=list(scopes)
             ) from None
         with self._alone():
-            self._write((*self.all(), made))
-        return made, secret
+            self._write((*self.all(), token))
+        return token, secret
 
     def revoke(self, name: str) -> Token:
         """Take a token away; the very next request with it is refused.
@@ -91,8 +91,8 @@ class Tokens:
         """
         with self._alone():
             tokens = self.all()
-            found = next((token for token in tokens if token.id == name), None)
-            if found is None:
+            token = next((token for token in tokens if token.id == name), None)
+            if token is None:
                 raise InvalidInput(
                     "unknown-token",
                     f"There is no token {name[:40]!a}",
@@ -100,12 +100,12 @@ class Tokens:
                     token=name[:40],
                 )
             self._write(tuple(token for token in tokens if token.id != name))
-        return found
+        return token
 
     def of(self, secret: str) -> Token | None:
         """The token of whoever presents this; None for what was never issued, was revoked, or has expired."""
-        found = self._by_hash().get(_hash(secret))
-        return None if found is None or found.expired else found
+        token = self._by_hash().get(_hash(secret))
+        return None if token is None or token.expired else token
 
     def all(self) -> tuple[Token, ...]:
         """Every token that was not revoked; the file is read again when it is another.

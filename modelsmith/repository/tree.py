@@ -93,14 +93,14 @@ class WorkTree:
         Raises:
             InvalidInput: ``not-a-file`` when a folder on the way is a link.
         """
-        root = here = str(self.root)
+        root = path_so_far = str(self.root)
         *parents, name = path.split("/")
         try:
             for parent in parents:
-                here = f"{here}/{parent}"
-                if stat.S_ISLNK(os.lstat(here).st_mode):
-                    raise _not_a_file(path, f"reached through the symbolic link {here.removeprefix(f'{root}/')}")
-            return os.lstat(f"{here}/{name}").st_mode
+                path_so_far = f"{path_so_far}/{parent}"
+                if stat.S_ISLNK(os.lstat(path_so_far).st_mode):
+                    raise _not_a_file(path, f"reached through the symbolic link {path_so_far.removeprefix(f'{root}/')}")
+            return os.lstat(f"{path_so_far}/{name}").st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -185,8 +185,8 @@ class MountedTree:
     def paths(self, prefix: str = "") -> list[str]:
         """See `Tree`."""
         below = folder(prefix)
-        found = (self._prefix + path for path in self._tree.paths())
-        return [path for path in found if not below or path == below or path.startswith(below + "/")]
+        paths = (self._prefix + path for path in self._tree.paths())
+        return [path for path in paths if not below or path == below or path.startswith(below + "/")]
 
     def read(self, path: str) -> bytes:
         """See `Tree`."""
@@ -235,8 +235,8 @@ def read_each(tree: Tree, paths: Iterable[str]) -> tuple[dict[str, bytes], dict[
         except InvalidInput as error:
             refused[path] = error
     if isinstance(tree, Revision):
-        read = tree.git.read_blobs(list(blobs.values()))
-        contents = {path: read[blob] for path, blob in blobs.items()}
+        blobs_read = tree.git.read_blobs(list(blobs.values()))
+        contents = {path: blobs_read[blob] for path, blob in blobs.items()}
     return contents, refused
 
 
@@ -251,16 +251,16 @@ def _walk(top: Path, prefix: str) -> Iterator[str]:
         below = waiting.pop()
         try:
             with os.scandir(top / below.removeprefix(prefix).lstrip("/")) as entries:
-                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         except OSError as error:
-            shown = below if len(below) <= 120 else f"{below[:60]}...{below[-57:]}"
+            place = below if len(below) <= 120 else f"{below[:60]}...{below[-57:]}"
             raise InvalidInput(
                 "unreadable-folder",
-                f"The folder {shown!a} cannot be read: {error.strerror}",
+                f"The folder {place!a} cannot be read: {error.strerror}",
                 "Make it readable for this user, or shorten its path.",
                 path=below,
             ) from None
-        for name, is_folder in found:
+        for name, is_folder in names:
             path = f"{below}/{name}" if below else name
             if is_folder and name not in KEPT_LOCALLY:
                 waiting.append(path)

@@ -21,27 +21,27 @@ class TreeListing:
 
     def entry(self, path: str) -> Entry | None:
         """See `Listing`."""
-        found = self._find(path)
-        return None if found is None or found[0] == FOLDER else found
+        entry = self._find(path)
+        return None if entry is None or entry[0] == FOLDER else entry
 
     def below(self, prefix: str) -> dict[str, Entry]:
         """See `Listing`."""
-        found = self._find(prefix) if prefix else (FOLDER, self._root)
-        return dict(self._files(prefix, found)) if found else {}
+        entry = self._find(prefix) if prefix else (FOLDER, self._root)
+        return dict(self._files(prefix, entry)) if entry else {}
 
     def names(self, folder: str) -> tuple[str, ...]:
         """See `Listing`."""
-        found = self._find(folder) if folder else (FOLDER, self._root)
-        return tuple(self._entries(found[1])) if found and found[0] == FOLDER else ()
+        entry = self._find(folder) if folder else (FOLDER, self._root)
+        return tuple(self._entries(entry[1])) if entry and entry[0] == FOLDER else ()
 
     def folder(self, path: str) -> str | None:
         """Id of the tree of a folder; None when there is no such folder."""
-        found = self._find(path)
-        return found[1] if found is not None and found[0] == FOLDER else None
+        entry = self._find(path)
+        return entry[1] if entry is not None and entry[0] == FOLDER else None
 
     def divide(self, top: str, depth: int) -> tuple[dict[str, str], list[str]]:
         """Folders that lie ``depth`` below ``top``, with the ids of their trees, and the files that lie nearer."""
-        at = {top: found} if (found := self._find(top)) else {}
+        at = {top: entry} if (entry := self._find(top)) else {}
         files: list[str] = []
         for _ in range(depth):
             files += [path for path, (mode, _) in at.items() if mode != FOLDER]
@@ -64,14 +64,14 @@ class TreeListing:
 
     def _files(self, top: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
         waiting = [(top, entry)]
-        left = MOST_FILES
+        budget = MOST_FILES
         while waiting:
             path, (mode, oid) = waiting.pop()
             if mode != FOLDER:
                 yield path, (mode, oid)
                 continue
             inner = self._entries(oid)
-            left -= len(inner)
-            if left < 0:
+            budget -= len(inner)
+            if budget < 0:
                 raise over_limits(TOO_MANY, "Split the proposal.")
-            waiting += [(f"{path}/{name}" if path else name, found) for name, found in inner.items()]
+            waiting += [(f"{path}/{name}" if path else name, entry) for name, entry in inner.items()]

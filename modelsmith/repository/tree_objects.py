@@ -56,12 +56,12 @@ def _one_by_one(data: bytes, width: int) -> dict[str, Entry] | None:
 
 def _at_once(data: bytes, width: int) -> dict[str, Entry] | None:
     """What a sound folder holds, all of it read at once; None for one that has to be looked at name by name."""
-    found: list[tuple[bytes, bytes, bytes]] = _ENTRIES[width].findall(data)
-    modes, names, ids = zip(*found, strict=True) if found else ((), (), ())
+    matches: list[tuple[bytes, bytes, bytes]] = _ENTRIES[width].findall(data)
+    modes, names, ids = zip(*matches, strict=True) if matches else ((), (), ())
     joined = b"\0".join(names)
-    if sum(map(len, modes)) + len(joined) + 1 + (width + 1) * len(found) != len(data):
+    if sum(map(len, modes)) + len(joined) + 1 + (width + 1) * len(matches) != len(data):
         return None
-    places = [name + b"/" if mode == b"40000" else name for mode, name, _ in found]
+    places = [name + b"/" if mode == b"40000" else name for mode, name, _ in matches]
     sound = set(modes) <= _MODES.keys() and b"/" not in joined and not _BARRED & set(joined.lower().split(b"\0"))
     if not sound or not all(map(lt, places, places[1:])):
         return None
@@ -70,7 +70,7 @@ def _at_once(data: bytes, width: int) -> dict[str, Entry] | None:
     except UnicodeDecodeError:
         return None
     entries = dict(zip(decoded, zip(map(_MODES.__getitem__, modes), map(bytes.hex, ids), strict=True), strict=True))
-    return entries if len(entries) == len(found) else None
+    return entries if len(entries) == len(matches) else None
 
 
 class FolderRead(NamedTuple):

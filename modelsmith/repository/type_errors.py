@@ -122,8 +122,8 @@ def explain(
     kind, value, facts = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "too_short" and isinstance(value, str):
         kind = "string_too_short"
-    if found := _closer(kind, value, facts, field):
-        return found
+    if explanation := _closer(kind, value, facts, field):
+        return explanation
     if kind in _EXPECTED:
         expected, mend = _EXPECTED[kind]
         if inner and kind.startswith("model"):
@@ -185,17 +185,17 @@ def _number(kind: str, value: Any, field: FieldInfo | None) -> tuple[str, str] |
         return None
     text = value.strip()
     share = field is not None and any(isinstance(limit, Le) and limit.le == 1 for limit in _metadata(field))
-    if found := _PERCENT.fullmatch(text):
-        amount = f"{float(found[1]) / 100:g}" if share else found[1]
+    if match := _PERCENT.fullmatch(text):
+        amount = f"{float(match[1]) / 100:g}" if share else match[1]
         return f"{text} has a % sign", f"Write {amount}."
     if _GROUPED.fullmatch(text) and kind == "int_type":
         return f"{text} has a mark between its digits", f"Write {re.sub('[^0-9]', '', text)}."
-    if found := _COMMA.fullmatch(text):
-        return f"{text} has a comma", f"Write {found[1]}.{found[2]}, with a dot."
+    if match := _COMMA.fullmatch(text):
+        return f"{text} has a comma", f"Write {match[1]}.{match[2]}, with a dot."
     if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
         return f"the number {text} stands in quotes", f"Write {text} without quotes."
-    if found := _UNIT.fullmatch(text):
-        return f"'{found[2]}' stands behind the number", f"Write {found[1]} alone."
+    if match := _UNIT.fullmatch(text):
+        return f"'{match[2]}' stands behind the number", f"Write {match[1]} alone."
     return None
 
 

@@ -48,8 +48,8 @@ def fetch_upstream(workspace: Workspace) -> str:
 
     class Told(git.RemoteProgress):
         def update(self, op_code: int, cur_count: Any, max_count: Any = None, message: str = "") -> None:
-            done, total = (int(float(count or 0)) for count in (cur_count, max_count))
-            workspace.notify(Progress("fetch", f"upstream: {message or 'objects'}", done, total))
+            count, total = (int(float(count or 0)) for count in (cur_count, max_count))
+            workspace.notify(Progress("fetch", f"upstream: {message or 'objects'}", count, total))
 
     workspace.git.run("rev-parse", "--git-dir")  # of a clone that git cannot read, in our own words
     repo = git.Repo(workspace.root)
@@ -113,8 +113,8 @@ def pulled_tree(git: Git, main: str, base: str, tip: str) -> str:
     return merge_trees(git, bases, git.text("rev-parse", f"{main}^{{tree}}"), theirs)
 
 
-def _last_pulled(git: Git, main: str, tip: str, known: dict[str, bool]) -> str:
-    """``known``: whether each commit that was looked at is a pull."""
+def _last_pulled(git: Git, main: str, tip: str, answers: dict[str, bool]) -> str:
+    """The latest commit of upstream that main took in; ``answers`` remembers whether a commit is a pull."""
     by_history = git.merge_base(main, tip)
     if by_history is None:
         raise InvalidInput(
@@ -129,9 +129,9 @@ def _last_pulled(git: Git, main: str, tip: str, known: dict[str, bool]) -> str:
         if git.is_ancestor(candidate, tip)
     ]
     for age, commit, candidate in sorted(named, reverse=True):
-        if age > oldest and commit not in known:
-            known[commit] = _is_pull(git, commit, candidate, known)
-        if age > oldest and known[commit]:
+        if age > oldest and commit not in answers:
+            answers[commit] = _is_pull(git, commit, candidate, answers)
+        if age > oldest and answers[commit]:
             return candidate
     return by_history
 
@@ -141,17 +141,17 @@ def _named(git: Git, main: str) -> Iterator[tuple[str, str]]:
     output = git.text("log", "-z", "--format=%H%n%B", f"--grep=^{TRAILER}[0-9a-f]", "--max-count=100", main)
     for entry in output.split("\0"):
         commit, _, words = entry.partition("\n")
-        found: list[str] = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", words, re.M)
-        if len(found) == 1 and git.rev(found[0]):
-            yield commit, found[0]
+        commits: list[str] = re.findall(rf"^{TRAILER}([0-9a-f]{{40,64}})$", words, re.M)
+        if len(commits) == 1 and git.rev(commits[0]):
+            yield commit, commits[0]
 
 
-def _is_pull(git: Git, commit: str, tip: str, known: dict[str, bool]) -> bool:
+def _is_pull(git: Git, commit: str, tip: str, answers: dict[str, bool]) -> bool:
     tree, *parents = git.text("log", "-1", "--format=%T %P", commit).split()
     if len(parents) != 1:
         return False
     try:
-        return tree == pulled_tree(git, parents[0], _last_pulled(git, parents[0], tip, known), tip)
+        return tree == pulled_tree(git, parents[0], _last_pulled(git, parents[0], tip, answers), tip)
     except (GateNotCleared, InvalidInput):
         return False
 

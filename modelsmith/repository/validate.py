@@ -99,19 +99,19 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
     Raises:
         InvalidInput: ``outside-repository``, or ``missing-file`` for a path at which nothing stands.
     """
-    wanted = [_inside(tree, path) for path in paths]
-    for path in wanted:
+    below = [_inside(tree, path) for path in paths]
+    for path in below:
         if not tree.paths(path):
             raise InvalidInput("missing-file", f"There is nothing at {path}", "Correct the path.", path=path)
     present = [path for top in _TOPS for path in tree.paths(top)]
-    units = {_unit(path) for path in present if not wanted or any(_below(path, place) for place in wanted)}
+    units = {_unit(path) for path in present if not below or any(_below(path, place) for place in below)}
     governed = {path: kind for path in present if (kind := kind_of(path)) and (_unit(path) in units or path in _SHARED)}
     contents, refused = read_each(tree, [*governed, *(path for path in present if _TRUST.fullmatch(path))])
     problems = [*unreadable(refused.items()), *(_stray(path) for path in present if _is_stray(path))]
     if isinstance(tree, Revision):
         problems += reserved(path for path in (*present, *tree.names("")) if why_local(path))
     everything = set(present)
-    if not wanted:
+    if not below:
         problems += [_missing(path) for path in _GOVERNING if path not in everything]
     sets: dict[str, SetFiles] = {}
     odd: list[Problem] = []
@@ -129,15 +129,15 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
             odd += _odd_rules(path, kind, contents)
     problems = by_role(problems, contents)
     odd += shared_key_problems(contents)
-    checked = {path: kind for path, kind in governed.items() if not wanted or any(_below(path, w) for w in wanted)}
+    checked = {path: kind for path, kind in governed.items() if not below or any(_below(path, w) for w in below)}
     kinds = Counter(kind.name for kind in checked.values())
     return Report(
-        problems=_below_paths(problems, wanted),
+        problems=_below_paths(problems, below),
         files=len(checked),
         paths=tuple(sorted(checked)),
         kinds=dict(sorted(kinds.items())),
         nearest={name: files.nearest for name, files in sets.items() if files.nearest},
-        warnings=_below_paths(odd, wanted),
+        warnings=_below_paths(odd, below),
         sets=sets,
         evals=_digest_below("evals/", contents),
     )
@@ -145,25 +145,25 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
 
 def _about_set(files: SetFiles, contents: Mapping[str, bytes], spent: Spent) -> tuple[list[Problem], list[Problem]]:
     """What is wrong with an eval set that was read, and what is only odd."""
-    found = passable(files, spent)
-    wrong = [*files.problems, *first_of(files.folder, [*found.never, *copies(files)])]
+    result = passable(files, spent)
+    wrong = [*files.problems, *first_of(files.folder, [*result.never, *copies(files)])]
     owned: list[Source[Any]] = [*filter(None, [files.evalset]), *files.rubrics.values(), *files.datasets]
     for source in owned:
         wrong += owner_problems(source, contents)
-    return wrong, found.odd
+    return wrong, result.odd
 
 
-def _below_paths(problems: Iterable[Problem], wanted: Sequence[str]) -> tuple[Problem, ...]:
+def _below_paths(problems: Iterable[Problem], below: Sequence[str]) -> tuple[Problem, ...]:
     """Those at or below the paths that were asked for, each once, sorted."""
-    here = {problem for problem in problems if not wanted or any(_below(problem.file, path) for path in wanted)}
-    return tuple(sorted(here, key=sort_key))
+    selected = {problem for problem in problems if not below or any(_below(problem.file, path) for path in below)}
+    return tuple(sorted(selected, key=sort_key))
 
 
 def _digest_below(top: str, contents: Mapping[str, bytes]) -> str:
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for path in sorted(path for path in contents if path.startswith(top)):
-        found.update(f"{path}\0{hashlib.sha256(contents[path]).hexdigest()}\0".encode())
-    return found.hexdigest()
+        hashed.update(f"{path}\0{hashlib.sha256(contents[path]).hexdigest()}\0".encode())
+    return hashed.hexdigest()
 
 
 def _inside(tree: Tree, path: str) -> str:
@@ -179,8 +179,8 @@ def _below(path: str, top: str) -> bool:
 
 def _unit(path: str) -> str:
     """What is judged together: an eval set, or the file alone."""
-    found = _SET_FOLDER.match(path)
-    return found.group().rstrip("/") if found else path
+    match = _SET_FOLDER.match(path)
+    return match.group().rstrip("/") if match else path
 
 
 def _is_stray(path: str) -> bool:

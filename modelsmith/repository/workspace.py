@@ -35,16 +35,16 @@ def home() -> Path:
         InvalidInput: ``empty-variable``; ``others-may-write`` where everybody may make files in it, and so tokens,
             settings and keys that this machine would believe.
     """
-    found = _named_home()
-    if is_open_to_all(found):
+    folder = _named_home()
+    if is_open_to_all(folder):
         raise InvalidInput(
             "others-may-write",
-            f"Everybody on this machine may write in {found}, where keys, tokens and settings lie",
-            f"Look at what lies there, then, as its owner: chmod o-w {found}. If you may not, set MODELSMITH_HOME to a "
-            "new folder, which is made for its owner and group.",
-            path=str(found),
+            f"Everybody on this machine may write in {folder}, where keys, tokens and settings lie",
+            f"Look at what lies there, then, as its owner: chmod o-w {folder}. If you may not, set "
+            "MODELSMITH_HOME to a new folder, which is made for its owner and group.",
+            path=str(folder),
         )
-    return found
+    return folder
 
 
 def _named_home() -> Path:
@@ -116,10 +116,10 @@ class Workspace:
         """
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / ".git").exists() and (folder / ".github" / "governance" / "policy.yaml").is_file():
-                found = cls(folder, notify=notify, role=role)
-                _refuse_home(found)
-                refuse_local(found.git, "HEAD")
-                return found
+                workspace = cls(folder, notify=notify, role=role)
+                _refuse_home(workspace)
+                refuse_local(workspace.git, "HEAD")
+                return workspace
         make = step("init", {"directory": "DIR"}, kit="adtech")
         raise InvalidInput(
             "not-a-repository",

@@ -139,17 +139,17 @@ class _YamlReader:
 
     def _found(self) -> list[Problem]:
         """Every mistake so far; those of the text as such with the field that stands on their line."""
-        found = list(sight_problems(self.path, self.text))
+        problems = list(sight_problems(self.path, self.text))
         if not self.hidden:
-            return [*found, *self.problems]
+            return [*problems, *self.problems]
         places = sorted((place.line or 0, number) for number, place in enumerate(self.values.values()))
         locations = list(self.values)
         for line, odd in self.hidden:
             before = bisect_right(places, (line, len(locations)))
             comment = self.lines[line - 1].lstrip().startswith("#")
             field = dotted(locations[places[before - 1][1]]) if before and not comment else ""
-            found.append(hidden_problem(self.path, line, field, odd))
-        return [*found, *self.problems]
+            problems.append(hidden_problem(self.path, line, field, odd))
+        return [*problems, *self.problems]
 
     def _stop(self, line: int, at: Location, message: str, mend: str) -> Unreadable:
         return Unreadable(*self._found(), Problem(self.path, line, dotted(at), message, mend))
@@ -223,28 +223,28 @@ class _YamlReader:
         return items
 
     def _mapping(self, at: Location, indent: int | None) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         while not self.parser.check_event(yaml.MappingEndEvent):
             event = self.parser.get_event()
             line = event.start_mark.line + 1
             if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
                 raise self._stop(line, at, "a key must be plain text", "Write the key as one plain word.")
-            here = (*at, event.value)
+            location = (*at, event.value)
             if space := first_odd_space(event.value):
                 words = f"{space.name} stands in a field's name or before it"
                 raise self._stop(line, at, words, "Write an ordinary space before it, and none in it.")
             if self.careful:
                 self._written(event, at, indent)
             self._key(event, line, at)
-            if event.value in made:
-                first = self.keys[here].line
+            if event.value in mapping:
+                first = self.keys[location].line
                 message = f"the key '{event.value}' stands here twice (first on line {first})"
-                self._problem(line, here, message, "Remove one of them.")
-            self.keys[here] = Place(self.path, line)
-            made[event.value] = self._value(here, indent)
-        for key, other in alike(made) if self.strange else ():
+                self._problem(line, location, message, "Remove one of them.")
+            self.keys[location] = Place(self.path, line)
+            mapping[event.value] = self._value(location, indent)
+        for key, other in alike(mapping) if self.strange else ():
             self._add(alike_problem(self.path, self.keys[(*at, other)].line, at, key, other))
-        return made
+        return mapping
 
     def _key(self, event: Any, line: int, at: Location) -> None:
         text, plain = event.value, event.implicit[0]
@@ -276,8 +276,8 @@ class _YamlReader:
                 self._problem(start.line + 1, at, f"something else follows the {event.style}", "End the line there.")
             self._led_in(start.line + 1, at)
         elif event.implicit[0]:
-            written = self.text[start.index : end.index]
-            odd = "a tab" if "\t" in written else space.name if (space := first_odd_space(written)) else ""
+            text = self.text[start.index : end.index]
+            odd = "a tab" if "\t" in text else space.name if (space := first_odd_space(text)) else ""
             if self.blanks and odd:
                 self._problem(start.line + 1, at, f"{odd} stands in the text", "Write a space, or put it in quotes.")
         elif start.line != end.line and indent is not None:
@@ -300,14 +300,14 @@ class _YamlReader:
     def _between(self, end: int) -> None:
         """Refuse what only libyaml takes for a comment or a blank between the last value and this place."""
         tabs: set[int] = set()
-        for found in _BETWEEN.finditer(self.text, self.read_to, end):
-            line = self.text.count("\n", 0, found.start()) + 1
-            if found["comment"]:
-                self._comment(found["comment"], found.start(), line)
-            elif found["odd"] == "\t" and line not in tabs:
+        for match in _BETWEEN.finditer(self.text, self.read_to, end):
+            line = self.text.count("\n", 0, match.start()) + 1
+            if match["comment"]:
+                self._comment(match["comment"], match.start(), line)
+            elif match["odd"] == "\t" and line not in tabs:
                 tabs.add(line)
                 self._problem(line, (), "a tab", "Use spaces.")
-            elif found["odd"] == "#" and line not in tabs:
+            elif match["odd"] == "#" and line not in tabs:
                 self._problem(line, (), "a comment begins without a blank before the '#'", "Write a space there.")
 
     def _comment(self, comment: str, at: int, line: int) -> None:
@@ -374,8 +374,8 @@ class _YamlReader:
         words = getattr(error, "problem", None) or getattr(error, "reason", None) or "the syntax is wrong"
         line = mark.line + 1 if mark else None
         opened = getattr(error, "context_mark", None)
-        if found := find_slip(self.lines, line, opened.line + 1 if opened else None):
-            return Problem(self.path, found.line, "", found.message, found.mend)
+        if slip := find_slip(self.lines, line, opened.line + 1 if opened else None):
+            return Problem(self.path, slip.line, "", slip.message, slip.mend)
         if line is None and (position := getattr(error, "position", None)) is not None:
             line = self.text.encode()[:position].count(b"\n") + 1
         return Problem(

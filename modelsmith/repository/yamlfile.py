@@ -169,10 +169,10 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         return None
     owners = _models_at(model, location[:-1])
     name = str(location[-1]) if location else ""
-    known = {key: words for owner in owners for key, words in _fields(owner).items()}
+    docs = {key: words for owner in owners for key, words in _fields(owner).items()}
     if kind == "missing":
         place: Place = document.place(location[:-1])
-        return Problem(*place, dotted(location), f"'{name}' is missing", with_doc("Add it", known.get(name)))
+        return Problem(*place, dotted(location), f"'{name}' is missing", with_doc("Add it", docs.get(name)))
     if kind == "not_indented":
         words = f"'{name}' belongs to '{details['ctx']['field']}' and is not indented"
         return Problem(*document.key_place(location), dotted(location), words, "Indent it by two spaces.")
@@ -185,7 +185,7 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
         (owner.model_fields[field_name] for owner in owners for field_name in owner.model_fields if field_name == name),
         None,
     )
-    message, mend = explain(details, field, known.get(name), inner)
+    message, mend = explain(details, field, docs.get(name), inner)
     if name in UNSHOWN:
         message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))
     return Problem(*place, dotted(location), message, mend)
@@ -219,11 +219,11 @@ def _tag(model: type[BaseModel]) -> _Tag | None:
     return None
 
 
-def _nearest_field(name: str, known: Mapping[str, str]) -> str:
+def _nearest_field(name: str, docs: Mapping[str, str]) -> str:
     """The mend for a field that does not exist."""
-    near = nearest(name, known)
+    near = nearest(name, docs)
     if near is None:
-        return f"Remove it; known here: {', '.join(known) or 'nothing'}."
+        return f"Remove it; known here: {', '.join(docs) or 'nothing'}."
     odd = ", ".join(described(letter) for letter in sorted(set(name)) if not letter.isascii())
     return f"Did you mean '{near}'?" + (f" What stands here has {odd}." if odd else "")
 
@@ -232,11 +232,11 @@ def _written(data: Any, details: ErrorDetails) -> Location:
     """Pydantic's location without the names of union branches and validators, which nobody wrote."""
     location: list[str | int] = []
     for number, part in enumerate(details["loc"]):
-        here: dict[Any, Any] = (
+        by_part: dict[Any, Any] = (
             data if isinstance(data, dict) else dict(enumerate(data if isinstance(data, list) else ()))
         )
-        if part in here:
-            data = here[part]
+        if part in by_part:
+            data = by_part[part]
         elif details["type"] != "missing" or number < len(details["loc"]) - 1:
             continue
         location.append(part)
@@ -252,11 +252,11 @@ def _models_at(model: type[BaseModel], location: Location) -> list[type[BaseMode
     for part in location:
         if isinstance(part, str):
             inner = [
-                found
+                model
                 for owner in models
                 for name, field in owner.model_fields.items()
                 if part == (field.alias or name)
-                for found in _models_in(field.annotation)
+                for model in _models_in(field.annotation)
             ]
             models = inner or models
     return list(dict.fromkeys(models))
@@ -265,7 +265,7 @@ def _models_at(model: type[BaseModel], location: Location) -> list[type[BaseMode
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def _fields(model: type[BaseModel]) -> dict[str, str]:

@@ -63,11 +63,11 @@ def _text(certificate: x509.Certificate, oid: str) -> str | None:
     from cryptography import x509
 
     try:
-        found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
+        value = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
     except x509.ExtensionNotFound:
         return None
-    assert isinstance(found, x509.UnrecognizedExtension)
-    return _utf8(found.value)
+    assert isinstance(value, x509.UnrecognizedExtension)
+    return _utf8(value.value)
 
 
 def _utf8(der: bytes) -> str | None:

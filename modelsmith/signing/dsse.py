@@ -117,22 +117,22 @@ def unseal_keyless(
 
 def _about(payload: bytes, subject: bytes | str, predicate_type: str) -> dict[str, JsonValue]:
     """The predicate of a statement that has this type and speaks of this subject."""
-    found = parse_statement(canonical(payload))
-    if found.predicate_type != predicate_type:
+    signed = parse_statement(canonical(payload))
+    if signed.predicate_type != predicate_type:
         raise IntegrityFailure(
             "wrong-type",
-            f"The signed statement is a {found.predicate_type}, not a {predicate_type}.",
+            f"The signed statement is a {signed.predicate_type}, not a {predicate_type}.",
             "Put the signature that belongs to this file beside it.",
-            predicate_type=found.predicate_type,
+            predicate_type=signed.predicate_type,
         )
     expected = subject if isinstance(subject, str) else sha256(subject)
-    if f"sha256:{found.subject[0].digest.sha256}" != expected:
+    if f"sha256:{signed.subject[0].digest.sha256}" != expected:
         raise IntegrityFailure(
             "wrong-subject",
-            f"The signature is for another {found.subject[0].name}: this one was changed, or the signature was moved.",
+            f"The signature is for another {signed.subject[0].name}: this one was changed, or the signature was moved.",
             "Restore the file as it was signed.",
         )
-    return found.predicate
+    return signed.predicate
 
 
 def adopt_or_seal(

@@ -79,12 +79,12 @@ def create_ssh_key(path: Path, comment: str) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".key-") as folder:
-            made = Path(folder) / "key"
-            result = ssh.keygen("-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(made))
+            key_path = Path(folder) / "key"
+            result = ssh.keygen("-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key_path))
             if result.returncode:
                 raise OSError(result.returncode, "ssh-keygen made no key")
-            os.link(made, path)
-            os.link(made.with_name("key.pub"), public)
+            os.link(key_path, path)
+            os.link(key_path.with_name("key.pub"), public)
         sync_folder(path.parent)
     except FileExistsError as error:
         raise _exists(Path(error.filename2 or path)) from None

@@ -91,10 +91,10 @@ def sign_directory(directory: Path, signer: dsse.Signer) -> None:
             return
     try:
         if isinstance(signer, Ambient):
-            made = dsse.seal(_statement(measured), signer)
+            signature = dsse.seal(_statement(measured), signer)
         else:
-            made = _by_key(directory, signer, measured)
-        write_atomically(target, made)
+            signature = _by_key(directory, signer, measured)
+        write_atomically(target, signature)
     except OSError as error:
         raise InfrastructureFailure(
             "signature-not-written",
@@ -113,9 +113,9 @@ def _by_key(directory: Path, key: Path, measured: Mapping[str, str]) -> bytes:
         ) from None
     config = signing.Config().use_elliptic_key_signer(private_key=key, password=key_password())
     with tempfile.TemporaryDirectory(prefix="modelsmith-") as folder:
-        made = Path(folder) / SIGNATURE_FILE
-        config.set_hashing_config(_Measured(measured)).sign(directory, made)
-        return made.read_bytes()
+        path = Path(folder) / SIGNATURE_FILE
+        config.set_hashing_config(_Measured(measured)).sign(directory, path)
+        return path.read_bytes()
 
 
 def _statement(files: Mapping[str, str]) -> dict[str, Any]:

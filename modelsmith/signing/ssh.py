@@ -136,9 +136,9 @@ def public_key(path: Path) -> str:
     """
     _check_present(path)
     beside = path.with_name(f"{path.name}.pub")
-    known = _plain_public_key(path) or _plain_public_key(beside)
-    if known:
-        return known
+    public = _plain_public_key(path) or _plain_public_key(beside)
+    if public:
+        return public
     result = keygen("-e", "-m", "RFC4716", "-f", str(path))
     if result.returncode:
         raise _unusable(path, result.stderr)
@@ -164,10 +164,10 @@ def _plain_public_key(path: Path) -> str | None:
             key = _PUBLIC_LINE.fullmatch(file.read(_LARGEST_PUBLIC_FILE + 1))
         if key is None:
             return None
-        check_key(found := key[1].decode("ascii"))
+        check_key(key_text := key[1].decode("ascii"))
     except (OSError, InvalidInput):
         return None
-    return found
+    return key_text
 
 
 def check_key(key: str) -> None:

@@ -38,9 +38,9 @@ def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) 
         UnsupportedAlgorithm: this build of the library knows no Ed25519.
     """
     try:
-        public, stated_namespace, reserved, hashed, made = fields(unarmored(signature, canonical=True))
+        public, stated_namespace, reserved, hashed, signature_blob = fields(unarmored(signature, canonical=True))
         kind, point = fields(public)
-        algorithm, proof = fields(made)
+        algorithm, proof = fields(signature_blob)
         plain = (kind, algorithm, reserved, stated_namespace) == (_KIND, _KIND, b"", namespace.encode())
         if not plain or hashed not in _HASHES or spelled(public) != key:
             return False
@@ -97,13 +97,13 @@ def fields(blob: bytes) -> list[bytes]:
         ValueError: one is cut short.
         struct.error: a length is.
     """
-    found = []
+    parts = []
     position = 0
     while position < len(blob):
         (size,) = struct.unpack_from(">I", blob, position)
         field = blob[position + 4 : position + 4 + size]
         if len(field) != size:
             raise ValueError("truncated")
-        found.append(field)
+        parts.append(field)
         position += 4 + size
-    return found or [b""]
+    return parts or [b""]

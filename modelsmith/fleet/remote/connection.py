@@ -63,8 +63,8 @@ def command(host: Host, module: str) -> list[str]:
     options = [word for name, value in _OPTIONS.items() for word in ("-o", f"{name}={value}")]
     user = ["-l", host.user] if host.user else []
     port = ["-p", str(host.port)] if host.port else []
-    there = [host.python, "-P", "-m", _MODULE, host.folder, module, *([host.home] if host.home else [])]
-    return ["ssh", "-T", "-x", "-a", *options, *user, *port, "--", host.address, "exec " + shlex.join(there)]
+    remote_command = [host.python, "-P", "-m", _MODULE, host.folder, module, *([host.home] if host.home else [])]
+    return ["ssh", "-T", "-x", "-a", *options, *user, *port, "--", host.address, "exec " + shlex.join(remote_command)]
 
 
 class Connection:
@@ -93,22 +93,22 @@ class Connection:
         self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
         try:
             self._channel.find_greeting(_BEGIN_SECONDS)
-            found = self._channel.receive(_BEGIN_SECONDS)
+            answer = self._channel.receive(_BEGIN_SECONDS)
         except Closed as error:
             raise self._refusal(host, str(error)) from None
         except BaseException:
             self.close()
             raise
-        if found is None or found[0].kind != "hello":
+        if answer is None or answer[0].kind != "hello":
             raise self._refusal(host, "it says something else")
-        if (found[0].name, found[0].number) != (__version__, PROTOCOL):
+        if (answer[0].name, answer[0].number) != (__version__, PROTOCOL):
             self.close()
             raise InfrastructureFailure(
                 "host-version",
-                f"The host {name} has modelsmith {found[0].name[:50]!a}, and this machine {__version__}.",
+                f"The host {name} has modelsmith {answer[0].name[:50]!a}, and this machine {__version__}.",
                 f"Install the same build on both: `{host.python} -m pip install modelsmith=={__version__}` there.",
                 host=name,
-                found=found[0].name[:50],
+                found=answer[0].name[:50],
                 expected=__version__,
             )
 
@@ -141,14 +141,14 @@ class Connection:
             HostLostError: it did not come.
             InfrastructureFailure: ``host-refused``: the host cannot do it, and says why.
         """
-        found = self.hear(_ANSWER_SECONDS)
-        if found is None:
+        answer = self.hear(_ANSWER_SECONDS)
+        if answer is None:
             raise self.lost("it does not answer")
-        if found[0].kind == "refused":
-            raise self.refused(found[0].name)
-        if found[0].kind not in kinds:
+        if answer[0].kind == "refused":
+            raise self.refused(answer[0].name)
+        if answer[0].kind not in kinds:
             raise self.lost("it says something else")
-        return found
+        return answer
 
     def facts(self) -> HostFacts:
         """What the host says of itself.

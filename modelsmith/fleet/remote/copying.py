@@ -42,12 +42,12 @@ def listed_in(connection: Connection, body: bytes) -> Listed:
         HostLostError: it is none, or names more than a job makes; the connection is closed.
     """
     try:
-        found = Listed.model_validate_json(body)
+        listing = Listed.model_validate_json(body)
     except ValidationError:
         raise connection.lost("it says something else") from None
-    if len(found.files) > MOST_LISTED:
+    if len(listing.files) > MOST_LISTED:
         raise connection.lost("it names more files than a job makes")
-    return found
+    return listing
 
 
 def push(connection: Connection, folder: Path, theirs: Listed) -> None:
@@ -79,15 +79,15 @@ def bring(connection: Connection, folder: Path, theirs: Listed, other: Other | N
         OSError: this machine's disk.
     """
     complete = True
-    wanted = {name: digest for name, digest in theirs.files.items() if not files.is_given(name)}
-    for name in sorted(wanted, key=lambda name: (name == RESULT_FILE, name)):
+    digests = {name: digest for name, digest in theirs.files.items() if not files.is_given(name)}
+    for name in sorted(digests, key=lambda name: (name == RESULT_FILE, name)):
         try:
             place = files.place_of(folder, name)
-            same = place.is_file() and not place.is_symlink() and file_digest(place) == wanted[name]
-            complete &= files.stays(name) or same or get(connection, folder, name, name, wanted[name], other)
+            same = place.is_file() and not place.is_symlink() and file_digest(place) == digests[name]
+            complete &= files.stays(name) or same or get(connection, folder, name, name, digests[name], other)
         except OddPlaceError:
             complete = False
-    for name in {*files.names(folder)} - wanted.keys():
+    for name in {*files.names(folder)} - digests.keys():
         if not files.is_given(name) and not files.stays(name):
             with suppress(OddPlaceError):
                 files.remove(folder, name)
@@ -128,7 +128,7 @@ def get(connection: Connection, folder: Path, name: str, source: str, digest: st
         OSError: this machine's disk.
     """
     connection.say("get", source)
-    ended, complete, sha, got, heard, begin = False, False, hashlib.sha256(), 0, 0, time.monotonic()
+    ended, complete, sha, received, bytes_received, begin = False, False, hashlib.sha256(), 0, 0, time.monotonic()
     most = MOST_READ if source in LONE else MOST_BYTES
     with suppress(_NotWholeError), files.writing(folder, name) as file:
         while not ended:
@@ -136,12 +136,12 @@ def get(connection: Connection, folder: Path, name: str, source: str, digest: st
             if message is None:
                 raise connection.lost("a file does not come")
             frame, body = message
-            heard += len(body) if frame.kind in ("piece", "lines") else 0
-            if time.monotonic() - begin > _PIECE_SECONDS * (1 + heard // PIECE):
+            bytes_received += len(body) if frame.kind in ("piece", "lines") else 0
+            if time.monotonic() - begin > _PIECE_SECONDS * (1 + bytes_received // PIECE):
                 raise connection.lost("a file comes too slowly")
             if frame.kind == "piece":
-                got += len(body)
-                if got > most or not _room(folder):
+                received += len(body)
+                if received > most or not _room(folder):
                     raise connection.lost("it sends more than there is room for")
                 sha.update(body)
                 file.write(body)

@@ -111,15 +111,15 @@ class SshExecutor:
 
     def _lacks(self, connection: Connection, digest: str | None) -> Exception:
         """The error that says so, in this machine's words: where to copy what is not a host's to say."""
-        here = dict(self._models).get(digest or "")
-        if digest is None or here is None:
+        local = dict(self._models).get(digest or "")
+        if digest is None or local is None:
             return connection.lost("it says something else")
         place = f"models/{digest.removeprefix('sha256:')}"
         place = f"{self._host.home}/{place}" if self._host.home else f"{place} of MODELSMITH_HOME"
         return InfrastructureFailure(
             "host-lacks-model",
             f"The host {self.name} does not have the base model {digest[:19]}...",
-            f"Copy the folder {here} to {place} there, such as by `scp -r`. Its digest is checked before it is used.",
+            f"Copy the folder {local} to {place} there, such as by `scp -r`. Its digest is checked before it is used.",
             host=self.name,
             digest=digest,
         )

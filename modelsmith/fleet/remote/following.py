@@ -224,8 +224,8 @@ class RemoteJob:
         if time.monotonic() < self._next_try:
             return None
         connection = self._again()
-        known = " ".join(path.name for path in self._put_away()).encode()
-        connection.say("attach", self._run, known, number=self._beats_size(), seconds=self._patience)
+        names = " ".join(path.name for path in self._put_away()).encode()
+        connection.say("attach", self._run, names, number=self._beats_size(), seconds=self._patience)
         if connection.answer("started", "gone")[0].kind == "gone":
             self._patience = 0.0
             raise connection.lost("it does not know the job any more")

@@ -75,16 +75,16 @@ def keep(run: Run, folder: Path, patience: float, executor: LocalExecutor) -> No
 
 
 def _follow(run: Run, worker: Submitted, patience: float) -> int | None:
-    since, last_touch, heard = worker.since, _touched(run.leash), time.monotonic()
+    since, last_touch, last_heard = worker.since, _touched(run.leash), time.monotonic()
     while True:
         since, status = worker.beats(since, POLL)[1:]
         if status is not None:
             return status
         touched = _touched(run.leash)
         if touched != last_touch:
-            last_touch, heard = touched, time.monotonic()
+            last_touch, last_heard = touched, time.monotonic()
         grace = _grace(run.stop)
-        if grace is None and time.monotonic() - heard > patience:
+        if grace is None and time.monotonic() - last_heard > patience:
             grace = STOP_GRACE
         if grace is not None:
             worker.stop(grace)

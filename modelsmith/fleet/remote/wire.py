@@ -101,9 +101,9 @@ class Channel:
         """
         until = time.monotonic() + seconds
         while True:
-            found = self._whole()
-            if found:
-                return found
+            frame = self._whole()
+            if frame:
+                return frame
             if not self._read(until - time.monotonic()):
                 return None
 

@@ -50,9 +50,9 @@ class AppToken(Token):
         def ask() -> tuple[str, datetime]:
             auth = github.Auth.AppAuth(self._app, self._key)
             as_app = github.GithubIntegration(auth=auth, base_url=self._place.api, retry=None, user_agent="modelsmith")
-            found = as_app.get_repo_installation(self._place.owner, self._place.name)
-            made = as_app.get_access_token(found.id)
-            return made.token, made.expires_at
+            installation = as_app.get_repo_installation(self._place.owner, self._place.name)
+            token = as_app.get_access_token(installation.id)
+            return token.token, token.expires_at
 
         return self._refusals_in_words(ask)
 

@@ -68,17 +68,18 @@ class Faces:
             InvalidInput: ``moved-repository``, ``other-default``, ``unknown-repository``, ``token-refused``.
         """
         place = self.rest.place
-        found = read_answer(RepositoryAnswer, self.rest.ask("read the repository", ""))
-        if found.full_name.lower() != place.full_name.lower():
-            raise moved_repository(place, found.full_name)
-        if found.default_branch != "main":
+        repository = read_answer(RepositoryAnswer, self.rest.ask("read the repository", ""))
+        if repository.full_name.lower() != place.full_name.lower():
+            raise moved_repository(place, repository.full_name)
+        if repository.default_branch != "main":
             raise InvalidInput(
                 "other-default",
-                f"The default branch of {place.full_name} is {found.default_branch!a}, and everything here is of main",
+                f"The default branch of {place.full_name} is {repository.default_branch!a}, "
+                "and everything here is of main",
                 "Make main its default branch, in its settings under Branches.",
-                branch=found.default_branch,
+                branch=repository.default_branch,
             )
-        return found
+        return repository
 
     def open_ones(self) -> dict[int, Face]:
         """The open pull requests by number; little is asked for when nothing has changed."""
@@ -116,17 +117,17 @@ class Faces:
             InfrastructureFailure: ``github-unsure``.
         """
         for attempt in range(3):
-            found = self.find(branch)
-            if found:
-                return found
+            face = self.find(branch)
+            if face:
+                return face
             try:
-                made = self.rest.do(
+                created = self.rest.do(
                     "open the pull request",
                     lambda: self.rest.repository.create_pull(
                         base="main", head=branch, title=title, body=body, maintainer_can_modify=False
                     ),
                 )
-                return read_answer(Face, made.raw_data)
+                return read_answer(Face, created.raw_data)
             except ModelsmithError as error:
                 exists = error.details.get("status") == 422 and "already exists" in error.message
                 if attempt == 2 or not (unsure(error) or exists):
@@ -185,15 +186,15 @@ class Faces:
             InfrastructureFailure: ``github-failed`` for an answer that cannot be read.
             GateNotCleared: ``over-limits``.
         """
-        found = self._given(number)
-        if len(found) > MOST_REVIEWS:
+        reviews = self._given(number)
+        if len(reviews) > MOST_REVIEWS:
             raise GateNotCleared(
                 "over-limits",
-                f"Pull request {number} has {len(found)} reviews; {MOST_REVIEWS} can be attested",
+                f"Pull request {number} has {len(reviews)} reviews; {MOST_REVIEWS} can be attested",
                 "Propose the change again: it gets a pull request of its own.",
                 number=number,
             )
-        return tuple(found)
+        return tuple(reviews)
 
     def _given(self, number: int, until: datetime | None = None) -> list[AttestedReview]:
         """Every review that decides something, in GitHub's order, as GitHub has it at this moment.
@@ -201,7 +202,7 @@ class Faces:
         What GitHub lets whoever may write do to a review is looked through (`given_by`): another base branch or a
         force push shows the reviewer another difference, and a no can be dismissed by others than its giver.
         """
-        found = []
+        reviews = []
         for entry in self.rest.ask_all("read the reviews", f"/pulls/{number}/reviews?per_page=100"):
             review = read_answer(ReviewAnswer, entry)
             if review.user is None or review.state not in DECIDES:
@@ -215,11 +216,11 @@ class Faces:
                 "commit": review.commit_id,
                 "at": review.submitted_at,
             }
-            found.append(read_answer(AttestedReview, json.dumps(facts)))
-        if found:
+            reviews.append(read_answer(AttestedReview, json.dumps(facts)))
+        if reviews:
             listed = self.rest.ask_all("read what happened to it", f"/issues/{number}/events?per_page=100")
-            found = given_by(found, [read_answer(EventAnswer, entry) for entry in listed], until)
-        return found
+            reviews = given_by(reviews, [read_answer(EventAnswer, entry) for entry in listed], until)
+        return reviews
 
     def say(self, number: int, text: str, mark: str = MARK) -> bool:
         """Let the one comment with this mark hold this text: it is edited, not said again. False when it held it."""
@@ -246,12 +247,12 @@ class Faces:
 
         A label that the repository does not know yet is made with it, by "Add labels to an issue".
         """
-        wanted = {f"{LABELS}{word}" for word in words}
-        there = {label.name for label in face.labels if label.name.startswith(LABELS)}
+        labels = {f"{LABELS}{word}" for word in words}
+        existing = {label.name for label in face.labels if label.name.startswith(LABELS)}
         issue = self.rest.repository.get_issue(face.number)
-        if missing := sorted(wanted - there):
+        if missing := sorted(labels - existing):
             self.rest.send("add labels", "POST", f"/issues/{face.number}/labels", {"labels": missing})
-        for name in sorted(there - wanted):
+        for name in sorted(existing - labels):
             with suppress(InvalidInput):  # 404: somebody took it off meanwhile
                 self.rest.do("take a label off", partial(issue.remove_from_labels, name), again=True)
 
@@ -261,16 +262,16 @@ class Faces:
 
     def show_checks(self, head: str, checks: Sequence[NamedCheck]) -> None:
         """Show at a commit how the named checks stand; those that stand so already are not shown again."""
-        known = self._runs(head) if self.rest.writes_runs else self._shown_statuses(head)
+        current = self._runs(head) if self.rest.writes_runs else self._shown_statuses(head)
         for check in checks:
             name = f"{CHECKS}{check.name}"
             if self.rest.writes_runs:
-                shown = (check.state, _short(check.title, LONGEST_TITLE), _summary(check))
-                if known.get(name) != {shown}:
-                    self._show_run(head, name, *shown)
+                expected = (check.state, _short(check.title, LONGEST_TITLE), _summary(check))
+                if current.get(name) != {expected}:
+                    self._show_run(head, name, *expected)
             else:
                 face = (_STATUSES[check.state], _short(check.title, LONGEST_STATUS), "")
-                if known.get(name) != {face}:
+                if current.get(name) != {face}:
                     self._show_status(head, name, *face[:2])
 
     def _runs(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
@@ -282,11 +283,11 @@ class Faces:
         path = f"/commits/{head}/check-runs?filter=latest&per_page=100"
         answer = self.rest.ask("read the checks", path)
         runs = [read_answer(RunAnswer, run) for run in answer.get("check_runs", ())] if isinstance(answer, dict) else []
-        known: dict[str, set[tuple[str, str, str]]] = {}
+        by_name: dict[str, set[tuple[str, str, str]]] = {}
         for check_run in runs:
-            shown = (check_run.conclusion or "", check_run.output.title or "", check_run.output.summary or "")
-            known.setdefault(check_run.name, set()).add(shown)
-        return known
+            check_face = (check_run.conclusion or "", check_run.output.title or "", check_run.output.summary or "")
+            by_name.setdefault(check_run.name, set()).add(check_face)
+        return by_name
 
     def _shown_statuses(self, head: str) -> dict[str, set[tuple[str, str, str]]]:
         answer = self.rest.ask("read the statuses", f"/commits/{head}/status?per_page=100")

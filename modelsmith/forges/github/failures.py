@@ -132,15 +132,15 @@ def unknown_repository(place: Place, **facts: object) -> InvalidInput:
     )
 
 
-def moved_repository(place: Place, found: str) -> InvalidInput:
+def moved_repository(place: Place, full_name: str) -> InvalidInput:
     """The error for a repository that GitHub answers under another name: the old name may go to somebody else."""
     return InvalidInput(
         "moved-repository",
-        f"{place.full_name} is called {found} at GitHub now",
+        f"{place.full_name} is called {full_name} at GitHub now",
         f"If that is right: git config modelsmith.forge {SCHEME}{'' if 'github.com' in place.web else place.web + '/'}"
-        f"{found}",
+        f"{full_name}",
         repository=place.full_name,
-        found=found,
+        found=full_name,
     )
 
 

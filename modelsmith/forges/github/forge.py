@@ -98,8 +98,8 @@ class GitHubForge:
         if pull.unreceipted:
             until = face.merged_at if face else None
             return _as_merged(pull, face, self._logs.closed_at(number), self._faces.heard(number, until))
-        known = {number: face} if face and face.state == "open" else {}
-        pull_seen = _as_seen(pull, known)
+        open_faces = {number: face} if face and face.state == "open" else {}
+        pull_seen = _as_seen(pull, open_faces)
         return (
             pull_seen
             if pull_seen.status != "open"
@@ -236,7 +236,7 @@ class GitHubForge:
             if face is None or face.state != "open":
                 return
             now = standing()
-            logins = {known["github"] for known in now.reviewers if "github" in known}
+            logins = {reviewer["github"] for reviewer in now.reviewers if "github" in reviewer}
             if now.page:
                 self._faces.describe(face, paged(now.page, now.words, self._place, face.head.sha))
             mine = face.user.login.lower() if face.user else ""
@@ -278,10 +278,10 @@ class GitHubForge:
         self._logs.publish(proposal.head, ref)
         branch = ref.removeprefix("refs/heads/")
         face = self._faces.open(branch, proposal.title, _described(proposal))
-        taken = self._logs.is_taken(face.number)
-        if taken and not self._logs.is_open_of(face.number, proposal):
+        is_taken = self._logs.is_taken(face.number)
+        if is_taken and not self._logs.is_open_of(face.number, proposal):
             self._faces.close(face.number)
-        if taken or face.head.sha != proposal.head:
+        if is_taken or face.head.sha != proposal.head:
             raise too_busy()
         return face
 
@@ -344,7 +344,9 @@ def _as_seen(pull: PullRequest, faces: dict[int, Face]) -> PullRequest:
     return pull.model_copy(update={**face_facts, "moved": None if face.head.sha == pull.head else face.head.sha})
 
 
-def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, heard: tuple[Heard, ...]) -> PullRequest:
+def _as_merged(
+    pull: PullRequest, face: Face | None, closed: datetime | None, heard_events: tuple[Heard, ...]
+) -> PullRequest:
     """A pull request whose commit main holds without receipts, with what GitHub shows of it.
 
     Its commit may have come onto main by another pull request of the same commit: GitHub marks an open one as merged
@@ -352,12 +354,12 @@ def _as_merged(pull: PullRequest, face: Face | None, closed: datetime | None, he
     tell whole seconds: a closing within the second of the merge counts as before it, so that doubt gives no receipts.
     """
     if face is None:
-        return pull.model_copy(update={"withdrawn": True, "heard": heard})
-    left = face.state == "closed" and face.merged_at is None
+        return pull.model_copy(update={"withdrawn": True, "heard": heard_events})
+    left_open = face.state == "closed" and face.merged_at is None
     before = closed is not None and (face.merged_at is None or closed <= face.merged_at)
     moved = face.head.sha if face.state == "open" and face.head.sha != pull.head else None
-    face_facts = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard}
-    return pull.model_copy(update=face_facts | {"withdrawn": left or before})
+    face_facts = {"draft": face.draft, "numbered_at": face.created_at, "moved": moved, "heard": heard_events}
+    return pull.model_copy(update=face_facts | {"withdrawn": left_open or before})
 
 
 def _moved(pull: PullRequest) -> GateNotCleared:

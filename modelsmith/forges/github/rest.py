@@ -185,8 +185,8 @@ class Rest:
     def _page(self, action: str, url: str) -> tuple[Any, str | None]:
         from github.Requester import Requester
 
-        known = self._recall(url)
-        marks = {"If-None-Match": known["etag"]} if known else {}
+        cached = self._recall(url)
+        marks = {"If-None-Match": cached["etag"]} if cached else {}
 
         def call() -> tuple[int, Mapping[str, Any], str]:
             status, headers, body = self._github.requester.requestJson("GET", url, headers=dict(marks))
@@ -195,8 +195,8 @@ class Rest:
             return status, headers, body
 
         status, headers, body = self.do(action, call, again=True)
-        if status == 304 and known:
-            return known["body"], known["next"]
+        if status == 304 and cached:
+            return cached["body"], cached["next"]
         answer = _json(body)
         if answer is None:
             raise InfrastructureFailure("github-failed", f"GitHub's answer is no JSON: {action}", "Try again later.")
@@ -213,9 +213,9 @@ class Rest:
     def _recall(self, url: str) -> dict[str, Any] | None:
         file = self._file(url)
         with suppress(OSError, ValueError):
-            found = json.loads(file.read_bytes()) if file else None
-            if isinstance(found, dict) and found.keys() == {"etag", "next", "body"}:
-                return found
+            cached = json.loads(file.read_bytes()) if file else None
+            if isinstance(cached, dict) and cached.keys() == {"etag", "next", "body"}:
+                return cached
         return None
 
     def _remember(self, url: str, answer: Mapping[str, Any]) -> None:
@@ -257,17 +257,17 @@ def _json(body: str) -> Any:
 
 
 def _parsed(body: str) -> dict[str, Any]:
-    found = _json(body)
-    return found if isinstance(found, dict) else {"message": ""}
+    data = _json(body)
+    return data if isinstance(data, dict) else {"message": ""}
 
 
 def _message(data: object) -> str:
     """GitHub's words, with what its validation found."""
     if not isinstance(data, dict):
         return ""
-    found = data.get("errors")
+    errors = data.get("errors")
     messages = [
         str(error_entry.get("message", "")) if isinstance(error_entry, dict) else str(error_entry)
-        for error_entry in found or ()
+        for error_entry in errors or ()
     ]
     return " ".join([str(data.get("message", "")), *(word for word in messages if word)])[:500]

@@ -55,53 +55,53 @@ class Effective:
 
 def effective(rules: Collection[Rule], classic: Protection | None) -> Effective:
     """The strictest of all that holds for main."""
-    found = Effective()
+    effective_rules = Effective()
     for rule in rules:
-        _add(found, rule.type, rule.parameters)
+        _add(effective_rules, rule.type, rule.parameters)
     if classic:
-        _add_classic(found, classic)
-    return found
+        _add_classic(effective_rules, classic)
+    return effective_rules
 
 
-def _add(found: Effective, kind: str, parameters: dict[str, Any]) -> None:
+def _add(rules: Effective, kind: str, parameters: dict[str, Any]) -> None:
     if kind == "update":
-        found.only_bypassers = True
+        rules.only_bypassers = True
     elif kind == "deletion":
-        found.deletion = True
+        rules.deletion = True
     elif kind == "non_fast_forward":
-        found.force_push = True
+        rules.force_push = True
     elif kind == "required_linear_history":
-        found.linear = True
+        rules.linear = True
     elif kind == "required_signatures":
-        found.signatures = True
+        rules.signatures = True
     elif kind == "merge_queue":
-        found.queue = str(parameters.get("merge_method", "MERGE"))
+        rules.queue = str(parameters.get("merge_method", "MERGE"))
     elif kind == "pull_request":
-        found.pull_requests = True
-        found.code_owners |= parameters.get("require_code_owner_review") is True
-        found.dismiss_stale |= parameters.get("dismiss_stale_reviews_on_push") is True
-        found.last_push |= parameters.get("require_last_push_approval") is True
-        found.approvals = max(found.approvals, int(parameters.get("required_approving_review_count") or 0))
-        found.methods &= set(parameters.get("allowed_merge_methods") or found.methods)
+        rules.pull_requests = True
+        rules.code_owners |= parameters.get("require_code_owner_review") is True
+        rules.dismiss_stale |= parameters.get("dismiss_stale_reviews_on_push") is True
+        rules.last_push |= parameters.get("require_last_push_approval") is True
+        rules.approvals = max(rules.approvals, int(parameters.get("required_approving_review_count") or 0))
+        rules.methods &= set(parameters.get("allowed_merge_methods") or rules.methods)
     elif kind == "required_status_checks":
         for check in parameters.get("required_status_checks") or ():
-            found.checks.setdefault(str(check.get("context")), set()).add(check.get("integration_id"))
+            rules.checks.setdefault(str(check.get("context")), set()).add(check.get("integration_id"))
 
 
-def _add_classic(found: Effective, classic: Protection) -> None:
-    found.deletion |= not classic.allow_deletions.enabled
-    found.force_push |= not classic.allow_force_pushes.enabled
-    found.linear |= classic.required_linear_history.enabled
-    found.signatures |= classic.required_signatures.enabled
+def _add_classic(rules: Effective, classic: Protection) -> None:
+    rules.deletion |= not classic.allow_deletions.enabled
+    rules.force_push |= not classic.allow_force_pushes.enabled
+    rules.linear |= classic.required_linear_history.enabled
+    rules.signatures |= classic.required_signatures.enabled
     if reviews := classic.required_pull_request_reviews:
-        found.pull_requests = True
-        found.code_owners |= reviews.require_code_owner_reviews
-        found.dismiss_stale |= reviews.dismiss_stale_reviews
-        found.last_push |= reviews.require_last_push_approval
-        found.approvals = max(found.approvals, reviews.required_approving_review_count)
+        rules.pull_requests = True
+        rules.code_owners |= reviews.require_code_owner_reviews
+        rules.dismiss_stale |= reviews.dismiss_stale_reviews
+        rules.last_push |= reviews.require_last_push_approval
+        rules.approvals = max(rules.approvals, reviews.required_approving_review_count)
     for check in classic.required_status_checks.checks if classic.required_status_checks else ():
         source = None if check.app_id in (None, -1) else check.app_id
-        found.checks.setdefault(check.context, set()).add(source)
+        rules.checks.setdefault(check.context, set()).add(source)
 
 
 def findings(settings: Settings, reported: Collection[str]) -> Iterator[Fact]:
@@ -159,8 +159,8 @@ def _who_moves_main(now: Effective) -> Iterator[Fact]:
             subject, "bad", "whoever may push moves it, without pull request or check",
             "`verify` finds such a push afterwards; only a rule prevents it", _apply("Require a pull request"),
         )  # fmt: skip
-    for there, move in ((now.force_push, "force pushes"), (now.deletion, "deletion")):
-        if not there:
+    for allowed, move in ((now.force_push, "force pushes"), (now.deletion, "deletion")):
+        if not allowed:
             yield Fact(subject, "bad", f"nothing stops its {move}", "history could be taken back, records and all",
                        _apply("Block force pushes, Restrict deletions"))  # fmt: skip
     if now.linear:
@@ -276,37 +276,37 @@ def actor_words(actor: Bypass) -> str:
 
 
 def _workflows(settings: Settings) -> Iterator[Fact]:
-    subject, found = "GitHub workflows", settings.workflows
-    if isinstance(found, Unread):
-        yield _unread(subject, found)
+    subject, workflows = "GitHub workflows", settings.workflows
+    if isinstance(workflows, Unread):
+        yield _unread(subject, workflows)
         return
     before = "Settings, Actions, General: "
-    if found.default_workflow_permissions != "read":
+    if workflows.default_workflow_permissions != "read":
         yield Fact(subject, "bad", "their token may write where they do not say otherwise",
                    "a workflow that a proposal changed could push", _apply(f"{before}Read permissions"))  # fmt: skip
-    if found.can_approve_pull_request_reviews:
+    if workflows.can_approve_pull_request_reviews:
         yield Fact(subject, "bad", "they may approve pull requests", "an approval must be a person's",
                    _apply(f"{before}Allow GitHub Actions to approve, off"))  # fmt: skip
-    if found.default_workflow_permissions == "read" and not found.can_approve_pull_request_reviews:
+    if workflows.default_workflow_permissions == "read" and not workflows.can_approve_pull_request_reviews:
         yield Fact(subject, "ok", "their token reads, and approves nothing")
 
 
 def _owners(settings: Settings, now: Effective) -> Iterator[Fact]:
-    subject, found = "GitHub CODEOWNERS", settings.owners
-    if isinstance(found, Unread):
-        yield _unread(subject, found)
+    subject, owners = "GitHub CODEOWNERS", settings.owners
+    if isinstance(owners, Unread):
+        yield _unread(subject, owners)
         return
     level: Literal["note", "bad"] = "bad" if now.code_owners else "note"
-    for error in found.errors[:20]:
+    for error in owners.errors[:20]:
         yield Fact(
             subject, level, f"line {error.line}: {error.kind}: {error.source.strip()[:200]!a}",
             "GitHub passes over such a line, and asks nobody for its paths",
             "Write owners as GitHub knows them (@ORGANISATION/TEAM with the role's name as the team's, with write "
             "access): the gate takes these for the roles, too.",
         )  # fmt: skip
-    if len(found.errors) > 20:
-        yield Fact(subject, level, f"{len(found.errors) - 20} more lines", mend="Mend the first ones and look again.")
-    if not found.errors:
+    if len(owners.errors) > 20:
+        yield Fact(subject, level, f"{len(owners.errors) - 20} more lines", mend="Mend the first ones and look again.")
+    if not owners.errors:
         yield Fact(subject, "ok", "GitHub takes every line")
 
 

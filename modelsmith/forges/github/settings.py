@@ -86,29 +86,29 @@ def read_rules(rest: Rest) -> tuple[tuple[Rule, ...], Protection | None]:
     return _rules(rest), None if isinstance(classic, Unread) else classic
 
 
-def write_ruleset(rest: Rest, own: Ruleset | None, wanted: dict[str, Any]) -> None:
+def write_ruleset(rest: Rest, own: Ruleset | None, ruleset: dict[str, Any]) -> None:
     """Make our ruleset, or change it; twice is once.
 
     Raises:
         ModelsmithError: as `Rest.do`.
     """
     if own is None:
-        found = next((ruleset for ruleset in _named(rest) if _is_own(ruleset)), None)
-        own = found and _ruleset(rest, found.id)
+        existing = next((ruleset for ruleset in _named(rest) if _is_own(ruleset)), None)
+        own = existing and _ruleset(rest, existing.id)
     if own is None:
-        rest.send("make the ruleset", "POST", "/rulesets", wanted)
+        rest.send("make the ruleset", "POST", "/rulesets", ruleset)
     else:
-        rest.send("change the ruleset", "PUT", f"/rulesets/{own.id}", wanted)
+        rest.send("change the ruleset", "PUT", f"/rulesets/{own.id}", ruleset)
 
 
-def write_merge_methods(rest: Rest, wanted: dict[str, bool]) -> None:
+def write_merge_methods(rest: Rest, methods: dict[str, bool]) -> None:
     """How the merge button may merge. Raises as `Rest.do`."""
-    rest.send("set the ways of merging", "PATCH", "", wanted)
+    rest.send("set the ways of merging", "PATCH", "", methods)
 
 
-def write_workflows(rest: Rest, wanted: dict[str, Any]) -> None:
+def write_workflows(rest: Rest, permissions: dict[str, Any]) -> None:
     """What a workflow's own token may do. Raises as `Rest.do`."""
-    rest.send("set what workflows may do", "PUT", "/actions/permissions/workflow", wanted)
+    rest.send("set what workflows may do", "PUT", "/actions/permissions/workflow", permissions)
 
 
 def bypass_actor(rest: Rest, name: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def bypass_actor(rest: Rest, name: str) -> dict[str, Any]:
     app = name.removeprefix("app/")
     path = f"/apps/{app}" if app != name else f"/users/{name}"
     try:
-        known = read_answer(Numbered, rest.ask_elsewhere(f"look for {name}", path))
+        actor = read_answer(Numbered, rest.ask_elsewhere(f"look for {name}", path))
     except InvalidInput as error:
         if error.code != "unknown-repository":
             raise
@@ -131,7 +131,7 @@ def bypass_actor(rest: Rest, name: str) -> dict[str, Any]:
             login=name,
         ) from None
     kind = "Integration" if app != name else "User"
-    return {"actor_type": kind, "actor_id": known.id, "bypass_mode": "always"}
+    return {"actor_type": kind, "actor_id": actor.id, "bypass_mode": "always"}
 
 
 def _or_unread(needs: str, ask: Callable[[], T]) -> T | Unread:
@@ -144,13 +144,13 @@ def _or_unread(needs: str, ask: Callable[[], T]) -> T | Unread:
 
 
 def _rules(rest: Rest) -> tuple[Rule, ...]:
-    found = rest.ask_all("read the rules of main", "/rules/branches/main?per_page=100")
-    return tuple(read_answer(Rule, rule) for rule in found)
+    rules = rest.ask_all("read the rules of main", "/rules/branches/main?per_page=100")
+    return tuple(read_answer(Rule, rule) for rule in rules)
 
 
 def _named(rest: Rest) -> tuple[Ruleset, ...]:
-    found = rest.ask_all("read the rulesets", "/rulesets?per_page=100&includes_parents=false")
-    return tuple(read_answer(Ruleset, ruleset) for ruleset in found)
+    rulesets = rest.ask_all("read the rulesets", "/rulesets?per_page=100&includes_parents=false")
+    return tuple(read_answer(Ruleset, ruleset) for ruleset in rulesets)
 
 
 def _is_own(ruleset: Ruleset) -> bool:
@@ -176,10 +176,10 @@ def _workflows(rest: Rest) -> WorkflowPermissions:
 
 
 def _actions(rest: Rest) -> int:
-    found = _or_unread(
+    answer = _or_unread(
         "", lambda: read_answer(Numbered, rest.ask_elsewhere("look for Actions", "/apps/github-actions"))
     )
-    return ACTIONS if isinstance(found, Unread) else found.id
+    return ACTIONS if isinstance(answer, Unread) else answer.id
 
 
 def _owners(rest: Rest) -> OwnersErrors:

@@ -78,10 +78,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _found(event: Mapping[str, Any], *names: str) -> Any:
-    found: Any = event
+    value: Any = event
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _input(event: Mapping[str, Any]) -> int | None:
