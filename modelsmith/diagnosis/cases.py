@@ -60,10 +60,10 @@ def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> Re
         IntegrityFailure: ``held-out-in-diagnosis``.
         InvalidInput: ``unknown-scenario``.
     """
-    known, by_capability, cases = _Known(governed), dict[Slug, list[Scenario]](), []
+    values_by_field, by_capability, cases = _Known(governed), dict[Slug, list[Scenario]](), []
     for scenario, answers in _by_scenario(governed, observations).values():
         by_capability.setdefault(scenario.capability, []).append(scenario)
-        case = known.case(scenario, answers)
+        case = values_by_field.case(scenario, answers)
         if case.missed:
             cases.append(case)
     return ReadCases(tuple(cases), {name: tuple(each) for name, each in by_capability.items()})
@@ -73,8 +73,8 @@ def _by_scenario(
     governed: GovernedSet, observations: Iterable[Observation]
 ) -> dict[Slug, tuple[Scenario, list[Observation]]]:
     held_out = {scenario.id for scenario in governed.held_out}
-    known = {scenario.id: scenario for scenario in (*governed.core, *governed.micro)}
-    found: dict[Slug, tuple[Scenario, list[Observation]]] = {}
+    scenarios = {scenario.id: scenario for scenario in (*governed.core, *governed.micro)}
+    by_scenario: dict[Slug, tuple[Scenario, list[Observation]]] = {}
     for observation in observations:
         section = observation.row.section if observation.row else observation.section
         if "held_out" in (section, observation.section) or observation.id in held_out:
@@ -83,7 +83,7 @@ def _by_scenario(
                 "A held-out verdict reached diagnosis, where it would steer training.",
                 "Diagnose a run's core, robustness and micro sections only.",
             )
-        scenario = known.get(observation.id)
+        scenario = scenarios.get(observation.id)
         if scenario is None:
             raise InvalidInput(
                 "unknown-scenario",
@@ -92,8 +92,8 @@ def _by_scenario(
                 scenario=observation.id,
             )
         if observation.row is not None:
-            found.setdefault(observation.id, (scenario, []))[1].append(observation)
-    return dict(sorted(found.items()))
+            by_scenario.setdefault(observation.id, (scenario, []))[1].append(observation)
+    return dict(sorted(by_scenario.items()))
 
 
 class _Known:
@@ -111,8 +111,8 @@ class _Known:
         self.values: dict[str, set[str]] = {}
         for check in self.fields.values():
             if check.expected.reference:
-                found = (look_up(reference, check.expected.reference) for reference in references)
-                self.values.setdefault(check.path, set()).update(_word(value) for value, exists in found if exists)
+                values = (look_up(reference, check.expected.reference) for reference in references)
+                self.values.setdefault(check.path, set()).update(_word(value) for value, exists in values if exists)
 
     def case(self, scenario: Scenario, answers: Sequence[Observation]) -> Case:
         missed: set[Slug] = set()
@@ -135,16 +135,16 @@ class _Known:
         return Case(scenario, frozenset(missed), own_wording, unreadable, cut_off, frozenset(wrong), shape)
 
     def _wrong(self, scenario: Scenario, lost: set[Slug], value: JsonValue) -> set[tuple[str, str | None, str]]:
-        found: set[tuple[str, str | None, str]] = set()
+        wrong: set[tuple[str, str | None, str]] = set()
         for point, check in self.fields.items():
             if point not in lost or not check.expected.reference:
                 continue
-            right, known = look_up(scenario.reference, check.expected.reference)
-            given, exists = look_up(value, check.path)
-            if known and exists:
-                word = _word(given)
-                found.add((check.path, word if word in self.values[check.path] else None, _word(right)))
-        return found
+            right, exists_in_reference = look_up(scenario.reference, check.expected.reference)
+            value_given, exists = look_up(value, check.path)
+            if exists_in_reference and exists:
+                word = _word(value_given)
+                wrong.add((check.path, word if word in self.values[check.path] else None, _word(right)))
+        return wrong
 
 
 def _shape(scenario: Scenario, completion: str) -> Shape:

@@ -61,7 +61,7 @@ class _Topics(NamedTuple):
     embedder: Embedder | None
 
 
-def groups(governed: GovernedSet, read: ReadCases, embedder: Embedder | None) -> Iterator[Group]:
+def groups(governed: GovernedSet, cases_read: ReadCases, embedder: Embedder | None) -> Iterator[Group]:
     """The cases by cause; topics by the embedder, and by words without one.
 
     Raises:
@@ -69,10 +69,10 @@ def groups(governed: GovernedSet, read: ReadCases, embedder: Embedder | None) ->
     """
     points = {point.id: point for point in governed.rubric.points}
     together: dict[tuple[Slug, Slug | None], list[Case]] = {}
-    for case in read.cases:
+    for case in cases_read.cases:
         together.setdefault((case.scenario.capability, _weightiest(points, case)), []).append(case)
     for (capability, point), cases in together.items():
-        yield from _split(capability, points[point] if point else None, cases, _Topics(read, embedder))
+        yield from _split(capability, points[point] if point else None, cases, _Topics(cases_read, embedder))
 
 
 def _weightiest(points: Mapping[Slug, RubricPoint], case: Case) -> Slug | None:
@@ -98,13 +98,15 @@ def _split(capability: Slug, point: RubricPoint | None, cases: Sequence[Case], t
 def _answered(point: RubricPoint, cases: Sequence[Case]) -> Iterator[tuple[Case, CauseKind, str]]:
     """Each case with what was answered instead: the value given most, where the point looks at a declared field."""
     field = point.check.path if isinstance(point.check, JsonFieldCheck) else None
-    given = [{value for path, value, _ in case.wrong if path == field} for case in cases]
-    counts = Counter(value for values in given for value in values)
-    chosen = [max(values, key=lambda choice: (counts[choice], choice or "")) if values else "" for values in given]
-    frequent = {value for value, count in Counter(chosen).items() if count >= APART}
-    rest = {value for value in chosen if value not in frequent}
+    wrong_values = [{value for path, value, _ in case.wrong if path == field} for case in cases]
+    counts = Counter(value for values in wrong_values for value in values)
+    typical = [
+        max(values, key=lambda choice: (counts[choice], choice or "")) if values else "" for values in wrong_values
+    ]
+    frequent = {value for value, count in Counter(typical).items() if count >= APART}
+    rest = {value for value in typical if value not in frequent}
     named = frequent | (rest if len(rest) == 1 else set())
-    for case, values, value in zip(cases, given, chosen, strict=True):
+    for case, values, value in zip(cases, wrong_values, typical, strict=True):
         if not values:
             yield case, case.shape, ""
         elif value not in named:

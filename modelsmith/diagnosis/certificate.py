@@ -18,10 +18,10 @@ from modelsmith.texts.overlap import NGRAM, most_overlap
 
 def scored_parts(governed: GovernedSet) -> Mapping[ScoredPart, Sequence[ScoredText]]:
     """Every scored text of the set, by the part that it belongs to."""
-    found: dict[ScoredPart, list[ScoredText]] = {part: [] for part in get_args(ScoredPart)}
+    texts_by_part: dict[ScoredPart, list[ScoredText]] = {part: [] for part in get_args(ScoredPart)}
     for text in scored_texts(governed):
-        found[text.part].append(text)
-    return found
+        texts_by_part[text.part].append(text)
+    return texts_by_part
 
 
 def certificate(
@@ -62,18 +62,18 @@ def refuse_overlap(rows: Sequence[TrainingRow], governed: GovernedSet, policy: P
     limit = policy.firewall.most_overlap
     texts = scored_texts(governed)
     batch = [spoken(row) for row in rows]
-    found = max(((most_overlap([text.text], batch), place) for place, text in enumerate(texts)), default=(0.0, 0))
-    if round(found[0], 4) <= limit:
+    overlap = max(((most_overlap([text.text], batch), place) for place, text in enumerate(texts)), default=(0.0, 0))
+    if round(overlap[0], 4) <= limit:
         return
-    scored = texts[found[1]]
+    scored = texts[overlap[1]]
     worst = max(range(len(rows)), key=lambda number: most_overlap([scored.text], [batch[number]]))
     raise InvalidInput(
         "rows-overlap",
-        f"{found[0]:.0%} of the words of a scored text ({scored.scenario}) stand in the training rows, in runs of "
+        f"{overlap[0]:.0%} of the words of a scored text ({scored.scenario}) stand in the training rows, in runs of "
         f"{NGRAM} words; policy allows {limit:.0%}. Most of them are in rows of {rows[worst].generator}, "
         f"template {rows[worst].template}.",
         "Say it there in other words, or take the scenario out of what is scored.",
-        overlap=round(found[0], 4),
+        overlap=round(overlap[0], 4),
         most_overlap=limit,
         scenario=scored.scenario,
         generator=rows[worst].generator,
@@ -85,9 +85,9 @@ def spoken(row: TrainingRow) -> str:
     return "\n".join([*(message.content for message in row.messages), row.answer])
 
 
-def nearest_of(found: Firewall) -> float:
+def nearest_of(firewall: Firewall) -> float:
     """Similarity of the nearest pair of a row, of this batch or one before it, and any scored text."""
-    parts = (*found.parts, *(part for ancestor in found.ancestors for part in ancestor.parts))
+    parts = (*firewall.parts, *(part for ancestor in firewall.ancestors for part in ancestor.parts))
     return max((part.similarity for part in parts), default=0.0)
 
 

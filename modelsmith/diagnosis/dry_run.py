@@ -59,12 +59,12 @@ def dry_run(
     Raises:
         InvalidInput: a generator cannot make its rows (see `generate_rows`).
     """
-    made = possible_rows(governed, training.rows, training.seed)
+    rows = possible_rows(governed, training.rows, training.seed)
     templates = {generator.id: len(generator.templates) for generator in governed.generators}
-    tried, taken = [], dict.fromkeys(templates, 0)
-    for row in made:
-        if taken[row.generator] < max(SAMPLE, templates[row.generator]):
-            taken[row.generator] += 1
+    tried, counts = [], dict.fromkeys(templates, 0)
+    for row in rows:
+        if counts[row.generator] < max(SAMPLE, templates[row.generator]):
+            counts[row.generator] += 1
             tried.append(row)
     texts, limit = scored_texts(governed), most_alike(governed, policy)
     clear = _clear_again(tried, texts, limit, before) if before else None
@@ -83,8 +83,8 @@ def _clear_again(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], limit
     names = tuple(map(_name, texts))
     if before.rows != _rows_name(rows) or before.nearest_to not in names or before.nearest >= limit:
         return None
-    known = {*before.texts}
-    new = [place for place, name in enumerate(names) if name not in known]
+    names_before = {*before.texts}
+    new = [place for place, name in enumerate(names) if name not in names_before]
     separated = separate(rows, [texts[place] for place in new], limit)
     if separated.dropped:
         return None

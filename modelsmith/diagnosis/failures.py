@@ -39,10 +39,10 @@ def failure_clusters(
         InvalidInput: ``unknown-scenario`` when an observation is of a scenario that the eval set does not have.
         InfrastructureFailure: ``extra-missing``, see `topics`.
     """
-    read = read_cases(governed, observations)
+    cases = read_cases(governed, observations)
     clusters = [
-        _cluster(governed, group, read.by_capability[group.cause.capability])
-        for group in groups(governed, read, embedder)
+        _cluster(governed, group, cases.by_capability[group.cause.capability])
+        for group in groups(governed, cases, embedder)
     ]
     return tuple(sorted(clusters, key=_order))
 
@@ -124,7 +124,7 @@ def _confusions(governed: GovernedSet, cases: Sequence[Case]) -> tuple[Confusion
         if isinstance(point.check, JsonFieldCheck):
             weight[point.check.path] = max(weight.get(point.check.path, 0.0), point.weight)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], -weight[item[0][0]], item[0][0], item[0][1] or "~"))
-    return tuple(Confusion(field=field, given=given, right=right, cases=n) for (field, given, right), n in ranked)
+    return tuple(Confusion(field=field, given=actual, right=right, cases=n) for (field, actual, right), n in ranked)
 
 
 def _pattern(
@@ -139,8 +139,8 @@ def _pattern(
     if garbled:
         return f"gives no readable JSON answer ({unreadable} of {total})"
     if main is not None:
-        given = main.given or f"an unknown {main.field}"
-        sentence = f"answers {given} where {main.right} is right ({main.cases} of {total})"
+        actual = main.given or f"an unknown {main.field}"
+        sentence = f"answers {actual} where {main.right} is right ({main.cases} of {total})"
     elif confusions:
         answers = ", ".join(f"{c.given or 'unknown'} ({c.cases})" for c in confusions[:3])
         sentence = f"no single wrong {confusions[0].field} where {confusions[0].right} is right: {answers} of {total}"

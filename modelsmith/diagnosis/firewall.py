@@ -115,8 +115,8 @@ def scored_texts(governed: GovernedSet) -> tuple[ScoredText, ...]:
 
 def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> Separation[Row]:
     """Drop every row whose similarity to a scored text is ``limit`` or more."""
-    given = [*texts]
-    scored = Scored(given)
+    text_list = [*texts]
+    scored = Scored(text_list)
     rows_kept: list[Row] = []
     dropped: list[Dropped] = []
     nearest, nearest_text = 0.0, None
@@ -129,19 +129,19 @@ def separate(rows: Sequence[Row], texts: Iterable[ScoredText], limit: float) -> 
             if similarity > nearest:
                 nearest, nearest_text = similarity, near
     return Separation(
-        tuple(rows_kept), tuple(dropped), nearest, -1 if nearest_text is None else given.index(nearest_text)
+        tuple(rows_kept), tuple(dropped), nearest, -1 if nearest_text is None else text_list.index(nearest_text)
     )
 
 
 def nearest_rows(rows: Sequence[TrainingRow], texts: Iterable[ScoredText], most: int) -> tuple[Dropped, ...]:
     """The rows that come nearest to a scored text, and to which, nearest first; at most ``most`` of them."""
-    scored, found = Scored(texts), list[Dropped]()
+    scored, nearest = Scored(texts), list[Dropped]()
     for position, search in enumerate(scored.searches(rows)):
-        near, similarity = search(found[-1].similarity if len(found) == most else 0.0)
+        near, similarity = search(nearest[-1].similarity if len(nearest) == most else 0.0)
         if near is not None:
-            found.append(dropped_for(position, near, similarity))
-            found = sorted(found, key=lambda item: -item.similarity)[:most]
-    return tuple(found)
+            nearest.append(dropped_for(position, near, similarity))
+            nearest = sorted(nearest, key=lambda item: -item.similarity)[:most]
+    return tuple(nearest)
 
 
 class Scored:
@@ -165,15 +165,15 @@ class Scored:
         of_questions = self._of_questions.searches([probe for some in probes for probe in some])
         of_answers = self._of_answers.searches([text for some in answers for text in some])
         for some, texts in zip(probes, answers, strict=True):
-            question_searches, written = [*islice(of_questions, len(some))], [*islice(of_answers, len(texts))]
-            yield partial(self._nearest, question_searches, written)
+            question_searches, answer_searches = [*islice(of_questions, len(some))], [*islice(of_answers, len(texts))]
+            yield partial(self._nearest, question_searches, answer_searches)
 
     def _nearest(
-        self, question_searches: Sequence[Search], written: Sequence[Search], least: float
+        self, question_searches: Sequence[Search], answer_searches: Sequence[Search], least: float
     ) -> tuple[ScoredText | None, float]:
-        found = [(self._questions, search.nearest(least)) for search in question_searches]
-        found += [(self._answers, search.nearest(least)) for search in written]
-        group, (similarity, place) = max(found, key=lambda match: match[1])
+        matches = [(self._questions, search.nearest(least)) for search in question_searches]
+        matches += [(self._answers, search.nearest(least)) for search in answer_searches]
+        group, (similarity, place) = max(matches, key=lambda match: match[1])
         return (group[place] if place >= 0 else None), similarity
 
 
@@ -206,12 +206,12 @@ def losses(rows: Sequence[Row], separation: Separation[Row]) -> tuple[Loss, ...]
     by_generator: dict[str, list[Dropped]] = {}
     for dropped in separation.dropped:
         by_generator.setdefault(rows[dropped.row].generator, []).append(dropped)
-    found = []
+    losses_by_generator = []
     for generator, drops in by_generator.items():
         worst = max(drops, key=lambda drop: drop.similarity)
-        made = sum(row.generator == generator for row in rows)
-        found.append(Loss(generator, made, len(drops), rows[worst.row].template, worst))
-    return tuple(sorted(found, key=lambda loss: (-loss.dropped / loss.rows, loss.generator)))
+        total = sum(row.generator == generator for row in rows)
+        losses_by_generator.append(Loss(generator, total, len(drops), rows[worst.row].template, worst))
+    return tuple(sorted(losses_by_generator, key=lambda loss: (-loss.dropped / loss.rows, loss.generator)))
 
 
 def dropped_for(row: int, near: ScoredText, similarity: float, by: Literal["words", "meaning"] = "words") -> Dropped:
@@ -231,10 +231,10 @@ def _part(part: ScoredPart, variant: bool) -> ScoredPart:
 def _texts(scenario: Scenario) -> dict[str, bool]:
     """Each text of the scenario once, and whether it is the text of a variant."""
     conversations = ["\n".join(message.content for message in wording) for wording in scenario.wordings()]
-    found: dict[str, bool] = {}
+    is_inner: dict[str, bool] = {}
     for number, text in enumerate([*conversations, *(passage.text for passage in scenario.context)]):
-        found.setdefault(text, 0 < number < len(conversations))
-    return found
+        is_inner.setdefault(text, 0 < number < len(conversations))
+    return is_inner
 
 
 def _probes(row: TrainingRow) -> tuple[str, str]:

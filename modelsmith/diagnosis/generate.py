@@ -132,50 +132,48 @@ def _rows(
 ) -> Iterator[Prompt]:
     if not count:
         return
-    known: dict[str, str] = {}
+    answers: dict[str, str] = {}
     chance = random.Random(f"{generator.id} {seed}")  # noqa: S311
     order = list(generator.templates)
     chance.shuffle(order)
     texts = {template.id: _texts(generator, template, chance) for template in order}
-    made = 0
-    while made < count and texts:
+    count_made = 0
+    while count_made < count and texts:
         for template in order:
-            found = next(
-                (candidate for candidate in texts.get(template.id, ()) if candidate[0] not in texts_drawn), None
-            )
-            if found is None:
+            new = next((candidate for candidate in texts.get(template.id, ()) if candidate[0] not in texts_drawn), None)
+            if new is None:
                 texts.pop(template.id, None)
                 continue
-            text, values = found
+            text, values = new
             texts_drawn.add(text)
-            made += 1
+            count_made += 1
             yield Prompt(
                 messages=(Message(role="user", content=text),),
-                answer=_answer(governed.rubric, generator, values, known),
+                answer=_answer(governed.rubric, generator, values, answers),
                 generator=generator.id,
                 template=template.id,
                 points=generator.points,
                 expected=generator.filled(values),
                 rubric=governed.rubric_digest,
             )
-            if made == count:
+            if count_made == count:
                 return
-    if made < count:
+    if count_made < count:
         raise InvalidInput(
             "generator-exhausted",
-            f"The generator {generator.id} can make only {made} different rows, and {count} are asked for.",
+            f"The generator {generator.id} can make only {count_made} different rows, and {count} are asked for.",
             "Add templates or slot values to it, or lower `training.rows`.",
             generator=generator.id,
-            possible=made,
+            possible=count_made,
             asked=count,
         )
 
 
-def _answer(rubric: Rubric, generator: Generator, values: Values, known: dict[str, str]) -> str:
+def _answer(rubric: Rubric, generator: Generator, values: Values, answers: dict[str, str]) -> str:
     """The assistant's turn. Judged points are taken as passed: the reference is what a person declared right."""
     answer, reference = generator.turn(values), generator.filled(values)
     key = json.dumps([answer, reference])
-    if key in known:
+    if key in answers:
         return answer
     for point in rubric.points:
         if isinstance(point.check, JudgeCheck):
@@ -189,7 +187,7 @@ def _answer(rubric: Rubric, generator: Generator, values: Values, known: dict[st
                 generator=generator.id,
                 point=point.id,
             )
-    known[key] = answer
+    answers[key] = answer
     return answer
 
 
@@ -208,11 +206,11 @@ def _texts(generator: Generator, template: Template, chance: random.Random) -> I
             )
     values = [generator.slots[name] for name in names]
     for number in _numbers(math.prod(len(options) for options in values), chance):
-        chosen: dict[str, SlotValue] = {}
+        slot_values: dict[str, SlotValue] = {}
         for name, options in zip(names, values, strict=True):
             number, position = divmod(number, len(options))
-            chosen[name] = options[position]
-        yield filled_text(template.user, chosen), chosen
+            slot_values[name] = options[position]
+        yield filled_text(template.user, slot_values), slot_values
 
 
 def _numbers(total: int, chance: random.Random) -> Iterator[int]:

@@ -61,8 +61,8 @@ def kept_apart(
     separation = separate(rows, texts, limit)
     if meaning is None or not meaning.most:
         return separation
-    gone = {drop.row for drop in separation.dropped}
-    places = [place for place in range(len(rows)) if place not in gone]
+    dropped_rows = {drop.row for drop in separation.dropped}
+    places = [place for place in range(len(rows)) if place not in dropped_rows]
     dropped = [
         dropped_for(place, near.text, near.cosine, "meaning")
         for place, near in zip(places, _over(separation.rows, texts, meaning), strict=True)
@@ -70,19 +70,19 @@ def kept_apart(
     ]
     if not dropped:
         return separation
-    gone |= {drop.row for drop in dropped}
-    left = [row for place, row in enumerate(rows) if place not in gone]
+    dropped_rows |= {drop.row for drop in dropped}
+    remaining = [row for place, row in enumerate(rows) if place not in dropped_rows]
     both = sorted([*separation.dropped, *dropped], key=lambda drop: drop.row)
-    again = separate(left, texts, limit)
-    return Separation(tuple(left), tuple(both), again.nearest, again.nearest_to)
+    again = separate(remaining, texts, limit)
+    return Separation(tuple(remaining), tuple(both), again.nearest, again.nearest_to)
 
 
 def nearness(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], meaning: Meaning) -> Nearness:
     """What the certificate says of the batch: the nearest pair of each part."""
-    found = [0.0] * len(meaning.most)
+    cosines = [0.0] * len(meaning.most)
     for row in _by_part(rows, texts, meaning):
-        found = [max(most, near.cosine) for most, near in zip(found, row, strict=True)]
-    parts = zip(sorted(meaning.most.items()), found, strict=True)
+        cosines = [max(most, near.cosine) for most, near in zip(cosines, row, strict=True)]
+    parts = zip(sorted(meaning.most.items()), cosines, strict=True)
     return Nearness(
         model=meaning.embedder.model.digest,
         settings=meaning.embedder.model.identity,
@@ -98,8 +98,8 @@ def nearest_in_meaning(
     At most ``most`` of them; none that is near to nothing.
     """
     every = Meaning(embedder, {text.part: 1.0 for text in texts})
-    found = [(place, max(near, key=_cosine)) for place, near in enumerate(_by_part(rows, texts, every)) if near]
-    return tuple(sorted((item for item in found if item[1].cosine), key=lambda item: -item[1].cosine)[:most])
+    by_row = [(place, max(near, key=_cosine)) for place, near in enumerate(_by_part(rows, texts, every)) if near]
+    return tuple(sorted((item for item in by_row if item[1].cosine), key=lambda item: -item[1].cosine)[:most])
 
 
 def agree(first: Nearness, other: Nearness) -> bool:
@@ -134,7 +134,7 @@ def _by_part(
     nothing = Nearest(ScoredText("", ""), 0.0)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
-        found = [[nothing] * len(parts) for _ in some]
+        nearest = [[nothing] * len(parts) for _ in some]
         for kind, texts_of_rows in (("question", [*map(_question_pieces, some)]), ("answer", [*map(_answered, some)])):
             for number, part in enumerate(parts):
                 places = [place for place, text in enumerate(scored) if (text.part, text.kind) == (part, kind)]
@@ -142,9 +142,9 @@ def _by_part(
                     continue
                 best, which = _nearest(meaning.embedder, texts_of_rows, of_texts[places])
                 for row in range(len(some)):
-                    if best[row] > found[row][number].cosine:
-                        found[row][number] = Nearest(scored[places[int(which[row])]], float(best[row]))
-        yield from map(tuple, found)
+                    if best[row] > nearest[row][number].cosine:
+                        nearest[row][number] = Nearest(scored[places[int(which[row])]], float(best[row]))
+        yield from map(tuple, nearest)
 
 
 def _nearest(
@@ -173,8 +173,8 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    found = embedder.vectors(texts)
-    lengths = np.linalg.norm(found, axis=1)
+    vectors = embedder.vectors(texts)
+    lengths = np.linalg.norm(vectors, axis=1)
     for text, length in zip(texts, lengths, strict=True):
         if not abs(length - 1) <= _LENGTH_OFF and (length != 0 or any(map(str.isalnum, text))):
             raise InfrastructureFailure(
@@ -183,7 +183,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
                 "Name another model in policy.yaml; if it was right before, remove .git/modelsmith/cache/vectors.db.",
                 length=str(length),
             )
-    return found
+    return vectors
 
 
 def _question_pieces(row: TrainingRow) -> tuple[str, ...]:

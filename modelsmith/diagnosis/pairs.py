@@ -44,12 +44,14 @@ def pairs_from(
         ModelsmithError: as ``judged``.
     """
     missed = _missed(rubric, prompts, answers, judged)
-    found = [
+    failed = [
         (prompt, worst, missed[number, worst])
-        for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
-        for worst in _most_often([drawn for drawn in given if missed[number, drawn] and _differs(prompt, drawn)])
+        for number, (prompt, drawn_answers) in enumerate(zip(prompts, answers, strict=True))
+        for worst in _most_often(
+            [drawn for drawn in drawn_answers if missed[number, drawn] and _differs(prompt, drawn)]
+        )
     ]
-    doubted = [prompt for prompt, _, points in found if set(points) & _judged_due(rubric)]
+    doubted = [prompt for prompt, _, points in failed if set(points) & _judged_due(rubric)]
     verdicts = judged([Sampled(prompt.answer, False, prompt.expected, prompt.messages) for prompt in doubted])
     right = {prompt.messages: points for prompt, points in zip(doubted, verdicts, strict=True)}
     return tuple(
@@ -63,7 +65,7 @@ def pairs_from(
             points=points,
             rubric=prompt.rubric,
         )
-        for prompt, worst, points in found
+        for prompt, worst, points in failed
         if all(right.get(prompt.messages, {}).get(point, True) for point in points)
     )
 
@@ -84,8 +86,8 @@ def _missed(
     """By prompt and answer: which points that must pass the answer misses."""
     missed = {
         (number, drawn): missed_points(rubric, prompt, drawn)
-        for number, (prompt, given) in enumerate(zip(prompts, answers, strict=True))
-        for drawn in given
+        for number, (prompt, drawn_answers) in enumerate(zip(prompts, answers, strict=True))
+        for drawn in drawn_answers
     }
     due = _judged_due(rubric)
     open_ = [key for key, points in missed.items() if not points] if due else []

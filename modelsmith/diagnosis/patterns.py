@@ -41,10 +41,13 @@ def possible(action: Action, *, judged: bool) -> Action:
 
 def _remembered(cluster: FailureCluster, past: Sequence[Past], judged: bool) -> FailureCluster:
     appearances = [
-        (iteration, found) for iteration in past for found in iteration.diagnosis.clusters if found.id == cluster.id
+        (iteration, seen_cluster)
+        for iteration in past
+        for seen_cluster in iteration.diagnosis.clusters
+        if seen_cluster.id == cluster.id
     ]
     tried = tuple(
-        _tried(iteration, found) for iteration, found in appearances if iteration.diagnosis.rows.get(found.id)
+        _tried(iteration, former) for iteration, former in appearances if iteration.diagnosis.rows.get(former.id)
     )
     fruitless = _fruitless(tried)
     action = possible(_action(tried, fruitless), judged=judged)
@@ -59,13 +62,13 @@ def _remembered(cluster: FailureCluster, past: Sequence[Past], judged: bool) -> 
     return cluster.model_copy(update={"history": history, "reviewer_action": words})
 
 
-def _tried(past: Past, found: FailureCluster) -> Tried:
+def _tried(past: Past, cluster: FailureCluster) -> Tried:
     return Tried(
         iteration=past.diagnosis.iteration,
         methods=past.diagnosis.methods,
-        rows=past.diagnosis.rows[found.id],
-        before=found.failed_cases,
-        after=None if past.failed is None else len(set(found.cases) & set(past.failed)),
+        rows=past.diagnosis.rows[cluster.id],
+        before=cluster.failed_cases,
+        after=None if past.failed is None else len(set(cluster.cases) & set(past.failed)),
     )
 
 
@@ -97,9 +100,11 @@ _NEXT: Final[dict[Action, str]] = {
 
 
 def _words(action: Action, tried: Sequence[Tried]) -> str:
-    done = ", ".join(f"{attempt.before} to {attempt.after} in iteration {attempt.iteration}" for attempt in tried[-3:])
+    attempts = ", ".join(
+        f"{attempt.before} to {attempt.after} in iteration {attempt.iteration}" for attempt in tried[-3:]
+    )
     methods = " and ".join(sorted({method for attempt in tried for method in attempt.methods}))
-    return f"training by {methods} did not help ({done}): {_NEXT[action]}"
+    return f"training by {methods} did not help ({attempts}): {_NEXT[action]}"
 
 
 def aimed(governed: GovernedSet, clusters: Iterable[FailureCluster], rows: Iterable[TrainingRow]) -> dict[Slug, int]:
@@ -107,16 +112,16 @@ def aimed(governed: GovernedSet, clusters: Iterable[FailureCluster], rows: Itera
 
     A data set's row teaches every point of its capability.
     """
-    given, made = Counter[Slug](), Counter[Slug]()
+    by_capability, by_generator = Counter[Slug](), Counter[Slug]()
     for row in rows:
         if row.lineage and row.lineage.source == "dataset":
-            given[row.lineage.capability] += 1
+            by_capability[row.lineage.capability] += 1
         else:
-            made[row.generator] += 1
+            by_generator[row.generator] += 1
     return {
-        cluster.id: given[cluster.capability]
+        cluster.id: by_capability[cluster.capability]
         + sum(
-            made[generator.id]
+            by_generator[generator.id]
             for generator in governed.generators
             if generator.capability == cluster.capability and set(generator.points) & set(cluster.points)
         )

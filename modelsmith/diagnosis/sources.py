@@ -79,11 +79,11 @@ def full_marks(rubric: Rubric, answer: str, expected: Mapping[str, JsonValue], *
 
 def within_room(offer: Offer, most: Mapping[Slug, int]) -> None:
     """Leave so many rows of each capability in the offer, the first ones: the others would find no room."""
-    left, rows_kept = Counter(most), []
+    remaining, rows_kept = Counter(most), []
     for row in offer.rows:
         assert row.lineage
-        left[row.lineage.capability] -= 1
-        if left[row.lineage.capability] >= 0:
+        remaining[row.lineage.capability] -= 1
+        if remaining[row.lineage.capability] >= 0:
             rows_kept.append(row)
     offer.rejected["no-room"] += len(offer.rows) - len(rows_kept)
     offer.rejected = +offer.rejected
@@ -112,16 +112,16 @@ def own_samples(
     Passing is by declared points here, as in `taught` and `row_of`; `without_failed` asks the judge about the rest.
     """
     offer = Offer("own-sample", "own")
-    for prompt, given in zip(prompts, answers, strict=True):
+    for prompt, samples in zip(prompts, answers, strict=True):
         offer.offered += 1
         passing = [
             drawn.text
-            for drawn in given
+            for drawn in samples
             if full_marks(governed.rubric, drawn.text, prompt.expected, cut_off=drawn.cut_off)
         ]
         new = next((text for text in passing if text.strip() != prompt.answer.strip()), None)
         if new is None:
-            offer.rejected["as-declared" if passing else "fails-rubric" if given else "no-answer"] += 1
+            offer.rejected["as-declared" if passing else "fails-rubric" if samples else "no-answer"] += 1
             continue
         lineage = _lineage("own-sample", governed, prompt, clusters, writer)
         offer.rows.append(_row(prompt, prompt.messages, new, lineage))
@@ -141,9 +141,9 @@ def taught(
     A note that holds its whole answer is no row: who is trained on it learns to copy.
     """
     offer = Offer("teacher", name)
-    for prompt, given in zip(prompts, answers, strict=True):
+    for prompt, samples in zip(prompts, answers, strict=True):
         offer.offered += 1
-        answer = given[0] if given and prompt.messages[-1].content.strip() else None
+        answer = samples[0] if samples and prompt.messages[-1].content.strip() else None
         if answer is None:
             offer.rejected["no-answer"] += 1
         elif not full_marks(governed.rubric, answer.text, prompt.expected, cut_off=answer.cut_off):
@@ -187,8 +187,8 @@ def row_of(governed: GovernedSet, dataset: Dataset, record: Mapping[str, Any], l
     capability = dataset.capability or _text(record, columns.capability or "")
     if capability not in {scenario.capability for scenario in (*governed.core, *governed.micro)}:
         raise NoRow("other-capability", "its capability is none of the eval set's core")
-    given = answer if columns.reference is None else record.get(columns.reference)
-    expected, problem = read_answer(given) if isinstance(given, str) else (given, "")
+    reference = answer if columns.reference is None else record.get(columns.reference)
+    expected, problem = read_answer(reference) if isinstance(reference, str) else (reference, "")
     if problem or not isinstance(expected, dict):
         raise NoRow("unreadable", f"column {columns.reference or columns.answer!r} holds no JSON object")
     try:
@@ -258,7 +258,7 @@ def joined(
     }
     prompts = {row.messages: place for place, row in enumerate(rows)}
     for offer in offers:
-        taken: list[TrainingRow] = []
+        accepted: list[TrainingRow] = []
         for row in offer.rows:
             assert row.lineage
             places, key = free[row.lineage.capability], (offer.source, row.lineage.capability)
@@ -271,8 +271,8 @@ def joined(
             places.remove(place)
             room[key] -= 1
             batch[place] = row
-            taken.append(row)
-        offer.rows = taken
+            accepted.append(row)
+        offer.rows = accepted
     return tuple(batch)
 
 
@@ -281,14 +281,14 @@ def asked_first(
 ) -> tuple[Prompt, ...]:
     """The first prompts of each capability: ``tries`` times as many as a source with this share has room for."""
     total = Counter(map(capability, prompts))
-    left = {name: tries * int(share * count) for name, count in total.items()}
-    found = []
+    remaining = {name: tries * int(share * count) for name, count in total.items()}
+    chosen_prompts = []
     for prompt in prompts:
         name = capability(prompt)
-        if left[name] > 0:
-            left[name] -= 1
-            found.append(prompt)
-    return tuple(found)
+        if remaining[name] > 0:
+            remaining[name] -= 1
+            chosen_prompts.append(prompt)
+    return tuple(chosen_prompts)
 
 
 def _unlike(rows: Sequence[TrainingRow], beside: Sequence[TrainingRow], alike: float) -> list[TrainingRow]:
@@ -310,15 +310,15 @@ def _lineage(
 ) -> Lineage:
     assert source in ("own-sample", "teacher")
     capability = next(generator.capability for generator in governed.generators if generator.id == prompt.generator)
-    called = [
+    matching = [
         cluster for cluster in clusters if cluster.capability == capability and set(cluster.points) & set(prompt.points)
     ]
     return Lineage(
         source=source,
         capability=capability,
         rubric=prompt.rubric,
-        cluster=called[0].id if called else None,
-        scenarios=called[0].cases if called else (),
+        cluster=matching[0].id if matching else None,
+        scenarios=matching[0].cases if matching else (),
         writer=writer,
     )
 

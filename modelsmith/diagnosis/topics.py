@@ -68,9 +68,9 @@ def _by_words(texts: Sequence[str]) -> Any:
 def kept_to(failed: Sequence[Slug], topic: dict[Slug, Slug]) -> dict[Slug, tuple[int, int]]:
     """Topics that the failures keep to, with their failed and all scenarios: three, and twice the others' share."""
     lost, totals = Counter(topic[name] for name in failed if name in topic), Counter(topic.values())
-    found = {}
+    counts = {}
     for name, count in lost.items():
         rest, others = sum(lost.values()) - count, sum(totals.values()) - totals[name]
         if count >= 3 and others and count / totals[name] >= 2 * rest / others:
-            found[name] = (count, totals[name])
-    return found
+            counts[name] = (count, totals[name])
+    return counts

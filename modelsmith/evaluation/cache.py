@@ -102,11 +102,11 @@ class Cache:
 
     def find(self, kind: type[T], keys: Collection[str]) -> dict[str, T]:
         """What is kept under these keys; entries that are not whole, or of another kind, are passed over."""
-        found: dict[str, T] = {}
+        values: dict[str, T] = {}
         for key, value in self._kept.find([_raw(key) for key in keys]).items():
             with suppress(ValidationError):
-                found["sha256:" + key.hex()] = kind.model_validate_json(value)
-        return found
+                values["sha256:" + key.hex()] = kind.model_validate_json(value)
+        return values
 
     def keep(self, entries: Mapping[str, Frozen]) -> None:
         """Keep entries, all in one transaction."""

@@ -56,9 +56,9 @@ def cause(sample: Sample, governed: GovernedSet, request: RunRequest, last: Prio
         return "prompt-changed"
     if sample.key in last.failed:
         return "failed-before"
-    known = last.scenarios.get(sample.scenario.id)
-    if known is None:
+    recorded = last.scenarios.get(sample.scenario.id)
+    if recorded is None:
         return "scenario-new"
-    if known != governed.digests[sample.scenario.id]:
+    if recorded != governed.digests[sample.scenario.id]:
         return "scenario-changed"
     return "not-cached" if sample.key in last.keys else "not-asked-before"

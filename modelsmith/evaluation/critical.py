@@ -33,8 +33,8 @@ class CriticalFailure(Frozen):
 def critical_failures(rows: Iterable[VerdictRow], rule: GateRule) -> tuple[CriticalFailure, ...]:
     """All of them, by section and id."""
     critical = [row for row in rows if row.critical]
-    found = tally(critical, rule).values() if critical else ()
-    return tuple(_failure(failed_tally, rule) for failed_tally in found if not failed_tally.passed)
+    tallies = tally(critical, rule).values() if critical else ()
+    return tuple(_failure(failed_tally, rule) for failed_tally in tallies if not failed_tally.passed)
 
 
 def how(failure: CriticalFailure) -> str:

@@ -162,9 +162,13 @@ class _Session:
             return
         for some in _chunks(self._open(), 4 * SYNC_COMPLETIONS):
             keys = {sample.key: self._key(sample) for sample in some}
-            found = self._cache.find(KeptCompletion, set(keys.values()))
+            completions = self._cache.find(KeptCompletion, set(keys.values()))
             self._finish(
-                [unscored(sample, found[keys[sample.key]], None) for sample in some if keys[sample.key] in found]
+                [
+                    unscored(sample, completions[keys[sample.key]], None)
+                    for sample in some
+                    if keys[sample.key] in completions
+                ]
             )
 
     def ask(self, substrate: Substrate, last: Callable[[], PriorRun | None], because: Counter[Cause]) -> None:
@@ -228,8 +232,8 @@ class _Session:
     def _open(self) -> list[Sample]:
         """Prompts without a completion."""
         failed = self._run.observations(self._failed())
-        known = {observation_key(observation) for observation in failed if observation.finish != "error"}
-        return [sample for key, sample in self._samples.items() if key not in self._done and key not in known]
+        retried = {observation_key(observation) for observation in failed if observation.finish != "error"}
+        return [sample for key, sample in self._samples.items() if key not in self._done and key not in retried]
 
     def _failed(self) -> list[str]:
         return [key for key, line in self._run.answered().items() if line.failed]

@@ -51,8 +51,8 @@ def gate_checks(measured: Measured, rule: GateRule) -> tuple[GateCheck, ...]:
 
 
 def _composite(measured: Measured, rule: GateRule) -> GateCheck:
-    wanted = composite_weights(rule)
-    missing = [section for section in wanted if not section_tallies(measured.candidate, section)]
+    sections = composite_weights(rule)
+    missing = [section for section in sections if not section_tallies(measured.candidate, section)]
     if missing:
         return GateCheck(
             name="composite",
@@ -160,10 +160,10 @@ def _regressions(measured: Measured, rule: GateRule) -> GateCheck:
     else:
         share = count / measured.compared
         within = share <= limit
-        shown, most = format_apart(share, limit)
+        share_text, most = format_apart(share, limit)
         outcome = "PASS" if within else "FAIL"
         sentence = (
-            f"{count} of {measured.compared} results that the incumbent passes are lost ({shown}), "
+            f"{count} of {measured.compared} results that the incumbent passes are lost ({share_text}), "
             f"{'within' if within else 'more than'} the limit {most}"
         )
     return GateCheck(name="regressions", outcome=outcome, sentence=sentence)
@@ -234,9 +234,9 @@ def _set_size(measured: Measured, rule: GateRule) -> GateCheck:
 
 
 def _coverage(measured: Measured, rule: GateRule) -> GateCheck:
-    wanted: list[Section] = [section for section in SECTIONS if section in composite_weights(rule)]
-    wanted.append("held_out")
-    missing = [section for section in wanted if not section_tallies(measured.candidate, section)]
+    sections: list[Section] = [section for section in SECTIONS if section in composite_weights(rule)]
+    sections.append("held_out")
+    missing = [section for section in sections if not section_tallies(measured.candidate, section)]
     unequal = _not_in_both(measured)
     outcome: Outcome = "INCONCLUSIVE" if missing or unequal else "PASS"
     if missing:
@@ -247,7 +247,7 @@ def _coverage(measured: Measured, rule: GateRule) -> GateCheck:
             f"{'has' if unequal == 1 else 'have'} no equal counterpart"
         )
     else:
-        sizes = [f"{_label(section)} {len(section_tallies(measured.candidate, section))}" for section in wanted]
+        sizes = [f"{_label(section)} {len(section_tallies(measured.candidate, section))}" for section in sections]
         sentence = f"every part was asked (scenarios: {', '.join(sizes)})"
     return GateCheck(name="coverage", outcome=outcome, sentence=sentence)
 
@@ -266,9 +266,9 @@ def _label(section: str) -> str:
 
 
 def _names(names: list[Section] | list[str]) -> str:
-    shown = [_label(name) for name in names[:5]]
+    labels = [_label(name) for name in names[:5]]
     rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(shown) if rest or len(shown) < 2 else f"{', '.join(shown[:-1])} and {shown[-1]}") + rest
+    return (", ".join(labels) if rest or len(labels) < 2 else f"{', '.join(labels[:-1])} and {labels[-1]}") + rest
 
 
 def _was(names: list[Section]) -> str:

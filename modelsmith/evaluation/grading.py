@@ -88,14 +88,14 @@ class Grader:
         governed: GovernedSet,
         samples: Mapping[str, Sample],
         judge: Judge | None,
-        heard: Callable[[str], None] = lambda _name: None,
+        on_served: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        """``heard`` gets the name under which a judge without pinned weights answers, before its verdict counts."""
+        """``on_served`` gets the name under which a judge without pinned weights answers, before its verdict counts."""
         self._rubric = governed.rubric
         self._digests = governed.digests
         self._samples = samples
         self._judge = judge
-        self._heard = heard
+        self._heard = on_served
         self._judged = judged_points(governed.rubric)
 
     @property

@@ -96,12 +96,12 @@ def headline(
     )
 
 
-def of_a_part(found: Headline) -> Headline:
+def of_a_part(whole: Headline) -> Headline:
     """The headline of answers to a part of the set: it never ends in PASS, however small the rule asks a set to be."""
     sentence = "only a part of the set was asked, and a verdict needs every part"
     part = GateCheck(name="coverage", outcome="INCONCLUSIVE", sentence=sentence)
-    checks = tuple(part if check.name == "coverage" else check for check in found.checks)
-    return found.model_copy(update={"checks": checks, "verdict": _outcome(checks)})
+    checks = tuple(part if check.name == "coverage" else check for check in whole.checks)
+    return whole.model_copy(update={"checks": checks, "verdict": _outcome(checks)})
 
 
 def _outcome(checks: Sequence[GateCheck]) -> Outcome:

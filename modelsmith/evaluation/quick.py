@@ -23,12 +23,12 @@ def representative(scenarios: Sequence[Scenario], limit: int) -> tuple[Scenario,
 
 
 def _by_novelty(scenarios: Iterable[Scenario]) -> list[Scenario]:
-    left = sorted(scenarios, key=lambda scenario: scenario.id)
+    remaining = sorted(scenarios, key=lambda scenario: scenario.id)
     covered: set[tuple[str, str]] = set()
     ordered: list[Scenario] = []
-    while left:
-        best = max(left, key=lambda scenario: (scenario.critical, len(_values(scenario) - covered)))
-        left.remove(best)
+    while remaining:
+        best = max(remaining, key=lambda scenario: (scenario.critical, len(_values(scenario) - covered)))
+        remaining.remove(best)
         covered |= _values(best)
         ordered.append(best)
     return ordered

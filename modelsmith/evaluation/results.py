@@ -165,9 +165,9 @@ class RunFolder:
             try:
                 if os.fstat(file).st_size > self._end:
                     os.ftruncate(file, self._end)
-                written = 0
-                while written < len(data):
-                    written += os.pwrite(file, data[written:], self._end + written)
+                size = 0
+                while size < len(data):
+                    size += os.pwrite(file, data[size:], self._end + size)
             except OSError:
                 os.ftruncate(file, self._end)
                 raise
@@ -266,11 +266,11 @@ class RunFolder:
                 observation = self._parse(line[:-1], number)
                 if not is_canonical(line[:-1], observation):
                     raise self._damaged(number, "was not written by Modelsmith")
-                found = _line(number, start, line[:-1], observation)
+                entry = _line(number, start, line[:-1], observation)
                 before = index.pop(key := observation_key(observation), None)
-                if before is not None and not before.failed and before.digest != found.digest:
+                if before is not None and not before.failed and before.digest != entry.digest:
                     raise self._damaged(number, "answers a prompt for the second time")
-                index[key] = found
+                index[key] = entry
                 start += len(line)
         return index
 

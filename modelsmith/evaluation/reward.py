@@ -89,14 +89,14 @@ def earned_or_unclear(
         InvalidInput: rubric and expectation do not fit.
         ModelsmithError: what else kept the judge from a verdict on one of them.
     """
-    worth, found = _worth(rubric), list[Earned | ModelsmithError]()
+    worth, results = _worth(rubric), list[Earned | ModelsmithError]()
     for sample, verdicts in zip(sampled, _judged(rubric, sampled, judge), strict=True):
         errors = [verdict.error for verdict in verdicts.values() if verdict.error]
         if errors and all(error.code in unclear for error in errors):
-            found.append(errors[0])
+            results.append(errors[0])
         else:
-            found.append(worth(decide(rubric, sample.expected, sample.text, verdicts, cut_off=sample.cut_off)[0]))
-    return found
+            results.append(worth(decide(rubric, sample.expected, sample.text, verdicts, cut_off=sample.cut_off)[0]))
+    return results
 
 
 def _worth(rubric: Rubric) -> Callable[[Mapping[str, bool]], Earned]:
@@ -183,11 +183,11 @@ def _judged(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge) -> list[di
             question = JudgeQuestion(f"{number}#{point.id}", point, scenario, sample.text)
             places[question.key] = (number, point.id)
             questions.append(question)
-    found: list[dict[str, JudgeVerdict]] = [{} for _ in sampled]
+    verdicts_by_sample: list[dict[str, JudgeVerdict]] = [{} for _ in sampled]
     for verdict in judge.decide(questions) if questions else ():
         number, judged = places[verdict.key]
-        found[number][judged] = verdict
-    return found
+        verdicts_by_sample[number][judged] = verdict
+    return verdicts_by_sample
 
 
 def practice(sample: Sampled) -> Scenario:

@@ -153,14 +153,14 @@ Score = Callable[[Mapping[str, bool]], tuple[float, bool]]
 
 def _remembering(rule: GateRule) -> Score:
     """`row_score` and `row_passed`, which reckon the same verdicts once: few combinations occur."""
-    known: dict[tuple[tuple[str, bool], ...], tuple[float, bool]] = {}
+    scores: dict[tuple[tuple[str, bool], ...], tuple[float, bool]] = {}
 
     def score(points: Mapping[str, bool]) -> tuple[float, bool]:
         key = tuple(points.items())
-        found = known.get(key)
-        if found is None:
-            found = known[key] = row_score(points, rule.points), row_passed(points, rule.points)
-        return found
+        score = scores.get(key)
+        if score is None:
+            score = scores[key] = row_score(points, rule.points), row_passed(points, rule.points)
+        return score
 
     return score
 

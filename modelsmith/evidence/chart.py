@@ -87,14 +87,14 @@ def _scores(evidence: Evidence) -> tuple[_Score, ...]:
 
 
 def _capabilities(evidence: Evidence) -> tuple[_Capability, ...]:
-    found: dict[str, _Capability] = {}
+    by_name: dict[str, _Capability] = {}
     for rate in evidence.candidate.headline.per_capability:
-        capability = found.setdefault(rate.capability, _Capability(rate.capability, {}, {}))
+        capability = by_name.setdefault(rate.capability, _Capability(rate.capability, {}, {}))
         capability.counts[rate.section] = (rate.passed, rate.total)
     for rate in evidence.incumbent.headline.per_capability:
-        if rate.capability in found:
-            found[rate.capability].before[rate.section] = (rate.passed, rate.total)
-    return tuple(sorted(found.values(), key=lambda capability: (capability.share(), capability.name)))
+        if rate.capability in by_name:
+            by_name[rate.capability].before[rate.section] = (rate.passed, rate.total)
+    return tuple(sorted(by_name.values(), key=lambda capability: (capability.share(), capability.name)))
 
 
 def _section(headline: Headline, section: Section) -> SectionScore | None:
@@ -150,14 +150,14 @@ def _header(evidence: Evidence, body: list[str]) -> int:
     verdict = evidence.candidate.headline.verdict
     colour = VERDICT_COLOURS[verdict]
     badge = round(svg.measure(verdict, 15, bold=True)) + 36
-    left = WIDTH - MARGIN - badge
-    room = left - MARGIN - 24
+    badge_x = WIDTH - MARGIN - badge
+    room = badge_x - MARGIN - 24
     subtitle = f"{evidence.cluster} | {evidence.eval_set} {evidence.eval_set_version}"
     body += [
         svg.text(MARGIN, 47, svg.fit(evidence.specialist, 22, room, bold=True), size=22, bold=True),
         svg.text(MARGIN, 70, svg.fit(subtitle, 13, room), MUTED),
-        f'<rect x="{left}" y="28" width="{badge}" height="34" rx="17" fill="{colour}"/>',
-        svg.text(left + badge / 2, 50.5, verdict, "#ffffff", size=15, bold=True, anchor="middle"),
+        f'<rect x="{badge_x}" y="28" width="{badge}" height="34" rx="17" fill="{colour}"/>',
+        svg.text(badge_x + badge / 2, 50.5, verdict, "#ffffff", size=15, bold=True, anchor="middle"),
     ]
     return 92
 
@@ -215,32 +215,32 @@ def _capability_panel(capabilities: Sequence[_Capability], top: int, body: list[
     header = top + 27
     body.append(svg.text(MARGIN, header, "Cases passed, weakest first", bold=True))
     lefts = [_BARS_LEFT + index * (slot + _BAR_GAP) for index in range(len(columns))]
-    for left, (_, name) in zip(lefts, columns, strict=True):
-        body.append(svg.text(left, header, name, MUTED, size=12))
+    for x, (_, name) in zip(lefts, columns, strict=True):
+        body.append(svg.text(x, header, name, MUTED, size=12))
     y = float(header + 12)
     for capability in capabilities:
         body.append(svg.text(MARGIN, y + 15, svg.fit_name(capability.name, 13, _BARS_LEFT - MARGIN - 16)))
-        for left, (section, _) in zip(lefts, columns, strict=True):
+        for x, (section, _) in zip(lefts, columns, strict=True):
             if section in capability.counts:
-                body += _bar(capability, section, left, y + 4, slot - _COUNT_WIDTH)
+                body += _bar(capability, section, x, y + 4, slot - _COUNT_WIDTH)
         y += _CAPABILITY_ROW
     return round(y) + 14
 
 
-def _bar(capability: _Capability, section: Section, left: float, top: float, width: float) -> Iterator[str]:
+def _bar(capability: _Capability, section: Section, x_left: float, top: float, width: float) -> Iterator[str]:
     passed, total = capability.counts[section]
     share = passed / total
     before = capability.before.get(section)
     prior = before[0] / before[1] if before and before[1] else None
     colour = AMBER if prior is not None and share < prior else BLUE
-    place = f'x="{svg.number(left)}" y="{svg.number(top)}" height="14" rx="3"'
+    place = f'x="{svg.number(x_left)}" y="{svg.number(top)}" height="14" rx="3"'
     yield f'<rect {place} width="{svg.number(width)}" fill="{TRACK}"/>'
     if passed:
         yield f'<rect {place} width="{svg.number(width * share)}" fill="{colour}" fill-opacity="0.72"/>'
     if prior is not None:
-        x = left + width * prior
+        x = x_left + width * prior
         yield svg.line(x, top - 3, x, top + 17, INK, 2)
-    yield svg.text(left + width + 8, top + 11.5, f"{passed}/{total}", size=12)
+    yield svg.text(x_left + width + 8, top + 11.5, f"{passed}/{total}", size=12)
 
 
 def _footer(evidence: Evidence, top: int, body: list[str]) -> int:

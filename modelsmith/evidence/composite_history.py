@@ -141,15 +141,15 @@ def composite_history(
     ``promoted`` knows stand where their iteration does. Quick and partial runs are left out unless ``everything`` is
     asked for.
     """
-    found = [run for run in _in_time(runs, promoted) if everything or run.complete]
+    chosen_runs = [run for run in _in_time(runs, promoted) if everything or run.complete]
     numbers: dict[_Comparable, int] = {}
-    for run in found:
+    for run in chosen_runs:
         numbers.setdefault(run.comparable, len(numbers) + 1)
     events = _events(histories)
     overridden = {
         record.eval_run for history in histories for record in history.records if OVERRIDE_FILE in record.evidence
     }
-    latest = {run.model: run.run_id for run in found if run.complete}
+    latest = {run.model: run.run_id for run in chosen_runs if run.complete}
     serving = {route.specialist: route.share for route in routing.serving}
     entries = tuple(
         HistoryEntry(
@@ -169,17 +169,17 @@ def composite_history(
             events=events.get(run.run_id, ()),
             serves=serving.get(run.model, 0.0) if latest.get(run.model) == run.run_id else 0.0,
         )
-        for number, run in enumerate(found, start=1)
+        for number, run in enumerate(chosen_runs, start=1)
     )
     return CompositeHistory(
         cluster=routing.cluster,
         entries=entries,
-        questions=tuple(_question(number, question, found) for question, number in numbers.items()),
+        questions=tuple(_question(number, question, chosen_runs) for question, number in numbers.items()),
         changes=tuple(
             QuestionChange(
                 number=number, sentence=_changed(before, run, numbers[before.comparable], numbers[run.comparable])
             )
-            for number, (before, run) in enumerate(itertools.pairwise(found), start=2)
+            for number, (before, run) in enumerate(itertools.pairwise(chosen_runs), start=2)
             if before.comparable != run.comparable
         ),
         serving=serving,
@@ -195,10 +195,12 @@ def _in_time(runs: Sequence[RunResult], promoted: Sequence[Promoted]) -> list[_R
         run = _from_ledger(result)
         first = placed.get(run.run_id)
         if first:
-            known = first[2]
-            rules = [judged.rule for judged in known.by_rule]
+            first_seen = first[2]
+            rules = [judged.rule for judged in first_seen.by_rule]
             later = [judged for judged in run.by_rule if judged.rule not in rules]
-            run = known._replace(complete=run.complete or known.complete, by_rule=(*known.by_rule, *later))
+            run = first_seen._replace(
+                complete=run.complete or first_seen.complete, by_rule=(*first_seen.by_rule, *later)
+            )
         placed[run.run_id] = (*first[:2], run) if first else (reached, 1, run)
     for promotion in sorted(
         promoted,
@@ -210,8 +212,8 @@ def _in_time(runs: Sequence[RunResult], promoted: Sequence[Promoted]) -> list[_R
 
 
 def _iteration(model: str) -> int:
-    found = _ITERATION.match(model)
-    return int(found[1]) if found else 0
+    match = _ITERATION.match(model)
+    return int(match[1]) if match else 0
 
 
 def _from_ledger(run: RunResult) -> _Run:
@@ -267,8 +269,8 @@ def _events(histories: Sequence[SpecialistHistory]) -> dict[str, tuple[Event, ..
     return events
 
 
-def _question(number: int, key: _Comparable, found: Sequence[_Run]) -> AskedQuestion:
-    inside = [run for run in found if run.comparable == key]
+def _question(number: int, key: _Comparable, asked_runs: Sequence[_Run]) -> AskedQuestion:
+    inside = [run for run in asked_runs if run.comparable == key]
     base = [run.first.composite for run in inside if run.model == BASE and run.complete]
     return AskedQuestion(
         number=number,

@@ -26,15 +26,15 @@ _GONE: Final = frozenset({"rolled-back", "deprecated"})
 
 def history_chart(history: CompositeHistory) -> str:
     """The picture as SVG text."""
-    shown = history.entries[-_SHOWN:]
-    step = (_RIGHT - _LEFT) / max(1, len(shown))
-    places = {entry.number: _LEFT + step * (index + 0.5) for index, entry in enumerate(shown)}
-    body: list[str] = [*_header(history, len(shown)), *_grid()]
-    for _, inside in groupby(shown, key=lambda entry: entry.question):
+    entries = history.entries[-_SHOWN:]
+    step = (_RIGHT - _LEFT) / max(1, len(entries))
+    places = {entry.number: _LEFT + step * (index + 0.5) for index, entry in enumerate(entries)}
+    body: list[str] = [*_header(history, len(entries)), *_grid()]
+    for _, inside in groupby(entries, key=lambda entry: entry.question):
         body += _span(history, tuple(inside), places, step)
-    for entry in shown:
+    for entry in entries:
         body.append(svg.group(_tip(entry), _run(entry, places[entry.number])))
-    height = _footer(history, shown, places, step, body)
+    height = _footer(history, entries, places, step, body)
     return svg.picture(height, f"Composite history of {history.cluster}", _description(history), body)
 
 
@@ -66,11 +66,11 @@ def _tip(entry: HistoryEntry) -> str:
     return "; ".join(parts)
 
 
-def _header(history: CompositeHistory, shown: int) -> Iterator[str]:
+def _header(history: CompositeHistory, count: int) -> Iterator[str]:
     room = WIDTH - 2 * MARGIN
     serving = ", ".join(f"{model} {share:.0%}" for model, share in history.serving.items())
     total = len(history.entries)
-    counted = f"{total} run{'' if total == 1 else 's'}" + (f", the latest {shown} shown" if shown < total else "")
+    counted = f"{total} run{'' if total == 1 else 's'}" + (f", the latest {count} shown" if count < total else "")
     yield svg.text(MARGIN, 47, svg.fit(f"Composite history of {history.cluster}", 22, room, bold=True), INK, 22, True)
     yield svg.text(MARGIN, 70, svg.fit(f"Serves now: {serving} | {counted}", 13, room), MUTED)
     marks = (
@@ -99,15 +99,15 @@ def _span(
     history: CompositeHistory, inside: Sequence[HistoryEntry], places: dict[int, float], step: float
 ) -> Iterator[str]:
     """What runs on one question share: the line through its specialists, the base model, the threshold."""
-    left, right = places[inside[0].number] - step / 2, places[inside[-1].number] + step / 2
-    if left > _LEFT + 1:
-        yield svg.line(left, _TOP - 12, left, _BOTTOM + 46, MUTED, 1.2, dashed=True)
-    room = right - left - 8
+    x_left, right = places[inside[0].number] - step / 2, places[inside[-1].number] + step / 2
+    if x_left > _LEFT + 1:
+        yield svg.line(x_left, _TOP - 12, x_left, _BOTTOM + 46, MUTED, 1.2, dashed=True)
+    room = right - x_left - 8
     label = next(name for name in (f"question {inside[0].question}", f"q{inside[0].question}", "") if fits(name, room))
-    yield svg.text(left + 4, _TOP - 6, label, MUTED, size=11)
+    yield svg.text(x_left + 4, _TOP - 6, label, MUTED, size=11)
     reference = history.questions[inside[0].question - 1].reference
     if reference is not None:
-        yield svg.line(left, _y(reference.value), right, _y(reference.value), GREY, 1.6)
+        yield svg.line(x_left, _y(reference.value), right, _y(reference.value), GREY, 1.6)
     for threshold, entries in groupby(inside, key=lambda entry: entry.threshold):
         numbers = [entry.number for entry in entries]
         start, end = places[numbers[0]] - step / 2, places[numbers[-1]] + step / 2
@@ -156,14 +156,14 @@ def _run(entry: HistoryEntry, x: float) -> Iterator[str]:
 
 
 def _footer(
-    history: CompositeHistory, shown: Sequence[HistoryEntry], places: dict[int, float], step: float, body: list[str]
+    history: CompositeHistory, entries: Sequence[HistoryEntry], places: dict[int, float], step: float, body: list[str]
 ) -> int:
     y = _BOTTOM + 46
-    if not shown:
+    if not entries:
         middle = (_TOP + _BOTTOM) / 2
         body.append(svg.text(WIDTH / 2, middle - 6, "No complete run yet.", MUTED, anchor="middle"))
         return y
-    if any(entry.serves for entry in shown):
+    if any(entry.serves for entry in entries):
         body.append(svg.text(MARGIN, _BOTTOM + 45, "serves", GREEN, 10, bold=True))
     changes = [change for change in history.changes if change.number in places]
     lines = [change.sentence for change in changes[-_CHANGES_SHOWN:]]

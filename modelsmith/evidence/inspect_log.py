@@ -117,26 +117,32 @@ def _model(run: RunResult) -> str:
 def _usage(run: RunResult, observations: Sequence[Observation]) -> dict[str, Any]:
     from inspect_ai.model import ModelUsage
 
-    read, written = (sum(getattr(o, f"{kind}_tokens") for o in observations) for kind in ("prompt", "completion"))
-    return {_model(run): ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written)}
+    input_tokens, output_tokens = (
+        sum(getattr(o, f"{kind}_tokens") for o in observations) for kind in ("prompt", "completion")
+    )
+    return {
+        _model(run): ModelUsage(
+            input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens
+        )
+    }
 
 
 def _sample(run: RunResult, governed: GovernedSet, scenario: Scenario, observation: Observation) -> EvalSample:
     from inspect_ai.log import EvalError, EvalSample
 
     name = f"{observation.section}/{scenario.id}/{observation.wording}"
-    shown = observation.section != "held_out"
-    messages = _messages(governed, scenario, observation, name) if shown else []
+    visible = observation.section != "held_out"
+    messages = _messages(governed, scenario, observation, name) if visible else []
     row, error = observation.row, observation.error
     return EvalSample(
         id=name,
         epoch=observation.repeat + 1,
         uuid=f"{run.run_id.removeprefix('sha256:')[:16]}/{name}/{observation.repeat}",
-        input=messages[:-1] if shown else WITHHELD,
-        target=json.dumps(scenario.reference, ensure_ascii=False, sort_keys=True) if shown else "",
+        input=messages[:-1] if visible else WITHHELD,
+        target=json.dumps(scenario.reference, ensure_ascii=False, sort_keys=True) if visible else "",
         messages=messages,
         output=_output(run, observation, messages),
-        scores=_scores(run, row, observation.reasons if shown else {}) if row else None,
+        scores=_scores(run, row, observation.reasons if visible else {}) if row else None,
         metadata={
             "section": observation.section,
             CLUSTER: scenario.id,
@@ -147,24 +153,24 @@ def _sample(run: RunResult, governed: GovernedSet, scenario: Scenario, observati
         },
         model_usage=_usage(run, [observation]),
         total_time=observation.seconds,
-        error=EvalError(message=_error_text(error, shown), traceback="", traceback_ansi="") if error else None,
+        error=EvalError(message=_error_text(error, visible), traceback="", traceback_ansi="") if error else None,
     )
 
 
-def _error_text(error: dict[str, Any], shown: bool) -> str:
+def _error_text(error: dict[str, Any], visible: bool) -> str:
     """Code and message; of a held-out case the code alone, as a message may quote."""
-    return f"{error.get('code')}: {error.get('message')}" if shown else str(error.get("code"))
+    return f"{error.get('code')}: {error.get('message')}" if visible else str(error.get("code"))
 
 
 def _messages(governed: GovernedSet, scenario: Scenario, observation: Observation, name: str) -> list[Any]:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
-    made: list[Any] = [ChatMessageSystem(content=governed.evalset.prompt.system, id=f"{name}#0")]
+    messages: list[Any] = [ChatMessageSystem(content=governed.evalset.prompt.system, id=f"{name}#0")]
     for number, message in enumerate(conversation(scenario, observation.wording), start=1):
         kind = ChatMessageUser if message.role == "user" else ChatMessageAssistant
-        made.append(kind(content=message.content, id=f"{name}#{number}"))
+        messages.append(kind(content=message.content, id=f"{name}#{number}"))
     answer = f"{name}#answer-{observation.repeat}"
-    return [*made, ChatMessageAssistant(content=observation.completion, id=answer, source="generate")]
+    return [*messages, ChatMessageAssistant(content=observation.completion, id=answer, source="generate")]
 
 
 def _output(run: RunResult, observation: Observation, messages: Sequence[Any]) -> Any:
@@ -198,18 +204,18 @@ def _results(run: RunResult, samples: Sequence[EvalSample]) -> EvalResults:
     from inspect_ai.log import EvalMetric, EvalResults, EvalScore
 
     scored = [sample for sample in samples if sample.scores]
-    found = []
+    scores = []
     for name, estimate in (("Composite", run.headline.composite), ("Held-out passed", run.headline.held_out)):
         if estimate.n:
             values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
             metrics = {metric: EvalMetric(name=metric, value=value) for metric, value in values.items()}
-            found.append(EvalScore(name=name, scorer="modelsmith", metrics=metrics))
+            scores.append(EvalScore(name=name, scorer="modelsmith", metrics=metrics))
     for section in run.sections:
         inside = [sample for sample in scored if sample.metadata["section"] == section]
-        found.append(EvalScore(name=f"{TOTAL} in {section}", scorer=TOTAL, metrics=_metrics(inside, TOTAL)))
+        scores.append(EvalScore(name=f"{TOTAL} in {section}", scorer=TOTAL, metrics=_metrics(inside, TOTAL)))
     points = [point.id for point in run.rule.points]
-    found += [EvalScore(name=point, scorer=point, metrics=_metrics(scored, point)) for point in points]
-    return EvalResults(total_samples=len(samples), completed_samples=len(scored), scores=found)
+    scores += [EvalScore(name=point, scorer=point, metrics=_metrics(scored, point)) for point in points]
+    return EvalResults(total_samples=len(samples), completed_samples=len(scored), scores=scores)
 
 
 def _metrics(samples: Sequence[EvalSample], score: str) -> dict[str, EvalMetric]:

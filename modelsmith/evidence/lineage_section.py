@@ -170,9 +170,9 @@ def _export_rows(evidence: Evidence) -> list[list[str]]:
     if evidence.export is None:
         return []
     facts = evidence.export
-    made = f"{safe(facts.description)}, {facts.export.dtype or 'types of its own'}"
+    description = f"{safe(facts.description)}, {facts.export.dtype or 'types of its own'}"
     return [
-        ["export", f"{made}: weights that stand alone, evaluated as they are"],
+        ["export", f"{description}: weights that stand alone, evaluated as they are"],
         ["made from", f"artifact {short(facts.export.parent)}, whose training follows"],
         ["made with", WITHHELD if facts.toolkit is None else safe(facts.toolkit)],
     ]

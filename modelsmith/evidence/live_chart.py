@@ -32,43 +32,43 @@ def live_chart(title: str, outcome: Judged, findings: Sequence[Finding], line: s
         svg.text(WIDTH - MARGIN, 47, outcome, _COLOURS[outcome], 16, True, "end"),
         svg.text(MARGIN, 70, svg.fit(line, 13, WIDTH - 2 * MARGIN), MUTED),
     ]
-    for number, found in enumerate(findings):
-        body.append(svg.group(_words(found), _row(found, _TOP + number * _ROW)))
+    for number, finding in enumerate(findings):
+        body.append(svg.group(_words(finding), _row(finding, _TOP + number * _ROW)))
     height = _TOP + len(findings) * _ROW + 26
     body.append(svg.text(_LEFT, height - 22, "better", MUTED, 11))
     body.append(svg.text(_RIGHT, height - 22, "worse than the incumbent", MUTED, 11, anchor="end"))
-    return svg.picture(height, title, "; ".join(_words(found) for found in findings) or "No metric.", body)
+    return svg.picture(height, title, "; ".join(_words(finding) for finding in findings) or "No metric.", body)
 
 
-def _row(found: Finding, top: float) -> Iterator[str]:
-    relative, middle = found.scale == "relative", top + 16
-    yield svg.text(MARGIN, top + 14, svg.fit_name(found.metric, 13, _LEFT - MARGIN - 16), INK, 13, True)
-    yield svg.text(MARGIN, top + 32, f"{shown(found.allowed, relative)} allowed", MUTED, 11)
+def _row(finding: Finding, top: float) -> Iterator[str]:
+    relative, middle = finding.scale == "relative", top + 16
+    yield svg.text(MARGIN, top + 14, svg.fit_name(finding.metric, 13, _LEFT - MARGIN - 16), INK, 13, True)
+    yield svg.text(MARGIN, top + 32, f"{shown(finding.allowed, relative)} allowed", MUTED, 11)
     yield svg.bar(_LEFT, middle - 7, _RIGHT - _LEFT, 14, svg.TRACK)
-    yield svg.line(_at(0, found), top, _at(0, found), top + 32, RULE, 2)
-    limit = _at(found.allowed, found)
+    yield svg.line(_at(0, finding), top, _at(0, finding), top + 32, RULE, 2)
+    limit = _at(finding.allowed, finding)
     yield svg.line(limit, top, limit, top + 32, RED, 1.5, dashed=True)
-    left = _LEFT if found.least is None else _at(found.least, found)
-    right = _RIGHT if found.most is None else _at(found.most, found)
-    if right > left:
-        yield svg.bar(left, middle - 3, right - left, 6, BLUE if found.loss is not None else GREY)
-    if found.loss is not None:
-        beyond = found.loss > found.allowed
-        yield svg.dot(_at(found.loss, found), middle, 5, RED if beyond else BLUE, "#ffffff", 1.5)
-    text = "nothing yet" if found.loss is None else f"{shown(found.loss, relative)} worse"
-    if found.loss is not None and found.loss <= 0:
-        text = f"{shown(abs(found.loss), relative)} better"
+    x_left = _LEFT if finding.least is None else _at(finding.least, finding)
+    right = _RIGHT if finding.most is None else _at(finding.most, finding)
+    if right > x_left:
+        yield svg.bar(x_left, middle - 3, right - x_left, 6, BLUE if finding.loss is not None else GREY)
+    if finding.loss is not None:
+        beyond = finding.loss > finding.allowed
+        yield svg.dot(_at(finding.loss, finding), middle, 5, RED if beyond else BLUE, "#ffffff", 1.5)
+    text = "nothing yet" if finding.loss is None else f"{shown(finding.loss, relative)} worse"
+    if finding.loss is not None and finding.loss <= 0:
+        text = f"{shown(abs(finding.loss), relative)} better"
     room = WIDTH - MARGIN - _RIGHT - 16
     yield svg.text(_RIGHT + 16, top + 14, svg.fit(text, 13, room), INK, 13, True)
-    yield svg.text(_RIGHT + 16, top + 32, svg.fit(f"excluded: {excluded_words(found)}", 11, room), MUTED, 11)
+    yield svg.text(_RIGHT + 16, top + 32, svg.fit(f"excluded: {excluded_words(finding)}", 11, room), MUTED, 11)
 
 
-def _at(loss: float, found: Finding) -> float:
-    part = max(-1.0, min(1.0, loss / (found.allowed * _REACH)))
+def _at(loss: float, finding: Finding) -> float:
+    part = max(-1.0, min(1.0, loss / (finding.allowed * _REACH)))
     return (_LEFT + _RIGHT) / 2 + part * (_RIGHT - _LEFT) / 2
 
 
-def _words(found: Finding) -> str:
-    relative = found.scale == "relative"
-    loss = "nothing yet" if found.loss is None else f"a loss of {shown(found.loss, relative)}"
-    return f"{found.metric}: {loss}, excluded {excluded_words(found)}, allowed {shown(found.allowed, relative)}"
+def _words(finding: Finding) -> str:
+    relative = finding.scale == "relative"
+    loss = "nothing yet" if finding.loss is None else f"a loss of {shown(finding.loss, relative)}"
+    return f"{finding.metric}: {loss}, excluded {excluded_words(finding)}, allowed {shown(finding.allowed, relative)}"

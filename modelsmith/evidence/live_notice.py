@@ -46,31 +46,31 @@ def live_section(live: LiveEvidence, in_shadow: bool = False) -> str:
     return "\n".join(lines)
 
 
-def finding_row(found: Finding, counts: Counts | None) -> tuple[str, str, str, str, str, str]:
+def finding_row(finding: Finding, counts: Counts | None) -> tuple[str, str, str, str, str, str]:
     """One metric as cells: name, both rates with their counts, the loss, what it is excluded to be, the limit."""
-    relative = found.scale == "relative"
+    relative = finding.scale == "relative"
     mine = theirs = mine_of = theirs_of = 0
     for stage in counts.stages if counts else ():
         for metric in stage.metrics:
-            if metric.metric == found.metric:
+            if metric.metric == finding.metric:
                 mine, theirs = mine + metric.specialist, theirs + metric.incumbent
                 mine_of += stage.specialist if relative else metric.specialist_known
                 theirs_of += stage.incumbent if relative else metric.incumbent_known
     return (
-        found.metric,
+        finding.metric,
         _rate(mine, mine_of),
         _rate(theirs, theirs_of),
-        "?" if found.loss is None else shown(found.loss, relative),
-        excluded_words(found),
-        shown(found.allowed, relative),
+        "?" if finding.loss is None else shown(finding.loss, relative),
+        excluded_words(finding),
+        shown(finding.allowed, relative),
     )
 
 
-def excluded_words(found: Finding) -> str:
+def excluded_words(finding: Finding) -> str:
     """Which losses the evidence excludes, in words."""
-    relative = found.scale == "relative"
-    words = [f"below {shown(found.least, relative)}"] if found.least is not None else []
-    words += [f"above {shown(found.most, relative)}"] if found.most is not None else []
+    relative = finding.scale == "relative"
+    words = [f"below {shown(finding.least, relative)}"] if finding.least is not None else []
+    words += [f"above {shown(finding.most, relative)}"] if finding.most is not None else []
     return ", ".join(words) or "nothing yet"
 
 

@@ -39,8 +39,8 @@ def safe(text: str) -> str:
     Nor what forges add to Markdown: formulas, emoji, links to people and numbers.
     """
     flat = " ".join(visible(re.sub(r"[\r\n\t]", " ", text)).split())
-    for mark, shown in _SHOWN:
-        flat = flat.replace(mark, shown)
+    for mark, replacement in _SHOWN:
+        flat = flat.replace(mark, replacement)
     flat = _EMOJI.sub(": ", _REFERENCE.sub(r"\1 ", flat)).replace(*_MATHS)
     return _BLOCK.sub(r"\1\\\2", _STRESS.sub(r"\\_", _LABEL.sub(r"\\[", flat)))
 

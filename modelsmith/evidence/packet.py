@@ -174,18 +174,18 @@ def _mark(outcome: str) -> str:
 
 
 def _regressions(evidence: Evidence) -> str:
-    found = sorted(
+    losses = sorted(
         evidence.candidate.headline.regressions,
         key=lambda loss: (not loss.critical, loss.section, loss.id),
     )
     lines = ["### Regressions", ""]
     lines += [
         f"- `{loss.id}` ({LABELS[loss.section].lower()}, {loss.capability}){' **critical**' if loss.critical else ''}"
-        for loss in found[:REGRESSIONS_SHOWN]
+        for loss in losses[:REGRESSIONS_SHOWN]
     ]
-    if len(found) > REGRESSIONS_SHOWN:
-        lines.append(f"- and {len(found) - REGRESSIONS_SHOWN} more, all in `{EVIDENCE_FILE}`")
-    if not found:
+    if len(losses) > REGRESSIONS_SHOWN:
+        lines.append(f"- and {len(losses) - REGRESSIONS_SHOWN} more, all in `{EVIDENCE_FILE}`")
+    if not losses:
         lines.append("None.")
     return "\n".join(lines)
 
@@ -201,10 +201,10 @@ def _capabilities(evidence: Evidence) -> str:
 
 
 def _by_capability(run: RunEvidence) -> dict[str, dict[Section, tuple[int, int]]]:
-    found: dict[str, dict[Section, tuple[int, int]]] = {}
+    by_capability: dict[str, dict[Section, tuple[int, int]]] = {}
     for rate in run.headline.per_capability:
-        found.setdefault(rate.capability, {})[rate.section] = (rate.passed, rate.total)
-    return found
+        by_capability.setdefault(rate.capability, {})[rate.section] = (rate.passed, rate.total)
+    return by_capability
 
 
 def _share(counts: Mapping[Section, tuple[int, int]]) -> float:
@@ -244,22 +244,22 @@ def _operations(evidence: Evidence, cluster: Cluster) -> str:
 
 def _latency_rows(evidence: Evidence) -> list[list[str]]:
     """Of single requests, or none: times of an eval's batches would compare nothing."""
-    found = evidence.latency
-    if found is None:
+    latency = evidence.latency
+    if latency is None:
         return []
     return [
-        ["one request, p50", *(f"{timing.p50_seconds:.3f} s" for timing in (found.candidate, found.incumbent))],
-        ["one request, p95", *(f"{timing.p95_seconds:.3f} s" for timing in (found.candidate, found.incumbent))],
+        ["one request, p50", *(f"{timing.p50_seconds:.3f} s" for timing in (latency.candidate, latency.incumbent))],
+        ["one request, p95", *(f"{timing.p95_seconds:.3f} s" for timing in (latency.candidate, latency.incumbent))],
     ]
 
 
 def _conditions(evidence: Evidence) -> str:
-    found = evidence.latency
-    if found is None:
+    latency = evidence.latency
+    if latency is None:
         return ""
     return (
-        f"One request: {found.requests} to each model, one at a time, the two models in turn, after {found.warm_up} to "
-        "warm up. Throughput: the eval's answers, in batches. "
+        f"One request: {latency.requests} to each model, one at a time, the two models in turn, after "
+        f"{latency.warm_up} to warm up. Throughput: the eval's answers, in batches. "
     )
 
 
@@ -349,11 +349,11 @@ def _coverage(evidence: Evidence) -> str:
             counts.setdefault((part.dimension, name), {})[part.section] = count
     sections = [section for section in SECTIONS if any(part.section == section for part in evidence.coverage)]
     rows = [["scenarios by", "", *(LABELS[section] for section in sections)]]
-    shown = ""
+    printed = ""
     for (dimension, name), by_section in sorted(counts.items()):
-        label = dimension.replace("_", " ") if dimension != shown else ""
+        label = dimension.replace("_", " ") if dimension != printed else ""
         rows.append([label, safe(name), *(str(by_section.get(section, 0)) for section in sections)])
-        shown = dimension
+        printed = dimension
     title = f"Coverage of {safe(evidence.eval_set)} {evidence.eval_set_version}"
     return folded(title, _table(rows, "ll" + "r" * len(sections)))
 

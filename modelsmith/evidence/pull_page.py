@@ -105,11 +105,11 @@ def _eval_row(change: ChangeEvaluated) -> list[str]:
 
     lost = f"{len(change.headline.regressions)} of {change.headline.compared}"
     verdict = change.headline.verdict
-    shown = verdict if verdict == "PASS" else f"**{verdict}**"
+    verdict_text = verdict if verdict == "PASS" else f"**{verdict}**"
     return [
         safe(change.cluster),
         safe(change.model),
-        shown,
+        verdict_text,
         score(change.headline.composite),
         score(change.headline.held_out),
         lost,
@@ -156,17 +156,17 @@ def _verify(number: int) -> str:
 def _cut(parts: Sequence[str], elsewhere: str) -> str:
     """As many parts, whole, as there is room for; what is left out is said, and which command shows it."""
     room = LONGEST - 200
-    shown: list[str] = []
+    page_parts: list[str] = []
     for part in parts:
         room -= len(part) + 2
         if room < 0:
-            shown.append(
-                f"**{len(parts) - len(shown)} parts are left out**: this is as long as a forge takes. "
+            page_parts.append(
+                f"**{len(parts) - len(page_parts)} parts are left out**: this is as long as a forge takes. "
                 f"{elsewhere} shows all of it."
             )
             break
-        shown.append(part)
-    return "\n\n".join(shown) + "\n"
+        page_parts.append(part)
+    return "\n\n".join(page_parts) + "\n"
 
 
 def _effect_row(effect: Effect) -> list[str]:
@@ -182,12 +182,12 @@ def _effect_row(effect: Effect) -> list[str]:
 
 def _picture(cluster: str, effects: Sequence[Effect]) -> str:
     """Composites before and after, as a picture that a forge draws from text: nothing is fetched from anywhere."""
-    known = [(effect, effect.composite[1]) for effect in effects if effect.composite[1] is not None]
-    if not known:
+    scored = [(effect, effect.composite[1]) for effect in effects if effect.composite[1] is not None]
+    if not scored:
         return ""
-    names = ", ".join(f'"{effect.specialist}"' for effect, _ in known)
-    before = ", ".join(f"{effect.composite[0].value:.3f}" for effect, _ in known)
-    after = ", ".join(f"{now.value:.3f}" for _, now in known)
+    names = ", ".join(f'"{effect.specialist}"' for effect, _ in scored)
+    before = ", ".join(f"{effect.composite[0].value:.3f}" for effect, _ in scored)
+    after = ", ".join(f"{now.value:.3f}" for _, now in scored)
     lines = [
         "xychart-beta", f'  title "{cluster}: composite before (bars) and after (line)"', f"  x-axis [{names}]",
         '  y-axis "composite" 0 --> 1', f"  bar [{before}]", f"  line [{after}]",

@@ -53,8 +53,8 @@ def _critical(evidence: Evidence, cluster: Cluster) -> Iterator[str]:
         }
     )
     if failed:
-        shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        yield f"Critical scenarios that the candidate does not pass, whether or not the incumbent did: {shown}."
+        names = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        yield f"Critical scenarios that the candidate does not pass, whether or not the incumbent did: {names}."
 
 
 def _cut_off(evidence: Evidence, cluster: Cluster) -> Iterator[str]:

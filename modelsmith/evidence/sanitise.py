@@ -103,10 +103,10 @@ def assert_clean(data: bytes, private: Sequence[str] = (), ids: Callable[[], Col
     try:
         _search(data, private, ())
     except IntegrityFailure:
-        known = ids()
-        if not known:
+        words = ids()
+        if not words:
             raise
-        _search(data, private, known)
+        _search(data, private, words)
 
 
 def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
@@ -118,19 +118,19 @@ def _search(data: bytes, private: Sequence[str], ids: Collection[str]) -> None:
         value = json.loads(text)
         if not ids and _is_plainly_clean(value, private):
             return
-        found = list(_strings(value, "$", ids))
+        texts = list(_strings(value, "$", ids))
     except (ValueError, RecursionError):
-        found = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
-        found.append(("file", text))
+        texts = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), start=1)]
+        texts.append(("file", text))
     places: dict[str, str] = {}
-    for place, value in found:
+    for place, value in texts:
         places.setdefault(_WORD.sub(lambda word: "id" if word[0] in ids else word[0], value) if ids else value, place)
-    known = [word for word in private if len(word) >= 4]
+    words = [word for word in private if len(word) >= 4]
     for value, place in places.items():
         kind = _kind_of_short(value) if len(value) <= _SHORT else _kind(value)
         if kind:
             _refuse(kind, place)
-        if any(word in value and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in known):
+        if any(word in value and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value) for word in words):
             _refuse("private string", place)
     secret = first_secret("\n".join(places))
     if secret:
@@ -148,10 +148,10 @@ def _is_plainly_clean(value: Any, private: Sequence[str]) -> bool:
     _gather(value, names, texts)
     if any(name in TEXT_FIELDS or SECRET_FIELDS.match(name) for name in names):
         return False
-    known = [word for word in private if len(word) >= 4]
+    words = [word for word in private if len(word) >= 4]
     if any((_kind_of_short if len(text) <= _SHORT else _kind)(text) for text in texts):
         return False
-    return not any(word in text for word in known for text in texts) and not first_secret("\n".join(texts))
+    return not any(word in text for word in words for text in texts) and not first_secret("\n".join(texts))
 
 
 def _gather(value: Any, names: dict[str, None], texts: dict[str, None]) -> None:

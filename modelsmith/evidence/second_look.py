@@ -115,8 +115,8 @@ def recompute_look(look: SecondLook, evidence: Evidence) -> None:
     judge, rule = look.judge, evidence.rule
     if judge is not None:
         confidence = rule.decision.confidence
-        found = agreement(judge.judge, judge.identity, judge.verdicts, confidence, rule.min_kappa)
-        require_recomputed("judge", judge, found)
+        recomputed = agreement(judge.judge, judge.identity, judge.verdicts, confidence, rule.min_kappa)
+        require_recomputed("judge", judge, recomputed)
     mine, theirs = look.candidate, look.incumbent
     require_recomputed("candidate.headline", mine.headline, headline(mine.rows, theirs.rows, rule, judge))
     require_recomputed("incumbent.headline", theirs.headline, headline(theirs.rows, None, rule, judge))
@@ -147,10 +147,10 @@ def compare_look(look: SecondLook, evidence: Evidence, share: float) -> Agreemen
     turned = [tuple(_turned(stated, observed, evidence.rule, exact=same)) for stated, observed in pairs]
     compared = len(tally(evidence.candidate.rows, evidence.rule))
     verdict = look.candidate.headline.verdict
-    within = all(len(found) <= limit * compared for found in turned)
+    within = all(len(flips) <= limit * compared for flips in turned)
     retrained = _retrained(look, evidence, share * compared)
     agrees = within and verdict != "FAIL" and (retrained is None or retrained.agrees)
-    every = tuple(flip for found in turned for flip in found)
+    every = tuple(flip for flips in turned for flip in flips)
     return Agreement(
         observer=look.observer,
         number=look.number,
@@ -183,38 +183,40 @@ def tries_again(training: TrainingFacts) -> str:
     return "from the same rows" + (f", of {len(tries.each)} seeds tried the chosen one alone" if tries else "")
 
 
-def _of_training(found: Retrained | None, how: str) -> str:
-    if found is None:
+def _of_training(retrained: Retrained | None, how: str) -> str:
+    if retrained is None:
         return ""
-    if found.identical:
+    if retrained.identical:
         return f"; trained again {how}, it is the very same artifact"
-    verb = "agrees" if found.agrees else "disagrees"
-    text = f"; trained again {how}, it is another artifact, which {verb}: {len(found.turned)} verdicts differ"
-    return f"{text}{_named(found.turned)}"
+    verb = "agrees" if retrained.agrees else "disagrees"
+    text = f"; trained again {how}, it is another artifact, which {verb}: {len(retrained.turned)} verdicts differ"
+    return f"{text}{_named(retrained.turned)}"
 
 
 def observers_section(
-    required: int, retrained: int, found: Sequence[Agreement], again: Sequence[str], uncounted: Sequence[str]
+    required: int, retrained: int, agreements: Sequence[Agreement], again: Sequence[str], uncounted: Sequence[str]
 ) -> str:
     """The packet's section on second observers; empty where none is required and none has spoken.
 
     Args:
         required: Observers that the policy requires.
         retrained: How many of them must have repeated the training.
-        found: What each came to.
+        agreements: What each came to.
         again: Who repeated the training and came to the same.
         uncounted: What does not count, in sentences.
     """
-    if not (required or found or uncounted):
+    if not (required or agreements or uncounted):
         return ""
-    agreeing = sum(observed.agrees for observed in found)
+    agreeing = sum(observed.agrees for observed in agreements)
     requirement = f"the policy requires {required} for this" if required else "the policy requires none"
     lines = ["### Second observers", "", f"{agreeing} agree with the evidence; {requirement}.", ""]
     if retrained or again:
         names = f" ({', '.join(safe(name) for name in again)})" if again else ""
         retrain_requirement = f"the policy requires {retrained}" if retrained else "the policy requires none"
         lines[2:3] = [f"{lines[2]} {len(again)} trained it again from its rows{names}; {retrain_requirement}."]
-    lines += [f"- {'AGREES' if observed.agrees else '**DISAGREES**'} {safe(observed.sentence)}" for observed in found]
+    lines += [
+        f"- {'AGREES' if observed.agrees else '**DISAGREES**'} {safe(observed.sentence)}" for observed in agreements
+    ]
     lines += [f"- not counted: {safe(words)}" for words in uncounted]
     return "\n".join(lines).rstrip()
 

@@ -60,41 +60,43 @@ def earlier_runs(runs: Sequence[RunResult], models: Sequence[str], candidate: Ru
 
     The candidate's own eval under its rule is what the evidence is about, so it is not among them.
     """
-    known = {(candidate.run_id, content_digest(candidate.rule))}
+    keys = {(candidate.run_id, content_digest(candidate.rule))}
     for run in runs:
         for judged in run.by_rule:
             key = run.run_id, content_digest(judged.rule)
-            if run.model in models and key not in known:
-                known.add(key)
+            if run.model in models and key not in keys:
+                keys.add(key)
                 yield EarlierRun(model=run.model, run_id=run.run_id, question=run.question, judged=judged)
 
 
 def rule_changes(old: GateRule, new: GateRule) -> tuple[str, ...]:
     """What differs between two rules, in words; what makes it easier to pass says so."""
     then, now = (dict(_values(rule.model_dump(mode="json", exclude={"points"}))) for rule in (old, new))
-    found = [_limit(path, then.get(path), now.get(path)) for path in {**then, **now} if then.get(path) != now.get(path)]
+    changes = [
+        _limit(path, then.get(path), now.get(path)) for path in {**then, **now} if then.get(path) != now.get(path)
+    ]
     before, after = ({point.id: point for point in rule.points} for rule in (old, new))
-    for name in (*after, *(gone for gone in before if gone not in after)):
+    for name in (*after, *(removed for removed in before if removed not in after)):
         if name not in before:
-            found.append(f"rubric point {name} added")
+            changes.append(f"rubric point {name} added")
         elif name not in after:
-            found.append(f"rubric point {name} removed")
+            changes.append(f"rubric point {name} removed")
         elif before[name].required and not after[name].required:
-            found.append(f"rubric point {name} no longer required (**easier**)")
+            changes.append(f"rubric point {name} no longer required (**easier**)")
         elif before[name] != after[name]:
-            found.append(f"rubric point {name}: weight {before[name].weight:g} -> {after[name].weight:g}")
-    return tuple(found)
+            changes.append(f"rubric point {name}: weight {before[name].weight:g} -> {after[name].weight:g}")
+    return tuple(changes)
 
 
 def set_changes(change: SetChange) -> tuple[str, ...]:
     """What is asked otherwise, counted; scores and limits are `rule_changes`."""
-    found = []
+    changes = []
     for kind in ("added", "removed", "changed"):
         scenarios = [scenario for scenario in change.scenarios if scenario.kind == kind and scenario.scored]
         if scenarios:
-            found.append(f"{len(scenarios)} scenario{'' if len(scenarios) == 1 else 's'} {kind}")
+            changes.append(f"{len(scenarios)} scenario{'' if len(scenarios) == 1 else 's'} {kind}")
     points = [point.point for point in change.points if point.kind == "changed"]
-    return (*found, *([f"rubric points changed: {', '.join(points)}"] if points else []))
+    return (*changes, *([f"rubric points changed: {', '.join(points)}"] if points else []))
 
 
 def by_former_rule(evidence: Evidence) -> Headline | None:
@@ -130,8 +132,8 @@ def _changes(evidence: Evidence, trail: Trail) -> Iterator[str]:
             yield "By the rule of then the candidate cannot be judged: it knows other rubric points"
         else:
             failed = "; ".join(safe(check.sentence) for check in former.checks if check.outcome != "PASS")
-            shown = former.verdict if former.verdict == "PASS" else f"**{former.verdict}**"
-            yield f"By the rule of then, the same answers are {shown}{f': {failed}' if failed else ', too'}"
+            verdict_text = former.verdict if former.verdict == "PASS" else f"**{former.verdict}**"
+            yield f"By the rule of then, the same answers are {verdict_text}{f': {failed}' if failed else ', too'}"
     else:
         yield f"The rule is what it was {then}"
     if evidence.since.question != evidence.question:
@@ -168,8 +170,8 @@ def _mark(outcome: str) -> str:
 def _limit(path: str, then: Any, now: Any) -> str:
     name, easier = _LIMITS.get(path, (path.replace("_", " "), 0))
     line = f"{name} {_figure(then)} -> {_figure(now)}"
-    gone = then is not None and now is None
-    return f"{line} (**easier**)" if easier and (gone or (then is not None and (now - then) * easier > 0)) else line
+    removed = then is not None and now is None
+    return f"{line} (**easier**)" if easier and (removed or (then is not None and (now - then) * easier > 0)) else line
 
 
 def _figure(value: Any) -> str:

@@ -69,8 +69,8 @@ def training_curve(stages: Sequence[StageShown], title: str) -> str:
         body.append(svg.text(MARGIN, top + 6, svg.fit(took, 13, WIDTH - 2 * MARGIN), MUTED))
         top += _NAME
         for number, panel in enumerate(panels):
-            left, row = MARGIN + (number % 2) * (_COLUMN + MARGIN), top + (number // 2) * _ROW
-            body += _drawn(panel, left, row, max(stage.steps, stage.curve.last_step, 1))
+            x, row = MARGIN + (number % 2) * (_COLUMN + MARGIN), top + (number // 2) * _ROW
+            body += _drawn(panel, x, row, max(stage.steps, stage.curve.last_step, 1))
         top += -(-len(panels) // 2) * _ROW
         sentences.append(begin + "; ".join(f"{line.label} {_ends(line)}" for panel in panels for line in panel.lines))
     if not stages:
@@ -80,19 +80,19 @@ def training_curve(stages: Sequence[StageShown], title: str) -> str:
 
 def _panels(curve: StageCurve) -> list[_Panel]:
     points = {line.measure: line.points for line in curve.lines}
-    found = []
+    panels = []
     for title, measures in _PANELS:
         lines = [_Line(label, colour, points[measure]) for measure, label, colour in measures if measure in points]
         if lines:
-            found.append(_Panel(title, lines, measures[0][0] in SHARES))
-    return found
+            panels.append(_Panel(title, lines, measures[0][0] in SHARES))
+    return panels
 
 
-def _drawn(panel: _Panel, left: float, top: float, last: int) -> Iterator[str]:
+def _drawn(panel: _Panel, column_x: float, top: float, last: int) -> Iterator[str]:
     values = [value for line in panel.lines for _, value in line.points]
     low, high = (0.0, 1.0) if panel.share else (min(0.0, *values, 0.0), max(*values, 1e-9))
-    begin, end, floor = left + 44, left + _COLUMN, top + 24 + _PLOT
-    yield svg.text(left, top + 8, panel.title, INK, 13, True)
+    begin, end, floor = column_x + 44, column_x + _COLUMN, top + 24 + _PLOT
+    yield svg.text(column_x, top + 8, panel.title, INK, 13, True)
     for part in (0.0, 0.5, 1.0):
         y = floor - _PLOT * part
         yield svg.line(begin, y, end, y, RULE)

@@ -62,8 +62,8 @@ def require_fit(model_folder: Path, adapter: Path) -> None:
         bare = AutoModelForCausalLM.from_config(known, trust_remote_code=False)
         adapted = _prepared(bare, adapter, trainable=False)
     with safe_open(adapter / WEIGHTS, framework="pt") as tensors:
-        found = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    _require_fit(_shapes(adapted), found)
+        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    _require_fit(_shapes(adapted), shapes)
 
 
 def require_whole(loading_info: Mapping[str, Any]) -> None:
@@ -169,11 +169,11 @@ def _shapes(adapted: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _require_fit(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    shapes = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+def _require_fit(expected: dict[str, tuple[int, ...]], actual: dict[str, tuple[int, ...]]) -> None:
+    shapes = sorted(name for name in expected.keys() & actual.keys() if expected[name] != actual[name])
     for names, problem in (
-        (sorted(found.keys() - wanted.keys()), "belong to no module of the base model"),
-        (sorted(wanted.keys() - found.keys()), "are missing"),
+        (sorted(actual.keys() - expected.keys()), "belong to no module of the base model"),
+        (sorted(expected.keys() - actual.keys()), "are missing"),
         (shapes, "have another shape than base model and rank ask for"),
     ):
         if names:

@@ -54,19 +54,19 @@ def window_of(model: Any) -> int | None:
     return window if SLIDING in (getattr(config, "layer_types", None) or (SLIDING,)) else None
 
 
-def attending(model: Any, visible: torch.Tensor, looking: torch.Tensor, seen: torch.Tensor) -> Mask:
+def attending(model: Any, visible: torch.Tensor, looking: torch.Tensor, keys: torch.Tensor) -> Mask:
     """What `visible` says, for each kind of the model's layers.
 
     Args:
         model: A causal language model of transformers.
         visible: Boolean, (rows, 1, q, k): whether token q of a row sees token k.
         looking: (rows, q): where in its own text each token stands that looks.
-        seen: (rows, k): the same of each token that is looked at.
+        keys: (rows, k): the same of each token that is looked at.
     """
     window = window_of(model)
     if window is None:
         return _taken(model, visible)
-    near = visible & (seen[:, None, None, :] > looking[:, None, :, None] - window)
+    near = visible & (keys[:, None, None, :] > looking[:, None, :, None] - window)
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or (SLIDING,))
     if len(kinds) == 1:
         return _taken(model, near)

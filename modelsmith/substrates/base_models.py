@@ -185,9 +185,9 @@ def package_folder(package: str) -> Path | None:
 
 
 def _local_path(source: BaseModelSource, rest: str, root: Path) -> Path:
-    given = Path(rest)
-    path = given if given.is_absolute() else (root / given).resolve()
-    if not given.is_absolute() and not path.is_relative_to(root.resolve()):
+    path_given = Path(rest)
+    path = path_given if path_given.is_absolute() else (root / path_given).resolve()
+    if not path_given.is_absolute() and not path.is_relative_to(root.resolve()):
         raise InvalidInput(
             "base-model-uri",
             f"{source.uri} leaves the repository.",
@@ -243,14 +243,14 @@ def _from_folder(source: BaseModelSource, folder: Path) -> ResolvedModel:
     return ResolvedModel(folder, source.digest)
 
 
-def _require(source: BaseModelSource, found: str) -> None:
-    if found != source.digest:
+def _require(source: BaseModelSource, digest: str) -> None:
+    if digest != source.digest:
         raise IntegrityFailure(
             "base-model-digest",
-            f"The weights of {source.name} are not the pinned ones: their digest is {found}.",
+            f"The weights of {source.name} are not the pinned ones: their digest is {digest}.",
             "Restore the pinned weights. If these are the ones you want, pin their digest as base_model.digest.",
             expected=source.digest,
-            found=found,
+            found=digest,
         )
 
 

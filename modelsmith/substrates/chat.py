@@ -159,21 +159,21 @@ def answer_after(text: str, finish: Finish, chat: Chat, opened: bool | None = No
     return Answer(text, finish)
 
 
-def answer_in(tokenizer: Any, prompt: Sequence[int], written: list[int], finish: Finish, chat: Chat) -> Answer:
+def answer_in(tokenizer: Any, prompt: Sequence[int], tokens: list[int], finish: Finish, chat: Chat) -> Answer:
     """The answer in the tokens that a model wrote, without its end token.
 
     The marks around thoughts may be special tokens, which the answer has none of.
     """
     decode = tokenizer.decode
     if chat.thinking != "strip":
-        return Answer(decode(written, skip_special_tokens=True), finish)
+        return Answer(decode(tokens, skip_special_tokens=True), finish)
     opened = begins_thinking(decode(prompt[-_PROMPT_TAIL:]), chat)
-    ends = decode(written).count(chat.end)
-    after = bisect_left(range(len(written)), ends, key=lambda count: decode(written[:count]).count(chat.end))
-    if not ends or after == len(written):
-        return answer_after(decode(written), finish, chat, opened)
-    joint = decode(written[:after]).rpartition(chat.end)[2]
-    return Answer((joint + decode(written[after:], skip_special_tokens=True)).lstrip(), finish)
+    ends = decode(tokens).count(chat.end)
+    after = bisect_left(range(len(tokens)), ends, key=lambda count: decode(tokens[:count]).count(chat.end))
+    if not ends or after == len(tokens):
+        return answer_after(decode(tokens), finish, chat, opened)
+    joint = decode(tokens[:after]).rpartition(chat.end)[2]
+    return Answer((joint + decode(tokens[after:], skip_special_tokens=True)).lstrip(), finish)
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:
@@ -197,11 +197,11 @@ class _Hidden:
 
     def __init__(self, control: Iterable[str], texts: Iterable[str]) -> None:
         joined = "\0".join(texts)
-        found = sorted((name for name in control if name in joined), key=lambda name: (-len(name), name))
+        names = sorted((name for name in control if name in joined), key=lambda name: (-len(name), name))
         used = set(joined)
         free = (chr(number) for number in range(_SENTINEL, 0x10FFFE) if chr(number) not in used)
-        self._stand_ins = dict(zip(found, free, strict=False))
-        if len(self._stand_ins) < len(found):
+        self._stand_ins = dict(zip(names, free, strict=False))
+        if len(self._stand_ins) < len(names):
             raise InvalidInput(
                 "control-token",
                 "A text names control tokens, and leaves no private character of Unicode to stand for them.",
@@ -213,7 +213,7 @@ class _Hidden:
         """The text with stand-ins for the names; the longest name counts where two begin alike."""
         if not self._stand_ins:
             return text
-        return re.sub("|".join(map(re.escape, self._stand_ins)), lambda found: self._stand_ins[found[0]], text)
+        return re.sub("|".join(map(re.escape, self._stand_ins)), lambda match: self._stand_ins[match[0]], text)
 
 
 def _ids(tokenizer: Any, text: str, hidden: _Hidden) -> list[int]:

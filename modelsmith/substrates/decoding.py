@@ -62,25 +62,25 @@ def decode(
     They are given as they finish. ``shared`` is that of these prompts, or of more (`share`).
     """
     begin = time.perf_counter()
-    known, device = shared.get_seq_length(), model.device
-    tails = [prompt[known:] for prompt in prompts]
+    shared_length, device = shared.get_seq_length(), model.device
+    tails = [prompt[shared_length:] for prompt in prompts]
     width = max(map(len, tails))
-    cache = _cache(model, len(prompts), known + width + limit)
+    cache = _cache(model, len(prompts), shared_length + width + limit)
     for ours, theirs in zip(cache.layers, shared.layers, strict=True):
         ours.begin_with(theirs)
     step = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=device)
     starts = torch.tensor([[width - len(t)] for t in tails], device=device)
     columns = torch.arange(width + limit, device=device)
-    visible = torch.cat([columns.new_ones(len(tails), known), (columns >= starts).long()], dim=1)
-    shared_places = torch.arange(known, device=device).expand(len(tails), -1)
-    places = torch.cat([shared_places, (known + columns - starts).clamp(min=0)], dim=1)
+    visible = torch.cat([columns.new_ones(len(tails), shared_length), (columns >= starts).long()], dim=1)
+    shared_places = torch.arange(shared_length, device=device).expand(len(tails), -1)
+    places = torch.cat([shared_places, (shared_length + columns - starts).clamp(min=0)], dim=1)
     window = window_of(model)
     windowed = window is not None and window < places.shape[1]
     total = len(prompts) * answers
-    written: list[list[int]] = [[] for _ in range(total)]
+    tokens: list[list[int]] = [[] for _ in range(total)]
     rows = list(range(total))
-    done: dict[int, Written] = {}
-    at = slice(known, known + width)
+    outputs: dict[int, Written] = {}
+    at = slice(shared_length, shared_length + width)
     while True:
         filled = visible[:, : at.stop]
         logits = model(
@@ -95,21 +95,21 @@ def decode(
             each = torch.arange(len(prompts), device=device).repeat_interleave(answers)
             cache.batch_select_indices(each)
             logits, visible, places = logits[each], visible[each], places[each]
-        chosen = choose(logits.float(), rows)
-        ended = torch.isin(chosen, ends).tolist()
-        for number, token, end in zip(rows, chosen.tolist(), ended, strict=True):
-            if number not in done:
-                written[number].append(token)
-                if end or len(written[number]) == limit:
-                    done[number] = Written(number, written[number], end, time.perf_counter() - begin)
-        if len(done) == total:
-            return list(done.values())
-        unfinished = [row for row, number in enumerate(rows) if number not in done]
+        next_tokens = choose(logits.float(), rows)
+        ended = torch.isin(next_tokens, ends).tolist()
+        for number, token, end in zip(rows, next_tokens.tolist(), ended, strict=True):
+            if number not in outputs:
+                tokens[number].append(token)
+                if end or len(tokens[number]) == limit:
+                    outputs[number] = Written(number, tokens[number], end, time.perf_counter() - begin)
+        if len(outputs) == total:
+            return list(outputs.values())
+        unfinished = [row for row, number in enumerate(rows) if number not in outputs]
         if len(unfinished) <= len(rows) * COMPACT_BELOW:
             cache.batch_select_indices(torch.tensor(unfinished, device=device))
-            chosen, visible, places = chosen[unfinished], visible[unfinished], places[unfinished]
+            next_tokens, visible, places = next_tokens[unfinished], visible[unfinished], places[unfinished]
             rows = [rows[row] for row in unfinished]
-        step, at = chosen[:, None], slice(at.stop, at.stop + 1)
+        step, at = next_tokens[:, None], slice(at.stop, at.stop + 1)
 
 
 def for_small_batches(weight: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,7 @@ class LocalEmbedder:
             InfrastructureFailure: ``embedding-failed`` or ``out-of-memory``.
         """
         windows, owner = self._windows(texts)
-        found = np.zeros((len(texts), self._model.config.hidden_size), np.float64)
+        vectors = np.zeros((len(texts), self._model.config.hidden_size), np.float64)
         by_length: dict[int, list[int]] = {}
         for place, ids in enumerate(windows):
             by_length.setdefault(len(ids), []).append(place)
@@ -85,10 +85,10 @@ class LocalEmbedder:
                         raise _failure(
                             "embedding-failed", "The embedding model gave no numbers.", ValueError("not finite")
                         )
-                    np.add.at(found, [owner[place] for place in some], length * _unit(pooled))
+                    np.add.at(vectors, [owner[place] for place in some], length * _unit(pooled))
         except (MemoryError, RuntimeError) as error:
             raise _failure("embedding-failed", "The embedding model stopped.", error) from error
-        return _unit(found).astype(np.float32)
+        return _unit(vectors).astype(np.float32)
 
     def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """The tokens of every window that has some, and the text that it belongs to."""
@@ -97,11 +97,11 @@ class LocalEmbedder:
         for number, text in enumerate(texts):
             full_text = self._way.prefix + (text.lower() if self._way.lower else text)
             most = self._way.window
-            found = self._tokenizer(
+            token_ids = self._tokenizer(
                 full_text.encode("utf-8", "replace").decode(),
                 truncation=True, max_length=most, stride=most // 4, return_overflowing_tokens=True,
             )["input_ids"]  # fmt: skip
-            some = [ids for ids in found if ids]
+            some = [ids for ids in token_ids if ids]
             windows += some
             owner += [number] * len(some)
         return windows, owner

@@ -69,10 +69,10 @@ def _pooling(folder: Path) -> Pooling:
     modes = (
         [word] if isinstance(word, str) else [name for name, on in settings.items() if on is True and "_mode_" in name]
     )
-    known = [_WORDS.get(name) or _FLAGS.get(name) for name in modes]
-    if settings.get("include_prompt") is False or len(known) != 1 or known[0] is None:
+    poolings = [_WORDS.get(name) or _FLAGS.get(name) for name in modes]
+    if settings.get("include_prompt") is False or len(poolings) != 1 or poolings[0] is None:
         raise _refused(folder, "config.json", f"it pools by {', '.join(map(str, modes))[:200] or 'nothing'}")
-    return known[0]
+    return poolings[0]
 
 
 def _inside(folder: Path, path: str) -> Path:

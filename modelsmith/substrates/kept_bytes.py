@@ -33,15 +33,15 @@ class KeptBytes:
 
     def find(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
         """What is kept under these keys; entries that are not whole are passed over."""
-        found: dict[bytes, bytes] = {}
-        wanted = [*keys]
+        values: dict[bytes, bytes] = {}
+        keys_asked = [*keys]
 
         def read(database: sqlite3.Connection) -> None:
-            for start in range(0, len(wanted), _AT_ONCE):
-                some = wanted[start : start + _AT_ONCE]
+            for start in range(0, len(keys_asked), _AT_ONCE):
+                some = keys_asked[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(some))
                 query = f"SELECT key, value, seal FROM {self._table} WHERE key IN ({marks})"  # noqa: S608
-                found.update(
+                values.update(
                     (key, value)
                     for key, value, seal in database.execute(query, some)
                     if isinstance(key, bytes) and isinstance(value, bytes) and seal == self._seal(key, value)
@@ -49,7 +49,7 @@ class KeptBytes:
 
         if self.path.exists():
             self._use(read)
-        return found
+        return values
 
     def keep(self, entries: Mapping[bytes, bytes]) -> None:
         """Keep entries, all in one transaction; one under a key that is known takes its place."""

@@ -40,21 +40,21 @@ class KeptVectors:
         keys = [self._key(text) for text in texts]
         if not keys:
             return np.zeros((0, 1), np.float32)
-        wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
-        self._known |= self._read(wanted)
-        new = {key: text for key, text in wanted.items() if key not in self._known}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        self._known |= self._read(missing)
+        new = {key: text for key, text in missing.items() if key not in self._known}
         if new:
             self._opened = self._opened or self._open()
             rows = np.ascontiguousarray(self._opened.vectors([*new.values()]), dtype="<f4")
-            made = {key: row.tobytes() for key, row in zip(new, rows, strict=True)}
-            self._known |= made
+            computed = {key: row.tobytes() for key, row in zip(new, rows, strict=True)}
+            self._known |= computed
             if self._kept:
-                self._kept.keep(made)
+                self._kept.keep(computed)
         return np.frombuffer(b"".join(self._known[key] for key in keys), "<f4").reshape(len(keys), -1)
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self.model.identity}\0{text}".encode("utf-8", "replace")).digest()
 
     def _read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        found = self._kept.find(keys) if self._kept else {}
-        return found if len({len(value) for value in found.values()}) <= 1 else {}
+        values = self._kept.find(keys) if self._kept else {}
+        return values if len({len(value) for value in values.values()}) <= 1 else {}

@@ -144,17 +144,17 @@ class TransformersSubstrate:
             return _too_long(prompt, len(ids), limit)
         generators = [_generator(sampling.seed, prompt)] if sampling.temperature else []
         ends = set(self._end.tolist())
-        heard = Hearing(self._tokenizer, hear if self._chat.thinking != "strip" else lambda text: None)
+        stream = Hearing(self._tokenizer, hear if self._chat.thinking != "strip" else lambda text: None)
 
         def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-            chosen = _choose(logits, sampling, generators)
-            token = int(chosen[0])
+            chosen_tokens = _choose(logits, sampling, generators)
+            token = int(chosen_tokens[0])
             if token not in ends:
-                heard.token(token)
-            return chosen
+                stream.token(token)
+            return chosen_tokens
 
         with torch.inference_mode(), computing_on(self._threads):
-            written = decode(
+            output = decode(
                 self._model,
                 [ids],
                 share(self._model, [ids]),
@@ -163,8 +163,8 @@ class TransformersSubstrate:
                 ends=self._end,
                 pad=self._tokenizer.pad_token_id or 0,
             )[0]
-        completion = self._completion(_Request(prompt, ids), written.tokens, written.ended, written.seconds)
-        if rest := completion.text.removeprefix(heard.text):
+        completion = self._completion(_Request(prompt, ids), output.tokens, output.ended, output.seconds)
+        if rest := completion.text.removeprefix(stream.text):
             hear(rest)
         return completion
 
@@ -181,7 +181,7 @@ class TransformersSubstrate:
 
     def _batch(self, requests: Sequence[_Request], shared: Cache, sampling: Sampling) -> list[Completion]:
         generators = [_generator(sampling.seed, r.prompt) for r in requests] if sampling.temperature else []
-        written = decode(
+        outputs = decode(
             self._model,
             [r.ids for r in requests],
             shared,
@@ -191,14 +191,14 @@ class TransformersSubstrate:
             pad=self._tokenizer.pad_token_id or 0,
         )
         return [
-            self._completion(requests[output.number], output.tokens, output.ended, output.seconds) for output in written
+            self._completion(requests[output.number], output.tokens, output.ended, output.seconds) for output in outputs
         ]
 
-    def _completion(self, request: _Request, written: list[int], ended: bool, seconds: float) -> Completion:
+    def _completion(self, request: _Request, tokens: list[int], ended: bool, seconds: float) -> Completion:
         answer = answer_in(
-            self._tokenizer, request.ids, written[:-1] if ended else written, "stop" if ended else "length", self._chat
+            self._tokenizer, request.ids, tokens[:-1] if ended else tokens, "stop" if ended else "length", self._chat
         )
-        return Completion(request.prompt.key, answer.text, answer.finish, len(request.ids), len(written), seconds)
+        return Completion(request.prompt.key, answer.text, answer.finish, len(request.ids), len(tokens), seconds)
 
 
 class Hearing:

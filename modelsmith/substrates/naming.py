@@ -86,23 +86,23 @@ class NameFinder:
             marked = self._marked(text)
         except (MemoryError, RuntimeError) as error:
             raise _failed(error) from error
-        found: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         for word in _WORD.finditer(text):
             if any(marked[word.start() : word.end()]):
                 begins = word.start()
-                if found and _BETWEEN.fullmatch(text, found[-1][1], begins):
-                    begins = found.pop()[0]
-                found.append((begins, word.end()))
-        return found
+                if spans and _BETWEEN.fullmatch(text, spans[-1][1], begins):
+                    begins = spans.pop()[0]
+                spans.append((begins, word.end()))
+        return spans
 
     def _marked(self, text: str) -> bytearray:
         """For each character whether a token of a name covers it."""
-        read = self._tokenizer(
+        encoding = self._tokenizer(
             text, truncation=True, max_length=self._window, stride=self._window // 4,
             return_overflowing_tokens=True, return_offsets_mapping=True,
         )  # fmt: skip
         marked = bytearray(len(text))
-        for ids, places in zip(read["input_ids"], read["offset_mapping"], strict=True):
+        for ids, places in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
             if not ids:
                 continue
             with torch.inference_mode(), computing_on(ALL_THREADS):

@@ -57,9 +57,9 @@ def holds(folder: Path, marker: str, memory: Path | None) -> bool:
 
 def forget(memory: Path | None, folder: Path) -> None:
     """Let a folder be believed anew: it is about to be made again."""
-    if memory is not None and folder.name in (known := dict(_recall(memory))):
-        del known[folder.name]
-        _write(memory, known)
+    if memory is not None and folder.name in (entries := dict(_recall(memory))):
+        del entries[folder.name]
+        _write(memory, entries)
 
 
 def _traits(path: Path) -> list[int]:
@@ -73,10 +73,10 @@ def _is_settled(traits: Sequence[int]) -> bool:
 
 def _recall(memory: Path | None) -> Mapping[str, object]:
     try:
-        known = json.loads(read_plain(memory)) if memory else {}
+        entries = json.loads(read_plain(memory)) if memory else {}
     except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return entries if isinstance(entries, dict) else {}
 
 
 def _remember(memory: Path | None, name: str, state: Mapping[str, object]) -> None:
@@ -84,7 +84,7 @@ def _remember(memory: Path | None, name: str, state: Mapping[str, object]) -> No
         _write(memory, {**_recall(memory), name: state})
 
 
-def _write(memory: Path, known: Mapping[str, object]) -> None:
+def _write(memory: Path, entries: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(memory, json.dumps(known, indent=1).encode() + b"\n")
+        write_atomically(memory, json.dumps(entries, indent=1).encode() + b"\n")

@@ -28,8 +28,8 @@ def is_intact(folder: Path) -> bool:
 
 def last_intact(checkpoints: Path) -> Path | None:
     """The intact checkpoint with the most steps; torn or damaged ones beyond it are removed."""
-    found = [p for p in checkpoints.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    for folder in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+    folders = [p for p in checkpoints.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    for folder in sorted(folders, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
         if is_intact(folder):
             return folder
         clear(folder)

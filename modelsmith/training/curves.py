@@ -16,20 +16,20 @@ _WATCHED: Final[tuple[Measure, ...]] = ("reward", "held_in", "content", "kl", "e
 def curve_of(beats: Sequence[Heartbeat], stage: int = 1) -> StageCurve | None:
     """What a stage's heartbeats tell; None without any. Of a step taken again after a kill, the last time counts."""
     steps = sorted({beat.step: beat for beat in beats}.values(), key=lambda beat: beat.step)
-    found: dict[Measure, list[tuple[int, float]]] = {"loss": [(beat.step, beat.loss) for beat in steps]}
+    points: dict[Measure, list[tuple[int, float]]] = {"loss": [(beat.step, beat.loss) for beat in steps]}
     for beat in steps:
         if beat.measures is None:
             continue
         if beat.measures.held_in_before is not None:
-            found.setdefault("held_in", []).append((beat.step - 1, beat.measures.held_in_before))
+            points.setdefault("held_in", []).append((beat.step - 1, beat.measures.held_in_before))
         for measure in _WATCHED:
             value = getattr(beat.measures, measure)
             if value is not None:
-                found.setdefault(measure, []).append((beat.step, value))
+                points.setdefault(measure, []).append((beat.step, value))
     lines = [
-        CurveLine(measure=measure, points=_thinned(found[measure]))
+        CurveLine(measure=measure, points=_thinned(points[measure]))
         for measure in ("loss", *_WATCHED)
-        if found.get(measure)
+        if points.get(measure)
     ]
     return StageCurve(stage=stage, lines=tuple(lines)) if lines else None
 

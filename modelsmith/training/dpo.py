@@ -35,9 +35,9 @@ def trainer(bench: Bench) -> DPOTrainer:
     tokens = _tokenised(bench)
     longest = [max(len(row[CHOSEN]), len(row[REJECTED])) for row in tokens]
     require_context(bench.model, [len(row["prompt_tokens"]) + most for row, most in zip(tokens, longest, strict=True)])
-    known = reference_log_probs(bench.model, tokens, bench.arguments["per_device_train_batch_size"])
-    rows = [row | {"reference": pair} for row, pair in zip(tokens, known.view(-1, 2).tolist(), strict=True)]
-    made = _Trainer(
+    log_probs = reference_log_probs(bench.model, tokens, bench.arguments["per_device_train_batch_size"])
+    rows = [row | {"reference": pair} for row, pair in zip(tokens, log_probs.view(-1, 2).tolist(), strict=True)]
+    trainer_made = _Trainer(
         model=bench.model,
         args=DPOConfig(**bench.arguments | IN_ORDER, max_length=None, beta=settings.beta, loss_type=[settings.loss]),
         data_collator=lambda items: _collate(rows, items[0]),
@@ -46,10 +46,10 @@ def trainer(bench: Bench) -> DPOTrainer:
         peft_config=bench.adapter,
         callbacks=[bench.signs],
     )
-    if "ref" in made.model.peft_config:
-        made.model.delete_adapter("ref")  # TRL's copy of the parent's, for references that are known already
-    made.signs, made.settings = bench.signs, settings
-    return made
+    if "ref" in trainer_made.model.peft_config:
+        trainer_made.model.delete_adapter("ref")  # TRL's copy of the parent's, for references that are known already
+    trainer_made.signs, trainer_made.settings = bench.signs, settings
+    return trainer_made
 
 
 class _Trainer(DPOTrainer):  # type: ignore[misc]
@@ -116,12 +116,12 @@ def reference_log_probs(model: Any, rows: list[dict[str, list[int]]], size: int)
     model.eval().to(device)
 
     def pairs(rows: Sequence[dict[str, list[int]]]) -> list[torch.Tensor]:
-        found = []
+        batches = []
         with torch.no_grad():
             for start in range(0, len(rows), size):
                 batch = _pack(rows[start : start + size])
-                found.append(answer_log_probs(model, {name: value.to(device) for name, value in batch.items()}).cpu())
-        return list(torch.cat(found).view(-1, 2)) if found else []
+                batches.append(answer_log_probs(model, {name: value.to(device) for name, value in batch.items()}).cpu())
+        return list(torch.cat(batches).view(-1, 2)) if batches else []
 
     return torch.cat(ranks.shared_out(rows, pairs))
 

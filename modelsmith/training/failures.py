@@ -130,19 +130,19 @@ def classify_in(folder: Path, error: BaseException) -> FailureClass:
 
     Libraries that write in C++ say only that a write failed, if that much.
     """
-    found = classify(error)
-    return "disk-full" if found == "crash" and not has_room(folder) else found
+    failure = classify(error)
+    return "disk-full" if failure == "crash" and not has_room(folder) else failure
 
 
 def has_room(folder: Path) -> bool:
     """Whether the folder still takes what a log and an error need, and some more."""
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
-            written = probe.write(bytes(_PROBE))
+            size = probe.write(bytes(_PROBE))
             os.fsync(probe.fileno())
     except OSError as error:
         return error.errno not in _FULL
-    return written == _PROBE
+    return size == _PROBE
 
 
 def as_worker_error(folder: Path, error: Exception) -> WorkerError:
@@ -151,8 +151,8 @@ def as_worker_error(folder: Path, error: Exception) -> WorkerError:
     Messages of classes that are told to people stand alone; of others the exception's type says more.
     """
     failure = classify_in(folder, error)
-    told = failure == "tripped" or failure in _TOLD.values()
-    text = str(error) if told else f"{type(error).__name__}: {error}"
+    is_told = failure == "tripped" or failure in _TOLD.values()
+    text = str(error) if is_told else f"{type(error).__name__}: {error}"
     return WorkerError(
         failure=failure, message=text[:500], mend=error.mend if isinstance(error, TrippedError) else None
     )

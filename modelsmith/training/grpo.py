@@ -56,7 +56,7 @@ def trainer(bench: Bench) -> GRPOTrainer:
     sampler = serve(bench, settings, longest) if served else Sampler(bench.model, tokenizer)
     aside = list(zip(rows[taught:], tokens[taught:], strict=True))
     watch = Watch(aside, sampler, bench.signs, settings, bench.reward, job.chat, tokenizer)
-    made = _Trainer(
+    grpo_trainer = _Trainer(
         model=bench.model,
         reward_funcs=[_reward],
         args=GRPOConfig(**bench.arguments, **_options(settings)),
@@ -65,8 +65,8 @@ def trainer(bench: Bench) -> GRPOTrainer:
         peft_config=bench.adapter,
         callbacks=[watch, bench.signs],
     )
-    made.begin(bench, settings, bench.reward, rows, tokens, sampler, watch)
-    return made
+    grpo_trainer.begin(bench, settings, bench.reward, rows, tokens, sampler, watch)
+    return grpo_trainer
 
 
 def _order(taught: int, settings: Grpo) -> list[int]:
@@ -138,14 +138,14 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         seed = int(digest([self.args.seed, self.state.global_step]).removeprefix("sha256:")[:15], 16)
         first = ranks.number() * len(token_prompts)
         seeds = [seed_of(seed, first + place) for place in range(len(token_prompts))]
-        written = self._sampler.draw(
+        outputs = self._sampler.draw(
             self.model, token_prompts, size, self._settings.max_completion_tokens, self._settings.temperature, seeds
         )
         sampled = [
             self._watch.sampled(
                 token_prompts[output.number // size], output, self._rows[numbers[output.number // size]]
             )
-            for output in written
+            for output in outputs
         ]
         every = ranks.gathered(sampled)
         earned = ranks.decided(lambda: self._score.of(every))
@@ -154,8 +154,8 @@ class _Trainer(GRPOTrainer):  # type: ignore[misc]
         self._unclear = None if self._score.calls is None else sum(score is None for score in earned) / len(earned)
         scores = without_verdicts([score.score if score else None for score in earned], size)
         return {
-            "prompt_ids": [token_prompts[output.number // size] for output in written],
-            "completion_ids": [output.tokens for output in written],
+            "prompt_ids": [token_prompts[output.number // size] for output in outputs],
+            "completion_ids": [output.tokens for output in outputs],
             "logprobs": None,
             "earned": scores[first * size :][: len(sampled)],
         }

@@ -203,11 +203,11 @@ def heartbeats(lines: Iterable[bytes]) -> list[Heartbeat]:
 
 def waits(lines: Iterable[bytes]) -> list[Waiting]:
     """What the lines of ``heartbeat.jsonl`` say of waiting."""
-    found = []
+    entries = []
     for line in lines:
         with suppress(ValidationError):
-            found.append(Waiting.model_validate_json(line))
-    return found
+            entries.append(Waiting.model_validate_json(line))
+    return entries
 
 
 def place(folder: Path, job: TrainJob, inputs: Inputs) -> None:

@@ -78,27 +78,27 @@ class Reward:
             return [*earned(self._rubric, sampled)]
         try:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                found = self._ask(sampled, self._judge)
+                results = self._ask(sampled, self._judge)
         except BudgetSpentError as error:
             raise JudgeSpentError(f"{error}.") from None
         except ModelsmithError as error:
             raise JudgeFailedError(_in_words(error)) from None
-        unclear = [failure for failure in found if isinstance(failure, ModelsmithError)]
-        if 2 * len(unclear) > len(found):
-            raise JudgeUnclearError(f"On {len(unclear)} of {len(found)} answers at once. {_in_words(unclear[0])}")
+        unclear = [failure for failure in results if isinstance(failure, ModelsmithError)]
+        if 2 * len(unclear) > len(results):
+            raise JudgeUnclearError(f"On {len(unclear)} of {len(results)} answers at once. {_in_words(unclear[0])}")
         self.last_unclear = _in_words(unclear[0]) if unclear else self.last_unclear
-        return [None if isinstance(score, ModelsmithError) else score for score in found]
+        return [None if isinstance(score, ModelsmithError) else score for score in results]
 
     def _ask(self, sampled: Sequence[Sampled], judge: Judge) -> list[Earned | ModelsmithError]:
-        found = earned_or_unclear(self._rubric, sampled, judge, _UNCLEAR)
+        results = earned_or_unclear(self._rubric, sampled, judge, _UNCLEAR)
         for _ in range(0 if judge.lasting else _AGAIN):
-            places = [place for place, score in enumerate(found) if isinstance(score, ModelsmithError)]
+            places = [place for place, score in enumerate(results) if isinstance(score, ModelsmithError)]
             if not places or not (self._account and self._account.allows(len(places) * self._points)):
                 break
             again = earned_or_unclear(self._rubric, [sampled[place] for place in places], judge, _UNCLEAR)
             for place, score in zip(places, again, strict=True):
-                found[place] = score
-        return found
+                results[place] = score
+        return results
 
     def close(self) -> None:
         """Give back what the judge holds."""

@@ -121,8 +121,8 @@ def is_4bit(model: Any) -> bool:
 
 def computes_in(model: Any) -> torch.dtype:
     """Type in which its linear layers multiply; that of the weights, unless these are quantised."""
-    found: torch.dtype = next(model.parameters()).dtype
-    return model.config.quantization_config.bnb_4bit_compute_dtype if is_4bit(model) else found
+    dtype: torch.dtype = next(model.parameters()).dtype
+    return model.config.quantization_config.bnb_4bit_compute_dtype if is_4bit(model) else dtype
 
 
 @contextmanager

@@ -60,13 +60,13 @@ def without_verdicts(scores: Sequence[float | None], group: int) -> list[float]:
         group: Answers of a group.
     """
     overall = fmean(score for score in scores if score is not None)
-    found: list[float] = []
+    filled: list[float] = []
     for start in range(0, len(scores), group):
         some = scores[start : start + group]
-        known = [score for score in some if score is not None]
-        mean = fmean(known) if known else overall
-        found += [mean if score is None else score for score in some]
-    return found
+        scored = [score for score in some if score is not None]
+        mean = fmean(scored) if scored else overall
+        filled += [mean if score is None else score for score in some]
+    return filled
 
 
 def too_unclear(history: Mapping[int, Measures], wires: Tripwires) -> str | None:
@@ -146,11 +146,11 @@ def _of_form_alone(steps: Sequence[Measures], wires: Tripwires) -> str | None:
     if len(steps) < WINDOW + wires.form_steps:
         return None
     first, last = steps[:WINDOW], steps[-wires.form_steps :]
-    known = [[measure.content for measure in some if measure.content is not None] for some in (first, last)]
-    if [len(some) for some in known] != [WINDOW, wires.form_steps]:
+    content = [[measure.content for measure in some if measure.content is not None] for some in (first, last)]
+    if [len(some) for some in content] != [WINDOW, wires.form_steps]:
         return None
     start, reward = (fmean(measure.reward for measure in some) for some in (first, last))
-    before, now = map(fmean, known)
+    before, now = map(fmean, content)
     if reward - start < wires.form_gain or now >= SOLVED or now - before > wires.least_content * (reward - start):
         return None
     return (

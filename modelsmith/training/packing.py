@@ -70,14 +70,14 @@ def pack_answers(rows: Sequence[Tokens], most: int) -> Iterator[Packed]:
     shared = common_prefix([row.prompt for row in rows])
     order = sorted(range(len(rows)), key=lambda number: (rows[number].prompt, number))
     while order:
-        size, taken = 0, 0
+        size, count = 0, 0
         for number in order:
             size += len(rows[number].answer) + 1
-            if taken and size > most:
+            if count and size > most:
                 break
-            taken += 1
-        yield _tree(rows, order[:taken], shared)
-        order = order[taken:]
+            count += 1
+        yield _tree(rows, order[:count], shared)
+        order = order[count:]
 
 
 def as_seen(model: Any, packed: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def as_seen(model: Any, packed: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def logits_at(model: Any, packed: Mapping[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
+def logits_at(model: Any, packed: Mapping[str, torch.Tensor], chosen_places: torch.Tensor) -> torch.Tensor:
     """What the model says at some places of a packed sequence, as float32: (places, vocabulary).
 
     It is asked itself: some models scale or cap what their output embedding gives (Gemma 2, Granite, Cohere).
@@ -98,9 +98,9 @@ def logits_at(model: Any, packed: Mapping[str, torch.Tensor], wanted: torch.Tens
     Args:
         model: Without its adapter, as PEFT's ``get_base_model`` gives it; its layers have it nevertheless.
         packed: See `as_seen`.
-        wanted: Boolean, (1, n) or shorter: the places.
+        chosen_places: Boolean, (1, n) or shorter: the places.
     """
-    where = wanted[0].nonzero()[:, 0]
+    where = chosen_places[0].nonzero()[:, 0]
     logits: torch.Tensor = model(**as_seen(model, packed), use_cache=False, logits_to_keep=where).logits[0].float()
     return logits
 

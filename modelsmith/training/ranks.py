@@ -49,9 +49,9 @@ def join() -> None:
 
     cuda = torch.cuda.is_available()
     if cuda:
-        found = torch.cuda.device_count()
-        if found < count():
-            raise HostUnfitError(f"devices: {count()} needs as many GPUs, and the machine that trains has {found}.")
+        available = torch.cuda.device_count()
+        if available < count():
+            raise HostUnfitError(f"devices: {count()} needs as many GPUs, and the machine that trains has {available}.")
         torch.cuda.set_device(number())
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -104,8 +104,8 @@ def decided(work: Callable[[], T]) -> T:
     value, failure = from_first(outcome)
     if failure is not None:
         raise failure
-    done: T = value
-    return done
+    decision: T = value
+    return decision
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:

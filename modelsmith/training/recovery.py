@@ -77,27 +77,27 @@ def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
         return ()
 
 
-def rows_at_once(job: TrainJob, made: Sequence[Recovery]) -> int:
+def rows_at_once(job: TrainJob, recoveries: Sequence[Recovery]) -> int:
     """How many rows go through the model at once, on all devices together."""
-    return min([job.training.batch_size, *(mended.rows_at_once for mended in made)])
+    return min([job.training.batch_size, *(mended.rows_at_once for mended in recoveries)])
 
 
-def parts_of_step(job: TrainJob, made: Sequence[Recovery], devices: int) -> int:
+def parts_of_step(job: TrainJob, recoveries: Sequence[Recovery], devices: int) -> int:
     """In how many parts of equal size each device goes through its rows of a step."""
     own = job.training.batch_size // devices
-    at_once = max(1, rows_at_once(job, made) // devices)
+    at_once = max(1, rows_at_once(job, recoveries) // devices)
     return next(parts for parts in range(-(-own // at_once), own + 1) if own % parts == 0)
 
 
-def checkpoints_kept(made: Sequence[Recovery]) -> int:
+def checkpoints_kept(recoveries: Sequence[Recovery]) -> int:
     """How many checkpoints lie in the job's folder at most."""
-    return 1 if any(mended.action == "free-space" for mended in made) else CHECKPOINTS
+    return 1 if any(mended.action == "free-space" for mended in recoveries) else CHECKPOINTS
 
 
 def recovery(
     job: TrainJob,
     failure: WorkerError,
-    made: Sequence[Recovery],
+    recoveries: Sequence[Recovery],
     tried: Counter[FailureClass],
     step: int,
     devices: int = 1,
@@ -107,7 +107,7 @@ def recovery(
     Args:
         job: What is trained.
         failure: How the worker ended.
-        made: All recoveries of the job.
+        recoveries: All recoveries of the job.
         tried: How often each class of failure was met in this call, this time not counted.
         step: The last step that was heard of.
         devices: How many share the rows of a step; each keeps as many as any other.
@@ -115,7 +115,7 @@ def recovery(
     remedy = REMEDIES.get(failure.failure)
     if remedy is None or tried[failure.failure] >= remedy.most:
         return None
-    rows = rows_at_once(job, made)
+    rows = rows_at_once(job, recoveries)
     if remedy.action == "smaller-batch":
         if rows % (2 * devices):
             return None

@@ -194,12 +194,12 @@ def _bench(folder: Path, job: TrainJob, base: Path, signs: Signs, reward: Reward
     cuda = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True, trust_remote_code=False)
     model, adapter = load(base, job.training, folder / PARENT_INPUT if job.parent else None)
-    made = read_recoveries(folder)
-    parts = parts_of_step(job, made, ranks.count())
+    recoveries = read_recoveries(folder)
+    parts = parts_of_step(job, recoveries, ranks.count())
     arguments = _arguments(job.training, folder / CHECKPOINT_FOLDER, cuda) | {
         "per_device_train_batch_size": job.training.batch_size // ranks.count() // parts,
         "gradient_accumulation_steps": parts,
-        "save_total_limit": checkpoints_kept(made),
+        "save_total_limit": checkpoints_kept(recoveries),
     }
     return Bench(
         folder,

@@ -76,7 +76,7 @@ class Sampler:
     ) -> list[Written]:
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         size = max(1, BATCH[trained.device.type] // answers)
-        found: dict[int, Written] = {}
+        outputs: dict[int, Written] = {}
         ends = self._ends.to(trained.device)
         with torch.inference_mode(), self._decoding(trained) as model:
             shared = share(model, prompts)
@@ -87,8 +87,8 @@ class Sampler:
                     model, [prompts[index] for index in batch], shared, _numbered(choose, numbers),
                     limit=limit, ends=ends, pad=self._pad, answers=answers,
                 ):  # fmt: skip
-                    found[numbers[output.number]] = output._replace(number=numbers[output.number])
-        return [found[number] for number in sorted(found)]
+                    outputs[numbers[output.number]] = output._replace(number=numbers[output.number])
+        return [outputs[number] for number in sorted(outputs)]
 
     @contextmanager
     def _decoding(self, trained: Any) -> Iterator[Any]:
@@ -156,8 +156,8 @@ def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | 
     It is computed by the model as the trainer has it, in one pass without a cache.
     """
     logits, ids = answer_logits(trained, prompt, greedy.tokens)
-    taken = logits.gather(1, ids[:, None])[:, 0]
-    short = (logits.max(dim=-1).values - taken).max().item()
+    logit_of_taken = logits.gather(1, ids[:, None])[:, 0]
+    short = (logits.max(dim=-1).values - logit_of_taken).max().item()
     if short <= TIE.get(computes_in(trained), TIE[torch.float32]):
         return None
     return f"a token of a greedy answer falls {short:.3g} short of the likeliest"

@@ -131,25 +131,25 @@ class ServedSampler:
             SamplerFailedError: it ended, or did not answer as asked.
             StoppedError: asked to stop meanwhile.
         """
-        wanted = [
+        requests = [
             Wanted(prompt, answers, limit, temperature, seed) for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        return self._written(trained, wanted)
+        return self._written(trained, requests)
 
     def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[Written]:
         """See `sampler.Sampler.greedy`, and for errors `draw`."""
         return self._written(trained, [Wanted(prompt, 1, limit, 0.0, 0) for prompt in prompts])
 
-    def _written(self, trained: Any, wanted: Sequence[Wanted]) -> list[Written]:
+    def _written(self, trained: Any, requests: Sequence[Wanted]) -> list[Written]:
         begin = time.monotonic()
         try:
-            replies = self._ask(self._name(trained), wanted, begin)
+            replies = self._ask(self._name(trained), requests, begin)
         except InfrastructureFailure as error:
             raise _failed(error) from None
         except InvalidInput as error:
             raise SamplerRefusedError(str(error.details.get("reason", error.message))) from None
         _require_same(
-            trained, [(request.prompt, found[0]) for request, found in zip(wanted, replies, strict=True)][:PROBES]
+            trained, [(request.prompt, answers[0]) for request, answers in zip(requests, replies, strict=True)][:PROBES]
         )
         seconds = time.monotonic() - begin
         return [
@@ -173,15 +173,16 @@ class ServedSampler:
             shutil.rmtree(before[1], ignore_errors=True)
         return name
 
-    def _ask(self, name: str, wanted: Sequence[Wanted], begin: float) -> list[list[TokenAnswer]]:
+    def _ask(self, name: str, requests: Sequence[Wanted], begin: float) -> list[list[TokenAnswer]]:
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             futures = [
-                pool.submit(ask_tokens, self._server, name, request, self._ends, self._vocabulary) for request in wanted
+                pool.submit(ask_tokens, self._server, name, request, self._ends, self._vocabulary)
+                for request in requests
             ]
             while (state := wait(futures, _LOOK, FIRST_EXCEPTION)).not_done:
-                for done in state.done:
-                    done.result()
+                for future in state.done:
+                    future.result()
                 self._signs.waits_for_vllm("it writes answers", time.monotonic() - begin)
             return [future.result() for future in futures]
         except BaseException:

@@ -25,7 +25,7 @@ def trainer(bench: Bench) -> SFTTrainer:
     """See `run.Build`."""
     tokens = _tokenised(bench)
     require_context(bench.model, [len(row.prompt) + len(row.answer) for row in tokens])
-    made = _Trainer(
+    sft_trainer = _Trainer(
         model=bench.model,
         args=SFTConfig(**bench.arguments | IN_ORDER, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
         data_collator=lambda items: _packed(tokens, items[0]["rows"]),
@@ -34,8 +34,8 @@ def trainer(bench: Bench) -> SFTTrainer:
         peft_config=bench.adapter,
         callbacks=[bench.signs],
     )
-    made.signs = bench.signs
-    return made
+    sft_trainer.signs = bench.signs
+    return sft_trainer
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]

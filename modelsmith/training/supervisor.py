@@ -145,7 +145,7 @@ def train(
         (job_dir / BESIDE_FILE).unlink(missing_ok=True)
         if beside is not None:
             write_json(job_dir / BESIDE_FILE, beside)
-        made, tried, last = read_recoveries(job_dir), Counter[FailureClass](), 0
+        recoveries, tried, last = read_recoveries(job_dir), Counter[FailureClass](), 0
 
         def follow(beat: Heartbeat) -> None:
             nonlocal last
@@ -160,14 +160,14 @@ def train(
             if result is not None and (failure is None or failure.failure == "killed"):  # it was done by then
                 return _outcome(job_dir, result, tried.total(), adopted=False)
             failure = failure or WorkerError(failure="crash", message="The worker ended without a whole result.")
-            remedy = recovery(job, failure, made, tried, last, devices)
+            remedy = recovery(job, failure, recoveries, tried, last, devices)
             if remedy is not None and remedy.action == "free-space":
                 keep_only_last(job_dir / CHECKPOINT_FOLDER)
                 remedy = remedy if has_room(job_dir) else None
             if remedy is None:
                 raise as_error(failure, _tail(job_dir / LOG), job_dir)
-            made, tried[failure.failure] = (*made, remedy), tried[failure.failure] + 1
-            write_json(job_dir / RECOVERIES_FILE, Recoveries(made=made))
+            recoveries, tried[failure.failure] = (*recoveries, remedy), tried[failure.failure] + 1
+            write_json(job_dir / RECOVERIES_FILE, Recoveries(made=recoveries))
             recovered(remedy)
             if remedy.action == "inputs-anew":
                 place(job_dir, job, inputs)
@@ -294,8 +294,10 @@ def _failure(status: int, folder: Path) -> WorkerError | None:
             return WorkerError(failure="disk-full", message="The worker found no room, not even to say so.")
         if status == -signal.SIGTERM:
             return WorkerError(failure="preempted", message="The worker was asked to end.")
-        gone = status < 0 or status == STOPPED
-        return WorkerError(failure="killed" if gone else "crash", message=f"The worker ended with status {status}.")
+        was_killed = status < 0 or status == STOPPED
+        return WorkerError(
+            failure="killed" if was_killed else "crash", message=f"The worker ended with status {status}."
+        )
 
 
 def _outcome(folder: Path, result: TrainResult, restarts: int, adopted: bool) -> TrainOutcome:

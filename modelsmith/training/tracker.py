@@ -83,8 +83,8 @@ class Mlflow(Library):
         from mlflow.entities import Metric, Param
 
         self._client, self._metric = MlflowClient(), Metric
-        found = self._client.get_experiment_by_name(run.project)
-        experiment = found.experiment_id if found else self._client.create_experiment(run.project)
+        experiment_found = self._client.get_experiment_by_name(run.project)
+        experiment = experiment_found.experiment_id if experiment_found else self._client.create_experiment(run.project)
         before = self._client.search_runs([experiment], f"tags.`{JOB_TAG}` = '{run.identity}'", max_results=1)
         if before:
             self._id = before[0].info.run_id
@@ -200,9 +200,9 @@ def main(stream: BinaryIO, answer: int, grace: float) -> int:
 
 def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None]) -> None:
     """Tell what comes, each step once, until no more comes."""
-    here = LastTracked(to=run.to, identity=run.identity)
+    key = LastTracked(to=run.to, identity=run.identity)
     before = _last_tracked()
-    last = max(library.last, before.step if before.model_copy(update={"step": 0}) == here else 0)
+    last = max(library.last, before.step if before.model_copy(update={"step": 0}) == key else 0)
     sound = False
     while steps := _waiting(lines):
         sound = sound or any(step.ended == "done" for step in steps)
@@ -210,7 +210,7 @@ def _follow(run: TrackedRun, library: Library, lines: SimpleQueue[bytes | None])
         if figures:
             library.tell(list(figures.values()))
             last = max(figures)
-            write_json(LAST_TOLD, here.model_copy(update={"step": last}))
+            write_json(LAST_TOLD, key.model_copy(update={"step": last}))
     library.end(sound)
 
 
@@ -235,19 +235,19 @@ def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float, over
 
 def _waiting(lines: SimpleQueue[bytes | None]) -> list[TrackerLine]:
     """What has come by now, at least one; nothing when no more comes."""
-    found: list[TrackerLine] = []
+    records: list[TrackerLine] = []
     line = lines.get()
     while line is not None:
-        found.append(TrackerLine.model_validate_json(line))
-        if len(found) == AT_ONCE:
+        records.append(TrackerLine.model_validate_json(line))
+        if len(records) == AT_ONCE:
             break
         try:
             line = lines.get_nowait()
         except Empty:
             break
-    if line is None and found:
+    if line is None and records:
         lines.put(None)
-    return found
+    return records
 
 
 if __name__ == "__main__":

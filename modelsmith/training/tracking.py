@@ -83,10 +83,10 @@ def tracked_run(cluster: Cluster, job: TrainJob, name: str) -> TrackedRun | None
 
 def figures_of(beat: Heartbeat) -> dict[str, float]:
     """The numbers of a step, by name."""
-    found: dict[str, float | None] = {"loss": beat.loss, "accuracy": beat.accuracy, "margin": beat.margin}
+    figures: dict[str, float | None] = {"loss": beat.loss, "accuracy": beat.accuracy, "margin": beat.margin}
     if beat.measures:
-        found |= beat.measures.model_dump()
-    return {name: value for name, value in found.items() if value is not None}
+        figures |= beat.measures.model_dump()
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 class Tracker:

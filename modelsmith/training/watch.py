@@ -55,10 +55,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Take note of what the step under way measured."""
         self._now = measures
 
-    def sampled(self, prompt: list[int], written: Written, row: Prompt) -> Sampled:
+    def sampled(self, prompt: list[int], output: Written, row: Prompt) -> Sampled:
         """An answer as the rubric gets it in an eval: without its thoughts."""
-        tokens = written.tokens[:-1] if written.ended else written.tokens
-        answer = answer_in(self._tokenizer, prompt, tokens, "stop" if written.ended else "length", self._chat)
+        tokens = output.tokens[:-1] if output.ended else output.tokens
+        answer = answer_in(self._tokenizer, prompt, tokens, "stop" if output.ended else "length", self._chat)
         return Sampled(answer.text, answer.finish == "length", row.expected, row.messages)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -81,9 +81,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 self._history[step] = self._history[step].model_copy(update={"held_in": self._held_in(model)})
             self._require_judge(step, state.max_steps)
         self._require_verdicts()
-        found = tripped(self._history, self._settings.tripwires)
-        if found:
-            raise TrippedError(*found)
+        trip = tripped(self._history, self._settings.tripwires)
+        if trip:
+            raise TrippedError(*trip)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """See transformers.
@@ -92,17 +92,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             WeightsDifferError: what samples is not what is trained.
         """
         assert self._now
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         if state.global_step == 1:
-            found["held_in_before"] = self._before
+            figures["held_in_before"] = self._before
         try:
             if self.due(state.global_step, state.max_steps):
-                found["held_in"] = self._held_in(model)
+                figures["held_in"] = self._held_in(model)
             self._require_judge(state.global_step, state.max_steps)
         except OUTSIDE_ERRORS as error:
             self._signs.end(error)
         self._signs.note_calls(self._reward.calls)
-        measures = self._now.model_copy(update=found)
+        measures = self._now.model_copy(update=figures)
         self._history[state.global_step] = measures
         self._signs.measured(measures)
         try:
@@ -137,12 +137,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _answered(self, model: Any, share: Sequence[tuple[Prompt, list[int]]]) -> list[Sampled]:
         """Greedy answers to some of the prompts set aside. Whoever has none answers one to prove its weights by."""
         prompts = [ids for _, ids in share or self._aside[:1]]
-        written = self._sampler.greedy(model, prompts, self._settings.max_completion_tokens)
-        for ids, output in list(zip(prompts, written, strict=True))[:PROBES]:
+        outputs = self._sampler.greedy(model, prompts, self._settings.max_completion_tokens)
+        for ids, output in list(zip(prompts, outputs, strict=True))[:PROBES]:
             wrong = disagreement(model, ids, output)
             if wrong:
                 raise WeightsDifferError(wrong)
-        return [self.sampled(ids, output, row) for (row, ids), output in zip(share, written, strict=False)]
+        return [self.sampled(ids, output, row) for (row, ids), output in zip(share, outputs, strict=False)]
 
 
 def k3(start: torch.Tensor, now: torch.Tensor) -> float:

@@ -55,11 +55,11 @@ def carry(
     """
     holds = _unchanged_points(old, new) if generation_digest(old) == generation_digest(new) else frozenset()
     worded = _judged_wordings(old)
-    known = {observation_key(row): row for row in rows}
+    by_key = {observation_key(row): row for row in rows}
     carried: list[VerdictRow] = []
     unknown: list[Sample] = []
     for sample in plan(new, SECTIONS, quick=False):
-        before = known.get(sample.key)
+        before = by_key.get(sample.key)
         if before is not None and before.scenario != new.digests[sample.scenario.id]:
             before = None
         still_held = _still_decided(before, sample, holds, worded) if before else {}
@@ -91,16 +91,16 @@ def _judge_alone(judge: JudgeModel | None) -> JudgeModel | None:
     return judge.model_copy(update={"labels": None, "min_kappa": None}) if judge else None
 
 
-def carried_agreement(old: GovernedSet, new: GovernedSet, known: JudgeAgreement | None) -> JudgeAgreement | None:
+def carried_agreement(old: GovernedSet, new: GovernedSet, former: JudgeAgreement | None) -> JudgeAgreement | None:
     """The judge's agreement with people under the new version; None where it was not asked about each answer of it.
 
     What people say may have changed: the judge's own verdict on the same answer holds.
     """
     judge = new.evalset.judge
-    if known is None or judge is None:
+    if former is None or judge is None:
         return None
     holds, worded, words = _unchanged_points(old, new), _judged_wordings(old), _judged_wordings(new)
-    by_label = {verdict.label: verdict.judge for verdict in known.verdicts}
+    by_label = {verdict.label: verdict.judge for verdict in former.verdicts}
     verdicts = []
     for label in new.labels:
         other: Label = label.model_copy(update={"verdict": "fail" if label.verdict == "pass" else "pass"})
@@ -114,7 +114,7 @@ def carried_agreement(old: GovernedSet, new: GovernedSet, known: JudgeAgreement 
                 label=label_digest(label), point=label.point, person=label.verdict == "pass", judge=by_label[key]
             )
         )
-    return agreement(judge.name, known.identity, verdicts, new.evalset.decision.confidence, judge.min_kappa)
+    return agreement(judge.name, former.identity, verdicts, new.evalset.decision.confidence, judge.min_kappa)
 
 
 def _judged_wordings(governed: GovernedSet) -> dict[str, dict[str, Criterion | None]]:

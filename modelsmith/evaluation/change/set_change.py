@@ -52,7 +52,7 @@ def _points(old: GovernedSet | None, new: GovernedSet) -> Iterator[PointChange]:
     before = {point.id: point for point in old.rubric.points} if old else {}
     after = {point.id: point for point in new.rubric.points}
     shares = (_shares(before.values()), _shares(after.values()))
-    for name in (*after, *(gone for gone in before if gone not in after)):
+    for name in (*after, *(removed for removed in before if removed not in after)):
         if name not in before:
             point = after[name]
             required = "required" if point.required else "not required"
@@ -61,8 +61,8 @@ def _points(old: GovernedSet | None, new: GovernedSet) -> Iterator[PointChange]:
         elif name not in after:
             sentences = [f"{before[name].text} ({shares[0][name]:.0%} of the score)"]
             yield PointChange(point=name, kind="removed", sentences=tuple(sentences))
-        elif found := [*_differences(before[name], after[name]), *_share(name, *shares)]:
-            yield PointChange(point=name, kind="changed", sentences=tuple(found))
+        elif differences := [*_differences(before[name], after[name]), *_share(name, *shares)]:
+            yield PointChange(point=name, kind="changed", sentences=tuple(differences))
 
 
 def _shares(points: Iterable[RubricPoint]) -> dict[str, float]:
@@ -134,9 +134,9 @@ def _labels(old: GovernedSet, new: GovernedSet) -> Iterator[str]:
         for scenario, point, _ in [key]
         if key in before and before[key] != verdict
     )
-    came = Counter((*key[:2], "added") for key in after.keys() - before.keys())
-    gone = Counter((*key[:2], "removed") for key in before.keys() - after.keys())
-    for (scenario, point, difference), count in sorted((turned + came + gone).items()):
+    added = Counter((*key[:2], "added") for key in after.keys() - before.keys())
+    removed = Counter((*key[:2], "removed") for key in before.keys() - after.keys())
+    for (scenario, point, difference), count in sorted((turned + added + removed).items()):
         yield f"{scenario}, {point}: {count} labelled answer{'s' if count > 1 else ''} {difference}"
 
 

@@ -101,19 +101,25 @@ def balance(governed: GovernedSet) -> Balance:
 
 def sections(governed: GovernedSet) -> dict[Section, tuple[Scenario, ...]]:
     """The scenarios that each section asks, without sections that ask nothing."""
-    found: dict[Section, tuple[Scenario, ...]] = {
+    by_section: dict[Section, tuple[Scenario, ...]] = {
         "core": governed.core,
         "robustness": tuple(scenario for scenario in governed.core if scenario.variants),
         "micro": governed.micro,
         "held_out": governed.held_out,
     }
-    return {section: found[section] for section in SECTIONS if found[section]}
+    return {section: by_section[section] for section in SECTIONS if by_section[section]}
 
 
 def _weights(governed: GovernedSet, by_section: Mapping[Section, Sequence[Scenario]]) -> dict[Section, float]:
     weights = governed.evalset.composite
-    given: dict[Section, float] = {"core": weights.core, "robustness": weights.robustness, "micro": weights.micro}
-    weighted = {section: weight for section, weight in given.items() if section in by_section and weight > 0}
+    weight_by_section: dict[Section, float] = {
+        "core": weights.core,
+        "robustness": weights.robustness,
+        "micro": weights.micro,
+    }
+    weighted = {
+        section: weight for section, weight in weight_by_section.items() if section in by_section and weight > 0
+    }
     total = math.fsum(weighted.values())
     return {section: weight / total for section, weight in weighted.items()}
 

@@ -67,7 +67,7 @@ def nearest_scenarios(
     own: dict[str, list[int]] = {}
     for place, (name, _) in enumerate(wordings):
         own.setdefault(name, []).append(place)
-    found: dict[tuple[str, str], float] = {}
+    scores: dict[tuple[str, str], float] = {}
     least = 0.0
     ordered = sorted(scenarios, key=lambda item: item.id)
     for scenario, search in zip(ordered, index.searches([item.user_texts()[0] for item in ordered]), strict=True):
@@ -76,15 +76,15 @@ def nearest_scenarios(
             continue
         name = wordings[place][0]
         pair = (scenario.id, name) if group == "held_out_to_core" else (min(scenario.id, name), max(scenario.id, name))
-        found[pair] = max(score, found.get(pair, 0.0))
-        if len(found) >= SHOWN:
-            least = min(limit, heapq.nlargest(SHOWN, found.values())[-1])
-    if not found:
+        scores[pair] = max(score, scores.get(pair, 0.0))
+        if len(scores) >= SHOWN:
+            least = min(limit, heapq.nlargest(SHOWN, scores.values())[-1])
+    if not scores:
         return None
-    nearest = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    nearest = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     return NearScenarios(
         group=group,
         limit=limit,
-        duplicates=sum(score > limit for score in found.values()),
+        duplicates=sum(score > limit for score in scores.values()),
         pairs=tuple(NearPair(similarity=score, first=pair[0], second=pair[1]) for pair, score in nearest[:SHOWN]),
     )

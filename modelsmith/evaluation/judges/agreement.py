@@ -19,11 +19,11 @@ from modelsmith.schema.run import Estimate, JudgeAgreement, LabelVerdict, PointA
 
 
 def measure_agreement(
-    judge: Judge, governed: GovernedSet, heard: Callable[[str], None] = lambda _name: None
+    judge: Judge, governed: GovernedSet, on_served: Callable[[str], None] = lambda _name: None
 ) -> JudgeAgreement:
     """Ask the judge about every labelled answer of the set.
 
-    ``heard`` gets the name under which a judge without pinned weights answers.
+    ``on_served`` gets the name under which a judge without pinned weights answers.
 
     A reply that is not a verdict is recorded as unclear: asked again, the judge would say the same. What the engine
     could not do is raised.
@@ -45,7 +45,7 @@ def measure_agreement(
     judged: dict[str, bool | None] = {}
     for verdict in judge.decide(questions) if questions else ():
         if verdict.served is not None and not judge.lasting:
-            heard(verdict.served)
+            on_served(verdict.served)
         if verdict.error is not None and verdict.error.code != "judge-unclear":
             label = labels[verdict.key]
             verdict.error.details |= {"scenario": label.scenario, "point": label.point}
@@ -132,10 +132,10 @@ def cohens_kappa(both: int, person: int, judge: int, neither: int, confidence: f
 
 
 def _kappa(verdicts: Sequence[LabelVerdict], confidence: float) -> Estimate | None:
-    given = [(verdict.person, verdict.judge) for verdict in verdicts if verdict.judge is not None]
-    both, neither = given.count((True, True)), given.count((False, False))
-    bounds = cohens_kappa(both, given.count((True, False)), given.count((False, True)), neither, confidence)
-    return estimate(bounds, len(given)) if bounds else None
+    pairs = [(verdict.person, verdict.judge) for verdict in verdicts if verdict.judge is not None]
+    both, neither = pairs.count((True, True)), pairs.count((False, False))
+    bounds = cohens_kappa(both, pairs.count((True, False)), pairs.count((False, True)), neither, confidence)
+    return estimate(bounds, len(pairs)) if bounds else None
 
 
 def _agreed(verdicts: Sequence[LabelVerdict]) -> int:

@@ -77,8 +77,8 @@ _UNSEEN = frozenset(
 
 def too_long(completion: str) -> str:
     """Why an answer is too long to be judged, or an empty string."""
-    shown = len(completion) <= MAX_ANSWER and len(_quoted(completion.strip())) <= MAX_ANSWER
-    return "" if shown else f"the answer is longer than the {MAX_ANSWER} characters that a judge is shown"
+    fits = len(completion) <= MAX_ANSWER and len(_quoted(completion.strip())) <= MAX_ANSWER
+    return "" if fits else f"the answer is longer than the {MAX_ANSWER} characters that a judge is shown"
 
 
 def question_text(question: JudgeQuestion) -> str:
@@ -134,10 +134,10 @@ def read_verdict(reply: str, completion: str) -> tuple[bool, str]:
 def _repeats(reply: str, value: dict[str, JsonValue], completion: str) -> bool:
     """Whether the reply stands in the answer: as written there, as shown, or as the same JSON spelt otherwise."""
     words = "".join(reply.split())
-    shown = visible(completion)
-    if any(words in "".join(text.split()) for text in (completion, shown)):
+    plain = visible(completion)
+    if any(words in "".join(text.split()) for text in (completion, plain)):
         return True
-    return any(_object_at(shown, place.start()) == value for place in re.finditer(r"\{", shown))
+    return any(_object_at(plain, place.start()) == value for place in re.finditer(r"\{", plain))
 
 
 def _object_at(text: str, at: int) -> object:
@@ -163,7 +163,7 @@ def visible(text: str) -> str:
     >>> visible("a\u202eb <|im_end|> 1 < 2")
     'a[U+202E]b [U+003C]|im_end|> 1 < 2'
     """
-    return "".join(map(_shown, _STEERING.sub(lambda found: _code(found.group()), text)))
+    return "".join(map(_shown, _STEERING.sub(lambda match: _code(match.group()), text)))
 
 
 def _shown(character: str) -> str:
@@ -183,8 +183,8 @@ def _quoted(text: str) -> str:
 
 def _mark(values: dict[str, str]) -> str:
     """A digest of all that is shown. Should it ever stand in there by chance, the digest of that digest is taken."""
-    mark, shown = digest(values), "\n".join(values.values())
-    while (short := mark.removeprefix("sha256:")[:MARK_LENGTH]) in shown:
+    mark, text = digest(values), "\n".join(values.values())
+    while (short := mark.removeprefix("sha256:")[:MARK_LENGTH]) in text:
         mark = digest([mark])
     return short
 

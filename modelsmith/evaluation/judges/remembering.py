@@ -32,10 +32,10 @@ class RememberingJudge:
             yield from self._ask(questions)
             return
         keys = {question.key: verdict_key(question, self.identity) for question in questions}
-        known = self._cache.find(KeptVerdict, set(keys.values()))
+        verdicts = self._cache.find(KeptVerdict, set(keys.values()))
         unasked = []
         for question in questions:
-            kept_verdict = known.get(keys[question.key])
+            kept_verdict = verdicts.get(keys[question.key])
             if kept_verdict is None:
                 unasked.append(question)
             else:

@@ -30,7 +30,7 @@ def entries(settings: Sequence[str], environment: Mapping[str, str]) -> frozense
         InvalidInput: ``bad-endpoint-setting``.
     """
     lines = [*settings, *re.split(r"[,\n]", environment.get(ENVIRONMENT, ""))]
-    found: set[tuple[str, str | None]] = set()
+    allowed: set[tuple[str, str | None]] = set()
     for words in filter(None, (line.split() for line in lines)):
         where = origin(words[0])
         if where is None or len(words) > 2:
@@ -39,8 +39,8 @@ def entries(settings: Sequence[str], environment: Mapping[str, str]) -> frozense
                 f"{' '.join(words)[:200]!a} allows no endpoint",
                 f"Write `https://host` or `https://host KEY_ENV` into git's modelsmith.{SETTING} or {ENVIRONMENT}.",
             )
-        found |= {(where, None), (where, words[1] if len(words) == 2 else None)}
-    return frozenset(found)
+        allowed |= {(where, None), (where, words[1] if len(words) == 2 else None)}
+    return frozenset(allowed)
 
 
 def require_allowed(endpoint: Endpoint, allowed: frozenset[tuple[str, str | None]]) -> None:

@@ -117,12 +117,12 @@ class StreamReader:
 
     def feed(self, piece: bytes) -> bool:
         """Take the next bytes; True when they brought text."""
-        known = len(self._parts)
+        count_before = len(self._parts)
         for data in self._events(piece):
             self._done = self._done or data == b"[DONE]"
             if self._failure is None and not self._done:
                 self._take(data)
-        return len(self._parts) > known
+        return len(self._parts) > count_before
 
     def end(self) -> Answer | Failure:
         """The whole answer, once the stream has ended."""
@@ -200,8 +200,8 @@ def _is_error(document: dict[str, Any]) -> bool:
 def _choice(document: dict[str, Any]) -> dict[str, Any] | None:
     """The first of the answers; a server that gives more than were asked for may send them mixed."""
     choices = document.get("choices")
-    found = choices if isinstance(choices, list) else []
-    return next((choice for choice in found if isinstance(choice, dict) and choice.get("index") in (None, 0)), None)
+    listed = choices if isinstance(choices, list) else []
+    return next((choice for choice in listed if isinstance(choice, dict) and choice.get("index") in (None, 0)), None)
 
 
 def _thought(message: dict[str, Any]) -> bool:

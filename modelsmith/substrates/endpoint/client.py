@@ -117,7 +117,7 @@ class ChatClient:
             ) as response:
                 if response.status == 200 and response.content_type == "text/event-stream":
                     return await _read_stream(response, begin)
-                read = await _read(response)
+                reply = await _read(response)
         except http.ConnectionTimeoutError as error:
             return failures.unreachable(type(error).__name__, self._name), None
         except TimeoutError:
@@ -128,17 +128,17 @@ class ChatClient:
             return failures.malformed("it is not HTTP"), None
         except (http.ClientError, OSError, ValueError) as error:
             return failures.unreachable(type(error).__name__, self._name), None
-        if isinstance(read, Failure):
-            return read, None
+        if isinstance(reply, Failure):
+            return reply, None
         if response.status == 200:
-            return read_answer(read), None
-        if self._limit_name == "max_tokens" and failures.wants_other_limit(response.status, read):
+            return read_answer(reply), None
+        if self._limit_name == "max_tokens" and failures.wants_other_limit(response.status, reply):
             self._limit_name = "max_completion_tokens"
             return await self._send(prompt, system, sampling)
         failure = failures.of_status(
             response.status,
             response.headers,
-            read,
+            reply,
             model=self._endpoint.model,
             key_env=self._endpoint.key_env,
             now=time.time(),

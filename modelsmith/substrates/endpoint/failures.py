@@ -233,14 +233,14 @@ def of_status(
 
 def _no_answer(status: int, facts: Mapping[str, Any]) -> Failure:
     """A status that says neither yes nor no: success without a completion, or a number that HTTP does not know."""
-    known = status < 300
+    successful = status < 300
     return Failure(
         InfrastructureFailure(
             "endpoint-malformed",
             f"The endpoint answered with status {status}, "
-            + ("which brings no chat completion." if known else "which HTTP does not know."),
+            + ("which brings no chat completion." if successful else "which HTTP does not know."),
             "Check that the endpoint's URL ends with the API's version and that the server is OpenAI-compatible"
-            + ("." if known else "; a guard or proxy before it may answer in its place."),
+            + ("." if successful else "; a guard or proxy before it may answer in its place."),
             **facts,
         ),
         "give-up",
@@ -305,8 +305,8 @@ def _setting(error: Mapping[str, Any], words: str) -> str | None:
         place = entry.get("loc") if isinstance(entry, dict) else None
         if isinstance(place, list) and place and place[-1] in SETTINGS:
             return str(place[-1])
-    found = _UNSUPPORTED.search(words)
-    return next(filter(None, found.groups()), None) if found else None
+    match = _UNSUPPORTED.search(words)
+    return next(filter(None, match.groups()), None) if match else None
 
 
 def _wrong_key(key_env: str | None, facts: Mapping[str, Any]) -> ModelsmithError:

@@ -41,13 +41,13 @@ class LoopThread:
 
         future = asyncio.run_coroutine_threadsafe(produce(emit), self._loop)
         future.add_done_callback(lambda _: ready.put(_END))
-        taken = 0
+        count = 0
         try:
             while (item := ready.get()) is not _END:
-                taken += 1
-                if 2 * taken >= ahead:
-                    self._tell(partial(_release, room, taken))
-                    taken = 0
+                count += 1
+                if 2 * count >= ahead:
+                    self._tell(partial(_release, room, count))
+                    count = 0
                 yield item
             future.result()
         finally:

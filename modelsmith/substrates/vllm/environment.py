@@ -86,7 +86,7 @@ def server_environment(device: str) -> dict[str, str]:
 def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
     """Versions of vLLM and torch in that environment, and the device that this vLLM was built for."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [str(python), "-I", "-c", _VERSION_PROGRAM],
             capture_output=True,
             text=True,
@@ -94,7 +94,7 @@ def _version(python: Path) -> tuple[str, Literal["cpu", "cuda"]]:
             check=True,
             env=vllm_environment(),
         )
-        gpu, cpu, torch = done.stdout.strip().split(",")
+        gpu, cpu, torch = process.stdout.strip().split(",")
     except (OSError, ValueError, subprocess.SubprocessError):
         gpu = cpu = torch = ""
     if not (gpu or cpu):

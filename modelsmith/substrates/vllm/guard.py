@@ -35,12 +35,12 @@ def names_in_folder(model: Path, chat: Chat) -> frozenset[str]:
 def control_token_in(prompt: Prompt, system: str, names: Iterable[str]) -> InvalidInput | None:
     """Why this prompt is not sent, if it is not: a text in it would become a turn, or end the conversation."""
     joined = "\0".join((system, *(message.content for message in prompt.messages)))
-    found = sorted(name for name in names if name in joined)
-    if not found:
+    tokens = sorted(name for name in names if name in joined)
+    if not tokens:
         return None
     return InvalidInput(
         "control-token",
-        f"The prompt holds {found[0]!a}, which this model reads as a control token, and a vLLM server cannot be told "
+        f"The prompt holds {tokens[0]!a}, which this model reads as a control token, and a vLLM server cannot be told "
         "that it is text.",
         "Write it otherwise in the scenario, or evaluate with engine: transformers, which spells it out.",
     )

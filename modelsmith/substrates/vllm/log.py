@@ -23,13 +23,13 @@ def telling_lines(text: str, most: int = 3) -> tuple[str, ...]:
     >>> telling_lines("(EngineCore pid=7) ERROR 01-02 03:04:05 [a.py:1] ValueError: no model in /srv/models/x")
     ('ValueError: no model in x',)
     """
-    found: list[str] = []
+    lines: list[str] = []
     for raw in text.splitlines():
         line = _without_paths(_PREFIX.sub("", raw).strip())[:300]
-        if _ERROR.search(line) and line not in found:
-            found.append(line)
-    clear = [line for line in found if not _VAGUE.search(line)]
-    return tuple((clear or found)[-most:])
+        if _ERROR.search(line) and line not in lines:
+            lines.append(line)
+    clear = [line for line in lines if not _VAGUE.search(line)]
+    return tuple((clear or lines)[-most:])
 
 
 def _without_paths(line: str) -> str:

@@ -27,8 +27,8 @@ def is_ours(port: int) -> bool | None:
             lines += table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
     if not lines:
         return True
-    found = owners(lines, port)
-    return found == {os.geteuid()} if found else None
+    users = owners(lines, port)
+    return users == {os.geteuid()} if users else None
 
 
 def owners(lines: Iterable[str], port: int) -> set[int]:

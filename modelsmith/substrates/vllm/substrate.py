@@ -53,14 +53,14 @@ class ServedModel:
         Raises:
             InfrastructureFailure: ``vllm-died``, with the last words of its log; and see `EndpointSubstrate.complete`.
         """
-        sent = []
+        asked_prompts = []
         for prompt in prompts:
             if refused := control_token_in(prompt, system, self._control):
                 yield Completion(prompt.key, "", "error", 0, 0, 0.0, refused)
             else:
-                sent.append(prompt)
+                asked_prompts.append(prompt)
         try:
-            for completion in self._endpoint.complete(sent, system, sampling):
+            for completion in self._endpoint.complete(asked_prompts, system, sampling):
                 self._server.require_alive()  # else it may be of somebody who took the port then
                 yield completion
         except ModelsmithError as error:

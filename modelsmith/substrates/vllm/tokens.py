@@ -44,14 +44,14 @@ class TokenAnswer(NamedTuple):
 
 
 def ask_tokens(
-    server: VllmServer, model: str, wanted: Wanted, ends: frozenset[int], vocabulary: int
+    server: VllmServer, model: str, request: Wanted, ends: frozenset[int], vocabulary: int
 ) -> list[TokenAnswer]:
     """The server's answers to one prompt, in order.
 
     Args:
         server: The running server.
         model: What `VllmServer.load_adapter` returned, or ``BASE``.
-        wanted: The prompt, and what is asked of it.
+        request: The prompt, and what is asked of it.
         ends: Tokens that end an answer.
         vocabulary: How many tokens there are.
 
@@ -62,11 +62,11 @@ def ask_tokens(
         "/v1/completions",
         {
             "model": model,
-            "prompt": list(wanted.prompt),
-            "n": wanted.answers,
-            "max_tokens": wanted.limit,
-            "temperature": wanted.temperature,
-            "seed": wanted.seed,
+            "prompt": list(request.prompt),
+            "n": request.answers,
+            "max_tokens": request.limit,
+            "temperature": request.temperature,
+            "seed": request.seed,
             "ignore_eos": True,
             "stop_token_ids": sorted(ends),
             "return_token_ids": True,
@@ -77,10 +77,10 @@ def ask_tokens(
     if status != 200:
         server.require_alive()
         raise _unfit(f"it replied with status {status}")
-    return read_reply(body, wanted, ends, vocabulary)
+    return read_reply(body, request, ends, vocabulary)
 
 
-def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> list[TokenAnswer]:
+def read_reply(body: bytes, request: Wanted, ends: frozenset[int], vocabulary: int) -> list[TokenAnswer]:
     """The answers that a reply of vLLM's completions API holds, in order. Pure.
 
     Raises:
@@ -88,15 +88,15 @@ def read_reply(body: bytes, wanted: Wanted, ends: frozenset[int], vocabulary: in
     """
     try:
         choices = json.loads(body)["choices"]
-        found = {choice["index"]: _token_answer(choice) for choice in choices}
+        replies = {choice["index"]: _token_answer(choice) for choice in choices}
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _unfit("it does not say which tokens it wrote") from None
-    if len(choices) != wanted.answers or found.keys() != set(range(wanted.answers)):
-        raise _unfit(f"it holds {len(choices)} answers, and {wanted.answers} were asked for")
-    for reply in found.values():
-        if why := _wrong(reply, wanted, ends, vocabulary):
+    if len(choices) != request.answers or replies.keys() != set(range(request.answers)):
+        raise _unfit(f"it holds {len(choices)} answers, and {request.answers} were asked for")
+    for reply in replies.values():
+        if why := _wrong(reply, request, ends, vocabulary):
             raise _unfit(why)
-    return [found[number] for number in range(wanted.answers)]
+    return [replies[number] for number in range(request.answers)]
 
 
 def _token_answer(choice: Any) -> TokenAnswer:
@@ -106,7 +106,7 @@ def _token_answer(choice: Any) -> TokenAnswer:
     return TokenAnswer(list(tokens), choice["finish_reason"] == "stop", [float(log_prob) for log_prob in log_probs])
 
 
-def _wrong(reply: TokenAnswer, wanted: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
+def _wrong(reply: TokenAnswer, request: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
     tokens = reply.tokens
     if not tokens or len(tokens) != len(reply.log_probs) or not all(map(math.isfinite, reply.log_probs)):
         return "an answer's tokens and their log-probabilities are not as many"
@@ -114,9 +114,9 @@ def _wrong(reply: TokenAnswer, wanted: Wanted, ends: frozenset[int], vocabulary:
         return "an answer holds a token that the model does not have"
     if not ends.isdisjoint(tokens[:-1]):
         return "an answer goes on after its end"
-    if reply.ended != (tokens[-1] in ends) or not (reply.ended or len(tokens) == wanted.limit):
+    if reply.ended != (tokens[-1] in ends) or not (reply.ended or len(tokens) == request.limit):
         return "an answer stops where it does not end"
-    return None if len(tokens) <= wanted.limit else "an answer is longer than its limit"
+    return None if len(tokens) <= request.limit else "an answer is longer than its limit"
 
 
 def _unfit(why: str) -> InfrastructureFailure:
