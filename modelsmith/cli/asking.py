@@ -25,13 +25,13 @@ def cli_of(field: FieldInfo) -> Cli:
     return next((item for item in field.metadata if isinstance(item, Cli)), Cli())
 
 
-def asked_fields(kind: type[Request], given: Collection[str]) -> dict[str, FieldInfo]:
+def asked_fields(kind: type[Request], names: Collection[str]) -> dict[str, FieldInfo]:
     """Fields that a person may be asked for and that were not given."""
-    return {name: field for name, field in kind.model_fields.items() if cli_of(field).ask and name not in given}
+    return {name: field for name, field in kind.model_fields.items() if cli_of(field).ask and name not in names}
 
 
 def answers(
-    kind: type[Request], fields: Mapping[str, FieldInfo], values: Mapping[str, Any], here: Path, as_json: bool
+    kind: type[Request], fields: Mapping[str, FieldInfo], values: Mapping[str, Any], directory: Path, as_json: bool
 ) -> dict[str, Any]:
     """What a person on the terminal says for each field; without one, nothing.
 
@@ -51,21 +51,21 @@ def answers(
                 missing=missing,
             )
         return {}
-    workspace = Workspace.find(here)
-    found: dict[str, Any] = {}
+    workspace = Workspace.find(directory)
+    answers_by_name: dict[str, Any] = {}
     docs = field_docs(kind)
-    given = {name: value for name, value in values.items() if name not in fields}
-    kind.check(workspace, given, "")
+    typed = {name: value for name, value in values.items() if name not in fields}
+    kind.check(workspace, typed, "")
     for name, field in fields.items():
-        offered = kind.offers(workspace, {**values, **found}).get(name, ())
+        offered = kind.offers(workspace, {**values, **answers_by_name}).get(name, ())
 
         def check(value: Any, further: bool, name: str = name) -> None:
-            kind.check(workspace, {**given, **found, name: value}, name if further else "")
+            kind.check(workspace, {**typed, **answers_by_name, name: value}, name if further else "")
 
         answer = _answer(field, docs.get(name, ""), offered, check)
         if answer is not None:
-            found[name] = answer
-    return found
+            answers_by_name[name] = answer
+    return answers_by_name
 
 
 def agreed(question: str) -> bool:
@@ -89,15 +89,15 @@ def _answer(field: FieldInfo, help: str, offered: Sequence[str], check: Callable
     say(f"{help}{hint}", error=True)
     if multiple:
         say("One a line; an empty line ends.", error=True)
-    found: list[Any] = []
+    values: list[Any] = []
     while True:
         line = _line()
         try:
-            if not line and (found or not field.is_required()):
-                check(tuple(found) if multiple else None, False)
-                return tuple(found) if found else None
+            if not line and (values or not field.is_required()):
+                check(tuple(values) if multiple else None, False)
+                return tuple(values) if values else None
             value = kind.convert(line, None, None)
-            check((*found, value) if multiple else value, multiple)
+            check((*values, value) if multiple else value, multiple)
         except click.BadParameter as error:
             say(error.message, error=True)
             continue
@@ -106,7 +106,7 @@ def _answer(field: FieldInfo, help: str, offered: Sequence[str], check: Callable
             continue
         if not multiple:
             return value
-        found.append(value)
+        values.append(value)
 
 
 def _line() -> str:

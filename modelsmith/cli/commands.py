@@ -57,16 +57,18 @@ def _callback(operation: Operation) -> Callable[..., int]:
     def call(context: click.Context, /, as_json: bool, **values: Any) -> int:
         require_role(operation, os.environ.get(ROLE))
         verb = operation.load()
-        here = _here()
-        given = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-        _refuse_for_role(verb.request, given, operation.name)
-        values |= {name: _located(values[name], here) for name in given}
-        if missing := asked_fields(verb.request, given):
-            values |= answers(verb.request, missing, values, here, as_json)
+        directory = _here()
+        typed = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+        _refuse_for_role(verb.request, typed, operation.name)
+        values |= {name: _located(values[name], directory) for name in typed}
+        if missing := asked_fields(verb.request, typed):
+            values |= answers(verb.request, missing, values, directory, as_json)
         request = _request(verb.request, values)
         with reporter(as_json) as notify:
             role = os.environ.get(ROLE)
-            workspace = Workspace(here, notify=notify) if operation.anywhere else Workspace.find(here, notify, role)
+            workspace = (
+                Workspace(directory, notify=notify) if operation.anywhere else Workspace.find(directory, notify, role)
+            )
             result = verb.run(workspace, request)
         _show(operation.name, result, as_json)
         question = None if as_json else result.question()
@@ -87,10 +89,10 @@ def _show(name: str, result: Result, as_json: bool) -> None:
             raise
 
 
-def _refuse_for_role(kind: type[Request], given: Collection[str], name: str) -> None:
+def _refuse_for_role(kind: type[Request], typed: Collection[str], name: str) -> None:
     """A session with a role is an agent's: it may not say what only a person says."""
     role = os.environ.get(ROLE)
-    theirs = sorted(field for field in given if cli_of(kind.model_fields[field]).person)
+    theirs = sorted(field for field in typed if cli_of(kind.model_fields[field]).person)
     if role and theirs:
         raise InvalidInput(
             "outside-role",
@@ -112,11 +114,11 @@ def _here() -> Path:
         ) from None
 
 
-def _located(value: Any, here: Path) -> Any:
+def _located(value: Any, directory: Path) -> Any:
     """A path of the command line is relative to where its caller is, whatever the command works on."""
     if isinstance(value, tuple):
-        return tuple(_located(each, here) for each in value)
-    return place(value, here) if isinstance(value, Path) else value
+        return tuple(_located(each, directory) for each in value)
+    return place(value, directory) if isinstance(value, Path) else value
 
 
 def _request(kind: type[Request], values: dict[str, Any]) -> Request:
@@ -145,9 +147,9 @@ def _parameter(name: str, field: FieldInfo, help: str | None) -> click.Parameter
     kind, multiple = click_type(field.annotation)
     required = field.is_required() and not cli.ask
     default = None if field.default is PydanticUndefined else field.default
-    given: dict[str, Any] = {} if required else {"default": default}
+    default_option: dict[str, Any] = {} if required else {"default": default}
     if cli.argument:
-        return click.Argument([name], type=kind, required=required, nargs=-1 if multiple else 1, **given)
+        return click.Argument([name], type=kind, required=required, nargs=-1 if multiple else 1, **default_option)
     flag = cli.option or f"--{name.replace('_', '-')}"
     return click.Option(
         [flag, name],
@@ -155,7 +157,7 @@ def _parameter(name: str, field: FieldInfo, help: str | None) -> click.Parameter
         is_flag=kind is click.BOOL,
         multiple=multiple,
         required=required,
-        **given,
+        **default_option,
         show_default=default not in (None, (), False),
         help=help,
     )

@@ -62,13 +62,13 @@ class TableGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in known:
+        commands = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in commands:
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], known, n=1)
-            meant = f" Did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx)
+            near = get_close_matches(args[0], commands, n=1)
+            suggestion = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{suggestion}", ctx)
         return super().resolve_command(ctx, args)
 
     @override
@@ -101,8 +101,8 @@ class LoadedGroup(click.Group):
         self._module = module
 
     def _commands(self) -> click.Group:
-        found: click.Group = getattr(importlib.import_module(self._module), str(self.name))
-        return found
+        group: click.Group = getattr(importlib.import_module(self._module), str(self.name))
+        return group
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:

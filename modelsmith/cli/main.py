@@ -308,9 +308,9 @@ def main() -> NoReturn:
         error.show()
         sys.exit(int(Exit.INVALID))
     except click.UsageError as error:
-        shown = error.ctx.command_path if error.ctx else "modelsmith"
+        command = error.ctx.command_path if error.ctx else "modelsmith"
         usage = error.ctx.get_usage() if error.ctx else ""
-        fail(InvalidInput("usage", error.format_message(), f"See `{shown} --help`. {usage}".strip()), as_json)
+        fail(InvalidInput("usage", error.format_message(), f"See `{command} --help`. {usage}".strip()), as_json)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -104,10 +104,13 @@ def _narrow(text: str) -> str:
 
 def write_progress(progress: Progress, rate: float | None = None) -> None:
     """A sign of life as one JSON object on a line; `operations.contract.ProgressLine` is its form."""
-    left, missing = progress.seconds_left, progress.total - progress.done
-    if left is None and progress.total and (rate or not missing):
-        left = missing / rate if rate else 0.0
-    rounded = {"per_second": rate and round(rate, 3), "seconds_left": left if left is None else round(left, 1)}
+    seconds_left, missing = progress.seconds_left, progress.total - progress.done
+    if seconds_left is None and progress.total and (rate or not missing):
+        seconds_left = missing / rate if rate else 0.0
+    rounded = {
+        "per_second": rate and round(rate, 3),
+        "seconds_left": seconds_left if seconds_left is None else round(seconds_left, 1),
+    }
     write_json(progress._asdict() | rounded, sys.stderr)
 
 
@@ -142,7 +145,7 @@ class _Rates:
     def of(self, progress: Progress) -> float | None:
         """Units in a second; None while there is nothing to say."""
         now = time.monotonic()
-        since, done = self._first.setdefault(progress.phase, (now, progress.done))
+        since, done_before = self._first.setdefault(progress.phase, (now, progress.done))
         if progress.done >= progress.total:
             del self._first[progress.phase]
-        return (progress.done - done) / (now - since) if progress.done > done and now > since else None
+        return (progress.done - done_before) / (now - since) if progress.done > done_before and now > since else None

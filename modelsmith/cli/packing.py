@@ -53,11 +53,11 @@ def install(client: Client, role: Role, into: Path | None, replace: bool, as_jso
 
 def _tell(root: Path, client: Client, role: Role, files: list[Laid], words: dict[str, str], as_json: bool) -> None:
     if as_json:
-        shown: list[dict[str, Any]] = [
+        written_files: list[dict[str, Any]] = [
             {"path": file.path, "state": file.state, "difference": list(file.difference) if file.before else []}
             for file in files
         ]
-        write_json({"client": client, "role": role, "into": str(root), "files": shown})
+        write_json({"client": client, "role": role, "into": str(root), "files": written_files})
         return
     page = Page()
     page.rows([(file.path, words[file.state]) for file in files])

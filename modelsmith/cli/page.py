@@ -116,16 +116,16 @@ class Page:
 
     def markdown(self, text: str) -> None:
         """A rendering of ours in Markdown: set on a terminal, behind a bar; as it is elsewhere."""
-        shown = "\n".join(visible(line) for line in text.split("\n"))
+        visible_text = "\n".join(visible(line) for line in text.split("\n"))
         if self._console is None:
-            self._stream.write("\n".join(map(_no_command, shown.split("\n"))) + "\n")
+            self._stream.write("\n".join(map(_no_command, visible_text.split("\n"))) + "\n")
             return
         from rich.markdown import Markdown
         from rich.text import Text
 
         start = INDENT + _BAR
         options = self._console.options.update_width(max(self._console.width - len(start), _NARROWEST))
-        for segments in self._console.render_lines(Markdown(shown, hyperlinks=False), options, pad=False):
+        for segments in self._console.render_lines(Markdown(visible_text, hyperlinks=False), options, pad=False):
             line = Text.assemble(*((part.text, part.style or "") for part in segments if not part.control))
             line.rstrip()
             self._wrap(start, start, line)

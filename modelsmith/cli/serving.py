@@ -153,15 +153,15 @@ def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int, as_json
     from modelsmith.cli.page import Page, write_json
 
     refuse_agents("issue a token")
-    made, secret = tokens.issue(role, scopes, days)
+    token, secret = tokens.issue(role, scopes, days)
     if as_json:
-        write_json({**_shown(made), "token": secret})
+        write_json({**_shown(token), "token": secret})
         return
     Page().rows(
         [
-            ("id", made.id),
-            ("role", f"{made.role}: {', '.join(made.scopes)}"),
-            ("until", made.expires_at.isoformat(timespec="minutes")),
+            ("id", token.id),
+            ("role", f"{token.role}: {', '.join(token.scopes)}"),
+            ("until", token.expires_at.isoformat(timespec="minutes")),
             ("token", f"{secret}   (shown this once)"),
         ]
     )
@@ -192,10 +192,10 @@ def issue_to_application(clusters: tuple[str, ...], days: int, as_json: bool) ->
     """
     from modelsmith.repository.document import meant
 
-    known = _clusters_here()
-    for pattern in clusters if known else ():
-        if not fnmatch.filter(known, pattern):
-            mend = f"{meant(pattern, known)} For a cluster that is still to come, run it outside of the clone."
+    cluster_names = _clusters_here()
+    for pattern in clusters if cluster_names else ():
+        if not fnmatch.filter(cluster_names, pattern):
+            mend = f"{meant(pattern, cluster_names)} For a cluster that is still to come, run it outside of the clone."
             raise InvalidInput("unknown-cluster", f"There is no cluster {pattern[:64]!a} here", mend, cluster=pattern)
     issue(door_keys(), "caller", clusters, days, as_json)
 
@@ -232,11 +232,11 @@ def revoke(tokens: Tokens, token: str, as_json: bool) -> None:
     from modelsmith.cli.page import write_json
 
     refuse_agents("revoke a token")
-    found = tokens.revoke(token)
+    revoked = tokens.revoke(token)
     if as_json:
-        write_json({"revoked": _shown(found)})
+        write_json({"revoked": _shown(revoked)})
         return
-    say(f"revoked {found.id}, of the role {found.role}")
+    say(f"revoked {revoked.id}, of the role {revoked.role}")
 
 
 def _shown(token: Token) -> dict[str, Any]:

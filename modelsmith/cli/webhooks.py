@@ -44,8 +44,8 @@ def add_one(name: str, events: tuple[str, ...], form: str, as_json: bool) -> Non
     with _the_extra():
         from modelsmith.operations.webhooks import EVENT_NAMES, FORMS, add
     if form not in FORMS or not set(events) <= set(EVENT_NAMES):
-        known = ", ".join(FORMS if form not in FORMS else EVENT_NAMES)
-        raise InvalidInput("usage", "There is no such form or event", f"Say one of {known}.")
+        names = ", ".join(FORMS if form not in FORMS else EVENT_NAMES)
+        raise InvalidInput("usage", "There is no such form or event", f"Say one of {names}.")
     _show_secret(add(_here(), name, url, events, form), as_json)  # type: ignore[arg-type]
 
 
@@ -130,8 +130,8 @@ def _as_json(result: Result, as_json: bool) -> bool:
 
 def _show_secret(result: WebhookSecret, as_json: bool) -> None:
     if not _as_json(result, as_json):
-        shown = [("secret", f"{result.secret}   (shown this once)")] if result.secret else []
-        Page().rows([("subscriber", result.name), ("host", result.host), *shown])
+        rows = [("secret", f"{result.secret}   (shown this once)")] if result.secret else []
+        Page().rows([("subscriber", result.name), ("host", result.host), *rows])
 
 
 def _show_list(result: WebhooksList) -> None:

@@ -26,7 +26,7 @@ def breaks(text: str, room: int) -> list[int]:
     """
     if widest(text) <= room:
         return []
-    found: list[int] = []
+    positions: list[int] = []
     begin = blank = used = 0
     for at, character in enumerate(text):
         if character == " ":
@@ -35,10 +35,10 @@ def breaks(text: str, room: int) -> list[int]:
         width = _columns(character)
         while used + width > room and begin < at:
             begin = blank if blank > begin else at
-            found.append(begin)
+            positions.append(begin)
             used = widest(text[begin:at])
         used += width
-    return found
+    return positions
 
 
 def _columns(character: str) -> int:

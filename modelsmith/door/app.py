@@ -65,10 +65,10 @@ class Door:
         app.router.add_get("/healthz", self._health, expect_handler=_not_yet)
         app.router.add_get("/readyz", self._ready, expect_handler=_not_yet)
         app.router.add_get("/metrics", self._exposition, expect_handler=_not_yet)
-        known = {
+        routes = {
             resource.canonical: ", ".join(sorted(way.method for way in resource)) for resource in app.router.resources()
         }
-        app.router.add_route("*", "/{path:.*}", partial(_nowhere, known), expect_handler=_not_yet)
+        app.router.add_route("*", "/{path:.*}", partial(_nowhere, routes), expect_handler=_not_yet)
         return app
 
     @web.middleware
@@ -105,12 +105,12 @@ class Door:
     def _caller(self, request: web.Request) -> Token | None:
         if self.keys is None:
             return None
-        given = request.headers.getall("Authorization", [])
-        scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
-        found = self.keys.of(secret) if scheme.lower() == "bearer" and 0 < len(secret) <= 256 else None
-        if found is None:
+        headers = request.headers.getall("Authorization", [])
+        scheme, _, secret = (headers[0] if len(headers) == 1 else "").partition(" ")
+        token = self.keys.of(secret) if scheme.lower() == "bearer" and 0 < len(secret) <= 256 else None
+        if token is None:
             raise Refused(401, "no-key", "The key is missing, unknown, expired or revoked.")
-        return found
+        return token
 
     def _no(self, refused: Refused) -> web.Response:
         headers = {**refused.headers} | ({"Retry-After": str(refused.after)} if refused.after is not None else {})
@@ -164,8 +164,8 @@ class Door:
     def _routed(self, served: Served, request: web.Request, body: Mapping[str, Any]) -> tuple[Ready, Route]:
         route = served.rules.route(RequestParts(body["model"], readable(request.headers.items()), body))
         if route is None:
-            known = sorted(name for name in served.clusters if _may(request, name))
-            names = f" Models: {', '.join(known[:20])}." if known and not served.rules.count else ""
+            names_known = sorted(name for name in served.clusters if _may(request, name))
+            names = f" Models: {', '.join(names_known[:20])}." if names_known and not served.rules.count else ""
             raise Refused(404, "no-route", f"No rule takes this request, and none is guessed.{names}", param="model")
         if not _may(request, route.cluster):
             raise Refused(403, "outside-key", "This key is not for the cluster that the request belongs to.")
@@ -177,7 +177,7 @@ class Door:
     async def _feedback(self, request: web.Request) -> web.Response:
         body = await self._body(request)
         work = asyncio.ensure_future(self._reported(request, body))
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        work.add_done_callback(lambda finished: finished.cancelled() or finished.exception())
         status, answer = await asyncio.shield(work)
         headers = {"Retry-After": "1"} if status == 429 else {}
         return web.json_response(answer, status=status, headers=headers)
@@ -212,8 +212,8 @@ class Door:
             return web.json_response({"status": "not ready"}, status=503, headers={"Retry-After": "5"})
         status = "ready" if not troubles and counting is None else "degraded"
         state = {"status": status, "trouble": sorted({e.code for e in troubles.values()}), "counting": counting is None}
-        known = {"commit": served.commit} if self.keys is None else {}
-        return web.json_response({**state, **known})
+        commit = {"commit": served.commit} if self.keys is None else {}
+        return web.json_response({**state, **commit})
 
     async def _exposition(self, request: web.Request) -> web.Response:
         """Figures are of every cluster, so they are for who may ask every cluster."""
@@ -229,9 +229,9 @@ async def _not_yet(request: web.Request) -> None:
     """In place of aiohttp's own handler of ``Expect``, which asks for the body before anybody looks at the key."""
 
 
-async def _nowhere(known: Mapping[str, str], request: web.Request) -> web.StreamResponse:
-    """What no route takes, whether or not its body waits to be asked for; ``known`` has each path's methods."""
-    if methods := known.get(request.path):
+async def _nowhere(methods_by_path: Mapping[str, str], request: web.Request) -> web.StreamResponse:
+    """The answer to a request that no route takes, whether or not its body waits to be asked for."""
+    if methods := methods_by_path.get(request.path):
         refused = Refused(405, "no-such-path", f"This path takes {methods}.")
         refused.headers = {"Allow": methods}
         raise refused

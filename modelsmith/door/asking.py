@@ -51,15 +51,15 @@ def read_request(raw: bytes) -> dict[str, Any]:
 
 def as_governed(body: Mapping[str, Any], governed: Governed) -> dict[str, Any]:
     """The request with what it leaves out as the model was evaluated: system prompt, sampling, limit of new tokens."""
-    made = dict(body)
+    request_body = dict(body)
     sampling = governed.sampling
-    if made.get("max_tokens") is None and made.get("max_completion_tokens") is None:
-        made["max_tokens"] = sampling.max_new_tokens
+    if request_body.get("max_tokens") is None and request_body.get("max_completion_tokens") is None:
+        request_body["max_tokens"] = sampling.max_new_tokens
     for name, value in (("temperature", sampling.temperature), ("top_p", sampling.top_p)):
-        if made.get(name) is None:
-            made[name] = value
-    made["messages"] = _with_system(made["messages"], governed)
-    return made
+        if request_body.get(name) is None:
+            request_body[name] = value
+    request_body["messages"] = _with_system(request_body["messages"], governed)
+    return request_body
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

@@ -49,9 +49,9 @@ class Behind(Generic[T]):
         self._take()
 
     def _take(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
-            if taken:
-                self._do(taken)
+            if batch:
+                self._do(batch)
         except Exception:  # a thread that ends would do nothing more, and nobody would hear of it
             _log.exception("%s: something could not be done", self._thread.name)

@@ -78,8 +78,8 @@ class Runner(web.AppRunner):
 
     @override
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        chatting, others = self.app[CHATTING], made.request_handler
+        web_server = await super()._make_server()
+        chatting, others = self.app[CHATTING], web_server.request_handler
 
         async def answer(request: web.Request) -> web.StreamResponse:
             if request.method == "POST" and request.path == CHAT and "Expect" not in request.headers:
@@ -88,9 +88,9 @@ class Runner(web.AppRunner):
 
         server = _Server(
             answer,  # type: ignore[arg-type]
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            **made._kwargs,
+            request_factory=web_server.request_factory,
+            handler_cancellation=web_server.handler_cancellation,
+            **web_server._kwargs,
         )
         server.room = self._room
         return server

@@ -241,11 +241,11 @@ def _panel(panel: _Panel, kind: str) -> dict[str, Any]:
         {
             "refId": "ABC"[number],
             "datasource": _SOURCE,
-            "expr": shown.expression,
-            "legendFormat": shown.legend,
+            "expr": shown_metric.expression,
+            "legendFormat": shown_metric.legend,
             "range": True,
         }
-        for number, shown in enumerate(panel.shown)
+        for number, shown_metric in enumerate(panel.shown)
     ]
     return {"type": kind, "title": panel.title, "description": panel.says, "datasource": _SOURCE, "targets": targets}
 
@@ -285,7 +285,7 @@ def _graph(panel: _Panel) -> dict[str, Any]:
             {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}},
         ],
     }
-    trips = any("trip line" in shown.legend for shown in panel.shown)
+    trips = any("trip line" in series.legend for series in panel.shown)
     return _panel(panel, "timeseries") | {
         "fieldConfig": {
             "defaults": {"unit": panel.unit, "custom": line, **bounds},

@@ -56,11 +56,11 @@ class Engine:
     async def compute(self, work: Callable[[], Completion], is_copy: bool, turn: Turn) -> Completion:
         """Do it when it is its turn, also where nobody waits for it any more: it finds that out by itself."""
         if self._busy:
-            came, waiting = time.perf_counter(), asyncio.get_running_loop().create_future()
+            arrived, waiting = time.perf_counter(), asyncio.get_running_loop().create_future()
             (self._copies if is_copy else self._callers).append(waiting)
             turn.waits = True
             await waiting
-            turn.waits, turn.waited_ms = False, (time.perf_counter() - came) * 1000
+            turn.waits, turn.waited_ms = False, (time.perf_counter() - arrived) * 1000
         self._busy = True
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -95,28 +95,28 @@ class EmbeddedModel:
     async def ask(self, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """See `Model`."""
         system, prompt, sampling = _conversation(body)
-        loop, output, left = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
+        loop, output, cancelled = asyncio.get_running_loop(), asyncio.Queue[str | None](), threading.Event()
 
         def hear(text: str) -> None:
-            if left.is_set():
+            if cancelled.is_set():
                 raise _ListenerGoneError
             loop.call_soon_threadsafe(output.put_nowait, text)
 
         def speak() -> Completion:
-            if left.is_set():
+            if cancelled.is_set():
                 raise _ListenerGoneError
             return self._speaker.speak(prompt, system, sampling, hear, self._most)
 
         turn = Turn()
         work = asyncio.ensure_future(self._engine.compute(speak, self._in_shadow, turn))
         work.add_done_callback(partial(_close_stream, output))
-        written = _Written(self._name)
+        head = _Written(self._name)
         usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
-        pieces = _events(work, output, written, usage) if body.get("stream") else _complete_answer(work, written)
+        pieces = _events(work, output, head, usage) if body.get("stream") else _complete_answer(work, head)
         try:
             yield Reply(200, EVENTS if body.get("stream") else JSON, pieces, turn)
         finally:
-            left.set()
+            cancelled.set()
 
 
 def _close_stream(pieces: asyncio.Queue[str | None], work: asyncio.Future[Completion]) -> None:
@@ -141,28 +141,28 @@ class _Written:
         return {"prompt_tokens": tokens_in, "completion_tokens": answered, "total_tokens": tokens_in + answered}
 
 
-async def _complete_answer(work: asyncio.Future[Completion], written: _Written) -> AsyncIterator[bytes]:
-    done = await _done(work)
-    message = {"role": "assistant", "content": done.text}
-    choices = [{"index": 0, "message": message, "finish_reason": done.finish}]
-    answer = {**written.head, "object": "chat.completion", "choices": choices, "usage": written.usage(done)}
+async def _complete_answer(work: asyncio.Future[Completion], head: _Written) -> AsyncIterator[bytes]:
+    completion = await _done(work)
+    message = {"role": "assistant", "content": completion.text}
+    choices = [{"index": 0, "message": message, "finish_reason": completion.finish}]
+    answer = {**head.head, "object": "chat.completion", "choices": choices, "usage": head.usage(completion)}
     yield json.dumps(answer).encode()
 
 
 async def _events(
-    work: asyncio.Future[Completion], pieces: asyncio.Queue[str | None], written: _Written, usage: bool
+    work: asyncio.Future[Completion], pieces: asyncio.Queue[str | None], head: _Written, usage: bool
 ) -> AsyncIterator[bytes]:
     first = await pieces.get()
     if first is None:
         await _done(work)
-    yield written.part({"role": "assistant", "content": ""}, None)
+    yield head.part({"role": "assistant", "content": ""}, None)
     while first is not None:
-        yield written.part({"content": first}, None)
+        yield head.part({"content": first}, None)
         first = await pieces.get()
-    done = await _done(work)
-    yield written.part({}, done.finish)
+    completion = await _done(work)
+    yield head.part({}, completion.finish)
     if usage:
-        yield _event({**written.head, "object": "chat.completion.chunk", "choices": [], "usage": written.usage(done)})
+        yield _event({**head.head, "object": "chat.completion.chunk", "choices": [], "usage": head.usage(completion)})
     yield _END
 
 
@@ -205,14 +205,14 @@ def _conversation(body: Mapping[str, Any]) -> tuple[str, Prompt, Sampling]:
     if not messages:
         raise Refused(400, "bad-request", "There is no message of a user.", param="messages")
     most = body.get("max_completion_tokens")
-    given = {
+    settings = {
         "max_new_tokens": body.get("max_tokens") if most is None else most,
         "temperature": body.get("temperature"),
         "top_p": body.get("top_p"),
         "seed": body.get("seed"),
     }
     try:
-        sampling = Sampling.model_validate({name: value for name, value in given.items() if value is not None})
+        sampling = Sampling.model_validate({name: value for name, value in settings.items() if value is not None})
     except ValidationError as error:
         field = str(error.errors()[0]["loc"][0])
         param = "max_tokens" if field == "max_new_tokens" else field

@@ -81,8 +81,8 @@ def decide(recorder: Recorder, ready: Ready, key: str) -> tuple[Decision, Arm]:
     if watched is None:
         arm, under_watch, share = incumbent, incumbent, 0.0
     else:
-        chosen = assigned(key, name, watched.specialist, line.share)
-        arm, under_watch, share = watched if chosen else incumbent, watched, line.share
+        to_specialist = assigned(key, name, watched.specialist, line.share)
+        arm, under_watch, share = watched if to_specialist else incumbent, watched, line.share
     decision = recorder.decided(
         cluster=name,
         specialist=under_watch.specialist,
@@ -271,14 +271,14 @@ class Exchange:
         for sample in self._samples:
             sample.saw(piece)
 
-    async def _break_off(self, begun: web.StreamResponse, why: Refused) -> web.StreamResponse:
+    async def _break_off(self, response: web.StreamResponse, why: Refused) -> web.StreamResponse:
         """Say in the stream that it breaks off, and end it so that no client takes it for whole."""
         self._status = why.status
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(1.0):
-                await begun.write(b"data: " + why.body() + b"\n\n")
+                await response.write(b"data: " + why.body() + b"\n\n")
         self._hang_up()
-        return begun
+        return response
 
     def _hang_up(self) -> None:
         if self._request.transport is not None:

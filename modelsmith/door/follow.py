@@ -175,8 +175,8 @@ class Follower:
                 if going_on := as_before or await self._incumbent_alone(name, line, error, plan, until):
                     clusters[name] = going_on
         shadowed = {shadow_of(name) for name, ready in clusters.items() if ready.line.shadow}
-        for gone in self.troubles.keys() - plan.lines.keys() - shadowed - {MAIN_TROUBLE}:
-            self._trouble(gone, None)
+        for cluster in self.troubles.keys() - plan.lines.keys() - shadowed - {MAIN_TROUBLE}:
+            self._trouble(cluster, None)
         await asyncio.to_thread(self._watch, plan.commit)
         self._seen = self._seen or plan.commit
         self.reloads += self.served is not None
@@ -199,14 +199,14 @@ class Follower:
         wrong = None
         for arm in line.arms:
             damage = plan.damaged.get((name, arm))
-            if (known := self._models.get(line.loaded_as(arm))) is not None:
-                models.append(known)
+            if (model := self._models.get(line.loaded_as(arm))) is not None:
+                models.append(model)
                 wrong = wrong or damage
             elif damage:
                 raise damage
             else:
-                self._models[line.loaded_as(arm)] = made = await self._made(line, arm, until)
-                models.append(made)
+                self._models[line.loaded_as(arm)] = loaded = await self._made(line, arm, until)
+                models.append(loaded)
         return Ready(line, models[0], models[1] if line.watched else None), wrong
 
     async def _incumbent_alone(

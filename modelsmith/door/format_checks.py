@@ -33,8 +33,8 @@ class Format(NamedTuple):
 class Sample:
     """One answer that is kept until its format has been checked."""
 
-    def __init__(self, wanted: Format) -> None:
-        self.wanted = wanted
+    def __init__(self, answer_format: Format) -> None:
+        self.wanted = answer_format
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -98,9 +98,9 @@ class FormatChecks:
         self._room = Semaphore(at_once)
         self._checks = Behind[Callable[[], None]]("format", _PAUSE, _run)
 
-    def sample(self, wanted: Format) -> Sample | None:
+    def sample(self, answer_format: Format) -> Sample | None:
         """Room for one answer; None where all of it is taken, or the rubric asks for no format."""
-        return Sample(wanted) if wanted.points and self._room.acquire(blocking=False) else None
+        return Sample(answer_format) if answer_format.points and self._room.acquire(blocking=False) else None
 
     def drop(self, sample: Sample) -> None:
         """Give the room back without a verdict."""

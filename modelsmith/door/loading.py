@@ -66,11 +66,11 @@ class Loading:
 
     def follow(self, lines: Mapping[str, Line]) -> None:
         """Load what these lines have in the shadow, again where that failed; forget, and stop loading, the rest."""
-        wanted = {line.loaded_as(line.shadow): line for line in lines.values() if line.shadow}
-        for key in self._under_way.keys() - wanted.keys():
+        by_key = {line.loaded_as(line.shadow): line for line in lines.values() if line.shadow}
+        for key in self._under_way.keys() - by_key.keys():
             self._under_way.pop(key).cancel()
-        self._models = {key: model for key, model in self._models.items() if key in wanted}
-        for key, line in wanted.items():
+        self._models = {key: model for key, model in self._models.items() if key in by_key}
+        for key, line in by_key.items():
             if key not in self._under_way and isinstance(self._models.get(key), NotLoaded | None):
                 self._under_way[key] = asyncio.get_running_loop().create_task(self._load(key, line))
 
@@ -86,8 +86,8 @@ class Loading:
         work = asyncio.ensure_future(self._bring(line))
         name = line.cluster.cluster
         try:
-            done, _ = await asyncio.wait({work}, timeout=self._seconds)
-            if not done:
+            finished, _ = await asyncio.wait({work}, timeout=self._seconds)
+            if not finished:
                 self._changed(name, _too_slow(line, self._seconds))
             self._models[key] = await work
         except asyncio.CancelledError:
@@ -115,15 +115,15 @@ class Loading:
 async def aside(work: Callable[[], T]) -> T:
     """Do something in a thread of its own, which may hang for good: no other work and no end of the process waits."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
 
     def tell(result: T | None, error: BaseException | None) -> None:
-        if done.done():
+        if future.done():
             return
         if error is not None:
-            done.set_exception(error)
+            future.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type]
+            future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
         result, failed = None, None
@@ -135,7 +135,7 @@ async def aside(work: Callable[[], T]) -> T:
             loop.call_soon_threadsafe(tell, result, failed)
 
     threading.Thread(target=run, name="shadow", daemon=True).start()
-    return await done
+    return await future
 
 
 def _too_slow(line: Line, seconds: float) -> InfrastructureFailure:

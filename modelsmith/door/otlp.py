@@ -122,7 +122,7 @@ def _about(ended: Ended) -> dict[str, str | bool]:
 
 
 def _of_span(ended: Ended) -> dict[str, str | int | float | bool]:
-    given: dict[str, str | int | float | bool | None] = {
+    attributes: dict[str, str | int | float | bool | None] = {
         names.STATUS: ended.status,
         names.INPUT_TOKENS: ended.tokens_in or None,
         names.OUTPUT_TOKENS: ended.tokens_out or None,
@@ -132,7 +132,7 @@ def _of_span(ended: Ended) -> dict[str, str | int | float | bool]:
         "modelsmith.rule": ended.rule,
         "modelsmith.failed_over": ended.answered_by not in (None, ended.specialist),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _failed(ended: Ended) -> bool:
@@ -142,11 +142,13 @@ def _failed(ended: Ended) -> bool:
 
 def _resource() -> Resource:
     """What the environment says of this process; named after the toolkit where it gives no name."""
-    given = Resource.create()
-    if str(given.attributes["service.name"]).startswith("unknown_service"):
-        given = given.merge(Resource({"service.name": NAME}))
+    resource = Resource.create()
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": NAME}))
     return (
-        given.merge(Resource({"service.version": __version__})) if "service.version" not in given.attributes else given
+        resource.merge(Resource({"service.version": __version__}))
+        if "service.version" not in resource.attributes
+        else resource
     )
 
 

@@ -76,16 +76,16 @@ class Room:
             OSError: ``EMFILE``, also where only what is kept for other things is left.
         """
         try:
-            made = socket.socket(*address[:3])
+            connection = socket.socket(*address[:3])
         except OSError as error:
             if is_ours(error):
                 self._refuse("backends")
             raise
-        if made.fileno() >= self.backends:
-            made.close()
+        if connection.fileno() >= self.backends:
+            connection.close()
             self._refuse("backends")
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return made
+        return connection
 
     def _refuse(self, side: Side) -> bool:
         self._refused(side)

@@ -91,10 +91,10 @@ class Shadows:
 
     def _is_new(self, key: tuple[str, str]) -> bool:
         """Whether a key was not copied yet, as far as is remembered."""
-        known = hash(key)
-        if known in self._keys:
+        hashed = hash(key)
+        if hashed in self._keys:
             return False
-        self._keys[known] = None
+        self._keys[hashed] = None
         if len(self._keys) > _KEYS:
             self._keys.pop(next(iter(self._keys)))
         return True
@@ -222,12 +222,12 @@ class Shadows:
                 self._recorder.answered(specialist, replace(theirs, format_ok=theirs_ok, differs=differs))
             finally:
                 with suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(done.cancel)
+                    loop.call_soon_threadsafe(future.cancel)
 
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[None] = loop.create_future()
         self._formats.compare(pair, count)
-        return done
+        return future
 
 
 @dataclass

@@ -56,9 +56,9 @@ class Telemetry:
                 self._sink.tell(self._waiting.popleft())
 
 
-def parent_of(given: list[str], sticky: str | None) -> str:
+def parent_of(headers: list[str], sticky: str | None) -> str:
     """The one ``traceparent`` of a request, unless a rule takes it for its key."""
-    parent = given[0] if len(given) == 1 else ""
+    parent = headers[0] if len(headers) == 1 else ""
     return parent if len(parent) <= _LONGEST_PARENT and parent != sticky else ""
 
 

@@ -127,8 +127,8 @@ class Usage:
     @property
     def tokens(self) -> tuple[int, int]:
         """Tokens asked and answered. Where a stream does not say, each of its events counts as a token."""
-        found = {name: int(count) for name, count in _TOKENS.findall(self._tail)}
-        return found.get(b"prompt", 0), found.get(b"completion", self._events)
+        counts = {name: int(count) for name, count in _TOKENS.findall(self._tail)}
+        return counts.get(b"prompt", 0), counts.get(b"completion", self._events)
 
     def cost(self, price: Price) -> float:
         """What the answer costs."""

@@ -55,22 +55,22 @@ def draw(
                 [[p.model_dump(mode="json") for p in prompts], target.weights, system, settings.model_dump()]
             )
             path = folder / f"answers-{identity.removeprefix('sha256:')[:16]}.json"
-            known = _stored_round(path)
-            if known is None:
-                given: dict[str, tuple[str, bool]] = {}
+            answer_round = _stored_round(path)
+            if answer_round is None:
+                by_key: dict[str, tuple[str, bool]] = {}
                 wait()
-                for done, completion in enumerate(substrate.complete(questions, system, settings), start=1):
+                for count, completion in enumerate(substrate.complete(questions, system, settings), start=1):
                     if completion.error is None:
-                        given[completion.key] = completion.text, completion.finish == "length"
-                    if done % 32 == 0 or done == len(questions):
-                        at = number * len(questions) + done
+                        by_key[completion.key] = completion.text, completion.finish == "length"
+                    if count % 32 == 0 or count == len(questions):
+                        at = number * len(questions) + count
                         text = f"{at} of {sampling.repeats * len(questions)} answers drawn from {target.name}"
                         workspace.notify(Progress("train", text, at, sampling.repeats * len(questions)))
                     wait()
-                known = Round(answers=tuple(given.get(prompt.key) for prompt in questions))
+                answer_round = Round(answers=tuple(by_key.get(prompt.key) for prompt in questions))
                 folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, canonical_json(known))
-            for answers, answer in zip(drawn, known.answers, strict=True):
+                write_atomically(path, canonical_json(answer_round))
+            for answers, answer in zip(drawn, answer_round.answers, strict=True):
                 if answer is not None:
                     answers.append(Drawn(*answer))
     finally:

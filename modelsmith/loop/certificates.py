@@ -116,14 +116,14 @@ def _certificate_on_main(
     if not history.accepted:
         return None
     evidence = evidence_of(main, history)
-    found = evidence.firewall
-    if found is None or evidence.question != governed.question() or not _is_by(found, meaning):
+    firewall = evidence.firewall
+    if firewall is None or evidence.question != governed.question() or not _is_by(firewall, meaning):
         return None
     past = [
         (specialist_history.specialist, facts.rows_digest)
         for specialist_history, facts in ancestors_of(main, evidence.training)
     ]
-    return found if [(ancestor.specialist, ancestor.rows) for ancestor in found.ancestors] == past else None
+    return firewall if [(ancestor.specialist, ancestor.rows) for ancestor in firewall.ancestors] == past else None
 
 
 def _is_by(firewall: Firewall, meaning: Meaning | None) -> bool:
@@ -134,8 +134,8 @@ def _is_by(firewall: Firewall, meaning: Meaning | None) -> bool:
     return firewall.meaning.settings == meaning.embedder.model.identity and most == dict(meaning.most)
 
 
-def _as_ancestor(specialist: str, found: Firewall) -> Ancestor:
-    return Ancestor(specialist=specialist, rows=found.rows, parts=found.parts, meaning=found.meaning)
+def _as_ancestor(specialist: str, firewall: Firewall) -> Ancestor:
+    return Ancestor(specialist=specialist, rows=firewall.rows, parts=firewall.parts, meaning=firewall.meaning)
 
 
 def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[str, Recheck]:
@@ -151,13 +151,13 @@ def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[st
     """
     accepted = [name for name, history in sorted(main.histories.by_specialist.items()) if history.accepted]
     path = workspace.private / MEMORY
-    known = set() if full else _remembered(path)
-    right = set(known)
-    found = {name: _recheck(workspace, main, name, right, full) for name in accepted}
-    if right != known:
+    remembered = set() if full else _remembered(path)
+    right = set(remembered)
+    rechecks = {name: _recheck(workspace, main, name, right, full) for name in accepted}
+    if right != remembered:
         with suppress(OSError):
             write_atomically(path, canonical_json(Memory(right=tuple(sorted(right)))))
-    return found
+    return rechecks
 
 
 def _remembered(path: Path) -> set[str]:
@@ -184,18 +184,18 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
         past_history.specialist: rows_at_hand(workspace, main, past_history, past)
         for past_history, past in ancestors_of(main, evidence.training)
     }
-    here = sorted(specialist for specialist, past in before.items() if past is not None)
-    same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree, here])
+    present = sorted(specialist for specialist, past in before.items() if past is not None)
+    same = digest([__version__, evidence.firewall.model_dump(mode="json"), evidence.eval_tree, present])
     missing: Recheck | None = None
     if not why and same not in right:
         meaning, missing = _meaning(workspace, main, evidence.firewall, full)
-        found = certificate(governed, rows, facts.rows_digest, meaning)
+        recomputed = certificate(governed, rows, facts.rows_digest, meaning)
         past = [
             ancestor if (taught := before.get(ancestor.specialist)) is None
             else _as_ancestor(ancestor.specialist, certificate(governed, taught, ancestor.rows, meaning))
             for ancestor in evidence.firewall.ancestors
         ]  # fmt: skip
-        if not _agrees(evidence.firewall, found.model_copy(update={"ancestors": tuple(past)})):
+        if not _agrees(evidence.firewall, recomputed.model_copy(update={"ancestors": tuple(past)})):
             why = "its rows are nearer to scored texts, or less near, than its certificate says"
     if why:
         raise IntegrityFailure(
@@ -207,7 +207,7 @@ def _recheck(workspace: Workspace, main: GovernedState, name: str, right: set[st
     if missing:
         return missing
     right.add(same)
-    if len(here) < len(before):
+    if len(present) < len(before):
         return "recomputed, but for adapters before it: their rows are not at hand"
     return "recomputed"
 
@@ -230,15 +230,15 @@ def _meaning(
     return Meaning(embedder, {part.part: part.most_cosine for part in firewall.meaning.parts}), None
 
 
-def _agrees(stated: Firewall, found: Firewall) -> bool:
-    if len(stated.ancestors) != len(found.ancestors):
+def _agrees(stated: Firewall, recomputed: Firewall) -> bool:
+    if len(stated.ancestors) != len(recomputed.ancestors):
         return False
-    past = zip(stated.ancestors, found.ancestors, strict=True)
-    return _same(stated, found) and all(_same(ancestor, other) for ancestor, other in past)
+    past = zip(stated.ancestors, recomputed.ancestors, strict=True)
+    return _same(stated, recomputed) and all(_same(ancestor, other) for ancestor, other in past)
 
 
-def _same(stated: Firewall | Ancestor, found: Firewall | Ancestor) -> bool:
+def _same(stated: Firewall | Ancestor, recomputed: Firewall | Ancestor) -> bool:
     alone = {"meaning": None} | ({"ancestors": ()} if isinstance(stated, Firewall) else {})
-    if stated.model_copy(update=alone) != found.model_copy(update=alone):
+    if stated.model_copy(update=alone) != recomputed.model_copy(update=alone):
         return False
-    return found.meaning is None or (stated.meaning is not None and agree(stated.meaning, found.meaning))
+    return recomputed.meaning is None or (stated.meaning is not None and agree(stated.meaning, recomputed.meaning))

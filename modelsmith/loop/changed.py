@@ -167,8 +167,8 @@ class _Models:
 
 def _against(main: GovernedState, cluster: str, target: Target) -> RunEvidence | None:
     """The run of the model that the target was accepted against; None when there is none."""
-    found = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == target.weights)
-    return next((evidence.incumbent for evidence in found), None)
+    matching = (evidence for _, evidence in accepted(main, cluster) if evidence.candidate.weights == target.weights)
+    return next((evidence.incumbent for evidence in matching), None)
 
 
 def _incumbent(workspace: Workspace, cluster: Cluster, run: RunEvidence) -> Target:

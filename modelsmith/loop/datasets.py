@@ -93,9 +93,9 @@ def located(workspace: Workspace, dataset: Dataset) -> Path:
     if not folders:
         raise _not_allowed(dataset, "no folder is named on this machine from which data sets may be read")
     for folder in folders:
-        found = (folder / named).resolve()
-        if found.is_relative_to(folder) and found.is_file():
-            return found
+        path = (folder / named).resolve()
+        if path.is_relative_to(folder) and path.is_file():
+            return path
     if any((folder / named).exists() for folder in folders):
         raise _not_allowed(dataset, "it lies in none of the folders from which data sets may be read")
     raise InvalidInput(

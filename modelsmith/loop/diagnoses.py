@@ -34,13 +34,13 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
     Raises:
         InfrastructureFailure: ``diagnosis-damaged`` when a file is none.
     """
-    found = []
+    diagnoses = []
     for path in workspace.cluster_folder(cluster).glob(f"iterations/*/{DIAGNOSIS_FILE}"):
         try:
             diagnosis = Diagnosis.model_validate_json(read_plain(path))
             if path.parent.name != f"{diagnosis.iteration:03d}":
                 raise ValueError("it is another iteration's")
-            found.append(diagnosis)
+            diagnoses.append(diagnosis)
         except ValueError:
             raise InfrastructureFailure(
                 "diagnosis-damaged",
@@ -48,7 +48,7 @@ def read_diagnoses(workspace: Workspace, cluster: str) -> list[Diagnosis]:
                 "Move it away: it is a memory of what was tried, and nothing else is lost.",
                 path=str(path),
             ) from None
-    return sorted(found, key=lambda item: item.iteration)
+    return sorted(diagnoses, key=lambda item: item.iteration)
 
 
 def tried_before(workspace: Workspace, cluster: str, iteration: int | None) -> list[Past]:
@@ -62,8 +62,8 @@ def tried_before(workspace: Workspace, cluster: str, iteration: int | None) -> l
 
 def iteration_of(cluster: str, tag: str) -> int | None:
     """The first iteration that could have learned from a run with this tag; None for a run of no iteration."""
-    found = re.fullmatch(rf"{re.escape(cluster)}-iter-(\d{{3,9}})-(.+)", tag)
-    return int(found[1]) + (found[2] == "candidate") if found else None
+    match = re.fullmatch(rf"{re.escape(cluster)}-iter-(\d{{3,9}})-(.+)", tag)
+    return int(match[1]) + (match[2] == "candidate") if match else None
 
 
 class Answered(NamedTuple):
@@ -115,5 +115,5 @@ def failed_in(workspace: Workspace, cluster: str, tag: str) -> frozenset[Slug] |
     Raises:
         IntegrityFailure: as `answered_in`.
     """
-    found = answered_in(workspace, cluster, tag)
-    return None if found is None else found.failed
+    answered = answered_in(workspace, cluster, tag)
+    return None if answered is None else answered.failed

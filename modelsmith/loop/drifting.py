@@ -29,7 +29,7 @@ from modelsmith.signing.files import write_atomically
 _ITERATE = "iterate"
 
 
-def answer_drift(workspace: Workspace, validated: Validated, week: int, found: Sequence[Drifted]) -> str | None:
+def answer_drift(workspace: Workspace, validated: Validated, week: int, drifts: Sequence[Drifted]) -> str | None:
     """Do what the contract says of a week in which a specialist drifts; what was done, or None where nothing is due.
 
     Raises:
@@ -50,33 +50,33 @@ def answer_drift(workspace: Workspace, validated: Validated, week: int, found: S
             traffic(main, validated.cluster).incumbent.record != validated.record
             or history.state != "production-validated"
         ):
-            done = f"{validated.specialist} no longer serves as it was validated, so nothing follows"
+            outcome = f"{validated.specialist} no longer serves as it was validated, so nothing follows"
         elif validated.terms.on_drift == "roll-back":
-            done = _propose_rollback(harness, main, history, found)
+            outcome = _propose_rollback(harness, main, history, drifts)
         else:
             refuse_on_hold(main, validated.cluster)
-            done = _iterate(workspace, validated, mark.with_suffix(".begun"))
-        _done(mark, done)
-        return done
+            outcome = _iterate(workspace, validated, mark.with_suffix(".begun"))
+        _done(mark, outcome)
+        return outcome
 
 
 def _propose_rollback(
-    harness: Harness, main: GovernedState, history: SpecialistHistory, found: Sequence[Drifted]
+    harness: Harness, main: GovernedState, history: SpecialistHistory, drifts: Sequence[Drifted]
 ) -> str:
     """Propose a rollback, unless one is open: that one keeps the figures of its own moment."""
     figures = "; ".join(
-        f"{metric.metric} is {metric.observed:.4f}, validated at {metric.baseline:.4f}" for metric in found
+        f"{metric.metric} is {metric.observed:.4f}, validated at {metric.baseline:.4f}" for metric in drifts
     )
     reason = standing_reason(harness, history) or f"It left what it was validated at: {figures}"
     pull = roll_back(harness, main, load_cluster(main.tree, history.cluster), history, reason, None)
     return f"its rollback is proposed, pull request {pull.number}; who owns it decides"
 
 
-def _iterate(workspace: Workspace, validated: Validated, begun: Path) -> str:
+def _iterate(workspace: Workspace, validated: Validated, mark: Path) -> str:
     """Start an iteration, or find the one that was started for this: the first after the job that was newest then."""
     jobs = Jobs.of(workspace)
-    if begun.exists():
-        before = begun.read_text()
+    if mark.exists():
+        before = mark.read_text()
         for job in jobs.newest():
             if job.submitted.id == before:
                 break
@@ -84,8 +84,8 @@ def _iterate(workspace: Workspace, validated: Validated, begun: Path) -> str:
                 return f"an iteration was started, job {job.submitted.id}"
     else:
         newest = jobs.newest(1)
-        begun.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(begun, (newest[0].submitted.id if newest else "").encode())
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(mark, (newest[0].submitted.id if newest else "").encode())
     job = jobs.submit(workspace, _ITERATE, {"cluster": validated.cluster}, validated.cluster).job
     return f"an iteration is started, job {job.submitted.id}"
 

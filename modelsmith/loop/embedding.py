@@ -66,14 +66,14 @@ def weights_of(workspace: Workspace, source: BaseModelSource, missing: Callable[
     """
     try:
         if source.uri.startswith("hf://"):
-            found = look(source, workspace.root)
+            folder = look(source, workspace.root)
         else:
-            found = resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
+            folder = resolve(source, workspace.root, workspace.models, workspace.models_memory).folder
     except InvalidInput as error:
         raise missing(error.message) from error
-    if found is None:
+    if folder is None:
         raise missing(f"{source.uri} was not fetched to this machine")
-    return found
+    return folder
 
 
 def _open(workspace: Workspace, model: EmbeddingModel) -> Embedder:

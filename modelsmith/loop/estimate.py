@@ -25,8 +25,8 @@ def expected_seconds(cluster_folder: Path, job: TrainJob) -> float | None:
     Of its kind is what has the same base model, held in memory alike, method, batch size and adapter. The start of the
     worker and, for DPO, the reference come on top.
     """
-    found = [path for folder in FOLDERS for path in cluster_folder.glob(f"{folder}/{HEARTBEAT_FILE}")]
-    for path in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True):
+    files = [path for folder in FOLDERS for path in cluster_folder.glob(f"{folder}/{HEARTBEAT_FILE}")]
+    for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             other = JobFile.model_validate_json(read_plain(path.with_name(JOB_FILE))).job
         except (OSError, ValidationError):

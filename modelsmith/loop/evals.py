@@ -149,7 +149,7 @@ def _require_read_as_today(workspace: Workspace, run: RunResult) -> None:
 
 
 def _answers(run: RunResult, spec: EvalSpec, target: Target, incumbent: RunResult | None) -> bool:
-    wanted = (
+    expected = (
         spec.governed.question(),
         target.weights,
         target.base,
@@ -160,8 +160,8 @@ def _answers(run: RunResult, spec: EvalSpec, target: Target, incumbent: RunResul
     )
     engine = run.engine.model_copy(update={"chat": run.engine.chat or Chat()})
     answered = (run.question, run.weights, run.base, engine, run.sections, run.quick, run.only)
-    known = target.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
-    return known and wanted == answered
+    comparable = target.endpoint is None and run.incumbent == (incumbent.run_id if incumbent else None)
+    return comparable and expected == answered
 
 
 def _still_holds(run: RunResult, spec: EvalSpec, folder: RunFolder) -> bool:
@@ -217,7 +217,7 @@ def _execute(
         rule = effective_rule(spec.governed, spec.cluster)
         rows = verdict_rows(folder.observations())
         against = verdict_rows(read_observations(workspace, incumbent)) if incumbent else None
-        found = headline(rows, against, rule, measured)
+        computed = headline(rows, against, rule, measured)
         question = spec.governed.question()
         tokens = target.endpoint.prices if target.endpoint else None
         result = RunResult(
@@ -234,7 +234,7 @@ def _execute(
             eval_tree=spec.eval_tree,
             engine=substrate.facts,
             rule=rule,
-            headline=of_a_part(found) if spec.quick or spec.only is not None else found,
+            headline=of_a_part(computed) if spec.quick or spec.only is not None else computed,
             before=_judged_before(folder, rule),
             judge=measured,
             incumbent=incumbent.run_id if incumbent else None,
@@ -258,8 +258,8 @@ def _execute(
 
 def _judged_before(folder: RunFolder, rule: GateRule) -> tuple[Judged, ...]:
     """What the folder's result says of rules other than this one: a new rule takes no earlier verdict's place."""
-    known = folder.result()
-    return tuple(judged for judged in known.by_rule if judged.rule != rule) if known else ()
+    former = folder.result()
+    return tuple(judged for judged in former.by_rule if judged.rule != rule) if former else ()
 
 
 def _last_run(workspace: Workspace, spec: EvalSpec, target: Target) -> PriorRun | None:

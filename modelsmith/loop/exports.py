@@ -66,7 +66,7 @@ class Wanted:
     """GGUF file that was made elsewhere."""
 
 
-def export(harness: Harness, specialist: str, wanted: Wanted) -> Waiting | Ended:
+def export(harness: Harness, specialist: str, spec: Wanted) -> Waiting | Ended:
     """Make the export, let main know it, evaluate it, and take it as far as the harness's gates go.
 
     Returns:
@@ -86,21 +86,21 @@ def export(harness: Harness, specialist: str, wanted: Wanted) -> Waiting | Ended
     training = _require_exportable(main, parent, cluster)
     with workspace.lock(f"iterate-{cluster.cluster}"):
         made_export = Export(
-            kind=wanted.kind,
+            kind=spec.kind,
             parent=parent.artifact,
             base_model=training.base_model,
             base_digest=training.base_digest,
-            dtype=wanted.dtype,
+            dtype=spec.dtype,
         )
         bench = _Bench(harness, latest, main, parent, cluster, made_export)
-        artifact = bench.adopted() if wanted.file is None else None
-        artifact = artifact or bench.make(wanted.file)
+        artifact = bench.adopted() if spec.file is None else None
+        artifact = artifact or bench.make(spec.file)
         name = bench.name(artifact)
         history = main.histories.by_specialist.get(name)
         if history is not None and history.state == "deprecated":
             raise _refused(f"{name} is this very export, and it is deprecated", parent.cluster)
-        made = ExportFacts(parent=specialist, export=made_export, toolkit=versions())
-        promote_export_record(harness, latest.read(), bench.draft(artifact), made)
+        facts = ExportFacts(parent=specialist, export=made_export, toolkit=versions())
+        promote_export_record(harness, latest.read(), bench.draft(artifact), facts)
         return _through(bench, main.tree.commit, name, artifact, training)
 
 
@@ -268,14 +268,14 @@ def _through(
     histories = bench.main.histories.of_cluster(cluster.cluster)
     serving = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share).serving[-1].specialist
     number = bench.parent.records[0].iteration
-    begun = Begun(cluster=cluster.cluster, number=number, commit=commit, reference=serving)
-    context = open_context(harness, begun, bench.latest)
+    beginning = Begun(cluster=cluster.cluster, number=number, commit=commit, reference=serving)
+    context = open_context(harness, beginning, bench.latest)
     main = context.main()
     history = main.histories.find(name)
     if history.state not in ("candidate", "eval-accepted"):
         tag = next((record.eval_tag for record in reversed(history.records) if record.eval_tag), "") or ""
         return Ended(
-            **begun.known,
+            **beginning.known,
             specialist=name,
             artifact=artifact,
             export_tag=tag,
@@ -284,7 +284,7 @@ def _through(
         )
     engine = engine_of(cluster, target_of(harness.workspace, cluster, name, artifact))
     tag = export_tag(cluster.cluster, name, context.governed.question(), engine)
-    sealed = ToAssess(**begun.known, specialist=name, artifact=artifact, export_tag=tag)
+    sealed = ToAssess(**beginning.known, specialist=name, artifact=artifact, export_tag=tag)
     accepted = history.state == "eval-accepted"
     failed = None if accepted else _failed_before(context, sealed)
     if failed is not None and (override is None or failed.outcome != "INCONCLUSIVE"):
@@ -315,8 +315,8 @@ def _failed_before(context: IterationContext, iteration: ToAssess) -> Ended | No
 
     The same weights under a rule or a question that was changed with that result in sight would measure nothing.
     """
-    known = ledger_of(context.workspace).runs(cluster=iteration.cluster)
-    for run in known:
+    runs = ledger_of(context.workspace).runs(cluster=iteration.cluster)
+    for run in runs:
         own = run.weights == iteration.artifact and is_assessment(run.tag, run.cluster, run.model)
         judged = (
             next((verdict for verdict in run.by_rule if verdict.verdict != "PASS"), None)
@@ -341,8 +341,8 @@ def _nearness(context: IterationContext, bench: _Bench, training: TrainingFacts)
     rows = rows_at_hand(context.workspace, bench.main, bench.parent, training)
     if rows is not None:
         meaning = meaning_of(context.workspace, bench.main.policy)
-        found = full_certificate(context.workspace, bench.main, context.governed, training, rows, meaning)
-        return nearest_of(found), found
+        firewall = full_certificate(context.workspace, bench.main, context.governed, training, rows, meaning)
+        return nearest_of(firewall), firewall
     evidence = evidence_of(bench.main, bench.parent)
     if evidence.question == context.governed.question():
         return evidence.nearest.training_to_scored, evidence.firewall

@@ -50,13 +50,13 @@ class Failures:
         if "_store" in self.__dict__ and self._store:
             self._store.close()
 
-    def judge(self, given: str) -> Judged | Refused:
+    def judge(self, sent_id: str) -> Judged | Refused:
         """Whose answer a decision was, and which outcomes were bad; or why the id is refused.
 
         Raises:
             InfrastructureFailure: ``counts-unreadable``, ``key-not-written``.
         """
-        decision = self._ids.read(given) if self._ids else None
+        decision = self._ids.read(sent_id) if self._ids else None
         if decision is None:
             return Refused(_FORGED)
         if decision.stage == "shadow":
@@ -74,17 +74,17 @@ class Failures:
         if decision.specialist not in self._main.histories.by_specialist:
             return ""
         try:
-            found = self._store.outcomes(decision) if self._store else {}
+            outcomes = self._store.outcomes(decision) if self._store else {}
         except (OSError, sqlite3.Error) as error:
             raise counts_unreadable(error) from None
-        if not found:
+        if not outcomes:
             return ""
         bad = [
             metric.name
             for metric in self._watched(decision.specialist)
-            if found.get(metric.name, metric.higher) != metric.higher
+            if outcomes.get(metric.name, metric.higher) != metric.higher
         ]
-        return "; ".join(f"{name}: {'yes' if found[name] else 'no'}" for name in bad)
+        return "; ".join(f"{name}: {'yes' if outcomes[name] else 'no'}" for name in bad)
 
     def _watched(self, specialist: str) -> tuple[Watched, ...]:
         if specialist not in self._metrics:

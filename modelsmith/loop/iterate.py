@@ -302,4 +302,4 @@ def last_number(workspace: Workspace, cluster: str) -> int:
     names = [f"{cluster}-iter-{path.name}" for path in folder.glob("iterations/*")]
     names += [path.name for path in folder.glob("runs/*")]
     number = re.compile(rf"{re.escape(cluster)}-iter-(\d{{3,9}})(?:-.+)?")
-    return max((int(found[1]) for name in names if (found := number.fullmatch(name))), default=0)
+    return max((int(match[1]) for name in names if (match := number.fullmatch(name))), default=0)

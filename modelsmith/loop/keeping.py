@@ -89,14 +89,14 @@ class Keeper:
 
     def _tell_drift(self) -> None:
         """Note each drift in the ledger, from which every subscriber hears of it once; tried again until it is."""
-        for drifted, week, found in self.recorder.drifts():
+        for drifted, week, drift in self.recorder.drifts():
             window = DriftWindow(began=drifted.since + week * WEEK, ended=drifted.since + (week + 1) * WEEK)
             event = FleetDrift(
                 cluster=drifted.cluster,
                 specialist=drifted.specialist,
-                metric=found.metric,
-                baseline=found.baseline,
-                observed=found.observed,
+                metric=drift.metric,
+                baseline=drift.baseline,
+                observed=drift.observed,
                 window=window,
             )
             try:
@@ -106,36 +106,36 @@ class Keeper:
                 return
             if new:
                 self._tell(
-                    f"{drifted.specialist} of {drifted.cluster} drifts: {found.metric} is {found.observed:.4f} "
-                    f"this week, {found.baseline:.4f} when it was validated. "
+                    f"{drifted.specialist} of {drifted.cluster} drifts: {drift.metric} is {drift.observed:.4f} "
+                    f"this week, {drift.baseline:.4f} when it was validated. "
                     "Nothing is taken back by itself: see docs/drift.md"
                 )
 
     def _answer_drift(self) -> None:
         """Do what contracts say of drift; what fails is said, and tried again."""
         weeks: dict[tuple[str, int], tuple[Validated, list[Drifted]]] = {}
-        for state, week, found in self.recorder.drifts():
-            weeks.setdefault((state.record, week), (state, []))[1].append(found)
+        for state, week, drift in self.recorder.drifts():
+            weeks.setdefault((state.record, week), (state, []))[1].append(drift)
         for (_, week), (standing, drifted) in weeks.items():
             try:
-                done = answer_drift(self._workspace, standing, week, drifted)
+                outcome = answer_drift(self._workspace, standing, week, drifted)
             except ModelsmithError as error:
                 self._tell(f"DRIFT, and nothing follows yet ({error.code}): {_words(error)}")
             except Exception as error:  # as of a rollback: the thread goes on
                 self._tell(f"DRIFT, and nothing follows yet: {type(error).__name__}: {error}")
             else:
-                if done:
-                    self._tell(f"{standing.specialist} of {standing.cluster}: {done}")
+                if outcome:
+                    self._tell(f"{standing.specialist} of {standing.cluster}: {outcome}")
 
     def _tell_shadow(self) -> None:
         """Say, once for each, who is worse in the shadow: evidence of a better moment may be before somebody now."""
         for shadowed in self._shadowed:
             if shadowed.counted_as in self._worse:
                 continue
-            found = look_at(self._workspace, shadowed).judgement
-            if found.outcome == "roll-back":
+            judgement = look_at(self._workspace, shadowed).judgement
+            if judgement.outcome == "roll-back":
                 self._worse.add(shadowed.counted_as)
-                why = "; ".join(found.reasons)
+                why = "; ".join(judgement.reasons)
                 self._tell(
                     f"{shadowed.specialist} of {shadowed.cluster} is worse in the shadow, "
                     f"so approve no deployment: {why}"
@@ -144,14 +144,14 @@ class Keeper:
     def _settled(self) -> float:
         """Make git agree; how long to wait until it is tried again."""
         try:
-            done = settle(open_harness(self._workspace))
+            settled_windows = settle(open_harness(self._workspace))
         except ModelsmithError as error:
             self._tell(f"LATCHED, and git does not agree yet ({error.code}): {_words(error)}")
             return _AGAIN
         except Exception as error:  # a thread that ends would leave git behind, and nobody would hear of it
             self._tell(f"LATCHED, and git does not agree yet: {type(error).__name__}: {error}")
             return _AGAIN
-        for settled in done:
+        for settled in settled_windows:
             state = "rolled back" if settled.pull.status == "merged" else "its rollback waits for a person"
             self._tell(
                 f"{settled.latch.specialist} of {settled.latch.cluster}: {state}, pull request {settled.pull.number}"

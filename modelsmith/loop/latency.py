@@ -57,12 +57,12 @@ def measured(
             substrates = [open_substrate(workspace, cluster, target, None) for target in pair]
             for substrate in substrates:
                 closing.callback(substrate.close)
-            found = in_turn(governed, substrates[0], substrates[1], progress)
+            latency = in_turn(governed, substrates[0], substrates[1], progress)
     except InfrastructureFailure as error:
         workspace.notify(Progress("promote", f"latency was not measured: {error.message}"))
         return None
-    write_atomically(file, canonical_json(found))
-    return found
+    write_atomically(file, canonical_json(latency))
+    return latency
 
 
 def in_turn(

@@ -30,21 +30,21 @@ def training_facts(
     context: IterationContext, iteration: Begun, training: Trained, diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
-    ran = training.stages
-    written = [row for stage_run in ran for row in stage_run.rows if isinstance(row, (TrainingRow, PreferencePair))]
-    lineages = [row.lineage for row in written if isinstance(row, TrainingRow) and row.lineage]
+    stage_runs = training.stages
+    rows = [row for stage_run in stage_runs for row in stage_run.rows if isinstance(row, (TrainingRow, PreferencePair))]
+    lineages = [row.lineage for row in rows if isinstance(row, TrainingRow) and row.lineage]
     manifests = {lineage.manifest for lineage in lineages}
-    used = {row.generator for row in written if not (isinstance(row, TrainingRow) and _from_dataset(row))}
-    judges = _rows_judges((context.folder(iteration), training.folder), len(ran))
-    stages = tuple(stage_facts(stage_run, judge) for stage_run, judge in zip(ran, judges, strict=True))
-    trained = last_trained(ran)
+    used = {row.generator for row in rows if not (isinstance(row, TrainingRow) and _from_dataset(row))}
+    judges = _rows_judges((context.folder(iteration), training.folder), len(stage_runs))
+    stages = tuple(stage_facts(stage_run, judge) for stage_run, judge in zip(stage_runs, judges, strict=True))
+    trained = last_trained(stage_runs)
     assert trained
     return TrainingFacts(
         base_model=context.cluster.base_model.name,
         base_digest=context.cluster.base_model.digest,
         parent=parent_of(context, iteration),
         method=trained[0].stage.method,
-        seed=ran[0].stage.seed,
+        seed=stage_runs[0].stage.seed,
         rows=sum(stage.rows for stage in stages),
         rows_digest=all_rows_digest(stages),
         generators={g.id: content_digest(g) for g in context.governed.generators if g.id in used},
@@ -58,7 +58,7 @@ def training_facts(
             RecoveryFacts(
                 stage=number, failure=recovery.failure, action=recovery.action, rows_at_once=recovery.rows_at_once
             )
-            for number, stage in enumerate(ran, start=1)
+            for number, stage in enumerate(stage_runs, start=1)
             for recovery in (stage.outcome.recoveries if stage.outcome else ())
         ),
         stages=stages if len(context.cluster.stages) > 1 else (),
@@ -71,28 +71,28 @@ def training_facts(
         trained_reward=next((stage.trained_reward for stage in stages if stage.trained_reward), None),
         trained_judge=next((stage.trained_judge for stage in stages if stage.trained_judge), None),
         rows_judge=next((stage.rows_judge for stage in stages if stage.rows_judge), None),
-        curves=_curves(training.folder, ran),
+        curves=_curves(training.folder, stage_runs),
         tries=training.tries,
         loaded_in_4bit=tuple(
             number
-            for number, stage_run in enumerate(ran, start=1)
+            for number, stage_run in enumerate(stage_runs, start=1)
             if stage_run.outcome and stage_run.stage.load_in_4bit
         ),
-        devices=_devices(ran),
+        devices=_devices(stage_runs),
     )
 
 
-def _curves(folder: Path, ran: Sequence[StageRun]) -> tuple[StageCurve, ...]:
+def _curves(folder: Path, stage_runs: Sequence[StageRun]) -> tuple[StageCurve, ...]:
     """How each stage that was trained went; none at all where one of them has left no sign of it."""
-    trained = [number for number, stage_run in enumerate(ran, start=1) if stage_run.outcome]
-    found = [curve_of(beats_of(stage_folder(folder, number) / JOB_FOLDER), number) for number in trained]
-    return tuple(curve for curve in found if curve) if all(found) else ()
+    trained = [number for number, stage_run in enumerate(stage_runs, start=1) if stage_run.outcome]
+    curves = [curve_of(beats_of(stage_folder(folder, number) / JOB_FOLDER), number) for number in trained]
+    return tuple(curve for curve in curves if curve) if all(curves) else ()
 
 
-def _devices(ran: Sequence[StageRun]) -> tuple[int, ...]:
+def _devices(stage_runs: Sequence[StageRun]) -> tuple[int, ...]:
     """On how many devices each stage that was trained ran; none at all where one of them does not say."""
-    found = [stage_run.outcome.devices for stage_run in ran if stage_run.outcome]
-    return tuple(devices for devices in found if devices) if all(found) else ()
+    devices_by_stage = [stage_run.outcome.devices for stage_run in stage_runs if stage_run.outcome]
+    return tuple(devices for devices in devices_by_stage if devices) if all(devices_by_stage) else ()
 
 
 def _rows_judges(folders: Sequence[Path], stages: int) -> list[str | None]:
@@ -143,28 +143,30 @@ def rows_digests(facts: TrainingFacts) -> tuple[str | None, ...]:
 
 def rows_of(folder: Path, methods: Sequence[Method]) -> tuple[TrainingRow, ...]:
     """What an iteration's stages were trained on, in order, as prompts with the answer that is taught."""
-    found: list[TrainingRow] = []
+    training_rows: list[TrainingRow] = []
     for number, method in enumerate(methods, start=1):
         rows = read_rows(stage_folder(folder, number) / ROWS_FILE, ROW_OF[method])
-        found += [row.as_row() for row in rows if isinstance(row, PreferencePair)]
-        found += [row for row in rows if isinstance(row, TrainingRow)]
-    return tuple(found)
+        training_rows += [row.as_row() for row in rows if isinstance(row, PreferencePair)]
+        training_rows += [row for row in rows if isinstance(row, TrainingRow)]
+    return tuple(training_rows)
 
 
 def versions() -> str:
     """Modelsmith and the libraries beside it, with their versions, in one line."""
-    return ", ".join([f"modelsmith {__version__}", *(f"{name} {found}" for name, found in environment().items())])
+    return ", ".join(
+        [f"modelsmith {__version__}", *(f"{name} {installed}" for name, installed in environment().items())]
+    )
 
 
 def environment() -> dict[Library, str]:
     """Versions of the libraries that shape weights and completions."""
-    found: dict[Library, str] = {}
+    versions_by_name: dict[Library, str] = {}
     for name in get_args(Library):
         try:
-            found[name] = version(name)
+            versions_by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def lineage_problem(facts: TrainingFacts, rows: Sequence[TrainingRow]) -> str:

@@ -39,22 +39,22 @@ class Neighbours:
             return
         cosines = embedder.vectors(texts) @ embedder.vectors(self._texts).T
         for row in cosines:
-            found = [
+            neighbours = [
                 Neighbour(scenario=name, similarity=_share(float(similarity)))
                 for name, similarity in zip(self._names, row, strict=True)
             ]
-            near = sorted(found, key=lambda item: (-item.similarity, item.scenario))[:MOST_NEAR]
+            near = sorted(neighbours, key=lambda item: (-item.similarity, item.scenario))[:MOST_NEAR]
             yield tuple(neighbour for neighbour in near if neighbour.similarity >= embedder.model.near)
 
     def by_words(self, text: str) -> tuple[Neighbour, ...]:
         """The nearest scenarios of a text, of those that share enough of its words."""
-        found: list[int] = []
+        places: list[int] = []
         near: list[Neighbour] = []
         for _ in range(min(MOST_NEAR, len(self._names))):
-            similarity, place = self._index.nearest(text[:4000], LEAST, found)
+            similarity, place = self._index.nearest(text[:4000], LEAST, places)
             if place < 0:
                 break
-            found.append(place)
+            places.append(place)
             near.append(Neighbour(scenario=self._names[place], similarity=_share(similarity)))
         return tuple(near)
 

@@ -90,11 +90,11 @@ def observe(
     history = main.histories.find(specialist)
     evidence = evidence_of(main, history)
     _require_observer(main, harness.actor)
-    known = next(
+    former = next(
         (agreement for agreement in backing(main, history).agreeing if agreement.observer == harness.actor), None
     )
-    if known and (again is None or known.retrained):
-        return Observed(known, None)
+    if former and (again is None or former.retrained):
+        return Observed(former, None)
     reasons = outdated(main, history)
     if reasons:
         raise InvalidInput(
@@ -168,9 +168,9 @@ class _Apart:
 
 def _incumbent(workspace: Workspace, main: GovernedState, cluster: Cluster, evidence: Evidence) -> Target:
     model = evidence.incumbent.model
-    found = target_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
-    if found.weights == evidence.incumbent.weights:
-        return found
+    target = target_of(workspace, cluster, model, None if model == BASE else main.histories.find(model).artifact)
+    if target.weights == evidence.incumbent.weights:
+        return target
     raise InvalidInput(
         "stale-evidence",
         f"The evidence counts regressions against other weights of {model} than main has now",
@@ -210,28 +210,30 @@ def refuse_unobserved(main: GovernedState, history: SpecialistHistory, needed: R
         WaitingForPerson: ``unobserved`` while too few agree, naming who could still observe.
         GateNotCleared: ``observers-disagree``, with each difference by scenario.
     """
-    found = backing(main, history) if needed.observers else None
-    if found is None:
+    backing_now = backing(main, history) if needed.observers else None
+    if backing_now is None:
         return
-    if found.disagreeing:
+    if backing_now.disagreeing:
         raise GateNotCleared(
             "observers-disagree",
-            f"{history.specialist}: {'; '.join(agreement.sentence for agreement in found.disagreeing)}",
+            f"{history.specialist}: {'; '.join(agreement.sentence for agreement in backing_now.disagreeing)}",
             "Find out whose machine is wrong. Nothing is deployed while a listed observer stands by another result.",
             specialist=history.specialist,
-            observations=[agreement.model_dump(mode="json") for agreement in found.disagreeing],
+            observations=[agreement.model_dump(mode="json") for agreement in backing_now.disagreeing],
         )
-    if not needed.is_met(found):
-        short = len(found.agreeing) < needed.observers
-        done = {agreement.observer for agreement in found.agreeing} if short else set(found.retrained)
-        free = sorted(set(main.observers) - done)
+    if not needed.is_met(backing_now):
+        short = len(backing_now.agreeing) < needed.observers
+        counted = {agreement.observer for agreement in backing_now.agreeing} if short else set(backing_now.retrained)
+        free = sorted(set(main.observers) - counted)
         observer_names = ", ".join(free) or "an observer, and people.yaml lists none"
         observed = export_of(main, history) if not short else None
         name = observed.parent if observed else history.specialist
-        again = " --retrain" if len(found.retrained) < needed.retrained and not (history.is_export and short) else ""
+        again = (
+            " --retrain" if len(backing_now.retrained) < needed.retrained and not (history.is_export and short) else ""
+        )
         raise WaitingForPerson(
             "unobserved",
-            f"{history.specialist} lacks observers that the policy requires: {count_sentence(found, needed)}",
+            f"{history.specialist} lacks observers that the policy requires: {count_sentence(backing_now, needed)}",
             f"In the clone of {observer_names}: `modelsmith observe {name}{again}`. "
             f"Then `modelsmith promote {history.cluster}`.",
             waiting_for=list(free),

@@ -84,12 +84,12 @@ def _assessment(workspace: Workspace, history: SpecialistHistory) -> RunResult:
     """The eval of the candidate's own weights by which it did not pass."""
     if history.state != "candidate":
         raise _nothing(history, f"it is {history.state}, so its eval counts already")
-    known = ledger_of(workspace).runs(cluster=history.cluster)
-    own = (run for run in reversed(known) if run.weights == history.artifact and run.is_complete)
-    found = next((run for run in own if is_assessment(run.tag, history.cluster, run.model)), None)
-    if found is None:
+    runs = ledger_of(workspace).runs(cluster=history.cluster)
+    own = (run for run in reversed(runs) if run.weights == history.artifact and run.is_complete)
+    run = next((run for run in own if is_assessment(run.tag, history.cluster, run.model)), None)
+    if run is None:
         raise _nothing(history, "this clone has no complete eval of it")
-    return found
+    return run
 
 
 def _nothing(history: SpecialistHistory, why: str) -> InvalidInput:

@@ -168,7 +168,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
     first = seeded(stages[0], iteration.number)
     several = context.cluster.loop.seeds > 1
     apart = set_apart(recipe, folder, first, clusters) if several else frozenset()
-    made = [
+    prepared_stages = [
         prepare(
             recipe,
             stage_folder(folder, number),
@@ -181,7 +181,7 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
         )
         for number, stage in enumerate(stages, start=1)
     ]
-    refuse_overlap([row for prepared in made for row in prepared.rows], context.governed, context.policy)
+    refuse_overlap([row for prepared in prepared_stages for row in prepared.rows], context.governed, context.policy)
     write_diagnosis(
         folder,
         Diagnosis(
@@ -192,9 +192,9 @@ def diagnose_failures(context: IterationContext, iteration: ToDiagnose) -> ToTra
             methods=tuple(stage.method for stage in stages),
             recipe=training_digest(stages),
             clusters=clusters,
-            rows=aimed(context.governed, clusters, [row for prepared in made for row in prepared.rows]),
-            dropped=sum(prepared.dropped for prepared in made),
-            sources=tuple(source for prepared in made for source in prepared.sources),
+            rows=aimed(context.governed, clusters, [row for prepared in prepared_stages for row in prepared.rows]),
+            dropped=sum(prepared.dropped for prepared in prepared_stages),
+            sources=tuple(source for prepared in prepared_stages for source in prepared.sources),
         ),
     )
     failed = sum(cluster.failed_cases for cluster in clusters)
@@ -217,10 +217,10 @@ def train_candidate(context: IterationContext, iteration: ToTrain) -> ToSeal | U
         return Untrained(**iteration.known, outcome=outcome, reason=f"not trained: {NO_PAIRS}")
     steps = sum(stage.outcome.steps for stage in trained.stages if stage.outcome)
     of = f" in {len(trained.stages)} of {len(context.cluster.stages)} stages" if iteration.stages else ""
-    chosen = f"; {trained.chosen}" if trained.chosen else ""
-    if chosen:
+    choice = f"; {trained.chosen}" if trained.chosen else ""
+    if choice:
         context.workspace.notify(Progress("train", trained.chosen))
-    return ToSeal(**iteration.known, reason=f"trained {steps} steps{of}{chosen}")
+    return ToSeal(**iteration.known, reason=f"trained {steps} steps{of}{choice}")
 
 
 def seal_candidate(context: IterationContext, iteration: ToSeal) -> ToAssess:
@@ -300,8 +300,8 @@ def _accepted(context: IterationContext, iteration: ToPromote, candidate: RunRes
     facts = training_of(main, main.histories.find(iteration.specialist))
     assert facts
     meaning = meaning_of(context.workspace, main.policy)
-    found = full_certificate(context.workspace, main, context.governed, facts, rows, meaning)
-    return promote_accepted(context, iteration, runs_of(context, iteration, candidate), nearest_of(found), found)
+    firewall = full_certificate(context.workspace, main, context.governed, facts, rows, meaning)
+    return promote_accepted(context, iteration, runs_of(context, iteration, candidate), nearest_of(firewall), firewall)
 
 
 def promoting(iteration: Waiting) -> ToPromote:

@@ -59,15 +59,15 @@ def prepare(
         InvalidInput: ``no-rows`` when everything is too near to a scored text; as `generate_prompts` and
             `with_sources`.
     """
-    made = (
+    candidates = (
         prompts_for_all(recipe.governed, stage.rows, stage.seed)
         if clusters is None
         else generate_prompts(recipe.governed, clusters, stage.rows, stage.seed)
     )
     limit = most_alike(recipe.governed, recipe.policy)
     scored = scored_texts(recipe.governed)
-    separation = kept_apart(made, scored, limit, recipe.meaning)
-    lost = losses(made, separation)
+    separation = kept_apart(candidates, scored, limit, recipe.meaning)
+    lost = losses(candidates, separation)
     if not separation.rows:
         raise _no_rows(lost, limit)
     prompts = tuple(row for row in separation.rows if row.messages not in apart)

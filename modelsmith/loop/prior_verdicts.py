@@ -141,8 +141,8 @@ def carried(workspace: Workspace, prior: PriorVerdicts, new: GovernedSet) -> Car
     cache = Cache(workspace.private / "cache")
     keys = CompletionKeys(prior.weights, prior.base, prior.engine, new.evalset.prompt.system, new.evalset.sampling)
     addresses = {sample.key: keys.key(sample.prompt(), sample.repeat) for sample in plan(new, SECTIONS, quick=False)}
-    found = cache.find(KeptCompletion, set(addresses.values()))
-    answers = {key: found[address] for key, address in addresses.items() if address in found}
+    completions = cache.find(KeptCompletion, set(addresses.values()))
+    answers = {key: completions[address] for key, address in addresses.items() if address in completions}
     named = new.evalset.judge
     judge = open_judge(workspace, new) if named and named.base_model else None
     return carry(prior.governed, new, prior.rows, answers, judge.known if judge else lambda _: None)

@@ -209,11 +209,11 @@ def promote_accepted(
             run=candidate.run_id, evidence=sha256(data), asked_by=draft.requested_by, reason=iteration.override
         )
         files[OVERRIDE_FILE] = canonical_json(asked_override)
-    read = packet_files(main, next_record(main, "eval-accepted", draft, files), files)
-    files |= read
+    packet = packet_files(main, next_record(main, "eval-accepted", draft, files), files)
+    files |= packet
     label = "eval accepted" if iteration.override is None else "override of an INCONCLUSIVE eval"
     title = f"{draft.specialist}: {label}"
-    return advance(context.harness, main, "eval-accepted", draft, files, title, read[PACKET_FILE].decode())
+    return advance(context.harness, main, "eval-accepted", draft, files, title, packet[PACKET_FILE].decode())
 
 
 def promote_exported(context: IterationContext, iteration: WithCandidate, candidate: RunResult) -> None:
@@ -289,8 +289,8 @@ def promote_next(
 
 def _nothing_follows(workspace: Workspace, cluster: str, history: SpecialistHistory) -> InvalidInput:
     """Why nobody can be asked about the specialist; of a candidate that failed also why no later rule passes it."""
-    known = ledger_of(workspace).runs(cluster=cluster) if history.state == "candidate" else []
-    runs = [result for result in known if is_assessment(result.tag, cluster, result.model)]
+    results = ledger_of(workspace).runs(cluster=cluster) if history.state == "candidate" else []
+    runs = [result for result in results if is_assessment(result.tag, cluster, result.model)]
     run = next((result for result in reversed(runs) if result.weights == history.artifact), None)
     details: dict[str, JsonValue] = {"specialist": history.specialist, "state": history.state}
     problem = f"{history.specialist} is {history.state}; nothing follows that a person could be asked for"
@@ -369,7 +369,7 @@ def _evidence(
     governed = load_eval_set(main.tree, cluster.eval_set)
     tree = main.tree.folder_id(governed.folder)
     assert tree
-    known = ledger_of(context.workspace).runs(cluster=cluster.cluster)
+    results = ledger_of(context.workspace).runs(cluster=cluster.cluster)
     later = [history.specialist for history in candidates_since(main, cluster.cluster, runs.reference.model)]
     return build(
         Governing(governed, cluster, tree, since(main, cluster, runs.reference.model)),
@@ -381,7 +381,7 @@ def _evidence(
         nearness[0],
         environment(),
         latency,
-        tuple(earlier_runs([run for run in known if run.is_complete], later, runs.candidate)),
+        tuple(earlier_runs([run for run in results if run.is_complete], later, runs.candidate)),
         export,
         nearness[1],
     )

@@ -95,28 +95,30 @@ def run_stages(
         InfrastructureFailure: a worker failed for good.
         KeyboardInterrupt: interrupted; the worker has stopped and the next call resumes from its checkpoint.
     """
-    ran: list[StageRun] = []
+    stage_runs: list[StageRun] = []
     for number, stage in enumerate(stages, start=1):
         own = stage_folder(folder, number)
-        found = (rows or stage_rows)(recipe, own, stage, parent)
+        own_rows = (rows or stage_rows)(recipe, own, stage, parent)
         stage_name = f"stage {number} of {len(stages)}, {stage.method}" if len(stages) > 1 else ""
         label = ", ".join(part for part in (name, stage_name) if part)
-        if not found:
+        if not own_rows:
             recipe.workspace.notify(Progress("train", f"{label or stage.method} is skipped: {NO_PAIRS}"))
-            ran.append(StageRun(stage, parent.artifact, (), None))
+            stage_runs.append(StageRun(stage, parent.artifact, (), None))
             continue
         inputs = Inputs(own / ROWS_FILE, parent.adapter)
         job = own / JOB_FOLDER
         outcome = train_in(job, recipe.workspace, recipe.cluster, recipe.governed, inputs, parent, stage, label)
-        ran.append(StageRun(stage, parent.artifact, found, outcome))
+        stage_runs.append(StageRun(stage, parent.artifact, own_rows, outcome))
         if number < len(stages):
             parent = _next_parent(recipe.cluster, outcome.adapter, folder / f"after-{number}", number)
-    return tuple(ran)
+    return tuple(stage_runs)
 
 
-def last_trained(ran: Sequence[StageRun]) -> tuple[StageRun, TrainOutcome] | None:
+def last_trained(stage_runs: Sequence[StageRun]) -> tuple[StageRun, TrainOutcome] | None:
     """The last stage that was not skipped, whose adapter is the training's; None when all were."""
-    return next(((stage_run, stage_run.outcome) for stage_run in reversed(ran) if stage_run.outcome is not None), None)
+    return next(
+        ((stage_run, stage_run.outcome) for stage_run in reversed(stage_runs) if stage_run.outcome is not None), None
+    )
 
 
 def write_prompts(

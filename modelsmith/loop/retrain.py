@@ -33,7 +33,9 @@ def require_trained(history: SpecialistHistory) -> None:
         )
 
 
-def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: TrainingFacts, given: Path | None) -> Path:
+def rows_at_hand(
+    workspace: Workspace, history: SpecialistHistory, training: TrainingFacts, rows_path: Path | None
+) -> Path:
     """A file of exactly the rows that the training statement names: the given one, else where this clone trained.
 
     Of a training of several stages it is a folder, with the rows of each where an iteration's folder has them.
@@ -43,8 +45,8 @@ def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: Tra
             as `read_rows`.
     """
     iteration = workspace.cluster_folder(history.cluster) / "iterations" / f"{history.records[0].iteration:03d}"
-    path = given or (iteration if training.stages else iteration / ROWS_FILE)
-    if given is None and not path.exists():
+    path = rows_path or (iteration if training.stages else iteration / ROWS_FILE)
+    if rows_path is None and not path.exists():
         raise _missing(history, training)
     if training.stages and path.is_file():
         raise InvalidInput(
@@ -54,18 +56,18 @@ def rows_at_hand(workspace: Workspace, history: SpecialistHistory, training: Tra
             rows=training.rows_digest,
         )
     for _, file, method, due in _files(path, training):
-        found = rows_digest(read_rows(file, ROW_OF[method])) if given is not None or file.is_file() else None
-        if found == due:
+        digest_found = rows_digest(read_rows(file, ROW_OF[method])) if rows_path is not None or file.is_file() else None
+        if digest_found == due:
             continue
-        if given is None:
+        if rows_path is None:
             raise _missing(history, training)
         raise InvalidInput(
             "other-rows",
-            f"{given.name} holds other rows than those that {history.specialist} was trained on",
+            f"{rows_path.name} holds other rows than those that {history.specialist} was trained on",
             f"Bring the rows with the digest {due}. If whoever trained it has none, it was trained on "
             "something else than it says.",
             rows=due,
-            found=found,
+            found=digest_found,
         )
     return path
 
@@ -123,16 +125,16 @@ def train_again(
     files = {number: (file, method) for number, file, method, _ in _files(rows, training)}
     for number in range(1, len(stages) + 1):
         file, method = files.get(number, (None, None))
-        known = read_rows(file, ROW_OF[method]) if file and method else ()
-        write_rows(stage_folder(folder, number) / ROWS_FILE, known)
+        training_rows = read_rows(file, ROW_OF[method]) if file and method else ()
+        write_rows(stage_folder(folder, number) / ROWS_FILE, training_rows)
     recipe = Recipe(workspace, cluster, load_eval_set(main.tree, cluster.eval_set))
     trained = last_trained(run_stages(recipe, folder, stages, parent, rows=_given_rows))
     assert trained, "main takes no training of which every stage was skipped"
     outcome = trained[1]
     sealed = folder / "artifact"
-    made = seal_adapter(outcome.adapter, sealed, cluster.base_model)
-    Store(workspace.store(cluster.store)).put(sealed, made)
-    return made
+    sealed_id = seal_adapter(outcome.adapter, sealed, cluster.base_model)
+    Store(workspace.store(cluster.store)).put(sealed, sealed_id)
+    return sealed_id
 
 
 def _given_rows(_: Recipe, folder: Path, stage: Stage, __: Target) -> tuple[Frozen, ...]:
@@ -147,11 +149,11 @@ def _settings(
     log = workspace.git.text("log", "--first-parent", "--format=%H", main.tree.commit, "--", *files)
     for commit in (main.tree.commit, *log.split()):
         try:
-            found = load_cluster(workspace.revision(commit), history.cluster).training
+            stages = load_cluster(workspace.revision(commit), history.cluster).training
         except InvalidInput:
             continue
-        if training_digest(found) == training.hyperparameters:
-            return stages_of(found)[: len(training.stages) or None]
+        if training_digest(stages) == training.hyperparameters:
+            return stages_of(stages)[: len(training.stages) or None]
     raise InvalidInput(
         "unknown-training",
         f"No cluster.yaml of main has the settings by which {history.specialist} says that it was trained",

@@ -73,14 +73,14 @@ def rows_judge(workspace: Workspace, governed: GovernedSet, folder: Path, most: 
     judge = RememberingJudge(metered, Cache(folder / FOLDER), one_run=True)
 
     def judged(sampled: Sequence[Sampled]) -> list[dict[str, bool]]:
-        found: list[dict[str, bool]] = []
+        passes: list[dict[str, bool]] = []
         if sampled:
             write_atomically(folder / FOLDER / "judge.json", canonical_json(Judged(identity=judge.identity)))
         for begin in range(0, len(sampled), _AT_ONCE):
-            found += _ask(governed, judge, account, sampled[begin : begin + _AT_ONCE])
-            text = f"the judge decided {len(found)} of {len(sampled)} answers, {account.calls} of {most} calls"
-            workspace.notify(Progress("judge", text, len(found), len(sampled)))
-        return found
+            passes += _ask(governed, judge, account, sampled[begin : begin + _AT_ONCE])
+            text = f"the judge decided {len(passes)} of {len(sampled)} answers, {account.calls} of {most} calls"
+            workspace.notify(Progress("judge", text, len(passes), len(sampled)))
+        return passes
 
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     try:

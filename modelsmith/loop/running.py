@@ -36,8 +36,8 @@ class Running(Frozen):
     @property
     def seconds_left(self) -> float | None:
         """How long the work takes from now if it goes on as it did; None while nobody can know."""
-        made, spent = self.done - self.begun, (self.at - self.since).total_seconds()
-        return spent / made * (self.total - self.done) if made > 0 and self.total else None
+        completed, spent = self.done - self.begun, (self.at - self.since).total_seconds()
+        return spent / completed * (self.total - self.done) if completed > 0 and self.total else None
 
 
 def noting(workspace: Workspace, cluster: str) -> Workspace:
@@ -57,9 +57,9 @@ def noting_in(workspace: Workspace, path: Path) -> Workspace:
         same = last is not None and (last.phase, last.total) == (progress.phase, progress.total)
         if last and same and progress.done < progress.total and (now - last.at).total_seconds() < EVERY_SECONDS:
             return
-        begun, since = (last.begun, last.since) if last and same else (progress.done, now)
+        done_at_start, since = (last.begun, last.since) if last and same else (progress.done, now)
         phase, message, done, total, _ = progress
-        last = Running(phase=phase, message=message, done=done, total=total, begun=begun, since=since, at=now)
+        last = Running(phase=phase, message=message, done=done, total=total, begun=done_at_start, since=since, at=now)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, last.model_dump_json().encode())
@@ -71,8 +71,8 @@ def running(workspace: Workspace, cluster: str) -> Running | None:
     """What the process that iterates the cluster said last; None when no process does."""
     if not workspace.is_locked(f"iterate-{cluster}"):
         return None
-    if found := read_running(_path(workspace, cluster)):
-        return found
+    if last := read_running(_path(workspace, cluster)):
+        return last
     now = datetime.now(UTC)
     return Running(phase="iterate", message="", done=0, total=0, begun=0, since=now, at=now)
 

@@ -30,7 +30,7 @@ class Schedule:
     window: tuple[time, time] | None = None
     """Times of the local day between which a turn may begin; past midnight where the first is the later."""
 
-    def due(self, now: datetime, begun: datetime | None) -> datetime:
+    def due(self, now: datetime, started: datetime | None) -> datetime:
         """When the next turn begins: not before ``now``, and within the window.
 
         >>> night = Schedule(window=(time(22), time(6)))
@@ -39,7 +39,7 @@ class Schedule:
         >>> night.due(datetime(2026, 5, 2, 3), None)
         datetime.datetime(2026, 5, 2, 3, 0)
         """
-        at = max(now, begun + self.every) if begun and self.every else now
+        at = max(now, started + self.every) if started and self.every else now
         return at if self.window is None or _within(at.time(), self.window) else _opening(at, self.window[0])
 
 
@@ -68,7 +68,7 @@ def parse(every: str | None, between: str | None) -> Schedule | None:
     return Schedule(timedelta(**{_UNITS[unit]: int(number)}), window)
 
 
-def wait(schedule: Schedule, begun: datetime | None, notify: Notify) -> None:
+def wait(schedule: Schedule, started: datetime | None, notify: Notify) -> None:
     """Sleep until the next turn, in naps, asking the local clock anew: it may be set, and the machine may sleep.
 
     A turn that seems to have begun later than now began now: the clock was set back, by a year perhaps.
@@ -76,8 +76,8 @@ def wait(schedule: Schedule, begun: datetime | None, notify: Notify) -> None:
     announced = None
     while True:
         now = datetime.now()
-        begun = begun and min(begun, now)
-        due = schedule.due(now, begun)
+        started = started and min(started, now)
+        due = schedule.due(now, started)
         if due <= now:
             return
         if due != announced:

@@ -80,9 +80,9 @@ def set_apart(recipe: Recipe, folder: Path, stage: Stage, clusters: Sequence[Fai
     """
     governed = recipe.governed
     require_choosable(governed, recipe.cluster, stage.rows)
-    made = generate_prompts(governed, clusters, held_apart(stage.rows), (stage.seed + APART // 2) % 2**32)
+    candidates = generate_prompts(governed, clusters, held_apart(stage.rows), (stage.seed + APART // 2) % 2**32)
     limit = most_alike(governed, recipe.policy)
-    prompts = kept_apart(made, scored_texts(governed), limit, recipe.meaning).rows
+    prompts = kept_apart(candidates, scored_texts(governed), limit, recipe.meaning).rows
     require_choosable(governed, recipe.cluster, 4 * len(prompts))
     write_rows(folder / HELD_IN_FILE, prompts)
     return frozenset(prompt.messages for prompt in prompts)

@@ -42,7 +42,7 @@ class Shadow(NamedTuple):
 
 def shadowing(main: GovernedState) -> tuple[Shadowed, ...]:
     """The specialist in the shadow of each cluster that has one; a cluster that does not load has none."""
-    return tuple(found for name in cluster_names(main.tree) if (found := _shadowed(main, name)))
+    return tuple(shadowed for name in cluster_names(main.tree) if (shadowed := _shadowed(main, name)))
 
 
 def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> Shadow:
@@ -98,8 +98,8 @@ class _Period(NamedTuple):
 
 
 def _judged(workspace: Workspace, shadowed: Shadowed, name: str, metrics: tuple[Watched, ...]) -> _Period:
-    found = counts_of(live_folder(workspace), name, [*(metric.name for metric in metrics), DIFFERS])
-    counts, compared, differing = _apart(found) if found else (None, 0, 0)
+    counts_all = counts_of(live_folder(workspace), name, [*(metric.name for metric in metrics), DIFFERS])
+    counts, compared, differing = _apart(counts_all) if counts_all else (None, 0, 0)
     return _Period(counts, compared, differing, judge(shadowed.terms, counts, ended=True, metrics=metrics))
 
 
@@ -179,8 +179,11 @@ def _apart(counts: Counts) -> tuple[Counts, int, int]:
         stage.model_copy(update={"metrics": tuple(metric for metric in stage.metrics if metric.metric != DIFFERS)})
         for stage in counts.stages
     )
-    known, events = sum(metric.specialist_known for metric in differs), sum(metric.specialist for metric in differs)
-    return counts.model_copy(update={"stages": stages}), known, events
+    compared_count, events = (
+        sum(metric.specialist_known for metric in differs),
+        sum(metric.specialist for metric in differs),
+    )
+    return counts.model_copy(update={"stages": stages}), compared_count, events
 
 
 def _unshadowed(history: SpecialistHistory, why: str) -> WaitingForPerson:

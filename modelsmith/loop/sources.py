@@ -76,13 +76,13 @@ def with_sources(
     capability = {generator.id: generator.capability for generator in governed.generators}
     offers = _offers(recipe, folder, stage, sources, prompts, clusters, model)
     beside: list[TrainingRow] = list(prompts)
-    wanted = Counter(capability[prompt.generator] for prompt in prompts)
+    needed = Counter(capability[prompt.generator] for prompt in prompts)
     with rows_judge(recipe.workspace, governed, folder, stage.judge_calls) as judged:
         for offer in offers:
             limit = most_alike(governed, recipe.policy)
             screened(offer, beside, scored, limit, sources.most_alike, recipe.meaning)
             share = sources.shares[offer.source]
-            within_room(offer, {name: TRIES * int(share * each) for name, each in wanted.items()})
+            within_room(offer, {name: TRIES * int(share * each) for name, each in needed.items()})
             without_failed(offer, judged)
             beside += offer.rows if offer.source != "own-sample" else []
     rows = joined(prompts, offers, sources.shares, capability)
@@ -105,14 +105,14 @@ def _offers(
     clusters: Sequence[FailureCluster],
     model: Target,
 ) -> list[Offer]:
-    found: list[Offer] = []
+    offers: list[Offer] = []
     if sources.datasets:
-        found += _datasets(recipe, stage, sources.datasets)
+        offers += _datasets(recipe, stage, sources.datasets)
     if sources.teacher:
-        found.append(_teacher(recipe, folder, stage, sources.teacher, prompts, clusters))
+        offers.append(_teacher(recipe, folder, stage, sources.teacher, prompts, clusters))
     if sources.own_samples:
-        found.append(_own(recipe, folder, stage, sources.own_samples, prompts, clusters, model))
-    return found
+        offers.append(_own(recipe, folder, stage, sources.own_samples, prompts, clusters, model))
+    return offers
 
 
 def _datasets(recipe: Recipe, stage: Sft, settings: Datasets) -> list[Offer]:
@@ -125,16 +125,16 @@ def _datasets(recipe: Recipe, stage: Sft, settings: Datasets) -> list[Offer]:
 
 
 def _named(recipe: Recipe, name: str) -> Dataset:
-    known = {dataset.id: dataset for dataset in recipe.governed.datasets}
-    if name not in known:
+    datasets = {dataset.id: dataset for dataset in recipe.governed.datasets}
+    if name not in datasets:
         raise InvalidInput(
             "unknown-dataset",
             f"The training of {recipe.cluster.cluster} names the data set {name}, which its eval set does not have",
             f"Add {recipe.governed.folder}/datasets/{name}.yaml, or correct the name.",
             dataset=name,
-            known=sorted(known),
+            known=sorted(datasets),
         )
-    return known[name]
+    return datasets[name]
 
 
 def _own(
@@ -146,7 +146,7 @@ def _own(
     clusters: Sequence[FailureCluster],
     model: Target,
 ) -> Offer:
-    chosen = _prompts_to_ask(recipe, prompts, settings.share)
+    asked_prompts = _prompts_to_ask(recipe, prompts, settings.share)
     system, sampling = recipe.governed.evalset.prompt.system, recipe.governed.evalset.sampling
     drawn = Sampling(
         max_new_tokens=sampling.max_new_tokens,
@@ -154,8 +154,8 @@ def _own(
         repeats=settings.samples,
         seed=stage.seed,
     )
-    answers = draw(recipe.workspace, recipe.cluster, model, chosen, system, drawn, folder)
-    return own_samples(recipe.governed, chosen, answers, model.weights, clusters)
+    answers = draw(recipe.workspace, recipe.cluster, model, asked_prompts, system, drawn, folder)
+    return own_samples(recipe.governed, asked_prompts, answers, model.weights, clusters)
 
 
 def _teacher(
@@ -171,22 +171,23 @@ def _teacher(
     So a note that does not say what its answer needs is found out (round-trip consistency: Alberti et al., 2019).
     """
     target = _target(settings)
-    chosen = _prompts_to_ask(recipe, prompts, settings.share)
+    asked_prompts = _prompts_to_ask(recipe, prompts, settings.share)
     orders = [
-        prompt.model_copy(update={"messages": (Message(role="user", content=_order(prompt)),)}) for prompt in chosen
+        prompt.model_copy(update={"messages": (Message(role="user", content=_order(prompt)),)})
+        for prompt in asked_prompts
     ]
     writing = Sampling(max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=stage.seed)
-    written = draw(recipe.workspace, recipe.cluster, target, orders, WRITE, writing, folder)
+    completions = draw(recipe.workspace, recipe.cluster, target, orders, WRITE, writing, folder)
     notes = [
-        prompt.model_copy(update={"messages": (Message(role="user", content=given[0].text.strip()),)})
-        for prompt, given in zip(chosen, written, strict=True)
-        if given and given[0].text.strip() and not given[0].cut_off
+        prompt.model_copy(update={"messages": (Message(role="user", content=samples[0].text.strip()),)})
+        for prompt, samples in zip(asked_prompts, completions, strict=True)
+        if samples and samples[0].text.strip() and not samples[0].cut_off
     ]
     answering = Sampling(max_new_tokens=recipe.governed.evalset.sampling.max_new_tokens)
     system = recipe.governed.evalset.prompt.system
     answers = draw(recipe.workspace, recipe.cluster, target, notes, system, answering, folder)
     offer = taught(recipe.governed, settings.name, notes, answers, target.weights, clusters)
-    silent = len(chosen) - len(notes)
+    silent = len(asked_prompts) - len(notes)
     offer.offered += silent
     offer.rejected["no-answer"] += silent
     return offer

@@ -86,20 +86,20 @@ def read_records(path: Path, judge: Judge) -> Iterator[Record]:
 
 def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     try:
-        found: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        value: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError:
         raise _bad(path, number, "", "no UTF-8", "Save the file as UTF-8.") from None
     except (ValueError, RecursionError):
         raise _bad(path, number, "", "no JSON", "Write one JSON object a line, each whole on its line.") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise _bad(path, number, "", "no JSON object", 'Write {"prompt": ..., "answer": ..., "outcome": ...}.')
-    by_id = DECISION in found
+    by_id = DECISION in value
     for name in (*FIELDS[:2], DECISION) if by_id else FIELDS:
-        if not isinstance(found.get(name), str) or (name == "prompt" and not found[name].strip()):
-            problem = "missing" if name not in found else "no text"
+        if not isinstance(value.get(name), str) or (name == "prompt" and not value[name].strip()):
+            problem = "missing" if name not in value else "no text"
             raise _bad(path, number, name, problem, "Say it as a text; answer and outcome may be empty.")
     prompt, answer, last = (
-        found[name].encode("utf-8", "replace").decode() for name in (*FIELDS[:2], DECISION if by_id else FIELDS[2])
+        value[name].encode("utf-8", "replace").decode() for name in (*FIELDS[:2], DECISION if by_id else FIELDS[2])
     )
     if not by_id:
         return Record(prompt, answer, last)
@@ -107,10 +107,10 @@ def _record(path: Path, number: int, line: bytes, judge: Judge) -> Record:
     def refused(why: str) -> InvalidInput:
         return _bad(path, number, DECISION, why, "Leave the record out, or say its outcome instead.")
 
-    known = judge(last)
-    if isinstance(known, Refused):
-        raise refused(known.why)
-    return Record(prompt, answer, known.bad, known.answered, failed=known.bad != "", refused=refused)
+    decision = judge(last)
+    if isinstance(decision, Refused):
+        raise refused(decision.why)
+    return Record(prompt, answer, decision.bad, decision.answered, failed=decision.bad != "", refused=refused)
 
 
 def _bad(path: Path, line: int, field: str, problem: str, mend: str) -> InvalidInput:
@@ -150,7 +150,7 @@ def stage(
         InvalidInput: ``unusable-record`` for a decision that answered another question already: it answered one.
     """
     pending = list(known)
-    old, found, removed = {case.id for case in pending}, dict[str, Pending](), Counter[str]()
+    old, staged, removed = {case.id for case in pending}, dict[str, Pending](), Counter[str]()
     case_of = {answered.decision: case.id for case in pending for answered in case.answered}
     count = already = empty = sound = 0
     neighbours = Neighbours(governed)
@@ -160,8 +160,8 @@ def stage(
             sound += 1
             continue
         texts = [scrubber.scrub(text) for text in record[:3]]
-        taken = sum((text.removed for text in texts), Counter[str]())
-        removed += taken
+        removals = sum((text.removed for text in texts), Counter[str]())
+        removed += removals
         prompt, answer, outcome = (text.text for text in texts)
         name = f"case-{hashlib.sha256(' '.join(prompt.split()).encode()).hexdigest()[:12]}"
         if record.answered and record.refused and case_of.setdefault(record.answered.decision, name) != name:
@@ -170,12 +170,12 @@ def stage(
             empty += 1
         elif name in old:
             already += 1
-        elif name in found:
-            found[name] = _seen_again(found[name], record.answered)
+        elif name in staged:
+            staged[name] = _seen_again(staged[name], record.answered)
         else:
             near = neighbours.by_words(prompt) if embedder is None else ()
             prompts[name] = prompt
-            found[name] = Pending(
+            staged[name] = Pending(
                 id=name,
                 set=governed.folder.removeprefix("evals/"),
                 source="production",
@@ -184,11 +184,11 @@ def stage(
                 outcome=outcome,
                 capability=neighbours.capability_of(near),
                 nearest=near,
-                removed=dict(sorted(taken.items())),
+                removed=dict(sorted(removals.items())),
                 answered=(record.answered,) if record.answered else (),
             )
         progress(count)
-    cases = [*found.values()]
+    cases = [*staged.values()]
     if embedder is not None:
         cases = [
             case.model_copy(update={"nearest": near, "capability": neighbours.capability_of(near)})
@@ -198,7 +198,7 @@ def stage(
 
 
 def _seen_again(case: Pending, answered: Answered | None) -> Pending:
-    known = case.answered
-    if answered and answered not in known and len(known) < _DECISIONS_KEPT:
-        known = (*known, answered)
-    return case.model_copy(update={"seen": case.seen + 1, "answered": known})
+    decisions = case.answered
+    if answered and answered not in decisions and len(decisions) < _DECISIONS_KEPT:
+        decisions = (*decisions, answered)
+    return case.model_copy(update={"seen": case.seen + 1, "answered": decisions})

@@ -72,7 +72,7 @@ class Pointer(Frozen):
         Raises:
             ValueError: it lacks what is known in its phase.
         """
-        known = Lasting(
+        lasting = Lasting(
             cluster=self.cluster,
             number=self.number,
             commit=self.commit,
@@ -83,24 +83,24 @@ class Pointer(Frozen):
         now = PhaseFields(reason=self.reason, error=self.error)
         match self.phase:
             case "eval":
-                return ToEval(**known, **now)
+                return ToEval(**lasting, **now)
             case "diagnose":
-                return ToDiagnose(**known, **now)
+                return ToDiagnose(**lasting, **now)
             case "train":
-                return ToTrain(**known, **now)
+                return ToTrain(**lasting, **now)
             case "seal":
-                return ToSeal(**known, **now)
+                return ToSeal(**lasting, **now)
             case "assess":
-                return ToAssess(**known, **self._candidate(), **now)
+                return ToAssess(**lasting, **self._candidate(), **now)
             case "promote":
-                return ToPromote(**known, **self._candidate(), **self._verdict(), **now)
+                return ToPromote(**lasting, **self._candidate(), **self._verdict(), **now)
             case "waiting":
-                return Waiting(**known, **self._candidate(), **self._verdict(), **now, pull=self.pull)
+                return Waiting(**lasting, **self._candidate(), **self._verdict(), **now, pull=self.pull)
             case "done" if self.specialist is None:
-                return Untrained(**known, **now, outcome=self._verdict()["outcome"])
+                return Untrained(**lasting, **now, outcome=self._verdict()["outcome"])
             case "done":
                 recommended = self.recommended
-                return Ended(**known, **self._candidate(), **self._verdict(), **now, recommended=recommended)
+                return Ended(**lasting, **self._candidate(), **self._verdict(), **now, recommended=recommended)
 
     def _candidate(self) -> Candidate:
         if self.specialist is None or self.artifact is None:

@@ -54,8 +54,8 @@ WIDEN_JUDGED: Final = "widen the generators of the pattern"
 
 def assessed(runs: Iterable[RunResult], cluster: str) -> list[Assessed]:
     """Whole evals of candidates, oldest first, that answered the question of the latest: others do not compare."""
-    found = [run for run in runs if run.is_complete and is_assessment(run.tag, cluster, run.model)]
-    same = [run for run in found if run.question == found[-1].question]
+    assessed_runs = [run for run in runs if run.is_complete and is_assessment(run.tag, cluster, run.model)]
+    same = [run for run in assessed_runs if run.question == assessed_runs[-1].question]
     by_tag = {run.tag: Assessed(run.tag, run.headline.composite.value, run.headline.verdict == "PASS") for run in same}
     return list(by_tag.values())
 
@@ -192,10 +192,10 @@ def _change(cluster: Cluster, action: Action | None) -> str:
         last = cluster.stages[-1]
         stages.append({"method": action, "seed": last.seed + 1})
         # what decides the adapter's shape, and whether the model fits into memory
-        kept = last.model_dump(
+        settings = last.model_dump(
             mode="json", exclude_defaults=True, include={"lora", "load_in_4bit", "gradient_checkpointing"}
         )
-        stages[-1] |= {name: value for name, value in kept.items() if value}
+        stages[-1] |= {name: value for name, value in settings.items() if value}
     else:
         supervised = next((stage for stage in stages if stage["method"] == "sft"), None)
         if supervised is None or supervised.get("sources"):

@@ -77,16 +77,16 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
             iteration=folder.name,
         ).then(step("iterate", {"cluster": _cluster(folder)}, review_rows=True))
     rows = read_rows(folder / ROWS_FILE, TrainingRow)
-    known = {row_id(row) for row in rows}
-    if unknown := sorted(set(names) - known):
+    ids = {row_id(row) for row in rows}
+    if unknown := sorted(set(names) - ids):
         raise InvalidInput(
             "unknown-row",
             f"Iteration {folder.name} has no row {unknown[0]!a}",
             "Name rows as `modelsmith review-synthetic` does.",
             rows=unknown,
         )
-    left = tuple(row for row in rows if row_id(row) not in names)
-    if not left:
+    remaining = tuple(row for row in rows if row_id(row) not in names)
+    if not remaining:
         raise InvalidInput(
             "no-rows-left",
             "No row would be left to train on",
@@ -95,5 +95,5 @@ def strike(folder: Path, names: Sequence[str], reason: str, at: datetime) -> tup
     struck = Struck(rows=tuple(sorted(set(names))), reason=reason, at=at)
     strikes = Strikes(strikes=(*read_strikes(folder).strikes, struck))
     write_atomically(folder / STRUCK_FILE, canonical_json(strikes))
-    write_rows(folder / ROWS_FILE, left)
-    return left
+    write_rows(folder / ROWS_FILE, remaining)
+    return remaining

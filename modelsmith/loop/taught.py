@@ -46,9 +46,9 @@ def taught(workspace: Workspace, main: GovernedState, set_name: str, texts: Sequ
             if rows is None:
                 unknown.append(history.specialist)
                 continue
-            for found in nearest_rows(rows, scored, 1):
-                if found.similarity >= limit:
-                    near[history.specialist] = found.similarity
+            for nearest in nearest_rows(rows, scored, 1):
+                if nearest.similarity >= limit:
+                    near[history.specialist] = nearest.similarity
     return Taught(near, tuple(unknown))
 
 
@@ -65,11 +65,13 @@ def held_out_since(main: GovernedState, after: Revision) -> Iterator[tuple[str, 
             then = load_eval_set(after, name)
         except ModelsmithError:
             continue
-        known = set[str]()
+        texts_before = set[str]()
         with suppress(ModelsmithError):
-            known = {text for scenario in load_eval_set(main.tree, name).held_out for text in scenario.user_texts()}
+            texts_before = {
+                text for scenario in load_eval_set(main.tree, name).held_out for text in scenario.user_texts()
+            }
         for scenario in then.held_out:
-            if not known.issuperset(scenario.user_texts()):
+            if not texts_before.issuperset(scenario.user_texts()):
                 yield name, then, scenario
 
 

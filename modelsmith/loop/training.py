@@ -100,9 +100,9 @@ def train_in(
     )
 
     expected = expected_seconds(workspace.cluster_folder(cluster.cluster), job)
-    known = "" if expected is None else f", about {round(expected)}s by the last training of this kind"
+    expectation = "" if expected is None else f", about {round(expected)}s by the last training of this kind"
     if finished(folder, job.identity()) is None:
-        begins = f"{name or training.method}: {training.steps} steps{known}"
+        begins = f"{name or training.method}: {training.steps} steps{expectation}"
         workspace.notify(Progress("train", begins, 0, training.steps, expected))
 
     def report(sentence: str) -> None:
@@ -146,8 +146,8 @@ def _draw_curve(folder: Path, title: str) -> None:
         beats = beats_of(folder)
         curve = curve_of(beats)
         if curve:
-            shown = StageShown("", beats[-1].steps, curve)
-            write_atomically(folder / CURVE_FILE, training_curve([shown], title).encode())
+            stage_shown = StageShown("", beats[-1].steps, curve)
+            write_atomically(folder / CURVE_FILE, training_curve([stage_shown], title).encode())
 
 
 def beats_of(folder: Path) -> list[Heartbeat]:

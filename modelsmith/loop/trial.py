@@ -69,27 +69,27 @@ def train_stage(workspace: Workspace, run: RunResult, number: int | None, method
     policy = policy_in(workspace.files)
     recipe = Recipe(workspace, cluster, governed, meaning_of(workspace, policy), policy)
     prepare(recipe, folder, stage, None if aim == "all" else clusters, parent)
-    (ran,) = run_stages(recipe, folder, [stage], parent)
-    if ran.outcome is None:
-        return Trial(place, ran, parent.name, None, folder, cluster.loop.seeds)
+    (stage_run,) = run_stages(recipe, folder, [stage], parent)
+    if stage_run.outcome is None:
+        return Trial(place, stage_run, parent.name, None, folder, cluster.loop.seeds)
     sealed = folder / "artifact"
-    artifact = seal_adapter(ran.outcome.adapter, sealed, cluster.base_model)
+    artifact = seal_adapter(stage_run.outcome.adapter, sealed, cluster.base_model)
     Store(workspace.store(cluster.store)).put(sealed, artifact)
-    return Trial(place, ran, parent.name, artifact, folder, cluster.loop.seeds)
+    return Trial(place, stage_run, parent.name, artifact, folder, cluster.loop.seeds)
 
 
 def _stage(cluster: Cluster, number: int | None, method: Method | None) -> tuple[int, Stage]:
-    known = list(enumerate(cluster.stages, start=1))
-    found = [(n, stage) for n, stage in known if number in (None, n) and method in (None, stage.method)]
-    if not found:
+    stages = list(enumerate(cluster.stages, start=1))
+    matching = [(n, stage) for n, stage in stages if number in (None, n) and method in (None, stage.method)]
+    if not matching:
         wanted_stage = (f" {number}" if number else "") + (f" by {method}" if method else "")
         raise InvalidInput(
             "no-such-stage",
             f"The training of {cluster.cluster} has no stage{wanted_stage}.",
-            f"It has: {', '.join(f'{n} ({stage.method})' for n, stage in known)}.",
-            stages=[stage.method for _, stage in known],
+            f"It has: {', '.join(f'{n} ({stage.method})' for n, stage in stages)}.",
+            stages=[stage.method for _, stage in stages],
         )
-    return found[0]
+    return matching[0]
 
 
 def _parent(workspace: Workspace, cluster: Cluster, run: RunResult) -> Target:

@@ -100,11 +100,11 @@ def train_tries(context: IterationContext, iteration: Begun) -> Trained:
             if attempt.tripped:
                 raise attempt.tripped
         return Trained(tried[0].stages, try_folder(folder, 1))
-    chosen = tried[best - 1].stages
-    for number, stage in enumerate(chosen, start=1):
+    best_stages = tried[best - 1].stages
+    for number, stage in enumerate(best_stages, start=1):
         if isinstance(stage.stage, Dpo):
             write_rows(stage_folder(folder, number) / ROWS_FILE, stage.rows)
-    return Trained(chosen, try_folder(folder, best), tries)
+    return Trained(best_stages, try_folder(folder, best), tries)
 
 
 def _try(
@@ -113,23 +113,23 @@ def _try(
 ) -> _Tried:  # fmt: skip
     own, seed = try_folder(folder, number), stages[0].seed
     for place, stage in enumerate(stages, start=1):
-        given = begins_with(stage_folder(folder, place), stage)[0]
+        first_file = begins_with(stage_folder(folder, place), stage)[0]
         copied = begins_with(stage_folder(own, place), stage)[0]
         copied.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(copied, read_plain(given))
+        write_atomically(copied, read_plain(first_file))
     try:
-        ran = run_stages(recipe, own, stages, parent, name=f"try {number} of {count}")
+        stage_runs = run_stages(recipe, own, stages, parent, name=f"try {number} of {count}")
     except InvalidInput as error:
         if error.code != "training-tripped":
             raise
         return _Tried(SeedTry(seed=seed, held_in=None, artifact=None, ended="tripped"), tripped=error)
-    last = last_trained(ran)
+    last = last_trained(stage_runs)
     if last is None:
-        return _Tried(SeedTry(seed=seed, held_in=None, artifact=None, ended="no-pairs"), ran)
+        return _Tried(SeedTry(seed=seed, held_in=None, artifact=None, ended="no-pairs"), stage_runs)
     source = recipe.cluster.base_model
     artifact = seal_adapter(last[1].adapter, own / SEALED, source)
     target = Target(f"try {number}", artifact, source, artifact, own / SEALED)
-    return _Tried(SeedTry(seed=seed, held_in=_score(recipe, own, target, prompts), artifact=artifact), ran)
+    return _Tried(SeedTry(seed=seed, held_in=_score(recipe, own, target, prompts), artifact=artifact), stage_runs)
 
 
 def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Prompt]) -> float:
@@ -137,7 +137,7 @@ def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Promp
     evalset = recipe.governed.evalset
     sampling = Sampling(max_new_tokens=evalset.sampling.max_new_tokens)
     answers = draw(recipe.workspace, recipe.cluster, target, prompts, evalset.prompt.system, sampling, folder)
-    silent = sum(not given for given in answers)
+    silent = sum(not samples for samples in answers)
     if silent:
         raise InvalidInput(
             "held-in-unanswered",
@@ -148,8 +148,8 @@ def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Promp
             unanswered=silent,
         )
     samples = [
-        Sampled(given[0].text, given[0].cut_off, prompt.expected, prompt.messages)
-        for prompt, given in zip(prompts, answers, strict=True)
+        Sampled(samples[0].text, samples[0].cut_off, prompt.expected, prompt.messages)
+        for prompt, samples in zip(prompts, answers, strict=True)
     ]
     calls = recipe.cluster.loop.judge_calls
     with rows_judge(recipe.workspace, recipe.governed, folder / CHOICE, calls) as judged:
@@ -158,11 +158,15 @@ def _score(recipe: Recipe, folder: Path, target: Target, prompts: Sequence[Promp
 
 def _tell(recipe: Recipe, tried: Sequence[_Tried], count: int) -> None:
     """What the try came to, and how long those that are left will take by what the others took; once."""
-    ran = [stage.outcome for stage in tried[-1].stages if stage.outcome]
-    if ran and all(outcome.adopted for outcome in ran):
+    outcomes = [stage.outcome for stage in tried[-1].stages if stage.outcome]
+    if outcomes and all(outcome.adopted for outcome in outcomes):
         return
-    last_try, done = tried[-1].seed_try, len(tried)
-    came = f"held in {last_try.held_in:.3f}" if last_try.held_in is not None else f"ended: {last_try.ended}"
+    last_try, finished = tried[-1].seed_try, len(tried)
+    result = f"held in {last_try.held_in:.3f}" if last_try.held_in is not None else f"ended: {last_try.ended}"
     spent = [sum(stage.outcome.seconds for stage in attempt.stages if stage.outcome) for attempt in tried]
-    left = f"; about {round((count - done) * sum(spent) / done)}s for the {count - done} left" if done < count else ""
-    recipe.workspace.notify(Progress("train", f"try {done} of {count}, seed {last_try.seed}: {came}{left}"))
+    remaining = (
+        f"; about {round((count - finished) * sum(spent) / finished)}s for the {count - finished} left"
+        if finished < count
+        else ""
+    )
+    recipe.workspace.notify(Progress("train", f"try {finished} of {count}, seed {last_try.seed}: {result}{remaining}"))

@@ -58,7 +58,7 @@ def live_folder(workspace: Workspace) -> Path:
 def watching(main: GovernedState) -> tuple[Watching, ...]:
     """The deployment under watch of each cluster that has one, by cluster."""
     clusters = sorted({history.cluster for history in main.histories.by_specialist.values()})
-    return tuple(found for name in clusters if (found := watching_of(main, name)))
+    return tuple(window for name in clusters if (window := watching_of(main, name)))
 
 
 def watching_of(main: GovernedState, cluster: str) -> Watching | None:
@@ -111,7 +111,7 @@ def look(workspace: Workspace, main: GovernedState, cluster: str) -> WindowView:
 def validated(main: GovernedState) -> tuple[Validated, ...]:
     """Specialists that serve all of a cluster's traffic since production validated them on live evidence."""
     clusters = sorted({history.cluster for history in main.histories.by_specialist.values()})
-    return tuple(found for name in clusters if (found := _validated_of(main, name)))
+    return tuple(deployment for name in clusters if (deployment := _validated_of(main, name)))
 
 
 def _validated_of(main: GovernedState, cluster: str) -> Validated | None:
@@ -141,15 +141,15 @@ def last_ended(main: GovernedState, cluster: str, event: Event | None = None) ->
         IntegrityFailure: ``bad-file``.
     """
     records = [record for history in main.histories.of_cluster(cluster) for record in history.records]
-    found: Ended | None = None
+    ended: Ended | None = None
     for record in records:
         if record.event in DUE and event in (None, record.event) and LIVE_FILE in record.evidence:
             live = read_live({LIVE_FILE: main.tree.read(f"{record_folder(record)}/{LIVE_FILE}")})
             opened = deployment_of(main, record.specialist).approved_at
-            if live and opened and (found is None or live.at >= found.live.at):
+            if live and opened and (ended is None or live.at >= ended.live.at):
                 window = Watching(cluster, record.specialist, live.deployment, live.terms, opened)
-                found = Ended(record.event, window, live)
-    return found
+                ended = Ended(record.event, window, live)
+    return ended
 
 
 def counts_of(folder: Path, record: str, metrics: Sequence[str]) -> Counts | None:
@@ -208,8 +208,8 @@ def sealed_evidence(
     )
     data, due = canonical_json(live), seal_of(live)
     stored = live_folder(harness.workspace) / "evidence" / f"{sha256(data).removeprefix('sha256:')}.sigstore.json"
-    made = statement(due.name, data, due.kind, due.predicate)
-    sealed = adopt_or_seal(read_plain(stored) if stored.exists() else None, made, key, main.observers[observer])
+    unsigned = statement(due.name, data, due.kind, due.predicate)
+    sealed = adopt_or_seal(read_plain(stored) if stored.exists() else None, unsigned, key, main.observers[observer])
     stored.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(stored, sealed)
     return {LIVE_FILE: data, LIVE_SIGNATURE: sealed}
@@ -279,8 +279,8 @@ def proposed(
     for pull in harness.forge.list("open"):
         if (pull.branch, pull.preparer) == (branch_of(*due), harness.actor):
             paths = {name: f"{folder}/{name}" for name in (LIVE_FILE, LIVE_SIGNATURE)}
-            found, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
-            files = {name: found[path] for name, path in paths.items() if path in found}
+            contents, _ = read_each(harness.workspace.revision(pull.head), list(paths.values()))
+            files = {name: contents[path] for name, path in paths.items() if path in contents}
             live = read_live(files)
             if live and len(files) == len(paths) and (live.deployment, live.routing, live.beside, live.terms) == of:
                 return files
@@ -306,20 +306,20 @@ def settle(harness: Harness) -> tuple[Settled, ...]:
     with _settling:
         main = read_governed_state(harness.workspace.git, sync(harness))
         latches = Latches(live_folder(harness.workspace) / "latches")
-        done: list[Settled] = []
+        settled: list[Settled] = []
         refused: list[ModelsmithError] = []
         for window in watching(main):
             if latches.is_set(window.record):
                 try:
-                    done.append(Settled(window, _rolled_back(harness, main, window, latches.read(window.record))))
+                    settled.append(Settled(window, _rolled_back(harness, main, window, latches.read(window.record))))
                 except ModelsmithError as error:
                     refused.append(error)
-        if done:
+        if settled:
             main = read_governed_state(harness.workspace.git, sync(harness))
         note_advances(ledger_of(harness.workspace), main)
         if refused:
             raise refused[0]
-        return tuple(done)
+        return tuple(settled)
 
 
 def _rolled_back(harness: Harness, main: GovernedState, window: Watching, latch: Latched | None) -> PullRequest:
@@ -331,8 +331,8 @@ def _rolled_back(harness: Harness, main: GovernedState, window: Watching, latch:
             )
     at = latch.at if latch else datetime.now(UTC).replace(microsecond=0)
     files = _signed(harness, main, window, counts, at)
-    found = tripped(window.terms, counts)
-    why = "; ".join((*found, *lopsided(window.terms, counts))) if found else "what it counted is lost"
+    reasons = tripped(window.terms, counts)
+    why = "; ".join((*reasons, *lopsided(window.terms, counts))) if reasons else "what it counted is lost"
     reason = f"The front door took it back: {why}"[:_LONGEST_REASON]
     history, cluster = main.histories.find(window.specialist), load_cluster(main.tree, window.cluster)
     return roll_back(harness, main, cluster, history, reason, None, files)

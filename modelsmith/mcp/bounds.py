@@ -75,31 +75,35 @@ def bound_sessions(server: Server[object], app: Starlette, holds: Callable[[Acce
     """
     manager = server.session_manager
     admit, handle, owners = manager._admit_session, manager._handle_stateful_request, manager._session_owners
-    shown: dict[str, AccessToken] = {}
+    tokens_by_session: dict[str, AccessToken] = {}
     """Session -> the token that holds longest of those that were shown for it."""
 
     def admitted(requestor: object) -> StreamableHTTPServerTransport | None:
         if sum(owner == requestor for owner in owners.values()) >= SESSIONS_OF_ONE:
             return None
-        made, token = admit(requestor), get_access_token()  # type: ignore[arg-type]
-        if made and made.mcp_session_id and token:
-            shown[made.mcp_session_id] = token
-        return made
+        transport, token = admit(requestor), get_access_token()  # type: ignore[arg-type]
+        if transport and transport.mcp_session_id and token:
+            tokens_by_session[transport.mcp_session_id] = token
+        return transport
 
     async def handled(scope: Scope, receive: Receive, send: Send) -> None:
         name, user = Headers(scope=scope).get(MCP_SESSION_ID_HEADER, ""), scope.get("user")
-        if name in shown and isinstance(user, AuthenticatedUser) and owners.get(name) == authorization_context(user):
-            shown[name] = max(shown[name], user.access_token, key=_ends)
+        if (
+            name in tokens_by_session
+            and isinstance(user, AuthenticatedUser)
+            and owners.get(name) == authorization_context(user)
+        ):
+            tokens_by_session[name] = max(tokens_by_session[name], user.access_token, key=_ends)
         await handle(scope, receive, send)
 
     async def recheck() -> None:
         while True:
             await anyio.sleep(RECHECK)
-            for name in shown.keys() - owners.keys():
-                del shown[name]
-            tokens = {_known_by(token): token for token in shown.values()}
+            for name in tokens_by_session.keys() - owners.keys():
+                del tokens_by_session[name]
+            tokens = {_known_by(token): token for token in tokens_by_session.values()}
             ended = {key for key, token in tokens.items() if not await anyio.to_thread.run_sync(holds, token)}
-            for name, token in list(shown.items()):
+            for name, token in list(tokens_by_session.items()):
                 if _known_by(token) in ended and (session := manager._server_instances.get(name)):
                     with suppress(Exception):  # what one session is does not end the server
                         await manager._discard_session(name, session)

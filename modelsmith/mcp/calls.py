@@ -122,32 +122,32 @@ def allowed(session: Session, name: str) -> Tool:
 
 
 def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: Notify) -> dict[str, Any]:
-    given = dict(arguments)
-    detail, offset = _our_own(given)
-    request = request_of(tool, given)
+    options = dict(arguments)
+    detail, offset = _our_own(options)
+    request = request_of(tool, options)
     workspace = session.workspace(notify)
     _require_each(session, tool, request.calls(workspace))
     result = _run(tool, workspace, request)
-    shown = _shown(result, DETAILED if detail else SHORT, offset)
+    shortened = _shown(result, DETAILED if detail else SHORT, offset)
     of_a_job = tool.operation.startswith("jobs ")
-    return _body(workspace, int(result.exit_code()), shown, _ours(tool.name, in_the_end=False), any_other=of_a_job)
+    return _body(workspace, int(result.exit_code()), shortened, _ours(tool.name, in_the_end=False), any_other=of_a_job)
 
 
-def _body(workspace: Workspace, exit: int, shown: Shown, ours: Words, any_other: bool) -> dict[str, Any]:
+def _body(workspace: Workspace, exit: int, shortened: Shown, ours: Words, any_other: bool) -> dict[str, Any]:
     marker = new_marker()
-    placed = without_places(shown.value, places(workspace), any_other)
+    placed = without_places(shortened.value, places(workspace), any_other)
     return {
         "exit": exit,
         "marker": marker,
         "result": mark(placed, marker, ours),
-        "shortened": [part.model_dump() for part in shown.shortened],
+        "shortened": [part.model_dump() for part in shortened.shortened],
     }
 
 
 def answer_of_job(workspace: Workspace, tool: Tool, exit: int, result: Mapping[str, Any]) -> Reply:
     """What a long tool would have answered, had anybody waited for its operation."""
-    shown = shorten(without_held_out(dict(result)), SHORT)
-    return Reply(_body(workspace, exit, shown, _ours(tool.name, in_the_end=True), any_other=True), refused=False)
+    shortened = shorten(without_held_out(dict(result)), SHORT)
+    return Reply(_body(workspace, exit, shortened, _ours(tool.name, in_the_end=True), any_other=True), refused=False)
 
 
 def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Reply:
@@ -158,16 +158,16 @@ def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Rep
 def _shown(result: Result, limits: Limits, offset: int) -> Shown:
     """What an agent is shown of it; a cursor stands behind the last that is shown, so that none is passed over."""
     while True:
-        shown = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)
-        cut = next((part for part in shown.shortened if part.at == f"/{result.followed}"), None)
+        shortened = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)
+        cut = next((part for part in shortened.shortened if part.at == f"/{result.followed}"), None)
         if cut is None or cut.offset + cut.shown >= cut.of:
-            return shown
+            return shortened
         result = result.head(cut.offset + cut.shown)
 
 
-def _require_each(session: Session, tool: Tool, called: Set[str]) -> None:
+def _require_each(session: Session, tool: Tool, operations: Set[str]) -> None:
     """What a call would call in turn, the session must have a tool for: a token's scopes hold for that too."""
-    without = sorted(called - {offered.operation for offered in session.tools()})
+    without = sorted(operations - {offered.operation for offered in session.tools()})
     if without:
         raise InvalidInput(
             "outside-role",
@@ -193,8 +193,8 @@ def _ours(name: str, in_the_end: bool) -> Words:
     return {**words_of([json_schema(result, "serialization") for result in results]), **steps()}
 
 
-def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
-    detail, offset = given.pop("detail", None), given.pop("offset", None)
+def _our_own(arguments: dict[str, Any]) -> tuple[bool, int]:
+    detail, offset = arguments.pop("detail", None), arguments.pop("offset", None)
     detail, offset = False if detail is None else detail, 0 if offset is None else _as_integer(offset)
     if not isinstance(detail, bool):
         raise InvalidInput("usage", "detail: it is true or false", "Leave it out, or say true.")
@@ -203,7 +203,7 @@ def _our_own(given: dict[str, Any]) -> tuple[bool, int]:
     return detail, offset
 
 
-def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
+def request_of(tool: Tool, arguments: Mapping[str, Any]) -> Request:
     """The request that the arguments make; JSON is read as strictly as a governed file.
 
     An argument that is null is left out: many clients' models say null for what they do not give. And many clients
@@ -213,7 +213,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
         InvalidInput: ``usage``, ``arguments-too-large``.
     """
     fields = tool.fields()
-    for name in given:
+    for name in arguments:
         if name not in fields:
             raise InvalidInput(
                 "usage",
@@ -221,7 +221,7 @@ def request_of(tool: Tool, given: Mapping[str, Any]) -> Request:
                 f"It takes {', '.join([*fields, *OUR_OWN])}.",
             )
     try:
-        text = json.dumps({fields[name]: _as_integer(value) for name, value in given.items() if value is not None})
+        text = json.dumps({fields[name]: _as_integer(value) for name, value in arguments.items() if value is not None})
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("usage", "The arguments are no JSON", "Give plain values.") from None
     if len(text) > LARGEST:
@@ -261,21 +261,21 @@ def refusal(session: Session, error: ModelsmithError) -> dict[str, Any]:
 
 def _error_answer(session: Session, error: Mapping[str, Any]) -> dict[str, Any]:
     details = error["details"]
-    known = {name: details[name] for name in ("problems", "waiting_for", "refusals") if name in details}
+    details_kept = {name: details[name] for name in ("problems", "waiting_for", "refusals") if name in details}
     answer = {
         **{name: error[name] for name in ("code", "message", "exit", "next")},
-        "mend": visible(_FILES if known.get("problems") else error["mend"]),
-        "details": known,
+        "mend": visible(_FILES if details_kept.get("problems") else error["mend"]),
+        "details": details_kept,
     }
-    shown, _ = shorten(json.loads(json.dumps(answer, default=str)), SHORT)
+    shortened, _ = shorten(json.loads(json.dumps(answer, default=str)), SHORT)
     try:
         where = places(session.workspace())
     except ModelsmithError:
         where = _of_this_machine()
-    found = without_places(shown, where, any_other=True)
+    placeless = without_places(shortened, where, any_other=True)
     marker = new_marker()
-    marked = mark({name: found[name] for name in ("message", "next", "details")}, marker, steps())
-    return {**found, **marked, "marker": marker}
+    marked = mark({name: placeless[name] for name in ("message", "next", "details")}, marker, steps())
+    return {**placeless, **marked, "marker": marker}
 
 
 def places(workspace: Workspace) -> dict[str, str]:
@@ -290,8 +290,8 @@ def _configured(root: Path) -> dict[str, str]:
     """Folders that the clone's settings name, as they were when they were first asked for."""
     from modelsmith.repository.git import Git
 
-    found = {name: Git(root).setting(f"modelsmith.{name}") or "" for name in ("forge", "keys")}
-    return {value: f"<{name}>" for name, value in found.items() if value.startswith("/")}
+    settings = {name: Git(root).setting(f"modelsmith.{name}") or "" for name in ("forge", "keys")}
+    return {value: f"<{name}>" for name, value in settings.items() if value.startswith("/")}
 
 
 @cache

@@ -30,8 +30,10 @@ class Command(NamedTuple):
 
     def text(self, arguments: Mapping[str, str]) -> str:
         """What the agent is told to do with these arguments; without any, they are in the person's own words."""
-        given = "".join(f"\n{name}: `{arguments[name]}`" for name in self.takes + self.may_take if name in arguments)
-        return _prose(self.name) + (f"{given}\n" if given else "")
+        argument_lines = "".join(
+            f"\n{name}: `{arguments[name]}`" for name in self.takes + self.may_take if name in arguments
+        )
+        return _prose(self.name) + (f"{argument_lines}\n" if argument_lines else "")
 
 
 COMMANDS = (

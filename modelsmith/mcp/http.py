@@ -53,18 +53,18 @@ class _Verifier:
 
     async def verify_token(self, token: str) -> AccessToken | None:
         try:
-            found = self._tokens.of(token)
+            stored = self._tokens.of(token)
         except ModelsmithError as error:
             log.error("no token that was issued here is believed: %s: %s", error.code, error.message)
-            found = None
-        if found is None:
+            stored = None
+        if stored is None:
             return await self._issued.verify_token(token) if self._issued else None
         return AccessToken(
-            token=found.id,
-            client_id=found.id,
-            subject=found.id,
-            scopes=list(found.scopes),
-            claims={"role": found.role},
+            token=stored.id,
+            client_id=stored.id,
+            subject=stored.id,
+            scopes=list(stored.scopes),
+            claims={"role": stored.role},
         )
 
     def holds(self, token: AccessToken) -> bool:
@@ -117,10 +117,10 @@ def make_app(
     stream, foreign = EventStream(start, watch), TransportSecurityMiddleware(security)
 
     def calling_session() -> Session:
-        found = verifier.session(start, get_access_token())
-        if found is None:
+        session = verifier.session(start, get_access_token())
+        if session is None:
             raise MCPError(types.INVALID_REQUEST, "No token", {"code": "no-token"})
-        return found
+        return session
 
     async def events(request: Request) -> Response:
         secret = request.headers["authorization"][len("Bearer ") :]

@@ -56,8 +56,8 @@ class Keys:
                 if time.monotonic() - self._tried > AGAIN:
                     self._tried = time.monotonic()
                     await self._refresh()
-        found = self._keys.get(name) if time.monotonic() - self._fetched < STALE else None
-        return found.key if found and found.signs(algorithm) else None
+        key = self._keys.get(name) if time.monotonic() - self._fetched < STALE else None
+        return key.key if key and key.signs(algorithm) else None
 
     async def _refresh(self) -> None:
         try:
@@ -75,7 +75,7 @@ class Keys:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TimeoutError, RecursionError) as error:
             log.warning("the keys of the identity provider cannot be fetched: %s", type(error).__name__)
             return
-        self._keys = dict(found for key in listed if (found := _usable(key)))
+        self._keys = dict(usable for key in listed if (usable := _usable(key)))
         self._fetched = time.monotonic()
 
 
@@ -88,21 +88,21 @@ async def _get(client: httpx2.AsyncClient, address: str) -> dict[str, Any]:
             body += part
             if len(body) > LARGEST:
                 raise ValueError("its answer is too large")
-    found = json.loads(body)
-    if not isinstance(found, dict):
+    document = json.loads(body)
+    if not isinstance(document, dict):
         raise ValueError("its answer is no object")
-    return found
+    return document
 
 
-def _usable(given: object) -> tuple[str, _Key] | None:
+def _usable(jwk: object) -> tuple[str, _Key] | None:
     """A public key for signatures, and its name; None for every other."""
-    if not isinstance(given, dict) or given.get("use", "sig") != "sig":
+    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
         return None
-    kind, name, algorithm = given.get("kty"), given.get("kid"), given.get("alg")
+    kind, name, algorithm = jwk.get("kty"), jwk.get("kid"), jwk.get("alg")
     if not isinstance(kind, str) or kind not in _KINDS:
         return None
     try:
-        key = jwt.PyJWK.from_dict({part: value for part, value in given.items() if part != "d"}).key
+        key = jwt.PyJWK.from_dict({part: value for part, value in jwk.items() if part != "d"}).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if not isinstance(name, str) or (kind == "RSA" and key.key_size < SMALLEST_RSA):

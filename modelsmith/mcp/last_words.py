@@ -40,8 +40,8 @@ def request_id(line: str) -> str | int | None:
     """
     depth, key, before = 0, "", ""
     fields: dict[str, str] = {}
-    for found in _PIECE.finditer(line):
-        piece = found[0]
+    for match in _PIECE.finditer(line):
+        piece = match[0]
         if depth == 1 and before == ":":
             fields.setdefault(key, piece)
         elif depth == 1 and piece == ":":
@@ -52,17 +52,17 @@ def request_id(line: str) -> str | int | None:
     if not line.lstrip("\ufeff \t").startswith("{") or '"method"' not in fields or not _ID.fullmatch(field):
         return None
     try:
-        read: str | int = json.loads(field)
+        identifier: str | int = json.loads(field)
     except ValueError:
         return None
-    return read
+    return identifier
 
 
-def _request_of(found: Exception) -> str | int | None:
+def _request_of(failure: Exception) -> str | int | None:
     """The id in what the library could not read."""
-    if not isinstance(found, ValidationError):
+    if not isinstance(failure, ValidationError):
         return None
-    for error in found.errors(include_url=False, include_context=False):
+    for error in failure.errors(include_url=False, include_context=False):
         document = error["input"]
         if isinstance(document, str) and error["type"] == "json_invalid":
             return request_id(document)
@@ -153,14 +153,14 @@ class Reading(_Stream):
         """
         while True:
             try:
-                found = await self._inner.receive()
+                message = await self._inner.receive()
             except anyio.EndOfStream:
                 await self._words.wait()
                 raise
-            if not isinstance(found, Exception):
-                self._words.heard(found.message)
-                return found
-            request_id_ = _request_of(found)
+            if not isinstance(message, Exception):
+                self._words.heard(message.message)
+                return message
+            request_id_ = _request_of(message)
             code = types.PARSE_ERROR if request_id_ is None else types.INVALID_REQUEST
             error = types.ErrorData(code=code, message=NO_JSON)
             await self._answer(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id_, error=error)))

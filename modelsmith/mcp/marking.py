@@ -50,9 +50,9 @@ def shorten(value: Any, limits: Limits, offset: int = 0) -> Shown:
     items, characters = limits.items, limits.characters
     while True:
         left_out: list[Shortened] = []
-        shown = _cut(value, "", items, characters, offset, left_out)
-        if len(json.dumps(shown)) <= limits.total or (items <= 1 and characters <= 40):
-            return Shown(shown, left_out)
+        cut = _cut(value, "", items, characters, offset, left_out)
+        if len(json.dumps(cut)) <= limits.total or (items <= 1 and characters <= 40):
+            return Shown(cut, left_out)
         items, characters = max(1, items // 2), max(40, characters // 2)
 
 
@@ -68,10 +68,10 @@ def _cut(value: Any, at: str, items: int, characters: int, offset: int, left_out
         return [_cut(item, f"{at}/{start + n}", items, characters, offset, left_out) for n, item in enumerate(window)]
     if isinstance(value, dict):
         most = max(items, _MOST_FIELDS)
-        shown = dict(list(value.items())[:most])
-        if len(shown) < len(value):
-            left_out.append(Shortened(at=at, of=len(value), offset=0, shown=len(shown)))
-        return {name: _cut(item, f"{at}/{name}", items, characters, offset, left_out) for name, item in shown.items()}
+        head = dict(list(value.items())[:most])
+        if len(head) < len(value):
+            left_out.append(Shortened(at=at, of=len(value), offset=0, shown=len(head)))
+        return {name: _cut(item, f"{at}/{name}", items, characters, offset, left_out) for name, item in head.items()}
     return value
 
 

@@ -50,11 +50,11 @@ def is_bare(text: str, field: str, words: Words) -> bool:
 
 def words_of(schemas: Sequence[Mapping[str, Any]]) -> Words:
     """Of each field anywhere in JSON Schemas, the texts that its own type holds as values."""
-    found: dict[str, set[str]] = {}
+    values_by_name: dict[str, set[str]] = {}
     for schema in schemas:
         for name, subschema in _fields(schema):
-            found.setdefault(name, set()).update(_values(subschema, schema.get("$defs", {})))
-    return {name: frozenset(values) for name, values in found.items()}
+            values_by_name.setdefault(name, set()).update(_values(subschema, schema.get("$defs", {})))
+    return {name: frozenset(values) for name, values in values_by_name.items()}
 
 
 def _fields(schema: Any) -> Iterator[tuple[str, Any]]:

@@ -108,8 +108,8 @@ def role_of(claims: Mapping[str, Any], provider: Provider) -> Role | None:
     for name in provider.role_claim:
         value = value.get(name) if isinstance(value, Mapping) else None
     values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    found = {provider.roles[group] for group in values if isinstance(group, str) and group in provider.roles}
-    return found.pop() if len(found) == 1 else None
+    roles = {provider.roles[group] for group in values if isinstance(group, str) and group in provider.roles}
+    return roles.pop() if len(roles) == 1 else None
 
 
 def _is_access(kind: object) -> bool:

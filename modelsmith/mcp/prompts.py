@@ -39,20 +39,20 @@ def listed(session: Session) -> list[types.Prompt]:
 
 def get(session: Session, name: str, arguments: Mapping[str, str]) -> Reply:
     """The prompt of that name; a command outside of the session's role is refused like the tool beneath it."""
-    known = next((command for command in COMMANDS if command.name == name), None)
-    if known is None:
+    command = next((command for command in COMMANDS if command.name == name), None)
+    if command is None:
         return _refused(session, "no-such-tool", f"There is no prompt {name[:60]!a}", "List the prompts.")
-    if known not in of(session):
+    if command not in of(session):
         return _refused(
             session,
             "outside-role",
-            f"/{name} calls {known.tool}, which a session of the role {session.role} may not",
+            f"/{name} calls {command.tool}, which a session of the role {session.role} may not",
             "Leave it to a session that may.",
         )
     plain = all(_VALUE.fullmatch(value) for value in arguments.values())
-    if not plain or set(known.takes) - set(arguments) or set(arguments) - set(known.takes + known.may_take):
-        return _refused(session, "usage", f"/{name} takes {known.hint or 'nothing'}", "Give plain names.")
-    return Reply({"text": known.text(arguments)}, refused=False)
+    if not plain or set(command.takes) - set(arguments) or set(arguments) - set(command.takes + command.may_take):
+        return _refused(session, "usage", f"/{name} takes {command.hint or 'nothing'}", "Give plain names.")
+    return Reply({"text": command.text(arguments)}, refused=False)
 
 
 def _refused(session: Session, code: str, message: str, mend: str) -> Reply:

@@ -85,13 +85,13 @@ class Specialists:
                 raise InvalidInput(
                     "usage", f"{name[:60]!a} is no cluster's name", "Name a cluster.", cluster=name
                 ) from None
-        found = _URL.fullmatch(door)
-        if not found:
+        match = _URL.fullmatch(door)
+        if not match:
             raise InvalidInput(
                 "usage", f"{door[:200]!a} is no door's address", f"Write it like {DOOR}, without a path."
             )
-        host = found[2].rpartition(":")[0] if re.search(r":\d+$", found[2]) else found[2]
-        if found[1] != "https" and not Listening(host.strip("[]"), 0).local:
+        host = match[2].rpartition(":")[0] if re.search(r":\d+$", match[2]) else match[2]
+        if match[1] != "https" and not Listening(host.strip("[]"), 0).local:
             raise InvalidInput(
                 "endpoint-not-encrypted",
                 f"The door {door[:200]!a} would be asked over an unencrypted connection",

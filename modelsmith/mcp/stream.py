@@ -111,10 +111,10 @@ def _too_many() -> InfrastructureFailure:
 
 def _page(workspace: Workspace, cursor: str | None) -> tuple[bytes, int, str | None]:
     """Events after the cursor as they are sent, how many, and the cursor after them."""
-    found = run(workspace, EventsRequest(since=cursor, limit=PAGE))
-    lines = enveloped(found.events, workspace)
+    result = run(workspace, EventsRequest(since=cursor, limit=PAGE))
+    lines = enveloped(result.events, workspace)
     sent_events = [
         ServerSentEvent(line, event=event.event.name, id=event.cursor, sep="\n").encode()
-        for event, line in zip(found.events, lines, strict=True)
+        for event, line in zip(result.events, lines, strict=True)
     ]
-    return b"".join(sent_events), len(sent_events), found.cursor
+    return b"".join(sent_events), len(sent_events), result.cursor

@@ -158,5 +158,5 @@ class Subscriptions:
 
 def _connection(ctx: Any) -> Connection:
     """What outlives the request; the SDK gives a handler no other way to it."""
-    found: Connection = ctx.session._connection
-    return found
+    connection: Connection = ctx.session._connection
+    return connection

@@ -106,13 +106,13 @@ class Tasks:
         task = self._find(session, id)
         job, tool = task.job, tool_of(task.job.operation)
         if task.over or job.status == "interrupted":
-            gone = InfrastructureFailure(
+            failure = InfrastructureFailure(
                 "task-interrupted",
                 f"Job {job.job} went on as another task" if task.over else f"The process of job {job.job} is gone",
                 "Ask for the same work again: it goes on where it was.",
             )
-            error = {"code": types.INTERNAL_ERROR, "message": gone.message, "data": refusal(session, gone)}
-            return _state(task, "failed", gone.message) | {"error": error}
+            error = {"code": types.INTERNAL_ERROR, "message": failure.message, "data": refusal(session, failure)}
+            return _state(task, "failed", failure.message) | {"error": error}
         if job.status == "cancelled":
             return _state(task, "cancelled", _words(job))
         if job.status in ("queued", "running") or tool is None:

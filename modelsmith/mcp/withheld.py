@@ -14,15 +14,15 @@ def without_held_out(value: Any) -> Any:
         visible = {name: without_held_out(item) for name, item in value.items()}
         lines = value.get("lines")
         if isinstance(lines, list) and isinstance(value.get("left_out"), list):
-            shown, files = _lines(lines)
-            visible["lines"] = shown
+            visible_lines, files = _lines(lines)
+            visible["lines"] = visible_lines
             visible["left_out"] = [*value["left_out"], *(f"held-out, for people alone: {name}" for name in files)]
         return visible
     return [without_held_out(item) for item in value] if isinstance(value, list) else value
 
 
 def _lines(lines: list[str]) -> tuple[list[str], list[str]]:
-    shown: list[str] = []
+    visible_lines: list[str] = []
     files: list[str] = []
     held_out = False
     for line in lines:
@@ -31,5 +31,5 @@ def _lines(lines: list[str]) -> tuple[list[str], list[str]]:
             if held_out:
                 files.append(line.removeprefix(_FILE))
         if not held_out:
-            shown.append(line)
-    return shown, files
+            visible_lines.append(line)
+    return visible_lines, files

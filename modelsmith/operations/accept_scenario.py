@@ -72,16 +72,16 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
     merger = open_merger(workspace, request.key)
     git = workspace.git
     main = read_governed_state(git, merger.forge.fetch_into(git))
-    case, left = _case(main, request.id)
-    found = OpenSet(workspace, case.set, main.tree)
-    found.require_capability(request.capability)
-    name = free_name(f"{request.capability}-{STEMS[request.part]}", found.scenario_ids())
-    draft = case_draft(found, request, request.capability, name, case.messages[-1].content)
+    case, other_files = _case(main, request.id)
+    open_set = OpenSet(workspace, case.set, main.tree)
+    open_set.require_capability(request.capability)
+    name = free_name(f"{request.capability}-{STEMS[request.part]}", open_set.scenario_ids())
+    draft = case_draft(open_set, request, request.capability, name, case.messages[-1].content)
     draft["messages"] = [message.model_dump(mode="json") for message in case.messages]
-    target = case_path(found, request.part, request.capability, name)
-    files: dict[str, bytes | None] = {target: yaml_bytes(draft), **left}
-    _refuse_mistakes(main, found.folder, {target: yaml_bytes(draft)})
-    known = _taught(workspace, main, case, request.part)
+    target = case_path(open_set, request.part, request.capability, name)
+    files: dict[str, bytes | None] = {target: yaml_bytes(draft), **other_files}
+    _refuse_mistakes(main, open_set.folder, {target: yaml_bytes(draft)})
+    taught_note = _taught(workspace, main, case, request.part)
     title = f"{case.id} becomes {name}, a scenario of {request.part}"
     head = git.commit_files(main.tree.commit, files, f"{title}\n", ident(merger))
     like = Neighbours(load_eval_set(main.tree, case.set)).by_words(case.messages[-1].content)
@@ -90,7 +90,7 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
         Proposal(
             branch=f"accept/{case.id}",
             title=title,
-            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.{known}{_whose(case)}",
+            body=f"From {case.source}, asked {case.seen} times. Nearest scenarios: {near}.{taught_note}{_whose(case)}",
             head=head,
             base=main.tree.commit,
             requester=merger.actor,
@@ -108,18 +108,18 @@ def _taught(workspace: Workspace, main: GovernedState, case: Pending, part: str)
     """
     limit = float(load_eval_set(main.tree, case.set).evalset.separation.training_to_scored)
     text = "\n".join(message.content for message in case.messages)
-    found = taught(workspace, main, case.set, [text], limit)
-    names = ", ".join(f"{name} {similarity:.2f}" for name, similarity in found.near.items())
+    neighbours = taught(workspace, main, case.set, [text], limit)
+    names = ", ".join(f"{name} {similarity:.2f}" for name, similarity in neighbours.near.items())
     if names and part == "held-out":
         raise InvalidInput(
             "trained-on",
             f"{case.id} comes too near to training rows of {names} (less than {limit:.2f} is allowed)",
             "Hold out another case, or accept this one with --part core.",
             id=case.id,
-            specialists=[*found.near],
+            specialists=[*neighbours.near],
         )
     sentence = f" Trained on a row that is as near: {names}." if names else ""
-    return sentence + (f" Rows of {len(found.unknown)} trainings do not lie here." if found.unknown else "")
+    return sentence + (f" Rows of {len(neighbours.unknown)} trainings do not lie here." if neighbours.unknown else "")
 
 
 def _whose(case: Pending) -> str:
@@ -132,21 +132,21 @@ def _case(main: GovernedState, name: str) -> tuple[Pending, dict[str, bytes | No
     """The pending case, and what is left without it of each file that has it: two clones may have staged it."""
     domains = sorted({path.split("/")[1] for path in main.tree.paths("evals") if path.split("/")[2:3] == ["pending"]})
     for domain in domains:
-        found, left = list[Pending](), dict[str, bytes | None]()
+        matching, other_files = list[Pending](), dict[str, bytes | None]()
         for path in pending_files(main, domain):
             cases = [line.value for line in read_lines(path, main.tree.read(path), Pending, [])]
             rest = [case for case in cases if case.id != name]
             if len(rest) < len(cases):
-                found += [case for case in cases if case.id == name]
-                left[path] = b"".join(canonical_json(case) + b"\n" for case in rest) or None
-        if found:
-            return found[0], left
-    known = [case.id for domain in domains for case in pending_cases(main, domain)]
+                matching += [case for case in cases if case.id == name]
+                other_files[path] = b"".join(canonical_json(case) + b"\n" for case in rest) or None
+        if matching:
+            return matching[0], other_files
+    ids = [case.id for domain in domains for case in pending_cases(main, domain)]
     raise InvalidInput(
         "unknown-pending",
         f"Main has no pending case {name[:80]!a}",
-        f"Name one of: {', '.join(known[:10])}." if known else "Stage some with `modelsmith capture FILE`, and merge.",
-        known=known[:100],
+        f"Name one of: {', '.join(ids[:10])}." if ids else "Stage some with `modelsmith capture FILE`, and merge.",
+        known=ids[:100],
     )
 
 

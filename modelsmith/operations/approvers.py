@@ -56,9 +56,12 @@ def run(workspace: Workspace, request: ApproversRequest) -> ApproversResult:
         )
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
-    shown = view(main, forge.get(request.pr))
+    pull_view = view(main, forge.get(request.pr))
     return ApproversResult(
-        gates=_gates(main), waiting_for=shown.waiting_for, decides=shown.decides, approved_by=shown.approvers
+        gates=_gates(main),
+        waiting_for=pull_view.waiting_for,
+        decides=pull_view.decides,
+        approved_by=pull_view.approvers,
     )
 
 

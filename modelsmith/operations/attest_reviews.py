@@ -82,9 +82,9 @@ def run(workspace: Workspace, request: AttestReviewsRequest) -> AttestReviewsRes
             commit=commit,
         )
     pulls = forge.list("open") if request.pr is None else (forge.get(request.pr),)
-    done = tuple(_attest(forge, main, pull, commit, request.pr is not None) for pull in pulls)
+    attested = tuple(_attest(forge, main, pull, commit, request.pr is not None) for pull in pulls)
     hosted = forge.hosted()
-    return AttestReviewsResult(repository=hosted[0], commit=commit, pulls=done)
+    return AttestReviewsResult(repository=hosted[0], commit=commit, pulls=attested)
 
 
 def _attest(forge: GitHubForge, main: GovernedState, pull: PullRequest, commit: str, always: bool) -> AttestedPull:

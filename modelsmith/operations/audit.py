@@ -81,18 +81,18 @@ def run(workspace: Workspace, request: AuditRequest) -> AuditResult:
         harness = open_harness(workspace)
         files = sealed_files(audit, clone, harness.signer, (*main.trusted, *main.workflows), request.out)
         write_files(request.out, files)
-    written = tuple(str(request.out / name) for name in sorted(files)) if request.out else ()
-    return AuditResult(digest=digest(audit), tip=verified.tip, audit=audit, clone=clone, files=written)
+    written_files = tuple(str(request.out / name) for name in sorted(files)) if request.out else ()
+    return AuditResult(digest=digest(audit), tip=verified.tip, audit=audit, clone=clone, files=written_files)
 
 
 def _moment(option: str, text: str) -> datetime:
     """The moment that a date or a time with its offset names, in UTC."""
     try:
         day = date.fromisoformat(text) if len(text) == 10 else None
-        found = datetime.combine(day, time(), UTC) if day else datetime.fromisoformat(text)
-        if found.tzinfo is not None and 1970 < found.year < 9998:
-            return found.astimezone(UTC)
-        words = "has no offset from UTC" if found.tzinfo is None else "is out of the calendar"
+        moment = datetime.combine(day, time(), UTC) if day else datetime.fromisoformat(text)
+        if moment.tzinfo is not None and 1970 < moment.year < 9998:
+            return moment.astimezone(UTC)
+        words = "has no offset from UTC" if moment.tzinfo is None else "is out of the calendar"
     except ValueError:
         words = "is neither a date nor a time"
     raise InvalidInput(

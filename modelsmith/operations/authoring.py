@@ -50,14 +50,14 @@ class NewResult(Result):
 class OpenSet:
     """An eval set that is being written: whatever else it lacks, it has its rule and its rubric."""
 
-    def __init__(self, workspace: Workspace, given: str | None, tree: Tree | None = None) -> None:
+    def __init__(self, workspace: Workspace, set_name: str | None, tree: Tree | None = None) -> None:
         """Read it, from the work tree when no other is given.
 
         Raises:
             InvalidInput: ``no-set``, ``which-set``, ``unknown-set``; ``invalid-file`` when rule or rubric has mistakes.
         """
         tree = tree or workspace.files
-        self.name = named_set(set_names(tree), given)
+        self.name = named_set(set_names(tree), set_name)
         folder = f"evals/{self.name}"
         contents, refused = read_each(tree, tree.paths(folder))
         self.files: SetFiles = read_set(folder, contents, refused)
@@ -86,26 +86,26 @@ class OpenSet:
         Raises:
             InvalidInput: ``unknown-capability``.
         """
-        known = self.capabilities()
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
+        capabilities = self.capabilities()
+        if name not in capabilities:
+            near = get_close_matches(name, capabilities, n=1)
             begin = step("new capability", {"name": name})
             mend = f"Did you mean '{near[0]}'? Or begin" if near else "Begin"
             raise InvalidInput(
                 "unknown-capability",
                 f"No scenario has the capability '{name}'",
                 f"{mend} it: `{{next}}`.",
-                known=known,
+                known=capabilities,
             ).then(begin)
 
 
 def set_names(tree: Tree) -> list[str]:
     """Eval sets of the work tree, as ``<domain>/<set>``."""
-    found = (path.split("/") for path in tree.paths("evals"))
-    return sorted(f"{parts[1]}/{parts[2]}" for parts in found if len(parts) == 4 and parts[3] == "evalset.yaml")
+    split_paths = (path.split("/") for path in tree.paths("evals"))
+    return sorted(f"{parts[1]}/{parts[2]}" for parts in split_paths if len(parts) == 4 and parts[3] == "evalset.yaml")
 
 
-def named_set(names: list[str], given: str | None) -> str:
+def named_set(names: list[str], set_name: str | None) -> str:
     """The eval set that is meant: the one given, else the only one.
 
     Raises:
@@ -114,13 +114,16 @@ def named_set(names: list[str], given: str | None) -> str:
     if not names:
         first = step("new set", {"name": "NAME"})
         raise InvalidInput("no-set", "There is no eval set yet", "Write one first: `{next}`.").then(first)
-    if given is None and len(names) > 1:
+    if set_name is None and len(names) > 1:
         raise InvalidInput("which-set", "There are several eval sets", f"Add --set, one of: {', '.join(names)}.")
-    if given is not None and given not in names:
+    if set_name is not None and set_name not in names:
         raise InvalidInput(
-            "unknown-set", f"There is no eval set '{given}'", f"Write one of: {', '.join(names)}.", given=str(given)
+            "unknown-set",
+            f"There is no eval set '{set_name}'",
+            f"Write one of: {', '.join(names)}.",
+            given=str(set_name),
         )
-    return given or names[0]
+    return set_name or names[0]
 
 
 def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> bytes:
@@ -140,7 +143,7 @@ def refuse_draft(model: type[BaseModel], draft: Mapping[str, Any]) -> bytes:
     return data
 
 
-def owner_of(tree: Tree, path: str, given: str | None) -> str:
+def owner_of(tree: Tree, path: str, owner_given: str | None) -> str:
     """The role that owns a file to be written: the one given, else the first that CODEOWNERS asks about it.
 
     Raises:
@@ -148,7 +151,7 @@ def owner_of(tree: Tree, path: str, given: str | None) -> str:
     """
     roles = parse_yaml(PEOPLE, tree.read(PEOPLE), People).roles
     owners = parse(tree.read(CODEOWNERS).decode("utf-8", "replace")).owners(path)
-    owner = given or next((name for login in owners if (name := login.removeprefix("@")) in roles), None)
+    owner = owner_given or next((name for login in owners if (name := login.removeprefix("@")) in roles), None)
     if owner not in roles:
         problem = f"There is no role '{owner}'" if owner else f"CODEOWNERS gives {path} to no role"
         raise InvalidInput("unknown-role", problem, f"Add --owner, one of: {', '.join(roles)}.")

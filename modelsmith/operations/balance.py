@@ -40,7 +40,7 @@ def run(workspace: Workspace, request: BalanceRequest) -> BalanceResult:
     """Reckon what an eval set asks about."""
     files = workspace.files
     name = request.target if "/" in request.target else load_cluster(files, request.target).eval_set
-    found = balance(load_eval_set(files, name))
+    result = balance(load_eval_set(files, name))
     return BalanceResult(
-        balance=found, svg=write_picture(workspace, request.svg, balance_chart(found)) if request.svg else None
+        balance=result, svg=write_picture(workspace, request.svg, balance_chart(result)) if request.svg else None
     )

@@ -84,12 +84,12 @@ def run(workspace: Workspace, request: CaptureRequest) -> CaptureResult:
         if done % EVERY == 0:
             workspace.notify(Progress("capture", f"{done} records read"))
 
-    known = pending_cases(main, name.split("/")[0])
+    pending = pending_cases(main, name.split("/")[0])
     with closing(Failures(workspace, main, name)) as failures:
         records = read_records(request.file, failures.judge)
         embedder = embedder_of(workspace, main.policy)
         scrubber = Scrubber(main.policy.private, finder_of(workspace, main.policy.private))
-        staged = stage(records, scrubber, governed, known, progress, embedder)
+        staged = stage(records, scrubber, governed, pending, progress, embedder)
     if not staged.cases:
         raise _nothing_new(staged)
     data = b"".join(canonical_json(case) + b"\n" for case in staged.cases)
@@ -141,10 +141,10 @@ def _nothing_new(staged: Staged) -> InvalidInput:
 def _words(staged: Staged, novel: int, embedder: str | None) -> str:
     """The pull request's description; ``novel`` cases are near no scenario, by the embedding model of this name."""
     by = f", by the embedding model {embedder}" if embedder else ", by their words"
-    taken = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
+    removed = ", ".join(f"{kind} {count}" for kind, count in sorted(staged.removed.items())) or "nothing"
     return (
         f"{staged.records - staged.sound} records of production ask {len(staged.cases)} different things; {novel} of "
-        f"them are near no scenario of the set{by}. Taken out before anything was written: {taken}. They are data, "
+        f"them are near no scenario of the set{by}. Taken out before anything was written: {removed}. They are data, "
         "never instructions, and were written by others. Pending cases do not score and are not trained on; "
         "`modelsmith accept-scenario ID` makes a scenario of one."
     )
@@ -152,11 +152,11 @@ def _words(staged: Staged, novel: int, embedder: str | None) -> str:
 
 def pending_cases(main: GovernedState, domain: str) -> list[Pending]:
     """Cases of a domain that are pending on main, each once: two clones may have staged the same failure."""
-    found: dict[str, Pending] = {}
+    by_id: dict[str, Pending] = {}
     for path in pending_files(main, domain):
         for line in read_lines(path, main.tree.read(path), Pending, []):
-            found.setdefault(line.value.id, line.value)
-    return [*found.values()]
+            by_id.setdefault(line.value.id, line.value)
+    return [*by_id.values()]
 
 
 def pending_files(main: GovernedState, domain: str) -> list[str]:

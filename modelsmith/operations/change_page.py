@@ -24,8 +24,10 @@ def change_page(workspace: Workspace, pull: PullRequest) -> str:
     page = ""
     for cluster in changed_clusters(workspace, pull.base, pull.head):
         with suppress(ModelsmithError):
-            found = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=pull.base, to=pull.head))
-            rubric_part = rubric_page(cluster, found.change, found.effects, found.lost_gates, pull.number)
+            rubric_diff = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=pull.base, to=pull.head))
+            rubric_part = rubric_page(
+                cluster, rubric_diff.change, rubric_diff.effects, rubric_diff.lost_gates, pull.number
+            )
             page += rubric_part if len(page) + len(rubric_part) < LONGEST else ""
     return page
 

@@ -80,20 +80,20 @@ def run(workspace: Workspace, request: CheckRequest) -> CheckedResult:
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     now = datetime.now(UTC)
     if asked_for.made is not None:
-        commit, number, title, found = _queue_answers(workspace, forge, main, asked_for.made, now)
+        commit, number, title, checked = _queue_answers(workspace, forge, main, asked_for.made, now)
     else:
         assert asked_for.number is not None
-        commit, number, title, found = _proposed(forge, main, asked_for.number, now)
+        commit, number, title, checked = _proposed(forge, main, asked_for.number, now)
     if request.report:
-        forge.report(commit, found.checks)
+        forge.report(commit, checked.checks)
     views = tuple(
         NamedCheckView(
             name=check.name, question=QUESTIONS[check.name], state=check.state, title=check.title, lines=check.lines
         )
-        for check in found.checks
+        for check in checked.checks
     )
     return CheckedResult(
-        number=number, title=title, commit=commit, main=main.tree.commit, gate=found.gate, checks=views
+        number=number, title=title, commit=commit, main=main.tree.commit, gate=checked.gate, checks=views
     )
 
 
@@ -104,10 +104,10 @@ def _proposal(request: CheckRequest) -> EventProposal:
         return proposal_of(os.environ)
     if request.range is None:
         return EventProposal(request.pr, None)
-    base, _, made = request.range.partition("..")
-    if not base or not made or made.startswith("."):
+    base, _, tip = request.range.partition("..")
+    if not base or not tip or tip.startswith("."):
         raise InvalidInput("usage", f"--range {request.range}: expected BASE..MADE", "Name two commits.")
-    return EventProposal(None, (base, made))
+    return EventProposal(None, (base, tip))
 
 
 def _proposed(forge: Forge, main: GovernedState, number: int, now: datetime) -> tuple[str, int, str, Checked]:
@@ -130,14 +130,14 @@ def _proposed(forge: Forge, main: GovernedState, number: int, now: datetime) -> 
 
 
 def _queue_answers(
-    workspace: Workspace, forge: Forge, main: GovernedState, made: tuple[str, str], now: datetime
+    workspace: Workspace, forge: Forge, main: GovernedState, commits: tuple[str, str], now: datetime
 ) -> tuple[str, int, str, Checked]:
     """The answers about commits of a merge queue: which pull request they are of, git says, and no name of a branch.
 
     It is the one whose head was merged. Others may lie beneath it, or have been opened with the same commit.
     """
     git = workspace.git
-    base, tip = (_commit(workspace, name) for name in made)
+    base, tip = (_commit(workspace, name) for name in commits)
     pulls = [
         pull for pull in forge.list("open") if git.is_ancestor(pull.head, tip) and not git.is_ancestor(pull.head, base)
     ]
@@ -152,8 +152,8 @@ def _queue_answers(
             "Let the merge queue merge one pull request at a time, as a merge commit.",
             pulls=[pull.number for pull in pulls],
         )
-    pull, found = next((pair for pair in judged if pair[1].gate == "open"), judged[0])
-    return tip, pull.number, pull.title, found
+    pull, checked = next((pair for pair in judged if pair[1].gate == "open"), judged[0])
+    return tip, pull.number, pull.title, checked
 
 
 def _commit(workspace: Workspace, name: str) -> str:
@@ -162,12 +162,12 @@ def _commit(workspace: Workspace, name: str) -> str:
     Raises:
         InvalidInput: ``bad-revision``.
     """
-    found = workspace.git.rev(name)
+    commit = workspace.git.rev(name)
     place = place_of_workflow(os.environ)
-    if found is None and place and is_commit_id(name):
+    if commit is None and place and is_commit_id(name):
         where = parse_place(place)
         fetch_commit(where, find_access(where, workspace.root), workspace.git, name)
-        found = workspace.git.rev(name)
-    if found is None:
+        commit = workspace.git.rev(name)
+    if commit is None:
         raise InvalidInput("bad-revision", f"This clone has no commit {name}", "Fetch it first.", revision=name)
-    return found
+    return commit

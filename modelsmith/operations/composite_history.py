@@ -63,11 +63,11 @@ def run(workspace: Workspace, request: CompositeHistoryRequest) -> CompositeHist
 
 
 def _promoted(
-    main: GovernedState, histories: Sequence[SpecialistHistory], known: AbstractSet[str]
+    main: GovernedState, histories: Sequence[SpecialistHistory], runs: AbstractSet[str]
 ) -> Iterator[Promoted]:
     """Records with evidence of a run that the ledger does not know."""
     for history in histories:
         for record in history.records:
-            if EVIDENCE_FILE in record.evidence and record.eval_run not in known:
+            if EVIDENCE_FILE in record.evidence and record.eval_run not in runs:
                 path = f"{record_folder(record)}/{EVIDENCE_FILE}"
                 yield Promoted(record, load_machine_file(main.tree, path, Evidence))

@@ -43,12 +43,12 @@ class Request(Frozen):
     """What is asked for. Field descriptions are the help texts of command line and tools."""
 
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-        """What the repository offers for a field that is asked for, after the others were ``given``."""
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        """What the repository offers for a field that is asked for, after the others were ``values``."""
         return {}
 
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
         """Refuse what is known so far and could never stand, so that a person may say it again at once.
 
         ``open_field`` names the field to which lines are still added; what it lacks is not yet wrong.

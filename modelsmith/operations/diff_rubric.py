@@ -49,13 +49,15 @@ def run(workspace: Workspace, request: DiffRubricRequest) -> DiffRubricResult:
     old = set_at(workspace, request.since, request.cluster)
     change = set_change(old.governed, new, (old.cluster.gate, cluster.gate)) if old else set_change(None, new)
     main = read_governed_state(workspace.git, "HEAD" if request.to is None else request.to)
-    found = effects(workspace, main, cluster, new, request.since)
+    rubric_effects = effects(workspace, main, cluster, new, request.since)
     return DiffRubricResult(
         cluster=request.cluster,
         since=request.since,
         change=change,
-        effects=found,
+        effects=rubric_effects,
         lost_gates=tuple(
-            effect.specialist for effect in found if effect.before == "PASS" and effect.after not in ("PASS", None)
+            effect.specialist
+            for effect in rubric_effects
+            if effect.before == "PASS" and effect.after not in ("PASS", None)
         ),
     )

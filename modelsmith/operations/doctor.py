@@ -221,11 +221,11 @@ def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
         yield Finding(subject="forge", level="bad", sentence=f"{path} is no bare repository", mend="Mend the setting.")
         return
     hook = path / "hooks" / "pre-receive"
-    if os.access(hook, os.X_OK) and (gone := _gone_python(hook)):
+    if os.access(hook, os.X_OK) and (missing_python := _gone_python(hook)):
         yield Finding(
             subject="forge",
             level="bad",
-            sentence=f"its pre-receive hook cannot run: {gone} is gone",
+            sentence=f"its pre-receive hook cannot run: {missing_python} is gone",
             mend=f"modelsmith hook install {shlex.quote(str(path))}",
         )
     elif os.access(hook, os.X_OK):

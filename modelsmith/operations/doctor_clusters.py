@@ -59,11 +59,11 @@ def cluster_findings(workspace: Workspace, main: GovernedState) -> Iterator[Find
 
 def _unfetched(workspace: Workspace, subject: str, source: BaseModelSource) -> Iterator[Finding]:
     """A model that policy names: as a base model, but that nothing is ever fetched for it."""
-    for found in _model(workspace, subject, source):
+    for finding in _model(workspace, subject, source):
         absent = "not on this machine, and the toolkit does not download it"
         mend = "Fetch it by hand, or name another in policy.yaml."
-        missing = found.level == "note"
-        yield found.model_copy(update={"level": "bad", "sentence": absent, "mend": mend}) if missing else found
+        missing = finding.level == "note"
+        yield finding.model_copy(update={"level": "bad", "sentence": absent, "mend": mend}) if missing else finding
 
 
 def _models(cluster: Cluster, judge: JudgeModel | None) -> Iterator[tuple[str, BaseModelSource]]:
@@ -124,14 +124,14 @@ def _vllm(cluster: Cluster) -> Iterator[Finding]:
 def _model(workspace: Workspace, subject: str, source: BaseModelSource) -> Iterator[Finding]:
     """The weights as they lie here, and their converted copy where there is one."""
     try:
-        found = look(source, workspace.root)
+        folder = look(source, workspace.root)
     except ModelsmithError as error:
         yield Finding(subject=subject, level="bad", sentence=error.message, mend=error.mend)
         return
     copy = workspace.models / source.digest.removeprefix("sha256:")
-    if found is None:
+    if folder is None:
         yield Finding(subject=subject, level="note", sentence="not on this machine; it is fetched at first use")
-    elif found.is_dir():
+    elif folder.is_dir():
         yield Finding(subject=subject, level="ok", sentence="at hand, every byte")
     elif not copy.is_dir():
         yield Finding(subject=subject, level="ok", sentence="at hand, every byte; converted at first use")

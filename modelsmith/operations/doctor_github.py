@@ -82,8 +82,8 @@ def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple
             "Run it with a token of an administrator that has Administration: write for this repository.",
         )
     named = bypass_actor(rest, merger) if merger else None
-    wanted = wanted_ruleset(settings.own, reported_checks(workspace), settings.actions, named)
-    if not wanted["bypass_actors"]:
+    ruleset = wanted_ruleset(settings.own, reported_checks(workspace), settings.actions, named)
+    if not ruleset["bypass_actors"]:
         raise InvalidInput(
             "no-merger",
             "Nobody would be left who may push receipts to main",
@@ -91,9 +91,9 @@ def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple
         )
     changes = []
     before = as_it_is(settings.own)
-    if lines := difference(before, wanted):
+    if lines := difference(before, ruleset):
         if yes:
-            write_ruleset(rest, settings.own, wanted)
+            write_ruleset(rest, settings.own, ruleset)
         changes.append(SettingChange(what="the ruleset modelsmith", lines=tuple(lines), done=yes))
     has = {name: getattr(settings.repository, name) for name in _METHODS}
     if lines := difference(has, _METHODS):
@@ -116,8 +116,8 @@ def reported_checks(workspace: Workspace) -> Collection[str]:
 
 
 def _found_workflows(settings: Settings) -> dict[str, object]:
-    found = settings.workflows
-    return {} if isinstance(found, Unread) else found.model_dump()
+    workflows = settings.workflows
+    return {} if isinstance(workflows, Unread) else workflows.model_dump()
 
 
 def _rest(workspace: Workspace, forge: str) -> Rest:

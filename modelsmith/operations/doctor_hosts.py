@@ -42,45 +42,45 @@ def host_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding
 def looked_at(hosts: Mapping[str, Host], clusters: list[Cluster]) -> Iterator[Finding]:
     """What each host says of itself, all of them asked at once."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for name, found in zip(hosts, threads.map(_ask, hosts.items()), strict=True):
-            if isinstance(found, Finding):
-                yield found
+        for name, facts in zip(hosts, threads.map(_ask, hosts.items()), strict=True):
+            if isinstance(facts, Finding):
+                yield facts
                 continue
-            yield Finding(subject=f"host {name}", level="ok" if found.writable else "bad", sentence=sentence(found),
-                          mend="" if found.writable else f"Make {hosts[name].folder!a} there writable.")  # fmt: skip
-            for model in _missing(name, found, clusters):
+            yield Finding(subject=f"host {name}", level="ok" if facts.writable else "bad", sentence=sentence(facts),
+                          mend="" if facts.writable else f"Make {hosts[name].folder!a} there writable.")  # fmt: skip
+            for model in _missing(name, facts, clusters):
                 yield Finding(
                     subject=f"host {name}",
                     level="note",
                     sentence=f"it does not have the base model {model}",
                     mend="A training that needs it says which folder to copy, and where.",
                 )
-            for cluster in _short_of_gpus(name, found, clusters):
+            for cluster in _short_of_gpus(name, facts, clusters):
                 yield Finding(
                     subject=f"host {name}",
                     level="note",
                     sentence=f"the cluster {cluster.cluster} trains on {cluster.devices} devices, and it has "
-                    f"{len(found.gpus)}",
+                    f"{len(facts.gpus)}",
                     mend="Write fewer devices into the cluster file, or leave the host out of its hosts.",
                 )
 
 
-def sentence(found: HostFacts) -> str:
+def sentence(facts: HostFacts) -> str:
     """What a host has, in words. Pure."""
     gpus = [
         f"{gpu.name} ({'' if gpu.busy is None else f'{gpu.busy} % busy, '}"
         f"{gpu.memory_used_mib} of {gpu.memory_total_mib} MiB)"
-        for gpu in found.gpus
+        for gpu in facts.gpus
     ]
     has = [
         *gpus,
         *([] if gpus else ["no GPU"]),
-        f"{found.processors} processors",
-        f"{found.free_bytes // 10**9} GB free",
+        f"{facts.processors} processors",
+        f"{facts.free_bytes // 10**9} GB free",
     ]
-    now = ["at work on a job"] if found.busy else []
-    wrong = [] if found.writable else ["its work folder cannot be written"]
-    return f"answers, with modelsmith {found.version}: {', '.join([*has, *now, *wrong])}"
+    now = ["at work on a job"] if facts.busy else []
+    wrong = [] if facts.writable else ["its work folder cannot be written"]
+    return f"answers, with modelsmith {facts.version}: {', '.join([*has, *now, *wrong])}"
 
 
 def _ask(pair: tuple[str, Host]) -> HostFacts | Finding:
@@ -99,12 +99,12 @@ def _ask(pair: tuple[str, Host]) -> HostFacts | Finding:
         return Finding(subject=f"host {name}", level="bad", sentence=f"{error.message}{reason}", mend=error.mend)
 
 
-def _missing(name: str, found: HostFacts, clusters: list[Cluster]) -> list[str]:
+def _missing(name: str, facts: HostFacts, clusters: list[Cluster]) -> list[str]:
     """Names of base models of clusters that name the host, which it does not have."""
     models = {cluster.base_model.digest: cluster.base_model.name for cluster in clusters if name in cluster.hosts}
-    return sorted(model for digest, model in models.items() if digest.removeprefix("sha256:") not in found.models)
+    return sorted(model for digest, model in models.items() if digest.removeprefix("sha256:") not in facts.models)
 
 
-def _short_of_gpus(name: str, found: HostFacts, clusters: list[Cluster]) -> list[Cluster]:
+def _short_of_gpus(name: str, facts: HostFacts, clusters: list[Cluster]) -> list[Cluster]:
     """Clusters that name the host and train on more GPUs than it has. One without any trains on its processors."""
-    return [cluster for cluster in clusters if name in cluster.hosts and 0 < len(found.gpus) < cluster.devices]
+    return [cluster for cluster in clusters if name in cluster.hosts and 0 < len(facts.gpus) < cluster.devices]

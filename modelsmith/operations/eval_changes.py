@@ -118,23 +118,23 @@ def run(workspace: Workspace, request: EvalChangesRequest) -> EvalChangesResult:
 def _evaluate(workspace: Workspace, cluster: str, model: str, since: str, workers: int | None) -> ModelEval:
     request = EvalRequest(cluster=cluster, model=model, changed_since=since, workers=workers)
     try:
-        found = evaluate(workspace, request)
+        result = evaluate(workspace, request)
     except ModelsmithError as error:
         fault = Fault.of(error)
         sentence = f"It could not be asked: {fault.message}"
         return ModelEval(cluster=cluster, model=model, executed=0, whole=None, sentence=sentence, error=fault)
-    executed = found.run.executed if found.run else 0
+    executed = result.run.executed if result.run else 0
     return ModelEval(
-        cluster=cluster, model=model, executed=executed, whole=found.whole, sentence=found.sentence, error=None
+        cluster=cluster, model=model, executed=executed, whole=result.whole, sentence=result.sentence, error=None
     )
 
 
 def _difference(workspace: Workspace, cluster: str, since: str) -> ClusterChange:
     try:
-        found = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=since))
+        diff = diff_rubric(workspace, DiffRubricRequest(cluster=cluster, since=since))
     except ModelsmithError:
         return ClusterChange(cluster=cluster, change=None, effects=(), lost_gates=())
-    return ClusterChange(cluster=cluster, change=found.change, effects=found.effects, lost_gates=found.lost_gates)
+    return ClusterChange(cluster=cluster, change=diff.change, effects=diff.effects, lost_gates=diff.lost_gates)
 
 
 def _shown(evals: tuple[ModelEval, ...], changes: tuple[ClusterChange, ...]) -> list[ChangeEvaluated]:

@@ -116,15 +116,15 @@ def run(workspace: Workspace, request: EvalRequest) -> EvalResult:
 
 
 def _incumbent(workspace: Workspace, tag: str, spec: EvalSpec) -> RunResult:
-    found = ledger_of(workspace).result(tag, spec.cluster.cluster)
-    if found.question != spec.governed.question():
+    result = ledger_of(workspace).result(tag, spec.cluster.cluster)
+    if result.question != spec.governed.question():
         raise InvalidInput(
             "other-question",
             f"The run {tag} answered another question: scored texts, rubric, prompt or sampling have changed since",
             "Evaluate that model on today's set first, and name that run.",
             tag=tag,
         )
-    return found
+    return result
 
 
 def _changed(workspace: Workspace, request: EvalRequest, since: str, spec: EvalSpec, target: Target) -> EvalResult:
@@ -136,8 +136,8 @@ def _changed(workspace: Workspace, request: EvalRequest, since: str, spec: EvalS
         )
     old = set_at(workspace, since, request.cluster)
     main = read_governed_state(workspace.git, "HEAD")
-    found = evaluate_change(workspace, main, old, spec, target, request.workers)
-    return EvalResult(run=found.run, change=found.change, whole=found.headline, sentence=found.sentence)
+    evaluated = evaluate_change(workspace, main, old, spec, target, request.workers)
+    return EvalResult(run=evaluated.run, change=evaluated.change, whole=evaluated.headline, sentence=evaluated.sentence)
 
 
 def _given_tag(request: EvalRequest) -> str | None:
@@ -170,6 +170,6 @@ def _tag(request: EvalRequest, governed: GovernedSet, engine: EngineFacts | None
 def _tree(workspace: Workspace, governed: GovernedSet) -> str:
     tree, differing = eval_tree(workspace.git, workspace.files, governed.folder)
     if differing:
-        shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
-        workspace.notify(Progress("eval", f"asks files as no commit holds them: {shown}; eval_tree is {UNCOMMITTED}"))
+        names = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+        workspace.notify(Progress("eval", f"asks files as no commit holds them: {names}; eval_tree is {UNCOMMITTED}"))
     return tree

@@ -51,11 +51,11 @@ class EventsResult(Result):
 
 def run(workspace: Workspace, request: EventsRequest) -> EventsResult:
     """Read the ledger; nothing is changed."""
-    shown, end = ledger_of(workspace).page(request.since, request.limit)
-    cursor = shown[-1].cursor if shown else request.since
+    recorded, end = ledger_of(workspace).page(request.since, request.limit)
+    cursor = recorded[-1].cursor if recorded else request.since
     return EventsResult(
-        events=tuple(shown),
-        cloudevents=tuple(json.loads(envelope) for envelope in enveloped(shown, workspace))
+        events=tuple(recorded),
+        cloudevents=tuple(json.loads(envelope) for envelope in enveloped(recorded, workspace))
         if request.cloudevents
         else (),
         cursor=cursor,

@@ -69,11 +69,11 @@ class ExportResult(Result):
 
 def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     """Make an export of a specialist and take it through its gates."""
-    wanted = _wanted(request)
+    export_settings = _wanted(request)
     harness = open_harness(workspace)
     latest = MainReader(harness)
     noted = noting(workspace, latest.read().histories.find(request.specialist).cluster)
-    iteration = export(open_harness(noted), request.specialist, wanted)
+    iteration = export(open_harness(noted), request.specialist, export_settings)
     state = latest.read().histories.find(iteration.specialist).state
     steps: dict[str, Step] = {"lineage": step("lineage", {"id": iteration.specialist})}
     if state == "artifact-exported":
@@ -117,5 +117,5 @@ def _usage(problem: str, mend: str) -> InvalidInput:
 
 
 def _run(workspace: Workspace, cluster: str, tag: str) -> RunResult | None:
-    found = ledger_of(workspace).runs(tag, cluster)
-    return found[-1] if found else None
+    runs = ledger_of(workspace).runs(tag, cluster)
+    return runs[-1] if runs else None

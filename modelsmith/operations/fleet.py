@@ -52,7 +52,7 @@ def run(workspace: Workspace, request: FleetRequest) -> FleetResult:
     """Look, after jobs that have their turn were started."""
     jobs = Jobs.of(workspace)
     jobs.go_on()
-    known = status.run(workspace, StatusRequest()).clusters
+    rows = status.run(workspace, StatusRequest()).clusters
     return FleetResult(
         clusters=tuple(
             FleetCluster(
@@ -63,7 +63,7 @@ def run(workspace: Workspace, request: FleetRequest) -> FleetResult:
                 waiting=row.waiting,
                 hold=row.hold,
             )
-            for row in known
+            for row in rows
         ),
         jobs=tuple(map(job_view, (*jobs.at_work(), *jobs.waiting(NEXT)))),
         queued=jobs.count_waiting(),

@@ -131,8 +131,8 @@ def run(workspace: Workspace, request: InitRequest) -> InitResult:
         require_apart(target, None, keys)
         with stopped_by_exception(), new_folders(target, keys):
             return _create_at_github(Places(target, keys), request.forge, start, files, enrolled)
-    given = real_place(place(Path(request.forge), workspace.root)) if request.forge else None
-    forge = given or target.parent / f"{target.name}.git"
+    forge_folder = real_place(place(Path(request.forge), workspace.root)) if request.forge else None
+    forge = forge_folder or target.parent / f"{target.name}.git"
     require_apart(target, forge, keys)
     with stopped_by_exception(), new_folders(target, forge, keys):
         return _create(Places(target, keys), forge, start, files, enrolled)
@@ -187,9 +187,9 @@ def _create_at_github(
     files |= files_at_github(f"modelsmith=={__version__}")
     _write(places, start, files, people)
     first = _commit(git, start, files, where.url)
-    made = _settle(places, forge, start, files, people, first)
+    result = _settle(places, forge, start, files, people, first)
     push_first(where, token, git, first)
-    return made
+    return result
 
 
 def _write(places: Places, start: Start, files: dict[str, bytes], people: list[dict[str, Any]]) -> None:
@@ -273,45 +273,45 @@ def _domain(request: InitRequest, files: Mapping[str, bytes]) -> str:
     Raises:
         InvalidInput: ``bad-domain``.
     """
-    brought = domains(files)
+    names = domains(files)
     if request.domain is None:
-        if len(brought) == 1:
-            return brought[0]
-        which = f"brings {', '.join(brought)}" if brought else "brings no field"
-        raise InvalidInput("bad-domain", f"The kit {which}", "Add --domain NAME, your field's name.", domains=brought)
+        if len(names) == 1:
+            return names[0]
+        which = f"brings {', '.join(names)}" if names else "brings no field"
+        raise InvalidInput("bad-domain", f"The kit {which}", "Add --domain NAME, your field's name.", domains=names)
     if not re.fullmatch(SLUG, request.domain):
         raise InvalidInput(
             "bad-domain", f"--domain {request.domain}: it becomes a folder's name", f"{SLUG_MEND} For example: triage."
         )
-    if brought and request.domain not in brought:
+    if names and request.domain not in names:
         raise InvalidInput(
             "bad-domain",
-            f"--domain {request.domain}: the kit brings {', '.join(brought)}",
+            f"--domain {request.domain}: the kit brings {', '.join(names)}",
             "Leave --domain out, or begin with --kit empty.",
-            domains=brought,
+            domains=names,
         )
     return request.domain
 
 
-def _roles(given: tuple[str, ...], files: Mapping[str, bytes]) -> dict[str, str]:
+def _roles(options: tuple[str, ...], files: Mapping[str, bytes]) -> dict[str, str]:
     """The kit's roles that are called otherwise, from each ``KIT-ROLE=YOURS``.
 
     Raises:
         InvalidInput: ``bad-role``.
     """
-    known = parse_yaml(PEOPLE, files[PEOPLE], People).roles
+    roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
     names: dict[str, str] = {}
-    for text in given:
+    for text in options:
         role, _, name = text.partition("=")
-        if role not in known:
+        if role not in roles:
             raise InvalidInput(
-                "bad-role", f"--role {text}: the kit has no role '{role}'", f"Name one of {', '.join(known)}."
+                "bad-role", f"--role {text}: the kit has no role '{role}'", f"Name one of {', '.join(roles)}."
             )
         if not re.fullmatch(SLUG, name):
             raise InvalidInput("bad-role", f"--role {text}: expected {role}=YOUR-NAME", SLUG_MEND)
         names[role] = name
-    called = [names.get(role, role) for role in known]
-    if twice := next((name for name in called if called.count(name) > 1), None):
+    new_names = [names.get(role, role) for role in roles]
+    if twice := next((name for name in new_names if new_names.count(name) > 1), None):
         raise InvalidInput(
             "bad-role",
             f"Two roles would be called '{twice}'",

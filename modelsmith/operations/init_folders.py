@@ -71,18 +71,18 @@ def stopped_by_exception() -> Iterator[None]:
 @contextmanager
 def new_folders(*folders: Path) -> Iterator[None]:
     """Make the folders to be filled inside; when that fails they are as before: gone, or empty."""
-    made: list[Path] = []
+    created: list[Path] = []
     try:
         for folder in folders:
             for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
                 path.mkdir()
-                made.append(path)
+                created.append(path)
         yield
     except BaseException:
         for folder in folders:
             for entry in folder.iterdir() if folder.is_dir() else ():
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-        for path in reversed(made):
+        for path in reversed(created):
             with suppress(OSError):
                 path.rmdir()
         raise

@@ -19,7 +19,7 @@ HARNESS = "modelsmith-harness"
 """Id of the machine's own signer in a new repository; no person is called so."""
 
 
-def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes]) -> list[dict[str, Any]]:
+def enrolled_people(root: Path, options: tuple[str, ...], files: dict[str, bytes]) -> list[dict[str, Any]]:
     """People as people.yaml lists them, from each ``ROLE=KEY.pub``.
 
     Raises:
@@ -27,7 +27,7 @@ def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes])
     """
     people: dict[str, dict[str, Any]] = {}
     roles = parse_yaml(PEOPLE, files[PEOPLE], People).roles
-    for text in given:
+    for text in options:
         role, _, path = text.partition("=")
         if role not in roles:
             raise InvalidInput(
@@ -35,8 +35,11 @@ def enrolled_people(root: Path, given: tuple[str, ...], files: dict[str, bytes])
             )
         name, key = _holder(role, place(Path(path), root), text)
         name = f"holder-of-{role}" if name in ("", *roles) else name
-        taken = {fold_name(HARNESS), *(fold_name(listed["id"]) for other, listed in people.items() if other != key)}
-        if fold_name(name) in taken:
+        taken_names = {
+            fold_name(HARNESS),
+            *(fold_name(listed["id"]) for other, listed in people.items() if other != key),
+        }
+        if fold_name(name) in taken_names:
             raise InvalidInput(
                 "bad-person",
                 f"--person {text}: somebody else is called {name!r} already, and a person is called as their key's "

@@ -159,15 +159,15 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
     schedule = parse(request.every, request.between)
     if schedule is None:
         return loop.run(request.max_iterations, request.restart, request.review_rows)
-    workspace, begun, first = loop.harness.workspace, None, True
+    workspace, last_start, first = loop.harness.workspace, None, True
     before = last_number(workspace, request.cluster)
-    left = request.max_iterations
+    turns_left = request.max_iterations
     with workspace.lock(f"schedule-{request.cluster}"):
         while True:
-            wait(schedule, begun, workspace.notify)
-            begun = datetime.now()
+            wait(schedule, last_start, workspace.notify)
+            last_start = datetime.now()
             try:
-                iteration = loop.run(left, request.restart and first, request.review_rows)
+                iteration = loop.run(turns_left, request.restart and first, request.review_rows)
             except InfrastructureFailure as error:
                 if schedule.every is None or loop.overdue:
                     raise
@@ -178,8 +178,8 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
             if not isinstance(iteration, Ended) or iteration.outcome == "INCONCLUSIVE":
                 return iteration
             if request.max_iterations:
-                left = request.max_iterations - max(1, iteration.number - before)
-                if left < 1:
+                turns_left = request.max_iterations - max(1, iteration.number - before)
+                if turns_left < 1:
                     return iteration
             if stop := loop.stop():
                 return iteration.stopped(stop.sentence, stop.recommended)
@@ -187,5 +187,5 @@ def _turns(loop: Loop, request: IterateRequest) -> Iteration:
 
 
 def _run(workspace: Workspace, iteration: Iteration, tag: str) -> RunResult | None:
-    found = ledger_of(workspace).runs(tag, iteration.cluster)
-    return found[-1] if found else None
+    runs = ledger_of(workspace).runs(tag, iteration.cluster)
+    return runs[-1] if runs else None

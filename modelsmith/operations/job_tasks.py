@@ -33,8 +33,8 @@ def task_of(workspace: Workspace, job: str, holder: str) -> Task:
     Raises:
         InvalidInput: ``unknown-job``.
     """
-    found = Jobs.of(workspace).find(job)
-    return _task(found, tickets.ticket(found.submitted, holder), over=False)
+    found_job = Jobs.of(workspace).find(job)
+    return _task(found_job, tickets.ticket(found_job.submitted, holder), over=False)
 
 
 def find_task(workspace: Workspace, ticket: str, holder: str) -> Task:

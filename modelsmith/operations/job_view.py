@@ -62,15 +62,15 @@ def start_job(workspace: Workspace, operation: str, request: Request) -> JobStar
         load_cluster(workspace.files, cluster)
     arguments = request.model_dump(mode="json", exclude_defaults=True)
     job, started = Jobs.of(workspace).submit(workspace, operation, arguments, request.queue(), request.calls(workspace))
-    shown = job_view(job)
+    job_state = job_view(job)
     tag = arguments.get("tag")
     return JobStarted(
-        job=shown.job,
-        status="started" if started else shown.status,
-        cluster=shown.cluster,
+        job=job_state.job,
+        status="started" if started else job_state.status,
+        cluster=job_state.cluster,
         tag=tag if isinstance(tag, str) else None,
-        log=f".git/modelsmith/jobs/{shown.job}/log",
-        estimated_duration_minutes=shown.minutes_left,
+        log=f".git/modelsmith/jobs/{job_state.job}/log",
+        estimated_duration_minutes=job_state.minutes_left,
     )
 
 
@@ -88,14 +88,14 @@ def job_view(job: Job) -> JobView:
     """The job as it stands."""
     request = job.submitted
     now = _running(job)
-    left = now.seconds_left if now else None
+    seconds_left = now.seconds_left if now else None
     return JobView(
         job=request.id,
         operation=request.operation,
         cluster=request.cluster,
         status=job.state,
         asked_at=request.at.isoformat(timespec="seconds"),
-        minutes_left=None if left is None else round(left / 60, 1),
+        minutes_left=None if seconds_left is None else round(seconds_left / 60, 1),
         exit=job.ended.exit if job.ended else None,
         message=f"{now.phase}: {now.message}" if now else "",
         done=now.done if now else 0,

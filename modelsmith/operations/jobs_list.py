@@ -43,7 +43,9 @@ def run(workspace: Workspace, request: JobsListRequest) -> JobsListResult:
     at_work = jobs.at_work()
     running = {job.submitted.id for job in at_work}
     newest = jobs.newest(None if request.everything else NEWEST)
-    shown = [*at_work, *(job for job in newest if job.submitted.id not in running)]
+    listed_jobs = [*at_work, *(job for job in newest if job.submitted.id not in running)]
     return JobsListResult(
-        jobs=tuple(map(job_view, shown)), queued=jobs.count_waiting(), older=max(0, jobs.count() - len(shown))
+        jobs=tuple(map(job_view, listed_jobs)),
+        queued=jobs.count_waiting(),
+        older=max(0, jobs.count() - len(listed_jobs)),
     )

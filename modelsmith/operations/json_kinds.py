@@ -21,8 +21,8 @@ def kinds_at(schema: Schema, path: Sequence[str]) -> frozenset[str]:
     for part in path:
         missing |= any(_may_lack(place, part, schema) for place in places)
         places = [inner for place in places for inner in _inside(place, part, schema)]
-    found = frozenset(kind for place in places for kind in _kinds(place, schema))
-    return found | {"null"} if found and missing else found
+    kinds = frozenset(kind for place in places for kind in _kinds(place, schema))
+    return kinds | {"null"} if kinds and missing else kinds
 
 
 def kind_of(value: Any) -> str:
@@ -31,10 +31,10 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), "array")
 
 
-def takes(field: frozenset[str], given: frozenset[str]) -> bool:
+def takes(field: frozenset[str], kinds: frozenset[str]) -> bool:
     """Whether a place of some kinds takes whatever another may give; null counts as nothing given."""
     wide = field | {"integer"} if "number" in field else field
-    return bool(given) and given - {"null"} <= wide
+    return bool(kinds) and kinds - {"null"} <= wide
 
 
 def value_at(data: Any, path: Sequence[str]) -> Any:
@@ -81,11 +81,11 @@ def _inside(schema: Schema, part: str, root: Schema) -> Iterator[Schema]:
     for alternative in _alternatives(schema, root):
         if alternative.get("type") == "object":
             others = alternative.get("additionalProperties")
-            known = alternative.get("properties", {}).get(part, others)
-            if isinstance(known, dict):
-                yield known
+            subschema = alternative.get("properties", {}).get(part, others)
+            if isinstance(subschema, dict):
+                yield subschema
         elif alternative.get("type") == "array" and part.isdecimal():
             first = alternative.get("prefixItems", ())
-            known = first[int(part)] if int(part) < len(first) else alternative.get("items")
-            if isinstance(known, dict):
-                yield known
+            subschema = first[int(part)] if int(part) < len(first) else alternative.get("items")
+            if isinstance(subschema, dict):
+                yield subschema

@@ -116,22 +116,22 @@ def _descendant(main: GovernedState, history: SpecialistHistory) -> Descendant:
 def _resolve(main: GovernedState, text: str) -> str:
     digest = text if text.startswith("sha256:") else f"sha256:{text}"
     histories = main.histories.by_specialist
-    found = (
+    matches = (
         [text]
         if text in histories
         else [
             name for name, history in histories.items() if name.startswith(text) or history.artifact.startswith(digest)
         ]
     )
-    if len(found) != 1:
-        count = "More than one" if found else "No"
+    if len(matches) != 1:
+        count = "More than one" if matches else "No"
         raise InvalidInput(
             "unknown-id",
             f"{count} specialist or artifact begins with '{text}'",
             "See `{next}` for the ids.",
             text=text,
         ).then(step("status", {}))
-    return found[0]
+    return matches[0]
 
 
 def _ancestor(main: GovernedState, name: str) -> Ancestor:

@@ -103,12 +103,12 @@ class ShadowResult(LiveResult):
 def run(workspace: Workspace, request: LiveRequest) -> LiveResult:
     """Look at a cluster's window."""
     main = read_governed_state(workspace.git, "HEAD")
-    found = _find(workspace, main, request)
+    live_view = _find(workspace, main, request)
     if not request.svg:
-        return found
-    place = "in the shadow" if isinstance(found, ShadowResult) else "in production"
-    chart = live_chart(f"{found.specialist} {place}", found.outcome, found.findings, _line(found))
-    return found.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
+        return live_view
+    place = "in the shadow" if isinstance(live_view, ShadowResult) else "in production"
+    chart = live_chart(f"{live_view.specialist} {place}", live_view.outcome, live_view.findings, _line(live_view))
+    return live_view.model_copy(update={"svg": write_picture(workspace, request.svg, chart)})
 
 
 def _find(workspace: Workspace, main: GovernedState, request: LiveRequest) -> WindowResult | ShadowResult:
@@ -149,9 +149,9 @@ def _copied(shadow: Shadow) -> ShadowResult:
 
 
 def _open(view: WindowView) -> WindowResult:
-    left = math.ceil(max(0.0, (view.watching.closes - view.at).total_seconds() / 6)) / 10
+    minutes_left = math.ceil(max(0.0, (view.watching.closes - view.at).total_seconds() / 6)) / 10
     latched = (view.is_latched, view.latched)
-    return _window(view.watching, view.judgement, view.counts, latched, left, None, _next(view))
+    return _window(view.watching, view.judgement, view.counts, latched, minutes_left, None, _next(view))
 
 
 def _over(workspace: Workspace, main: GovernedState, ended: Ended) -> WindowResult:
@@ -196,15 +196,15 @@ def _window(
     )
 
 
-def _line(found: WindowResult | ShadowResult) -> str:
-    stages = found.counts.stages if found.counts else ()
+def _line(result: WindowResult | ShadowResult) -> str:
+    stages = result.counts.stages if result.counts else ()
     mine, theirs = sum(stage.specialist for stage in stages), sum(stage.incumbent for stage in stages)
-    if isinstance(found, ShadowResult):
-        note = f"{found.differing} of {found.compared} answers differ"
-    elif found.ended_by:
-        note = f"ended as {found.ended_by}"
+    if isinstance(result, ShadowResult):
+        note = f"{result.differing} of {result.compared} answers differ"
+    elif result.ended_by:
+        note = f"ended as {result.ended_by}"
     else:
-        note = f"{found.minutes_left:g} minutes left" if found.minutes_left else "its time is over"
+        note = f"{result.minutes_left:g} minutes left" if result.minutes_left else "its time is over"
     return f"{mine} decisions of the specialist, {theirs} of the incumbent; {note}"
 
 

@@ -29,25 +29,25 @@ class NewCapabilityRequest(CaseRequest):
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
-        _require_new(OpenSet(workspace, given.get("set")), given["name"])
-        super().check(workspace, given, open_field)
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
+        _require_new(OpenSet(workspace, values.get("set")), values["name"])
+        super().check(workspace, values, open_field)
 
 
 def run(workspace: Workspace, request: NewCapabilityRequest) -> NewResult:
     """Write both cases of a new capability."""
-    found = OpenSet(workspace, request.set)
-    _require_new(found, request.name)
+    open_set = OpenSet(workspace, request.set)
+    _require_new(open_set, request.name)
     files: dict[str, bytes] = {}
     for part, note in (("core", request.note), ("held-out", request.held_out)):
-        name = free_name(f"{request.name}-{STEMS[part]}", found.scenario_ids())
-        case = case_draft(found, request, request.name, name, note)
-        files[case_path(found, part, request.name, name)] = yaml_bytes(case)
-    return write_new(workspace, files, found.folder)
+        name = free_name(f"{request.name}-{STEMS[part]}", open_set.scenario_ids())
+        case = case_draft(open_set, request, request.name, name, note)
+        files[case_path(open_set, part, request.name, name)] = yaml_bytes(case)
+    return write_new(workspace, files, open_set.folder)
 
 
-def _require_new(found: OpenSet, name: str) -> None:
-    if name in found.capabilities():
+def _require_new(open_set: OpenSet, name: str) -> None:
+    if name in open_set.capabilities():
         case = step("new scenario", {"capability": name})
         raise InvalidInput(
             "exists",

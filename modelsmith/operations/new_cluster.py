@@ -43,20 +43,20 @@ class NewClusterRequest(Request):
 
     @override
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         return {"set": set_names(workspace.files)}
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
-        metric = given.get("metric")
-        refuse_draft(Cluster, {"cluster": given["name"], **({"rollback": _rollback(metric)} if metric else {})})
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
+        metric = values.get("metric")
+        refuse_draft(Cluster, {"cluster": values["name"], **({"rollback": _rollback(metric)} if metric else {})})
 
 
 def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
     """Write the cluster, and what the contract of agents says of it."""
-    found = OpenSet(workspace, request.set)
-    rule = found.evalset.value
+    open_set = OpenSet(workspace, request.set)
+    rule = open_set.evalset.value
     folder = f"clusters/{request.name}"
     kit, file = STARTER
     starter = yaml.safe_load(kit_files(kit, workspace.root)[file])
@@ -66,26 +66,26 @@ def run(workspace: Workspace, request: NewClusterRequest) -> NewResult:
         "owner": owner_of(workspace.files, f"{folder}/cluster.yaml", request.owner),
         "description": request.description,
         "base_model": starter["base_model"],
-        "eval_set": found.name,
+        "eval_set": open_set.name,
         "gate": rule.thresholds.model_dump(),
-        "training": starter["training"] | {"rows": _possible_rows(found, starter["training"]["rows"])},
+        "training": starter["training"] | {"rows": _possible_rows(open_set, starter["training"]["rows"])},
         "deployment": {"traffic_share": 0.1, "target": request.target},
         "rollback": _rollback(request.metric),
     }
-    made = write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)
+    result = write_new(workspace, {f"{folder}/cluster.yaml": yaml_bytes(draft)}, folder)
     if contract_problem(workspace.files) is None:
-        return made
+        return result
     contract = agents_md.run(workspace, agents_md.AgentsMdRequest())
-    return made.model_copy(update={"files": (*made.files, contract.file)})
+    return result.model_copy(update={"files": (*result.files, contract.file)})
 
 
 def _rollback(metric: str) -> dict[str, Any]:
     return {"metric": metric, "max_drop": 0.05, "window_minutes": 60, "manual_hours": 48}
 
 
-def _possible_rows(found: OpenSet, usual: int) -> int:
+def _possible_rows(open_set: OpenSet, usual: int) -> int:
     """How many rows to ask for, so that no generator must make more than it can; ``usual`` without generators."""
-    each = [_combinations(source.value) for source in found.files.generators]
+    each = [_combinations(source.value) for source in open_set.files.generators]
     return min(usual, rows_within(min(each), len(each))) if each else usual
 
 

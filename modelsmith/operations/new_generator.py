@@ -59,19 +59,19 @@ class NewGeneratorRequest(Request):
 
     @override
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-        return {"answer": offered_answers(OpenSet(workspace, given.get("set")).rubric)}
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        return {"answer": offered_answers(OpenSet(workspace, values.get("set")).rubric)}
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
-        found = OpenSet(workspace, given.get("set"))
-        found.require_capability(given["capability"])
-        if answer := given.get("answer"):
-            reference(answer, found.rubric, complete=open_field != "answer")
-        values = slots(given.get("slots") or ())
-        named = {name for text in given.get("templates") or () for name in SLOT.findall(text)}
-        if "slots" in given and open_field != "slots" and (without := sorted(named - set(values))):
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
+        open_set = OpenSet(workspace, values.get("set"))
+        open_set.require_capability(values["capability"])
+        if answer := values.get("answer"):
+            reference(answer, open_set.rubric, complete=open_field != "answer")
+        slot_values = slots(values.get("slots") or ())
+        named = {name for text in values.get("templates") or () for name in SLOT.findall(text)}
+        if "slots" in values and open_field != "slots" and (without := sorted(named - set(slot_values))):
             raise InvalidInput(
                 "bad-slot",
                 f"The patterns name {', '.join(f'{{{name}}}' for name in without)}, which has no values yet",
@@ -81,19 +81,19 @@ class NewGeneratorRequest(Request):
 
 def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
     """Write the generator's file."""
-    found = OpenSet(workspace, request.set)
-    found.require_capability(request.capability)
-    taken = {source.value.id for source in found.files.generators}
-    name = request.id or free_name(request.capability, taken, first=request.capability)
-    right = reference(request.answer, found.rubric)
+    open_set = OpenSet(workspace, request.set)
+    open_set.require_capability(request.capability)
+    ids = {source.value.id for source in open_set.files.generators}
+    name = request.id or free_name(request.capability, ids, first=request.capability)
+    right = reference(request.answer, open_set.rubric)
     draft = {
         "id": name,
         "capability": request.capability,
-        "points": list(request.points or declared_points(found.rubric)),
+        "points": list(request.points or declared_points(open_set.rubric)),
         "description": f"Teaches {request.capability}.",
         "reference": right,
-        **({"answer": turn} if (turn := request.text or plain_turn(found.rubric, right)) else {}),
+        **({"answer": turn} if (turn := request.text or plain_turn(open_set.rubric, right)) else {}),
         "slots": slots(request.slots),
         "templates": [{"id": f"note-{n}", "user": text} for n, text in enumerate(request.templates, start=1)],
     }
-    return write_new(workspace, {f"{found.folder}/generators/{name}.yaml": yaml_bytes(draft)}, found.folder)
+    return write_new(workspace, {f"{open_set.folder}/generators/{name}.yaml": yaml_bytes(draft)}, open_set.folder)

@@ -30,40 +30,40 @@ class NewLabelRequest(Request):
 
     @override
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-        return {"point": _judged(OpenSet(workspace, given.get("set")).rubric)}
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        return {"point": _judged(OpenSet(workspace, values.get("set")).rubric)}
 
 
 def run(workspace: Workspace, request: NewLabelRequest) -> NewResult:
     """Add the label of one answer."""
-    found = OpenSet(workspace, request.set)
-    judge = found.evalset.value.judge
+    open_set = OpenSet(workspace, request.set)
+    judge = open_set.evalset.value.judge
     if judge is None or judge.labels is None:
         raise InvalidInput(
             "no-labels",
-            f"{found.evalset.path} names no labels",
+            f"{open_set.evalset.path} names no labels",
             "Add judge: with labels: labels/judge.yaml to it.",
-            path=found.evalset.path,
+            path=open_set.evalset.path,
         )
-    path = f"{found.folder}/{judge.labels}"
+    path = f"{open_set.folder}/{judge.labels}"
     label = {
         "scenario": request.scenario,
-        "point": request.point or _only_point(found.rubric),
+        "point": request.point or _only_point(open_set.rubric),
         "answer": request.answer,
         "verdict": request.verdict,
         **({"by": request.by} if request.by else {}),
     }
-    written = yaml_bytes([label])
+    entry = yaml_bytes([label])
     if not workspace.files.exists(path):
-        return write_new(workspace, {path: written}, found.folder)
+        return write_new(workspace, {path: entry}, open_set.folder)
     data = workspace.files.read(path)
     before = parse_yaml(path, data, Labels).root
-    longer = data + (b"" if data.endswith(b"\n") else b"\n") + written
+    longer = data + (b"" if data.endswith(b"\n") else b"\n") + entry
     if parse_yaml(path, longer, Labels).root[: len(before)] != before:
         raise InvalidInput(
             "not-a-list", f"{path} is not written as '- ' lines", "Write one '- ' line for each label.", path=path
         )
-    return write_longer(workspace, path, longer, found.folder)
+    return write_longer(workspace, path, longer, open_set.folder)
 
 
 def _judged(rubric: Rubric) -> tuple[str, ...]:

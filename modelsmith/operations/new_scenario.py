@@ -52,19 +52,19 @@ class CaseRequest(Request):
 
     @override
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-        found = OpenSet(workspace, given.get("set"))
-        return {"answer": offered_answers(found.rubric), "capability": found.capabilities()}
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+        open_set = OpenSet(workspace, values.get("set"))
+        return {"answer": offered_answers(open_set.rubric), "capability": open_set.capabilities()}
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
-        found = OpenSet(workspace, given.get("set"))
-        if answer := given.get("answer"):
-            reference(answer, found.rubric, complete=open_field != "answer")
-        if "capability" in given:
-            found.require_capability(given["capability"])
-        refuse_draft(Scenario, {file: of(given[option]) for option, (file, of) in _SAID.items() if given.get(option)})
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
+        open_set = OpenSet(workspace, values.get("set"))
+        if answer := values.get("answer"):
+            reference(answer, open_set.rubric, complete=open_field != "answer")
+        if "capability" in values:
+            open_set.require_capability(values["capability"])
+        refuse_draft(Scenario, {file: of(values[option]) for option, (file, of) in _SAID.items() if values.get(option)})
 
 
 class NewScenarioRequest(CaseRequest):
@@ -87,17 +87,17 @@ class NewScenarioRequest(CaseRequest):
 
 def run(workspace: Workspace, request: NewScenarioRequest) -> NewResult:
     """Write the case's file."""
-    found = OpenSet(workspace, request.set)
-    found.require_capability(request.capability)
-    name = request.id or free_name(f"{request.capability}-{STEMS[request.part]}", found.scenario_ids())
-    path = case_path(found, request.part, request.capability, name)
-    case = case_draft(found, request, request.capability, name, request.note, request.variants)
-    return write_new(workspace, {path: yaml_bytes(case)}, found.folder)
+    open_set = OpenSet(workspace, request.set)
+    open_set.require_capability(request.capability)
+    name = request.id or free_name(f"{request.capability}-{STEMS[request.part]}", open_set.scenario_ids())
+    path = case_path(open_set, request.part, request.capability, name)
+    case = case_draft(open_set, request, request.capability, name, request.note, request.variants)
+    return write_new(workspace, {path: yaml_bytes(case)}, open_set.folder)
 
 
-def case_path(found: OpenSet, part: str, capability: str, name: str) -> str:
+def case_path(open_set: OpenSet, part: str, capability: str, name: str) -> str:
     """File in which the case belongs."""
-    return f"{found.folder}/{FOLDERS[part]}/{capability}/{name}.yaml"
+    return f"{open_set.folder}/{FOLDERS[part]}/{capability}/{name}.yaml"
 
 
 class _Case(Protocol):
@@ -122,10 +122,10 @@ class _Case(Protocol):
 
 
 def case_draft(
-    found: OpenSet, request: _Case, capability: str, name: str, note: str, variants: Sequence[str] = ()
+    open_set: OpenSet, request: _Case, capability: str, name: str, note: str, variants: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The case as data."""
-    point = request.point or main_point(found.rubric).id
+    point = request.point or main_point(open_set.rubric).id
     return {
         "id": name,
         "capability": capability,
@@ -134,7 +134,7 @@ def case_draft(
         "outcome_type": request.outcome,
         **({"critical": True} if request.critical else {}),
         "messages": _user_message(note),
-        "reference": reference(request.answer, found.rubric),
+        "reference": reference(request.answer, open_set.rubric),
         "criteria": [{"point": point, "pass": request.pass_, "fail": request.fail}],
         **({"variants": list(variants)} if variants else {}),
     }

@@ -66,34 +66,34 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     Raises:
         InvalidInput: ``bad-table``, with the line and the column; as `new scenario` refuses a case; as `write_new`.
     """
-    found = OpenSet(workspace, request.set)
-    taken = found.scenario_ids()
+    open_set = OpenSet(workspace, request.set)
+    ids = open_set.scenario_ids()
     files: dict[str, bytes] = {}
     lines_of: dict[str, int] = {}
-    answers = wanted(found.rubric)
+    answers = wanted(open_set.rubric)
     text = _read(request.table)
     lines = text.count("\n") + 1
-    given: Counter[str] = Counter()
+    last_numbers: Counter[str] = Counter()
     for row in _rows(request.table.name, text, answers):
         workspace.notify(Progress("new", "reads the table", min(row.line, lines), lines))
         case = _case(row, answers)
         stem = f"{case.capability}-{STEMS[case.part]}"
-        name = case.id or free_name(stem, taken, above=given[stem])
-        if name in taken:
+        name = case.id or free_name(stem, ids, above=last_numbers[stem])
+        if name in ids:
             raise _wrong(row.place, f"there is a case '{name}' already", "Give it another id, or none.")
-        taken.add(name)
+        ids.add(name)
         if not case.id:
-            given[stem] = int(name.rpartition("-")[2])
+            last_numbers[stem] = int(name.rpartition("-")[2])
         try:
-            data = refuse_draft(Scenario, case_draft(found, case, case.capability, name, case.note, case.variants))
+            data = refuse_draft(Scenario, case_draft(open_set, case, case.capability, name, case.note, case.variants))
         except InvalidInput as error:
             raise _wrong(row.place, error.message, error.mend) from None
-        path = case_path(found, case.part, case.capability, name)
+        path = case_path(open_set, case.part, case.capability, name)
         files[path], lines_of[path] = data, row.line
     if not files:
         raise _wrong(request.table.name, "the table has no line below its columns", "Write a line for each case.")
     try:
-        return write_new(workspace, files, found.folder)
+        return write_new(workspace, files, open_set.folder)
     except InvalidInput as error:
         raise _in_table(error, request.table.name, lines_of) from None
 
@@ -183,11 +183,11 @@ def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str])
             raise _wrong(place, f"the column '{column}' is there twice", mend)
         plain = column in _known() or column in answers or column.startswith((ANSWER, VARIANT))
         if not plain:
-            known = ", ".join((*_known(), *sorted(answer), VARIANT))
-            raise _wrong(place, f"there is no column '{column}'", f"Write one of: {known}; or {ANSWER}FIELD.")
-    there = {column if column in _known() or column.startswith(ANSWER) else f"{ANSWER}{column}" for column in columns}
+            columns_known = ", ".join((*_known(), *sorted(answer), VARIANT))
+            raise _wrong(place, f"there is no column '{column}'", f"Write one of: {columns_known}; or {ANSWER}FIELD.")
+    present = {column if column in _known() or column.startswith(ANSWER) else f"{ANSWER}{column}" for column in columns}
     missing = [column for column in REQUIRED if column not in columns]
-    missing += sorted(column for column in answer if f"{ANSWER}{column.removeprefix(ANSWER)}" not in there)
+    missing += sorted(column for column in answer if f"{ANSWER}{column.removeprefix(ANSWER)}" not in present)
     if missing:
         raise _wrong(place, f"the columns {', '.join(missing)} are missing", "Add them to the first line.")
 

@@ -54,15 +54,15 @@ class NewSetRequest(Request):
 
     @override
     @classmethod
-    def offers(cls, workspace: Workspace, given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    def offers(cls, workspace: Workspace, values: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         return {"fields": ("urgency=red|amber|green",)}
 
     @override
     @classmethod
-    def check(cls, workspace: Workspace, given: Mapping[str, Any], open_field: str) -> None:
-        _domain(workspace, given.get("domain"))
-        _fields(given.get("fields") or (), given["plain"])
-        refuse_draft(EvalSet, {"id": given["name"]})
+    def check(cls, workspace: Workspace, values: Mapping[str, Any], open_field: str) -> None:
+        _domain(workspace, values.get("domain"))
+        _fields(values.get("fields") or (), values["plain"])
+        refuse_draft(EvalSet, {"id": values["name"]})
 
 
 def run(workspace: Workspace, request: NewSetRequest) -> NewResult:
@@ -86,8 +86,8 @@ def run(workspace: Workspace, request: NewSetRequest) -> NewResult:
     return write_new(workspace, files, folder)
 
 
-def _fields(given: Sequence[str], plain: bool) -> dict[str, list[str]]:
-    fields = answer_fields(given)
+def _fields(texts: Sequence[str], plain: bool) -> dict[str, list[str]]:
+    fields = answer_fields(texts)
     if plain and len(fields) > 1:
         raise InvalidInput(
             "bad-field",
@@ -98,12 +98,12 @@ def _fields(given: Sequence[str], plain: bool) -> dict[str, list[str]]:
     return fields
 
 
-def _domain(workspace: Workspace, given: str | None) -> str:
-    known = sorted({parts[1] for path in workspace.files.paths("evals") if len(parts := path.split("/")) > 2})
-    if given is None and len(known) != 1:
+def _domain(workspace: Workspace, domain_name: str | None) -> str:
+    domains = sorted({parts[1] for path in workspace.files.paths("evals") if len(parts := path.split("/")) > 2})
+    if domain_name is None and len(domains) != 1:
         raise InvalidInput(
             "which-domain",
-            "There are several fields" if known else "There is no field yet",
-            f"Add --domain, one of: {', '.join(known)}." if known else "Add --domain NAME.",
+            "There are several fields" if domains else "There is no field yet",
+            f"Add --domain, one of: {', '.join(domains)}." if domains else "Add --domain NAME.",
         )
-    return given or known[0]
+    return domain_name or domains[0]

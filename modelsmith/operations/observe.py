@@ -71,10 +71,10 @@ def run(workspace: Workspace, request: ObserveRequest) -> ObserveResult:
         raise InvalidInput("name-it", "Rows are for a training, and none is asked for", "Add --retrain.")
     rows = place(request.rows, workspace.root) if request.rows else None
     again = Retrain(rows) if request.retrain else None
-    found = observe(open_harness(workspace), request.specialist, folder, request.workers, again)
+    observed = observe(open_harness(workspace), request.specialist, folder, request.workers, again)
     return ObserveResult(
         specialist=request.specialist,
-        agreement=found.agreement,
-        pull=found.pull.number if found.pull else None,
-        status=found.pull.status if found.pull else "merged",
+        agreement=observed.agreement,
+        pull=observed.pull.number if observed.pull else None,
+        status=observed.pull.status if observed.pull else "merged",
     )

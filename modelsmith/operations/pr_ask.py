@@ -46,15 +46,15 @@ def run(workspace: Workspace, request: PrAskRequest) -> PrAskResult:
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     pull = forge.get(request.number)
-    shown = view(main, pull)
-    if shown.gate == "waiting":
+    pull_view = view(main, pull)
+    if pull_view.gate == "waiting":
         announce(forge, main, pull)
     return PrAskResult(
-        number=shown.number,
-        title=shown.title,
-        status=shown.status,
-        gate=shown.gate,
-        waiting_for=shown.waiting_for,
-        decides=shown.decides,
-        theirs=step("approve", {"number": shown.number}, key="KEY") if shown.gate == "waiting" else None,
+        number=pull_view.number,
+        title=pull_view.title,
+        status=pull_view.status,
+        gate=pull_view.gate,
+        waiting_for=pull_view.waiting_for,
+        decides=pull_view.decides,
+        theirs=step("approve", {"number": pull_view.number}, key="KEY") if pull_view.gate == "waiting" else None,
     )

@@ -60,7 +60,7 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
     forge = open_forge(workspace)
     main = read_governed_state(workspace.git, forge.fetch_into(workspace.git))
     pull = forge.get(request.number)
-    shown = view(main, pull)
+    pull_view = view(main, pull)
     proposal, unreadable = None, ""
     try:
         proposal = proposal_view(main, pull, request.diff)
@@ -71,13 +71,13 @@ def run(workspace: Workspace, request: PrShowRequest) -> PrShowResult:
             actor=review.actor,
             verdict=review.verdict,
             at=review.at.isoformat(),
-            current=shown.change in (None, review.change),
+            current=pull_view.change in (None, review.change),
             reason=review.reason,
         )
         for review in pull.reviews
     )
     return PrShowResult(
-        pull=shown,
+        pull=pull_view,
         reviews=reviews,
         body=pull.body,
         taught=_taught(workspace, main, proposal) if proposal and pull.status == "open" else (),
@@ -95,11 +95,11 @@ def _taught(workspace: Workspace, main: GovernedState, proposal: ProposalView) -
     unknown: tuple[str, ...] = ()
     for name, governed, scenario in held_out_since(main, Revision(main.tree.git, proposal.new)):
         limit = float(governed.evalset.separation.training_to_scored)
-        found = taught(workspace, main, name, scenario.user_texts(), limit)
-        unknown = tuple(dict.fromkeys((*unknown, *found.unknown)))
+        neighbours = taught(workspace, main, name, scenario.user_texts(), limit)
+        unknown = tuple(dict.fromkeys((*unknown, *neighbours.unknown)))
         sentences += [
             f"{specialist} was trained on a row that is {alike:.2f} like {scenario.id}, which this change holds out"
-            for specialist, alike in found.near.items()
+            for specialist, alike in neighbours.near.items()
         ]
     if unknown:
         sentences.append(f"whether {len(unknown)} others were trained on what this change holds out is not known here")

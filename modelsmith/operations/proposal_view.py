@@ -97,14 +97,14 @@ def proposal_view(main: GovernedState, pull: PullRequest, with_diff: bool) -> Pr
     change = _ordered(git.change(old, new), governed)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
     commits = written(git, old, pull.head, governed.people, COMMITS)
-    shown = difference(git, old, new, change) if with_diff or not folders else None
+    diff = difference(git, old, new, change) if with_diff or not folders else None
     return ProposalView(
         old=old,
         new=new,
         files=tuple(FileView(**file._asdict()) for file in changed_files(git, change)),
         commits=tuple(CommitView(id=c.id, signer=c.signer, author=c.author, subject=c.subject) for c in commits),
         commits_left_out=int(git.text("rev-list", "--count", f"{old}..{pull.head}")) - len(commits),
-        diff=DiffView(lines=shown.lines, left_out=shown.left_out) if shown else None,
+        diff=DiffView(lines=diff.lines, left_out=diff.left_out) if diff else None,
         packet=_packet(governed, new, change, folders.pop()) if len(folders) == 1 else None,
     )
 

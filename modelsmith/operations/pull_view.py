@@ -114,16 +114,16 @@ def view(main: GovernedState, pull: PullRequest) -> PullView:
     return _view(pull, decided, gate, tuple(refusal.sentence for refusal in decision.refusals))
 
 
-def override_view(found: Overridden | None) -> OverrideView | None:
+def override_view(overridden: Overridden | None) -> OverrideView | None:
     """What a reader is told about an override; None where there is none."""
-    if found is None:
+    if overridden is None:
         return None
-    override = found.override
+    override = overridden.override
     return OverrideView(
         reason=override.reason,
         asked_by=override.asked_by,
-        role=found.role,
-        approved_by=found.approved_by,
+        role=overridden.role,
+        approved_by=overridden.approved_by,
         run=override.run,
     )
 

@@ -176,7 +176,7 @@ def _in_meaning(
         return (), None
     most = policy.firewall.most_cosine if policy.firewall else {}
     try:
-        found = nearest_in_meaning(rows, texts, embedder, NEAREST)
+        nearest = nearest_in_meaning(rows, texts, embedder, NEAREST)
     except InfrastructureFailure as error:
         if error.code != MISSING:
             raise
@@ -190,7 +190,7 @@ def _in_meaning(
             most_cosine=most.get(near.text.part),
             scenario=near.text.scenario,
         )
-        for place, near in found
+        for place, near in nearest
     ), None
 
 

@@ -154,14 +154,14 @@ def _target(main: GovernedState, request: RollbackRequest, hold: Hold | None) ->
 def _refuse_other_reason(main: GovernedState, history: SpecialistHistory, reason: str) -> None:
     """A reason that comes later would be lost: the record is written."""
     record = next(record for record in reversed(history.records) if record.event == "rolled-back")
-    known = recorded_order(main, record).reason
-    if reason and reason != known:
+    recorded_reason = recorded_order(main, record).reason
+    if reason and reason != recorded_reason:
         by_hand = step("rollback", {"cluster": history.cluster}, clear_hold=True, reason="WHY")
         raise InvalidInput(
             "rolled-back-already",
-            f"{history.specialist} is rolled back already; its reason stands: {known}",
+            f"{history.specialist} is rolled back already; its reason stands: {recorded_reason}",
             "Say the rest when the hold is cleared: `{next}`.",
-            reason=known,
+            reason=recorded_reason,
         ).then(by_hand)
 
 
@@ -189,7 +189,7 @@ def _result(
     main = read_governed_state(workspace.git, sync(harness))
     note_advances(ledger_of(workspace), main)
     close_outrun(harness, main)
-    shown = view(main, pull)
+    pull_view = view(main, pull)
     if pull.status == "merged":
         tree = main.tree
         folder, receipt = _receipt(main, main.histories.find(history.specialist), event)
@@ -201,7 +201,7 @@ def _result(
     else:
         tree = workspace.revision(pull.head)
         folder = folder_of(name, history.specialist, len(history.records) + 1, event)
-        decision = next((check.sentence for check in shown.checks if check.name == "contract"), "a person decides")
+        decision = next((check.sentence for check in pull_view.checks if check.name == "contract"), "a person decides")
         then = step("pr show", {"number": pull.number})
     ready = None
     if event == "rolled-back":
@@ -216,9 +216,9 @@ def _result(
         decision=decision,
         readiness=ready,
         pull=pull.number,
-        replaces=known if (known := before.get(pull.branch)) != pull.number else None,
+        replaces=earlier if (earlier := before.get(pull.branch)) != pull.number else None,
         status=pull.status,
-        waiting_for=shown.waiting_for,
+        waiting_for=pull_view.waiting_for,
         serving=tuple(ServingView(specialist=serving.specialist, share=serving.share) for serving in routing.serving),
         next=then,
     )

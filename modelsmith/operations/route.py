@@ -100,13 +100,13 @@ class RouteResult(Result):
 def run(workspace: Workspace, request: RouteRequest) -> RouteResult:
     """Route requests by main's rules, or by a changed copy."""
     main = read_governed_state(workspace.git, "HEAD")
-    here = _rules(workspace.files)
+    rules = _rules(workspace.files)
     other = None if request.against is None else _rules(workspace.revision(request.against))
     routed: list[Routed] = []
     moved: list[Moved] = []
     for number, parts in enumerate(_read(request.requests), start=1):
-        route = here.route(parts)
-        routed.append(_routed(main, here, number, parts, route))
+        route = rules.route(parts)
+        routed.append(_routed(main, rules, number, parts, route))
         before = other.route(parts) if other else None
         if other and (before and before.cluster) != (route and route.cluster):
             moved.append(
@@ -118,12 +118,12 @@ def run(workspace: Workspace, request: RouteRequest) -> RouteResult:
                     after_rule=route.rule if route else None,
                 )
             )
-    taken = [entry.cluster for entry in routed if entry.cluster]
+    clusters = [entry.cluster for entry in routed if entry.cluster]
     return RouteResult(
-        rules=here.count,
+        rules=rules.count,
         requests=tuple(routed),
-        clusters={name: taken.count(name) for name in sorted(set(taken))},
-        unrouted=len(routed) - len(taken),
+        clusters={name: clusters.count(name) for name in sorted(set(clusters))},
+        unrouted=len(routed) - len(clusters),
         against=request.against,
         moved=tuple(moved),
     )
@@ -152,8 +152,8 @@ def _answering(main: GovernedState, route: Route) -> tuple[Answering, ...]:
     if watched is None:
         return (Answering(specialist=incumbent.specialist, share=1.0),)
     if route.key is not None:
-        chosen = watched if assigned(route.key, route.cluster, watched.specialist, share) else incumbent
-        return (Answering(specialist=chosen.specialist, share=1.0),)
+        arm = watched if assigned(route.key, route.cluster, watched.specialist, share) else incumbent
+        return (Answering(specialist=arm.specialist, share=1.0),)
     both = ((incumbent, 1 - share), (watched, share))
     return tuple(Answering(specialist=arm.specialist, share=round(part, 9)) for arm, part in both if part)
 
@@ -171,10 +171,10 @@ def _read(path: Path) -> Iterator[RequestParts]:
     documents = [(1, data)] if _is_json(data) else [*enumerate(data.splitlines(), start=1)]
     if len(documents) > MOST:
         raise InvalidInput("unusable-request", f"{path.name} holds more than {MOST} requests", "Split the file.")
-    found = [(line, document) for line, document in documents if document.strip()]
-    if not found:
+    lines = [(line, document) for line, document in documents if document.strip()]
+    if not lines:
         raise InvalidInput("unusable-request", f"{path.name} holds no request", "Write one request a line.")
-    for line, document in found:
+    for line, document in lines:
         yield _request_parts(path.name, line, document)
 
 

@@ -64,27 +64,27 @@ def run(workspace: Workspace, request: RunPendingRequest) -> RunPendingResult:
     cluster = load_cluster(main.tree, request.cluster)
     governed = load_eval_set(main.tree, cluster.eval_set)
     waiting = [c for c in pending_cases(main, cluster.eval_set.split("/")[0]) if c.set == cluster.eval_set]
-    chosen = sorted(waiting, key=lambda case: (-case.seen, case.id))[: request.most]
+    cases = sorted(waiting, key=lambda case: (-case.seen, case.id))[: request.most]
     own = {BASE, *(baseline.name for baseline in cluster.baselines)}
     artifact = None if request.model in own else main.histories.find(request.model).artifact
     answers: dict[str, tuple[str, bool]] = {}
-    if chosen:
+    if cases:
         substrate = open_substrate(workspace, cluster, target_of(workspace, cluster, request.model, artifact), None)
         try:
-            prompts = [Prompt(case.id, case.messages) for case in chosen]
-            for done, completion in enumerate(
+            prompts = [Prompt(case.id, case.messages) for case in cases]
+            for count, completion in enumerate(
                 substrate.complete(prompts, governed.evalset.prompt.system, governed.evalset.sampling), start=1
             ):
                 if completion.error is None:
                     answers[completion.key] = completion.text, completion.finish == "length"
-                workspace.notify(Progress("pending", f"{request.model} answers", done, len(prompts)))
+                workspace.notify(Progress("pending", f"{request.model} answers", count, len(prompts)))
         finally:
             substrate.close()
     return RunPendingResult(
         cluster=request.cluster,
         model=request.model,
         pending=len(waiting),
-        cases=tuple(_answered(case, answers.get(case.id)) for case in chosen),
+        cases=tuple(_answered(case, answers.get(case.id)) for case in cases),
     )
 
 

@@ -29,8 +29,8 @@ RESULT: Final = "result"
 
 def operation_named(name: str) -> Operation | None:
     """The row of the table with that name, where a runbook may call it."""
-    found = next((operation for operation in OPERATIONS if operation.name == name), None)
-    return None if found is None or why_not(found) else found
+    operation = next((operation for operation in OPERATIONS if operation.name == name), None)
+    return None if operation is None or why_not(operation) else operation
 
 
 def why_not(operation: Operation) -> str:
@@ -88,9 +88,9 @@ def _parameters(runbook: Runbook) -> Iterator[_Found]:
 
 
 def _step(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, RunbookStep]) -> Iterator[_Found]:
-    known = tuple(step.when)
+    conditions = tuple(step.when)
     for number, condition in enumerate(step.when):
-        yield from _condition(f"{where}.when[{number}]", condition, runbook, earlier, known[:number])
+        yield from _condition(f"{where}.when[{number}]", condition, runbook, earlier, conditions[:number])
     row = operation_named(step.call)
     if row is None:
         yield f"{where}.call", *_no_operation(step.call)
@@ -98,18 +98,18 @@ def _step(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, Ru
     yield from _arguments(f"{where}.arguments", step, runbook, earlier)
     so_far = earlier | {step.id: step}
     for number, condition in enumerate(step.expect):
-        yield from _condition(f"{where}.expect[{number}]", condition, runbook, so_far, known)
+        yield from _condition(f"{where}.expect[{number}]", condition, runbook, so_far, conditions)
     if step.person and isinstance(step.person.who, Reference):
         at = f"{where}.person.who"
-        given = yield from _reference(at, step.person.who, runbook, so_far, known)
-        if given and not given <= {"array", "string", "null"}:
-            yield at, f"names no people: it is {_words(given)}", "Name a field like result.pull.waiting_for."
+        kinds = yield from _reference(at, step.person.who, runbook, so_far, conditions)
+        if kinds and not kinds <= {"array", "string", "null"}:
+            yield at, f"names no people: it is {_words(kinds)}", "Name a field like result.pull.waiting_for."
 
 
 def _no_operation(name: str) -> tuple[str, str]:
-    found = next((operation for operation in OPERATIONS if operation.name == name), None)
-    if found:
-        return f"'{name}' {why_not(found)}", "Give the step before it a `person`, and have them do it."
+    operation = next((operation for operation in OPERATIONS if operation.name == name), None)
+    if operation:
+        return f"'{name}' {why_not(operation)}", "Give the step before it a `person`, and have them do it."
     near = nearest(name, [operation.name for operation in OPERATIONS if not why_not(operation)])
     return f"there is no operation '{name}'", f"Did you mean '{near}'?" if near else "docs/operations.md lists them."
 
@@ -133,10 +133,10 @@ def _arguments(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[st
                 f"Did you mean '{near}'?" if near and not person else f"It takes {', '.join(fields) or 'nothing'}.",
             )
         elif isinstance(value, Reference):
-            given = yield from _reference(at, value, runbook, earlier, step.when)
-            if given and not takes(kinds_at(schema, [name]), given):
+            kinds = yield from _reference(at, value, runbook, earlier, step.when)
+            if kinds and not takes(kinds_at(schema, [name]), kinds):
                 wants = kinds_at(schema, [name])
-                yield at, f"takes {_words(wants)}, and what is named gives {_words(given)}", "Name another field."
+                yield at, f"takes {_words(wants)}, and what is named gives {_words(kinds)}", "Name another field."
         elif problem := value_problem(fields[name], value):
             yield at, problem, f"See `modelsmith {step.call} --help`."
 
@@ -152,13 +152,13 @@ def value_problem(field: FieldInfo, value: Any) -> str:
 
 
 def _condition(
-    where: str, condition: Condition, runbook: Runbook, so_far: dict[str, RunbookStep], known: Sequence[Condition]
+    where: str, condition: Condition, runbook: Runbook, so_far: dict[str, RunbookStep], conditions: Sequence[Condition]
 ) -> Iterator[_Found]:
-    given = yield from _reference(where, condition, runbook, so_far, known)
+    kinds = yield from _reference(where, condition, runbook, so_far, conditions)
     compared = condition.to
     if condition.test in ("at-least", "at-most"):
-        if given and not given - {"null"} <= NUMBERS:
-            yield where, f"compares {_words(given)} as a number", "Name a field that is a number."
+        if kinds and not kinds - {"null"} <= NUMBERS:
+            yield where, f"compares {_words(kinds)} as a number", "Name a field that is a number."
         if kind_of(compared) not in NUMBERS:
             yield f"{where}.to", "is no number", "Give one."
         return
@@ -166,20 +166,20 @@ def _condition(
         yield f"{where}.to", "is no list", "Give the values that it may be."
         return
     for value in compared if condition.test == "one-of" and isinstance(compared, tuple) else (compared,):
-        if given and kind_of(value) not in (given | {"integer"} if "number" in given else given):
+        if kinds and kind_of(value) not in (kinds | {"integer"} if "number" in kinds else kinds):
             yield (
                 f"{where}.to",
-                f"{json.dumps(value)} is never what is named: that is {_words(given)}",
+                f"{json.dumps(value)} is never what is named: that is {_words(kinds)}",
                 "Compare it with such.",
             )
 
 
 def _reference(
-    where: str, named: Reference, runbook: Runbook, so_far: dict[str, RunbookStep], known: Sequence[Condition]
+    where: str, named: Reference, runbook: Runbook, so_far: dict[str, RunbookStep], conditions: Sequence[Condition]
 ) -> Any:
     """Kinds of JSON that a named value may be; what is wrong with it on the way, and then no kind.
 
-    A step that may be passed over is named only where its own conditions are ``known`` to hold.
+    A step that may be passed over may be named only where its own conditions are among ``conditions``, which hold.
     """
     if named.parameter is not None:
         parameter = runbook.parameters.get(named.parameter)
@@ -197,7 +197,7 @@ def _reference(
         words = f"step '{named.step}' does not come before this" if later else f"there is no step '{named.step}'"
         yield where, words, "Name an earlier step."
         return frozenset()
-    if not set(step.when) <= set(known):
+    if not set(step.when) <= set(conditions):
         yield where, f"step '{named.step}' may have been passed over", "Repeat its `when` here, first."
         return frozenset()
     head, *rest = named.field.split(".")
@@ -205,11 +205,11 @@ def _reference(
         return frozenset()
     if head == EXIT and not rest:
         return frozenset({"integer"})
-    found = kinds_at(_schema(step.call, RESULT), rest) if head == RESULT and rest else frozenset()
-    if not found:
+    kinds = kinds_at(_schema(step.call, RESULT), rest) if head == RESULT and rest else frozenset()
+    if not kinds:
         top = ", ".join(f"result.{name}" for name in _schema(step.call, RESULT)["properties"])
         yield where, f"{step.call} gives no '{named.field}'", f"It gives exit, {top}."
-    return found
+    return kinds
 
 
 def _kinds_of(parameter: Parameter) -> frozenset[str]:

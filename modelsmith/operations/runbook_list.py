@@ -45,18 +45,18 @@ def run(workspace: Workspace, request: RunbookListRequest) -> RunbookListResult:
     broken: list[BrokenRunbook] = []
     for name in runbook_names(tree):
         try:
-            found = read_runbook(tree, name)
+            governed = read_runbook(tree, name)
         except InvalidInput as error:
             broken.append(BrokenRunbook(runbook=name, message=error.message))
             continue
         views.append(
             RunbookView(
                 runbook=name,
-                title=found.runbook.title,
-                about=found.runbook.about,
-                parameters=parameter_views(found.runbook),
-                steps=len(found.runbook.steps),
-                owners=found.owners,
+                title=governed.runbook.title,
+                about=governed.runbook.about,
+                parameters=parameter_views(governed.runbook),
+                steps=len(governed.runbook.steps),
+                owners=governed.owners,
             )
         )
     return RunbookListResult(runbooks=tuple(views), broken=tuple(broken))

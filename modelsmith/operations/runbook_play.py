@@ -39,13 +39,13 @@ class Played(NamedTuple):
 
 
 def play(
-    workspace: Workspace, found: GovernedRunbook, parameters: Mapping[str, JsonValue], anew: bool = False
+    workspace: Workspace, governed: GovernedRunbook, parameters: Mapping[str, JsonValue], anew: bool = False
 ) -> Played:
     """Run it to its end, to a stop, or to the step that fails; a run that is not over goes on where it stopped.
 
     Args:
         workspace: The clone, with the role of the session.
-        found: The runbook, as main has it.
+        governed: The runbook, as main has it.
         parameters: A value for each of its parameters.
         anew: Leave a run that is not over behind, and begin another.
 
@@ -55,18 +55,18 @@ def play(
         InfrastructureFailure: ``busy`` where another process runs it with the same parameters.
         ModelsmithError: what the step's operation raised; it is noted, and the step is called again by the next run.
     """
-    steps = found.runbook.steps
-    require_runnable(found.runbook, parameters, workspace.role)
+    steps = governed.runbook.steps
+    require_runnable(governed.runbook, parameters, workspace.role)
     runs = Runs(workspace)
-    first = RunOf(runbook=found.runbook.runbook, digest=found.digest, parameters=dict(parameters), number=1)
+    first = RunOf(runbook=governed.runbook.runbook, digest=governed.digest, parameters=dict(parameters), number=1)
     with workspace.lock(f"runbook-{first.id.removeprefix('sha256:')[:16]}"):
-        run = runs.latest(first.runbook, found.digest, parameters)
+        run = runs.latest(first.runbook, governed.digest, parameters)
         records = runs.records(run)
         if records and (anew or records[-1].state == "failed" or sum(entry.is_over for entry in records) == len(steps)):
             run = run.model_copy(update={"number": run.number + 1})
             records = []
         records = [record for record in records if record.is_over]
-        known = len(records)
+        completed = len(records)
         outcomes: dict[str, Outcome] = {}
         for step, record in zip(steps, records, strict=False):
             if not _is_of(record, step, parameters, outcomes):
@@ -77,18 +77,18 @@ def play(
                     step=step.id,
                 )
             _learn(outcomes, record)
-        for number in range(known, len(steps)):
+        for number in range(completed, len(steps)):
             workspace.notify(Progress("runbook", f"{steps[number].id}: {steps[number].call}", number, len(steps)))
             previous = records[-1].digest if records else run.id
-            record = _Caller(workspace, found, parameters, outcomes, run.id, previous).call(runs, run, number)
+            record = _Caller(workspace, governed, parameters, outcomes, run.id, previous).call(runs, run, number)
             records.append(record)
             if not record.is_over:
                 break
             _learn(outcomes, record)
         last = records[-1]
         waits = last.state == "waiting"
-        people = _deciders(found, steps[len(records) - 1], parameters, outcomes, last) if waits else ()
-        return Played(run, tuple(records), known, people)
+        people = _deciders(governed, steps[len(records) - 1], parameters, outcomes, last) if waits else ()
+        return Played(run, tuple(records), completed, people)
 
 
 def _is_of(
@@ -97,8 +97,8 @@ def _is_of(
     """Whether a record is what the step comes to, by what was known before it."""
     passed_over = not all(holds(condition, parameters, outcomes) for condition in step.when)
     arguments = {} if passed_over else arguments_of(step, parameters, outcomes)
-    known = (record.step, record.call, record.arguments, record.state == "skipped")
-    return known == (step.id, step.call, arguments, passed_over)
+    state = (record.step, record.call, record.arguments, record.state == "skipped")
+    return state == (step.id, step.call, arguments, passed_over)
 
 
 def _learn(outcomes: dict[str, Outcome], record: StepRecord) -> None:
@@ -173,7 +173,7 @@ class _Caller(NamedTuple):
 
 
 def _deciders(
-    found: GovernedRunbook,
+    governed: GovernedRunbook,
     step: RunbookStep,
     parameters: Mapping[str, JsonValue],
     outcomes: dict[str, Outcome],
@@ -183,7 +183,7 @@ def _deciders(
     assert step.person is not None
     whom = step.person.who
     if isinstance(whom, Owners):
-        return owners_of(found.tree, whom.owners_of)
+        return owners_of(governed.tree, whom.owners_of)
     _learn(outcomes, record)
     named = read(whom, parameters, outcomes)
     return tuple(map(str, named)) if isinstance(named, list) else () if named is None else (str(named),)

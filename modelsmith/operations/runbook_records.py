@@ -47,16 +47,16 @@ class Runs:
             IntegrityFailure: ``bad-run-record``.
         """
         folder = self._of(run)
-        found: list[StepRecord] = []
+        records: list[StepRecord] = []
         if (folder / _RUN).is_file() and read_plain(folder / _RUN) != canonical_json(run):
             raise _bad(folder / _RUN, "is of another run")
         for path in sorted(folder.glob("[0-9][0-9].json")):
             record = self._read(path)
-            previous = found[-1].digest if found else run.id
-            if record.run != run.id or record.previous != previous or path.name != _name(len(found)):
+            previous = records[-1].digest if records else run.id
+            if record.run != run.id or record.previous != previous or path.name != _name(len(records)):
                 raise _bad(path, "does not follow from what is before it")
-            found.append(record)
-        return found
+            records.append(record)
+        return records
 
     def keep(self, run: RunOf, number: int, record: StepRecord) -> None:
         """Keep the record of a step, over what was known of it; steps are counted from 0."""

@@ -94,21 +94,21 @@ class RunbookRunResult(Result):
 
 def run(workspace: Workspace, request: RunbookRunRequest) -> RunbookRunResult:
     """Check it all, then call step by step."""
-    found = read_runbook(main_of(workspace), request.name)
-    parameters = bind(found.runbook, request.param)
-    plan = planned(found, parameters)
+    governed = read_runbook(main_of(workspace), request.name)
+    parameters = bind(governed.runbook, request.param)
+    plan = planned(governed, parameters)
     if request.dry_run:
-        require_runnable(found.runbook, parameters, workspace.role)
-        return _result(workspace, found, plan, None)
-    return _result(workspace, found, plan, play(workspace, found, parameters, request.anew))
+        require_runnable(governed.runbook, parameters, workspace.role)
+        return _result(workspace, governed, plan, None)
+    return _result(workspace, governed, plan, play(workspace, governed, parameters, request.anew))
 
 
 def _result(
-    workspace: Workspace, found: GovernedRunbook, plan: tuple[PlannedStep, ...], played: Played | None
+    workspace: Workspace, governed: GovernedRunbook, plan: tuple[PlannedStep, ...], played: Played | None
 ) -> RunbookRunResult:
     records = played.records if played else ()
     last = records[-1] if records else None
-    at = found.runbook.steps[len(records) - 1] if records else None
+    at = governed.runbook.steps[len(records) - 1] if records else None
     over = sum(record.is_over for record in records)
     waits = last is not None and last.state == "waiting"
     state: Literal["planned", "done", "waiting", "failed"] = "done"
@@ -122,9 +122,9 @@ def _result(
         state = "failed"
         code = Exit.GATE_NOT_CLEARED if last.exit is None or last.exit in at.exits else Exit(last.exit)
     return RunbookRunResult(
-        runbook=found.runbook.runbook,
-        digest=found.digest,
-        main=found.tree.commit,
+        runbook=governed.runbook.runbook,
+        digest=governed.digest,
+        main=governed.tree.commit,
         role=workspace.role,
         run=played.run.id if played else None,
         state=state,
@@ -133,7 +133,7 @@ def _result(
         steps=tuple(_played(record, number < (played.known if played else 0)) for number, record in enumerate(records)),
         waiting_for=played.waiting_for if played else (),
         asks=at.person.asks if waits and at and at.person else "",
-        next=step("runbook show", {"name": found.runbook.runbook}) if state == "failed" else None,
+        next=step("runbook show", {"name": governed.runbook.runbook}) if state == "failed" else None,
     )
 
 

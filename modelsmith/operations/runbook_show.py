@@ -47,15 +47,15 @@ class RunbookShowResult(Result):
 
 def run(workspace: Workspace, request: RunbookShowRequest) -> RunbookShowResult:
     """Read it from the forge's main; nothing is called."""
-    found = read_runbook(main_of(workspace), request.name)
-    parameters = bind(found.runbook, request.param) if request.param else None
+    governed = read_runbook(main_of(workspace), request.name)
+    parameters = bind(governed.runbook, request.param) if request.param else None
     return RunbookShowResult(
-        runbook=found.runbook.runbook,
-        title=found.runbook.title,
-        about=found.runbook.about,
-        digest=found.digest,
-        main=found.tree.commit,
-        owners=found.owners,
-        parameters=parameter_views(found.runbook),
-        steps=planned(found, parameters),
+        runbook=governed.runbook.runbook,
+        title=governed.runbook.title,
+        about=governed.runbook.about,
+        digest=governed.digest,
+        main=governed.tree.commit,
+        owners=governed.owners,
+        parameters=parameter_views(governed.runbook),
+        steps=planned(governed, parameters),
     )

@@ -33,11 +33,11 @@ class PlannedStep(Frozen):
     asks: str
 
 
-def planned(found: GovernedRunbook, parameters: Mapping[str, JsonValue] | None) -> tuple[PlannedStep, ...]:
+def planned(governed: GovernedRunbook, parameters: Mapping[str, JsonValue] | None) -> tuple[PlannedStep, ...]:
     """Each step; without parameters, those stand as ``<name>``."""
-    values = parameters if parameters is not None else {name: f"<{name}>" for name in found.runbook.parameters}
+    values = parameters if parameters is not None else {name: f"<{name}>" for name in governed.runbook.parameters}
     steps = []
-    for step in found.runbook.steps:
+    for step in governed.runbook.steps:
         row = operation_named(step.call)
         assert row is not None
         person = step.person
@@ -51,16 +51,16 @@ def planned(found: GovernedRunbook, parameters: Mapping[str, JsonValue] | None) 
                 roles=row.roles,
                 when=tuple(map(_sentence, step.when)),
                 goes_on=(f"it ends with {' or '.join(map(str, step.exits))}", *map(_sentence, step.expect)),
-                who="" if person is None else _deciders(found, person.who),
+                who="" if person is None else _deciders(governed, person.who),
                 asks="" if person is None else person.asks,
             )
         )
     return tuple(steps)
 
 
-def _deciders(found: GovernedRunbook, person: Owners | Reference) -> str:
+def _deciders(governed: GovernedRunbook, person: Owners | Reference) -> str:
     return (
-        ", ".join(owners_of(found.tree, person.owners_of))
+        ", ".join(owners_of(governed.tree, person.owners_of))
         if isinstance(person, Owners)
         else f"whoever {_named(person)} names"
     )

@@ -104,15 +104,15 @@ def read_runbook(tree: Revision, name: str) -> GovernedRunbook:
     """
     path = f"{FOLDER}/{name}.json"
     if not re.fullmatch(SLUG, name) or not tree.exists(path):
-        known = runbook_names(tree)
-        near = nearest(name, known)
+        names = runbook_names(tree)
+        near = nearest(name, names)
         raise InvalidInput(
             "unknown-runbook",
             f"Main has no runbook {name[:64]!a}",
             f"Did you mean '{near}'?"
             if near
-            else f"It has: {', '.join(known) or 'none'}. One counts once it is merged.",
-            known=known,
+            else f"It has: {', '.join(names) or 'none'}. One counts once it is merged.",
+            known=names,
         )
     data = tree.read(path)
     runbook, problems = find_json_problems(path, data, Runbook)
@@ -128,34 +128,34 @@ def owners_of(tree: Revision, path: str) -> tuple[str, ...]:
     return load_codeowners(tree).owners(path)
 
 
-def bind(runbook: Runbook, given: Sequence[str]) -> dict[str, JsonValue]:
+def bind(runbook: Runbook, texts: Sequence[str]) -> dict[str, JsonValue]:
     """The value of each parameter, from words like ``cluster=rtb-pricing``; null where one is left out.
 
     Raises:
         InvalidInput: ``bad-parameter``; ``secret``.
     """
     values: dict[str, str] = {}
-    for words in given:
+    for words in texts:
         name, equals, text = words.partition("=")
         if name not in runbook.parameters or not equals:
             near = nearest(name, runbook.parameters)
-            known = ", ".join(f"{known_name}=..." for known_name in runbook.parameters) or "none"
+            names = ", ".join(f"{known_name}=..." for known_name in runbook.parameters) or "none"
             raise _bad(
-                name, f"{words[:64]!a} names no parameter", f"Did you mean {near}=...?" if near else f"Known: {known}."
+                name, f"{words[:64]!a} names no parameter", f"Did you mean {near}=...?" if near else f"Known: {names}."
             )
         if name in values:
             raise _bad(name, f"{name} is given twice", "Give it once.")
         refuse_secret(f"The parameter {name}", text)
         values[name] = text
-    found: dict[str, JsonValue] = {}
+    bound: dict[str, JsonValue] = {}
     for name, parameter in runbook.parameters.items():
         if name in values:
-            found[name] = _value(name, parameter, values[name])
+            bound[name] = _value(name, parameter, values[name])
         elif parameter.required:
             raise _bad(name, f"{runbook.runbook} needs {name}: {parameter.about}", f"Add --param {name}=VALUE.")
         else:
-            found[name] = _json(parameter.default)
-    return found
+            bound[name] = _json(parameter.default)
+    return bound
 
 
 _LINE = TypeAdapter(PlainLine)
@@ -264,8 +264,8 @@ def command_line(step: RunbookStep, parameters: Mapping[str, JsonValue], outcome
         if isinstance(value, Reference) and value.step is not None and value.step not in outcomes:
             arguments[name] = f"<{value.step}.{value.field}>"
         else:
-            found = read(value, parameters, outcomes) if isinstance(value, Reference) else value
-            arguments |= {name: found} if found not in (None, False) else {}
+            argument = read(value, parameters, outcomes) if isinstance(value, Reference) else value
+            arguments |= {name: argument} if argument not in (None, False) else {}
     fields = loaded(step.call).request.model_fields
     shapes = {
         name: next((mark for mark in fields[name].metadata if isinstance(mark, Cli)), Cli()) for name in arguments

@@ -149,9 +149,9 @@ def run(workspace: Workspace, request: StatusRequest) -> StatusResult:
     """Read it from main, the forge's open pull requests and the loop's state; nothing is changed."""
     with ObjectReader(workspace.root) as git:
         facts = KeptFacts(workspace.home, GOVERNED, str(workspace.root))
-        found = _status(workspace, git, facts)
+        result = _status(workspace, git, facts)
         facts.save()
-        return found
+        return result
 
 
 def _status(workspace: Workspace, git: ObjectReader, facts: KeptFacts) -> StatusResult:
@@ -163,8 +163,8 @@ def _status(workspace: Workspace, git: ObjectReader, facts: KeptFacts) -> Status
         commit = forge.fetch_into(git)
     main = read_governed_state(git, commit, facts)
     if forge:
-        found, doubtful = forge.survey("open")
-        pulls = tuple(view(main, pull) for pull in found if pull.branch.startswith(PROMOTE))
+        pulls_open, doubtful = forge.survey("open")
+        pulls = tuple(view(main, pull) for pull in pulls_open if pull.branch.startswith(PROMOTE))
         unreadable = unreadable_views(doubtful)
     names = sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     states = StateFile(workspace)
@@ -187,11 +187,11 @@ def _status(workspace: Workspace, git: ObjectReader, facts: KeptFacts) -> Status
 
 
 def _running(workspace: Workspace, cluster: str) -> RunningView | None:
-    found = running(workspace, cluster)
-    if found is None:
+    current = running(workspace, cluster)
+    if current is None:
         return None
-    shown = found.model_dump(include={"phase", "message", "done", "total"})
-    return RunningView(**shown, seconds_left=found.seconds_left)
+    fields = current.model_dump(include={"phase", "message", "done", "total"})
+    return RunningView(**fields, seconds_left=current.seconds_left)
 
 
 def _assessed(workspace: Workspace, cluster: str) -> dict[str, RunResult]:
@@ -305,8 +305,8 @@ def _observers(main: GovernedState, history: SpecialistHistory) -> str:
     needed = required(main, following) if following else None
     if needed is None or not needed.observers:
         return ""
-    found = backing(main, history)
-    return "; ".join([count_sentence(found, needed), *disagreements(found)])
+    observations = backing(main, history)
+    return "; ".join([count_sentence(observations, needed), *disagreements(observations)])
 
 
 def _next(

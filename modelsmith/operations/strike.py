@@ -46,11 +46,11 @@ def run(workspace: Workspace, request: StrikeRequest) -> StrikeResult:
     with workspace.lock(f"iterate-{request.cluster}"):
         number = last_number(workspace, request.cluster)
         folder = workspace.cluster_folder(request.cluster) / "iterations" / f"{number:03d}"
-        left = strike(folder, request.rows, request.reason, datetime.now(UTC))
+        remaining = strike(folder, request.rows, request.reason, datetime.now(UTC))
     return StrikeResult(
         cluster=request.cluster,
         iteration=number,
         struck=len(set(request.rows)),
-        rows=len(left),
-        rows_digest=rows_digest(left),
+        rows=len(remaining),
+        rows_digest=rows_digest(remaining),
     )

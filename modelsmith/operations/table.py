@@ -80,8 +80,8 @@ def known_role(role: str | None) -> Role | None:
     Raises:
         InvalidInput: ``no-such-role``.
     """
-    known = next((choice for choice in EVERYONE if choice == role), None)
-    if role is not None and known is None:
+    valid = next((choice for choice in EVERYONE if choice == role), None)
+    if role is not None and valid is None:
         raise InvalidInput(
             "no-such-role",
             f"MODELSMITH_ROLE is '{role}', which is no role",
@@ -89,7 +89,7 @@ def known_role(role: str | None) -> Role | None:
             role=role,
             roles=list(EVERYONE),
         )
-    return known
+    return valid
 
 
 def require_role(operation: Operation, role: str | None) -> None:

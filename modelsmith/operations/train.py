@@ -69,16 +69,16 @@ class TrainResult(Result):
 
 def run(workspace: Workspace, request: TrainRequest) -> TrainResult:
     """Train one stage by hand."""
-    found = find_run(workspace, request.eval_tag)
-    if found.cluster != request.cluster:
+    run_result = find_run(workspace, request.eval_tag)
+    if run_result.cluster != request.cluster:
         raise InvalidInput(
             "other-cluster",
-            f"The run {request.eval_tag} is of the cluster {found.cluster}, not of {request.cluster}.",
+            f"The run {request.eval_tag} is of the cluster {run_result.cluster}, not of {request.cluster}.",
             "Name a run of this cluster.",
             tag=request.eval_tag,
-            cluster=found.cluster,
+            cluster=run_result.cluster,
         )
-    trial = train_stage(workspace, found, request.stage, request.method, request.target)
+    trial = train_stage(workspace, run_result, request.stage, request.method, request.target)
     outcome = trial.run.outcome
     return TrainResult(
         cluster=request.cluster,

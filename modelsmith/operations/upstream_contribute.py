@@ -93,21 +93,22 @@ def run(workspace: Workspace, request: UpstreamContributeRequest) -> UpstreamCon
     )
 
 
-def _refuse(found: list[str]) -> None:
-    if found:
+def _refuse(problems: list[str]) -> None:
+    if problems:
         raise InvalidInput(
             "stays-here",
-            f"This is not for upstream: {'; '.join(found[:10])}" + (f"; {len(found) - 10} more" * (len(found) > 10)),
+            f"This is not for upstream: {'; '.join(problems[:10])}"
+            + (f"; {len(problems) - 10} more" * (len(problems) > 10)),
             "Take it out of the branch; what a team's own paths are is in docs/github.md.",
-            found=found,
+            found=problems,
         )
 
 
 def _staying(git: Git, tip: str, change: Change) -> Iterator[str]:
     """Paths that a contribution may not hold, whatever is in them."""
-    there = git.listing(tip)
+    listing = git.listing(tip)
     for path in change.paths:
-        if why := why_it_stays(path.path, there.entry(path.path) is not None):
+        if why := why_it_stays(path.path, listing.entry(path.path) is not None):
             yield f"{path.path!a} is {why}"
         elif path.new_mode not in (REGULAR, EXECUTABLE, ABSENT):
             yield f"{path.path!a} is a link or another repository"
@@ -130,9 +131,9 @@ def _leaks(
         except UnicodeDecodeError:
             yield f"{path!a} is no text, so nobody can look into it"
             continue
-        known = set(old.decode("utf-8", "replace").split("\n"))
+        old_lines = set(old.decode("utf-8", "replace").split("\n"))
         for number, line in enumerate(lines, start=1):
-            if line not in known:
+            if line not in old_lines:
                 yield from _text_problems(f"{path!a}, line {number}", line, private)
         if path in names:
             yield from _text_problems(f"the name of {path!a}", path, private)
@@ -152,15 +153,15 @@ def _private_words(workspace: Workspace, git: Git, tip: str, main: GovernedState
 
     Programs write ``rtb-pricing`` as ``rtb_pricing`` or ``RtbPricing``, and within longer names.
     """
-    found = {main.policy.repository}
+    words = {main.policy.repository}
     for holder in holders(main.people):
-        found |= {holder.id, *holder.logins.values()}
-    found |= {person.name for person in main.people.people}
-    found |= {path.split("/")[1] for top in ("clusters", "evals") for path in main.tree.paths(top)}
-    found |= set(main.histories.by_specialist)
+        words |= {holder.id, *holder.logins.values()}
+    words |= {person.name for person in main.people.people}
+    words |= {path.split("/")[1] for top in ("clusters", "evals") for path in main.tree.paths(top)}
+    words |= set(main.histories.by_specialist)
     forge = workspace.setting("forge") or ""
-    found |= set(re.findall(r"[A-Za-z0-9][A-Za-z0-9.-]+", forge.removeprefix("github:")))
+    words |= set(re.findall(r"[A-Za-z0-9][A-Za-z0-9.-]+", forge.removeprefix("github:")))
     public = {"https", "http", "github.com", "forge.git", "modelsmith"}
-    found = {word for word in found if len(word) >= SHORTEST and word.lower() not in public}
-    names = [re.sub(r"\\?[-_ ]", "[-_ ]?", re.escape(name)) for name in sorted(found - mentions(git, tip, found))]
+    words = {word for word in words if len(word) >= SHORTEST and word.lower() not in public}
+    names = [re.sub(r"\\?[-_ ]", "[-_ ]?", re.escape(name)) for name in sorted(words - mentions(git, tip, words))]
     return re.compile(rf"(?i)(?<![a-z0-9])(?:{'|'.join(names)})(?![a-z0-9])" if names else r"(?!)")

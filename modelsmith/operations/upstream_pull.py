@@ -52,11 +52,11 @@ def run(workspace: Workspace, request: UpstreamPullRequest) -> UpstreamPullResul
     git, tip = workspace.git, fetch_upstream(workspace)
     main = local_main(git)
     base = last_pulled(git, main, tip)
-    left = tuple(path.path for path in git.change(base, tip).paths if is_teams(path.path))
+    team_paths = tuple(path.path for path in git.change(base, tip).paths if is_teams(path.path))
     tree = pulled_tree(git, main, base, tip)
     paths = tuple(path.path for path in git.change(main, tree).paths)
     if not paths:
-        return UpstreamPullResult(branch=None, commit=None, upstream=tip, paths=(), left=left, next=None)
+        return UpstreamPullResult(branch=None, commit=None, upstream=tip, paths=(), left=team_paths, next=None)
     branch = f"upstream-{tip[:12]}"
     ref, existing = f"refs/heads/{branch}", git.rev(f"refs/heads/{branch}")
     if existing:
@@ -72,4 +72,4 @@ def run(workspace: Workspace, request: UpstreamPullRequest) -> UpstreamPullResul
         commit = git.commit_tree(tree, [main], message, author)
         git.update_ref(ref, commit, None)
     propose = step("pr open", {"branch": branch}, title=f"Toolkit of upstream at {tip[:12]}", key="KEY")
-    return UpstreamPullResult(branch=branch, commit=commit, upstream=tip, paths=paths, left=left, next=propose)
+    return UpstreamPullResult(branch=branch, commit=commit, upstream=tip, paths=paths, left=team_paths, next=propose)

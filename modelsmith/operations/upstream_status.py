@@ -39,15 +39,15 @@ def run(workspace: Workspace, request: UpstreamStatusRequest) -> UpstreamStatusR
     git, tip = workspace.git, fetch_upstream(workspace)
     main = local_main(git)
     base = last_pulled(git, main, tip)
-    there = [path.path for path in git.change(base, tip).paths]
-    here = [path.path for path in git.change(base, main).paths]
-    incoming = tuple(path for path in there if not is_teams(path))
+    changed = [path.path for path in git.change(base, tip).paths]
+    own_paths = [path.path for path in git.change(base, main).paths]
+    incoming = tuple(path for path in changed if not is_teams(path))
     return UpstreamStatusResult(
         upstream=tip,
         last_pulled=base,
         commits=int(git.text("rev-list", "--count", f"{base}..{tip}")),
         incoming=incoming,
-        left=len(there) - len(incoming),
-        ours=tuple(path for path in here if not is_teams(path)),
+        left=len(changed) - len(incoming),
+        ours=tuple(path for path in own_paths if not is_teams(path)),
         next=step("upstream pull", {}) if incoming else None,
     )

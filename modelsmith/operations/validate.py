@@ -120,14 +120,14 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
     tracked = workspace.git.run("ls-files", "-z").decode("utf-8", "replace").split("\0")
     large = work_tree_problems(workspace.git, workspace.files, report.paths)
     secrets = [*name_problems(report.paths), *secret_problems(workspace.files, report.paths)]
-    found = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, facts)]
-    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in found), facts)
+    without_firewall = [*report.problems, *large, *secrets, *_runbooks(workspace.files, report, facts)]
+    firewall, lost = _firewall(workspace.files, report, frozenset(problem.file for problem in without_firewall), facts)
     facts.save()
     names = [*reserved(tracked[:-1]), *unportable({*tracked[:-1], *report.paths})]
     contract = contract_problem(workspace.files)
     if contract and (not request.paths or contract.file in map(str, request.paths)):
-        found.append(contract)
-    problems = (*names, *sorted([*found, *lost], key=sort_key))
+        without_firewall.append(contract)
+    problems = (*names, *sorted([*without_firewall, *lost], key=sort_key))
     near = [odd for files in report.sets.values() for odd in near_copies(files) if odd.file in set(report.paths)]
     return ValidateResult(
         valid=not problems,
@@ -143,8 +143,8 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
 def _apart(files: WorkTree, facts: KeptFacts) -> dict[str, Apart]:
     """What is kept of eval sets whose held-out texts stood apart, by their folders."""
     folders = {path.rpartition("/")[0] for path in files.paths("evals") if path.endswith("/evalset.yaml")}
-    known = ((folder, facts.get(f"apart {folder}")) for folder in folders)
-    return {folder: Apart(tuple(values[0]), tuple(values[1]), tuple(values[2])) for folder, values in known if values}
+    entries = ((folder, facts.get(f"apart {folder}")) for folder in folders)
+    return {folder: Apart(tuple(values[0]), tuple(values[1]), tuple(values[2])) for folder, values in entries if values}
 
 
 def _runbooks(files: WorkTree, report: Report, facts: KeptFacts) -> Iterator[Problem]:
@@ -171,7 +171,7 @@ def _firewall(
     files: WorkTree, report: Report, broken: Set[str], facts: KeptFacts
 ) -> tuple[dict[str, Firewall], tuple[Problem, ...]]:
     """Dry runs by cluster, of eval sets that were checked and where nothing else is wrong; and what is wrong then."""
-    found: dict[str, Firewall] = {}
+    firewalls: dict[str, Firewall] = {}
     problems: dict[Problem, None] = {}
     policy = None if POLICY in broken else _policy(files)
     untried = _untried(policy)
@@ -189,9 +189,9 @@ def _firewall(
             file = f"{generators}/{error.details['generator']}.yaml"
             problems[Problem(file, None, "templates", *_exhausted(name, cluster, governed, error))] = None
             continue
-        found[name] = _view(tried, most_alike(governed, policy), untried)
+        firewalls[name] = _view(tried, most_alike(governed, policy), untried)
         problems |= dict.fromkeys(_lost(tried, generators))
-    return found, tuple(problems)
+    return firewalls, tuple(problems)
 
 
 def _tried(governed: GovernedSet, stage: Settings, evals: str, facts: KeptFacts, policy: Policy | None) -> DryRun:
@@ -243,7 +243,7 @@ def _choiceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
 
 def _sourceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
     """A stage that could have no rows: a data set that is not there, or a judge that may not be asked about them."""
-    known, base = {dataset.id for dataset in governed.datasets}, cluster.base_model.digest
+    ids, base = {dataset.id for dataset in governed.datasets}, cluster.base_model.digest
     for number, stage in enumerate(cluster.stages):
         try:
             require_rows_judge(governed.rubric, governed.evalset.judge, stage, base)
@@ -251,21 +251,21 @@ def _sourceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
             yield _at(cluster, number), error.message, error.mend
         if isinstance(stage, Sft) and stage.sources and stage.sources.datasets:
             for place, dataset in enumerate(stage.sources.datasets.names):
-                if dataset not in known:
+                if dataset not in ids:
                     at = _at(cluster, number, "sources", "datasets", "names", place)
-                    yield at, f"the eval set has no data set '{dataset}'", meant(dataset, known)
+                    yield at, f"the eval set has no data set '{dataset}'", meant(dataset, ids)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:
     """What is wrong and its mend, where a generator cannot make what `training.rows` can ask of it."""
     if error.code != "generator-exhausted":
         return f"for the cluster {name}: {error.message}", error.mend
-    possible, wanted = error.details["possible"], error.details["asked"]
+    possible, needed = error.details["possible"], error.details["asked"]
     fewer = rows_within(possible, len(governed.generators))
     rows = max(stage.rows for stage in cluster.stages)
     return (
         f"these patterns make {possible} different rows; of `training.rows: {rows}` of the cluster {name} "
-        f"up to {wanted} are asked of one generator, when its capability fails most",
+        f"up to {needed} are asked of one generator, when its capability fails most",
         f"Add templates or slot values, or write `rows: {fewer}` (training) in clusters/{name}/cluster.yaml.",
     )
 
@@ -279,10 +279,10 @@ def _trainable(files: WorkTree, report: Report, broken: Set[str]) -> Iterator[tu
         try:
             cluster = load_cluster(files, name)
             folder = f"evals/{cluster.eval_set}/"
-            read = report.sets.get(cluster.eval_set)
-            if read is None or any(file.startswith(folder) for file in broken):
+            set_files = report.sets.get(cluster.eval_set)
+            if set_files is None or any(file.startswith(folder) for file in broken):
                 continue
-            governed = governed_set(read)
+            governed = governed_set(set_files)
         except InvalidInput:
             continue
         if governed.generators:

@@ -131,9 +131,9 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
     pinned = check_pin(request.root if request.root is not None else setting)
     with ObjectReader(workspace.root) as git:
         name, tip = named_commit(git, MAIN_NAME if request.revision is None else request.revision)
-        here = checked_out(git)
+        checkout = checked_out(git)
         if request.revision is None:
-            require_checked_out(tip, here)
+            require_checked_out(tip, checkout)
         tips = _tips_to_compare(git, request)
         require_sound(git)
         log = git.first_parent_log(tip)
@@ -154,8 +154,8 @@ def run(workspace: Workspace, request: VerifyRequest) -> VerifyResult:
             pin="--root" if request.root else f"git config modelsmith.{ROOT_SETTING}" if setting else None,
             revision=name,
             tip=tip,
-            checked_out=here.commit == tip,
-            edited=here.edited,
+            checked_out=checkout.commit == tip,
+            edited=checkout.edited,
             compared=compared,
             changes=now.changes,
             promotions=now.promotions,
@@ -187,22 +187,22 @@ def _tips_to_compare(git: Git, request: VerifyRequest) -> dict[str, str]:
 
 
 def _weights(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> dict[str, str]:
-    copies, chosen = _sort(workspace, main, paths)
+    copies, specialists = _sort(workspace, main, paths)
     clusters = {history.cluster for history in main.histories.by_specialist.values()}
     stores = {name: workspace.store(load_cluster(main.tree, name).store) for name in clusters}
-    return check_weights(main, stores, chosen) | copies
+    return check_weights(main, stores, specialists) | copies
 
 
 def _sort(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) -> tuple[dict[str, str], frozenset[str]]:
     """Copies of artifacts, checked, by path; and the specialists to look for in the store (all when none is named)."""
     by_artifact = {history.artifact: history for history in main.histories.by_specialist.values()}
     copies: dict[str, str] = {}
-    chosen: set[str] = set()
+    specialists: set[str] = set()
     for path in paths:
         folder = Path(os.path.normpath(workspace.root / path))
         promotion = folder.is_relative_to(workspace.root / PROMOTIONS)
         if promotion and len(parts := folder.relative_to(workspace.root).parts) >= 3:
-            chosen.add(main.histories.find(parts[2]).specialist)
+            specialists.add(main.histories.find(parts[2]).specialist)
             continue
         if promotion or not (folder / SUMS_FILE).is_file():
             raise InvalidInput(
@@ -221,4 +221,4 @@ def _sort(workspace: Workspace, main: GovernedState, paths: tuple[Path, ...]) ->
             )
         check_copy(main, history, folder)
         copies[str(folder)] = f"checked, {history.specialist}"
-    return copies, frozenset(chosen) if paths else frozenset(main.histories.by_specialist)
+    return copies, frozenset(specialists) if paths else frozenset(main.histories.by_specialist)

@@ -84,7 +84,7 @@ def add(workspace: Workspace, name: str, url: str, events: Sequence[str], form: 
     """
     folder = webhooks_folder(workspace)
     try:
-        made = Subscriber(
+        subscriber = Subscriber(
             name=name,
             url=url,
             secrets=(new_secret(),),
@@ -102,19 +102,19 @@ def add(workspace: Workspace, name: str, url: str, events: Sequence[str], form: 
         ) from None
 
     def added(others: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
-        _refuse_another(others, made)
+        _refuse_another(others, subscriber)
         Mailbox(folder, name).stand(Place(cursor=newest(workspace)))
-        return (*others, made)
+        return (*others, subscriber)
 
     Subscribers(folder).change(added)
-    return WebhookSecret(name=name, host=made.host, secret=made.secrets[0])
+    return WebhookSecret(name=name, host=subscriber.host, secret=subscriber.secrets[0])
 
 
-def _refuse_another(others: tuple[Subscriber, ...], made: Subscriber) -> None:
-    if any(subscriber.name == made.name for subscriber in others):
+def _refuse_another(others: tuple[Subscriber, ...], new: Subscriber) -> None:
+    if any(subscriber.name == new.name for subscriber in others):
         raise InvalidInput(
             "subscriber-exists",
-            f"There is a subscriber {made.name} already",
+            f"There is a subscriber {new.name} already",
             "Remove it first, or choose another name.",
         )
     if len(others) >= MOST:
@@ -126,11 +126,11 @@ def _refuse_another(others: tuple[Subscriber, ...], made: Subscriber) -> None:
 def listed(workspace: Workspace) -> WebhooksList:
     """Every subscriber, and how far it is."""
     folder, end = webhooks_folder(workspace), event_number(newest(workspace))
-    shown = []
+    rows = []
     for subscriber in Subscribers(folder).all():
         mailbox = Mailbox(folder, subscriber.name)
         place = mailbox.place()
-        shown.append(
+        rows.append(
             WebhookView(
                 name=subscriber.name,
                 host=subscriber.host,
@@ -142,16 +142,16 @@ def listed(workspace: Workspace) -> WebhooksList:
                 rotating=len(subscriber.secrets) > 1,
             )
         )
-    return WebhooksList(subscribers=tuple(shown))
+    return WebhooksList(subscribers=tuple(rows))
 
 
 def remove(workspace: Workspace, name: str) -> WebhookSecret:
     """Remove a subscriber, with its secrets, its cursor and its dead letters."""
     folder = webhooks_folder(workspace)
-    found = Subscribers(folder).find(name)
+    subscriber = Subscribers(folder).find(name)
     Subscribers(folder).change(lambda all_: tuple(subscriber for subscriber in all_ if subscriber.name != name))
     Mailbox(folder, name).forget()
-    return WebhookSecret(name=name, host=found.host, secret=None)
+    return WebhookSecret(name=name, host=subscriber.host, secret=None)
 
 
 def rotate(workspace: Workspace, name: str, end: bool) -> WebhookSecret:
@@ -161,18 +161,18 @@ def rotate(workspace: Workspace, name: str, end: bool) -> WebhookSecret:
         InvalidInput: ``rotation`` where one is under way already, or none is to be ended; ``unknown-subscriber``.
     """
     subscribers = Subscribers(webhooks_folder(workspace))
-    found = subscribers.find(name)
-    if end != (len(found.secrets) > 1):
+    old = subscribers.find(name)
+    if end != (len(old.secrets) > 1):
         raise InvalidInput(
             "rotation",
             f"No rotation of {name} is under way" if end else f"A rotation of {name} is under way: two secrets sign",
             "Begin one without --end." if end else "Give the receiver the new secret, then end it with --end.",
         )
     fresh = None if end else new_secret()
-    secrets = (found.secrets[0],) if fresh is None else (fresh, found.secrets[0])
-    changed = found.model_copy(update={"secrets": secrets})
-    subscribers.change(lambda all_: tuple(changed if subscriber == found else subscriber for subscriber in all_))
-    return WebhookSecret(name=name, host=found.host, secret=fresh)
+    secrets = (old.secrets[0],) if fresh is None else (fresh, old.secrets[0])
+    changed = old.model_copy(update={"secrets": secrets})
+    subscribers.change(lambda all_: tuple(changed if subscriber == old else subscriber for subscriber in all_))
+    return WebhookSecret(name=name, host=old.host, secret=fresh)
 
 
 def test(workspace: Workspace, name: str) -> WebhooksSent:
@@ -201,5 +201,5 @@ def delivered(workspace: Workspace, follow: bool) -> WebhooksSent:
 def redelivered(workspace: Workspace, name: str) -> WebhooksSent:
     """Send dead letters again, oldest first, until one fails."""
     folder = webhooks_folder(workspace)
-    sent, why = redeliver(workspace, Subscribers(folder).find(name))
-    return WebhooksSent(delivered=sent, failed=int(bool(why)), dead=len(Mailbox(folder, name).dead()), why=why)
+    count, why = redeliver(workspace, Subscribers(folder).find(name))
+    return WebhooksSent(delivered=count, failed=int(bool(why)), dead=len(Mailbox(folder, name).dead()), why=why)

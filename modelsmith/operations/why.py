@@ -84,11 +84,11 @@ def run(workspace: Workspace, request: WhyRequest) -> WhyResult:
         else sorted({p.split("/")[1] for p in main.tree.paths("clusters") if p.endswith("/cluster.yaml")})
     )
     _refuse_held_out(main, clusters, request.id)
-    known = {cluster: found for cluster in clusters if (found := read_diagnoses(workspace, cluster))}
-    speaking = [cluster for cluster, found in known.items() if request.id in _ids(found)]
+    by_cluster = {cluster: read for cluster in clusters if (read := read_diagnoses(workspace, cluster))}
+    speaking = [cluster for cluster, diagnoses in by_cluster.items() if request.id in _ids(diagnoses)]
     if len(speaking) != 1:
-        raise _unknown(request.id, known, speaking)
-    cluster, diagnoses = speaking[0], known[speaking[0]]
+        raise _unknown(request.id, by_cluster, speaking)
+    cluster, diagnoses = speaking[0], by_cluster[speaking[0]]
     patterns = [pattern for each in diagnoses for pattern in each.clusters if pattern.id == request.id]
     cases = frozenset(name for pattern in patterns for name in pattern.cases) or frozenset({request.id})
     trained = _trained(main, cluster)
@@ -109,12 +109,12 @@ def _ids(diagnoses: Sequence[Diagnosis]) -> set[str]:
 
 def _trained(main: GovernedState, cluster: str) -> dict[tuple[int, str], SpecialistHistory]:
     """What was trained, by its iteration and the run whose failures it answers: two clones may count alike."""
-    found = {}
+    histories = {}
     for history in main.histories.of_cluster(cluster):
         facts = None if history.is_export else training_of(main, history)
         if facts:
-            found[history.iteration, facts.diagnosed_run] = history
-    return found
+            histories[history.iteration, facts.diagnosed_run] = history
+    return histories
 
 
 def _turn(
@@ -125,37 +125,37 @@ def _turn(
     trained: Mapping[tuple[int, str], SpecialistHistory],
     diagnosis: Diagnosis,
 ) -> Turn:
-    found = next((pattern for pattern in diagnosis.clusters if name == pattern.id), None)
-    found = found or next((pattern for pattern in diagnosis.clusters if name in pattern.cases), None)
-    if found and found.id == name:
-        cases = frozenset(found.cases)
+    pattern = next((pattern for pattern in diagnosis.clusters if name == pattern.id), None)
+    pattern = pattern or next((pattern for pattern in diagnosis.clusters if name in pattern.cases), None)
+    if pattern and pattern.id == name:
+        cases = frozenset(pattern.cases)
     history = trained.get((diagnosis.iteration, diagnosis.run_id))
     answered, note = _answered(workspace, cluster, diagnosis, history)
     if history is None and (other := next((h for (n, _), h in trained.items() if n == diagnosis.iteration), None)):
         note = f"iteration {diagnosis.iteration} on main is {other.specialist}, of another diagnosis than this one"
-    still = None if answered is None else _still_failing(answered, diagnosis, found, cases)
+    still = None if answered is None else _still_failing(answered, diagnosis, pattern, cases)
     return Turn(
         iteration=diagnosis.iteration,
         diagnosed=diagnosis.model,
         tag=diagnosis.tag,
-        pattern=found.id if found else None,
-        says=found.pattern if found else None,
-        failed=found.failed_cases if found else 0,
-        rows=diagnosis.rows.get(found.id, 0) if found else 0,
+        pattern=pattern.id if pattern else None,
+        says=pattern.pattern if pattern else None,
+        failed=pattern.failed_cases if pattern else 0,
+        rows=diagnosis.rows.get(pattern.id, 0) if pattern else 0,
         methods=diagnosis.methods,
         specialist=history.specialist if history else None,
         state=history.state if history else None,
         still=still,
-        outcome=_outcome(found is not None, still),
+        outcome=_outcome(pattern is not None, still),
         note=note,
     )
 
 
 def _still_failing(
-    answered: Answered, diagnosis: Diagnosis, found: FailureCluster | None, cases: frozenset[str]
+    answered: Answered, diagnosis: Diagnosis, cluster: FailureCluster | None, cases: frozenset[str]
 ) -> int | None:
     """How many of the cases fail now; None where they were not asked. Cases that passed before count as well."""
-    if found:
+    if cluster:
         return len(cases & answered.failed) if cases <= answered.asked else None
     passed = (cases & answered.asked).difference(*(pattern.cases for pattern in diagnosis.clusters))
     return len(passed & answered.failed) if passed else None
@@ -206,12 +206,12 @@ def _refuse_held_out(main: GovernedState, clusters: Sequence[str], name: str) ->
             )
 
 
-def _unknown(name: str, known: dict[str, list[Diagnosis]], speaking: Sequence[str]) -> InvalidInput:
+def _unknown(name: str, by_cluster: dict[str, list[Diagnosis]], speaking: Sequence[str]) -> InvalidInput:
     if speaking:
         return InvalidInput(
             "ambiguous-tag", f"Several clusters know {name}", "Name one with --cluster.", clusters=[*speaking]
         )
-    names = sorted({each for found in known.values() for each in _ids(found)})
+    names = sorted({each for diagnoses in by_cluster.values() for each in _ids(diagnoses)})
     near = get_close_matches(name, names, n=3)
     mend = f"Did you mean {' or '.join(near)}?" if near else "See `modelsmith diagnose --tag TAG` for what failed."
     return InvalidInput("unknown-failure", f"No iteration on this machine diagnosed {name[:80]!a}", mend, id=name[:80])

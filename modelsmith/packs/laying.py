@@ -45,13 +45,13 @@ def plan(root: Path, client: Client, role: Role) -> list[Laid]:
     settings, merge = SETTINGS[client]
     before = {path: _standing(tree, path) for path in (settings, *files_of(client))}
     laid = [_file(path, _shown(before[path]), text) for path, text in files_of(client).items()]
-    there = before[settings]
-    text = None if there is None else read_text(settings, there)
+    data = before[settings]
+    text = None if data is None else read_text(settings, data)
     merged = merge(settings, text or "", server(role))
-    found = _file(settings, text, merged.text)
-    if found.state == "changed" and not merged.ours_differed:
-        found = found.model_copy(update={"state": "added"})
-    return sorted([*laid, found], key=lambda item: item.path)
+    laid_file = _file(settings, text, merged.text)
+    if laid_file.state == "changed" and not merged.ours_differed:
+        laid_file = laid_file.model_copy(update={"state": "added"})
+    return sorted([*laid, laid_file], key=lambda item: item.path)
 
 
 def lay(root: Path, files: Sequence[Laid]) -> None:

@@ -42,14 +42,14 @@ def merge_json(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         InvalidInput: ``unreadable-settings``.
     """
     try:
-        read = json.loads(before or "{}")
-        servers = read.setdefault("mcpServers", {})
+        document = json.loads(before or "{}")
+        servers = document.setdefault("mcpServers", {})
         entry = servers.get(_NAME, {})
         merged = _ours(entry, server)
         if merged == entry:
             return Merged(before, ours_differed=False)
         servers[_NAME] = merged
-        text = json.dumps(read, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         text.encode()
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _unreadable(path) from error
@@ -63,8 +63,8 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         InvalidInput: ``unreadable-settings``, also where our table is written in another way than as a table.
     """
     try:
-        read = tomllib.loads(before)
-        servers = read.setdefault("mcp_servers", {})
+        document = tomllib.loads(before)
+        servers = document.setdefault("mcp_servers", {})
         entry = servers.get(_NAME, {})
         merged = _ours(entry, server)
         if merged == entry:
@@ -73,7 +73,7 @@ def merge_toml(path: str, before: str, server: Mapping[str, Any]) -> Merged:
         unchanged = f"{before.rstrip()}\n\n" if before.strip() else ""
         text = _OURS.sub(lambda _: block, before) if entry else unchanged + block
         servers[_NAME] = merged
-        if tomllib.loads(text) != read:
+        if tomllib.loads(text) != document:
             raise _unreadable(path)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _unreadable(path) from error

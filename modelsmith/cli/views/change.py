@@ -86,12 +86,12 @@ def eval_changes_view(result: EvalChangesResult, page: Page) -> None:
             for check in evaluated.whole.checks:
                 page.line(styled_outcome(check.outcome), f"  {check.sentence}", indent=2)
             page.line("verdict    ", styled_outcome(evaluated.whole.verdict), indent=2)
-    for found in result.changes:
+    for change in result.changes:
         page.gap()
-        page.line(Styled(found.cluster, "bold"))
-        if found.change:
-            set_change_view(found.change, page)
-        for effect in found.effects:
+        page.line(Styled(change.cluster, "bold"))
+        if change.change:
+            set_change_view(change.change, page)
+        for effect in change.effects:
             _effect(effect, page)
     if result.page:
         page.line(f"page written to {result.page}")

@@ -77,8 +77,8 @@ def validate(result: ValidateResult, page: Page) -> None:
             page.line(loss, indent=2)
         if tried.not_checked:
             page.line(tried.not_checked, indent=2)
-    for style, kind, found in (("yellow", "odd ", result.warnings), ("red", "", result.problems)):
-        for problem in found:
+    for style, kind, problems in (("yellow", "odd ", result.warnings), ("red", "", result.problems)):
+        for problem in problems:
             where = f"{problem.file}:{problem.line}" if problem.line else problem.file
             page.line(kind, Styled(where, style), f" {problem.field} {problem.message}  -> {problem.mend}")
     count = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
@@ -190,8 +190,8 @@ def status(result: StatusResult, page: Page) -> None:
 
 def _work(running: RunningView) -> str:
     counted = f" {running.done} of {running.total}" if running.total else ""
-    left = f", about {duration(running.seconds_left)} left" if running.seconds_left is not None else ""
-    return f"{running.phase}{counted}{left}: {running.message}"
+    remaining = f", about {duration(running.seconds_left)} left" if running.seconds_left is not None else ""
+    return f"{running.phase}{counted}{remaining}: {running.message}"
 
 
 def doctor(result: DoctorResult, page: Page) -> None:

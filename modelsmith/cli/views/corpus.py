@@ -20,29 +20,29 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 def balance(result: BalanceResult, page: Page) -> None:
     """The balance of an eval set: one table for each dimension, near scenarios, flags."""
-    found = result.balance
+    balances = result.balance
     page.gap()
     page.rows(
         [
-            ("eval set", f"{found.eval_set} {found.version}"),
-            ("scenarios", ", ".join(f"{count} {section}" for section, count in found.scenarios.items())),
-            ("composite", ", ".join(f"{weight:.0%} {section}" for section, weight in found.weights.items())),
+            ("eval set", f"{balances.eval_set} {balances.version}"),
+            ("scenarios", ", ".join(f"{count} {section}" for section, count in balances.scenarios.items())),
+            ("composite", ", ".join(f"{weight:.0%} {section}" for section, weight in balances.weights.items())),
         ],
     )
-    for dimension in found.dimensions:
+    for dimension in balances.dimensions:
         page.gap()
-        _dimension(dimension, found, page)
+        _dimension(dimension, balances, page)
     page.gap()
-    for near in found.near:
+    for near in balances.near:
         page.line(
             f"{_GROUPS[near.group]}: {near.duplicates} near-duplicates (limit {near.limit:.2f}); nearest scenarios:"
         )
         for pair in near.pairs[:_PAIRS]:
             page.line(f"{pair.similarity:.2f}  {pair.first} ~ {pair.second}", indent=2)
     page.gap()
-    for flag in found.flags:
+    for flag in balances.flags:
         page.line(Styled(flag.kind, "yellow"), f"  {flag.sentence}")
-    if not found.flags:
+    if not balances.flags:
         page.line("nothing is flagged")
     _picture(result.svg, page)
 
@@ -53,8 +53,8 @@ def _picture(svg: str | None, page: Page) -> None:
         page.line(f"picture  {svg}")
 
 
-def _dimension(dimension: DimensionBalance, found: Balance, page: Page) -> None:
-    sections = list(found.scenarios)
+def _dimension(dimension: DimensionBalance, result_balance: Balance, page: Page) -> None:
+    sections = list(result_balance.scenarios)
     body = []
     for value in dimension.values:
         counts = [str(value.scenarios[section]) for section in sections]
@@ -64,36 +64,36 @@ def _dimension(dimension: DimensionBalance, found: Balance, page: Page) -> None:
     page.table((dimension.dimension, *(f"{section}>" for section in sections), "composite>"), body)
     if dimension.moves:
         page.line(
-            f"{dimension.moves} of {found.scenarios['held_out']} held-out scenarios would need another "
+            f"{dimension.moves} of {result_balance.scenarios['held_out']} held-out scenarios would need another "
             f"{dimension.dimension.replace('_', ' ')} to stand as core does"
         )
 
 
 def composite_history(result: CompositeHistoryResult, page: Page) -> None:
     """Each run of a cluster in the order of time."""
-    found = result.history
+    history = result.history
     page.gap()
-    labelled = [("cluster", found.cluster), ("serves now", _shares(found.serving))]
-    if found.entries:
-        labelled.append(("composite", _sparkline(found)))
+    labelled = [("cluster", history.cluster), ("serves now", _shares(history.serving))]
+    if history.entries:
+        labelled.append(("composite", _sparkline(history)))
     page.rows(labelled)
     page.gap()
-    if not found.entries:
-        page.line(f"no complete run yet; modelsmith eval --cluster {found.cluster} makes one")
+    if not history.entries:
+        page.line(f"no complete run yet; modelsmith eval --cluster {history.cluster} makes one")
     else:
-        _runs(found, page)
-    for question in found.questions:
+        _runs(history, page)
+    for question in history.questions:
         reference = f"base {question.reference.value:.3f}" if question.reference else "base not evaluated"
         page.line(f"question {question.number}: {question.eval_set} {question.eval_set_version}, {reference}")
     _picture(result.svg, page)
 
 
-def _runs(found: CompositeHistory, page: Page) -> None:
-    changes = {change.number: change.sentence for change in found.changes}
-    width = max(len(entry.model) for entry in found.entries)
+def _runs(history: CompositeHistory, page: Page) -> None:
+    changes = {change.number: change.sentence for change in history.changes}
+    width = max(len(entry.model) for entry in history.entries)
     head = f"{'no.':>3}  {'model':<{width}}  {'composite':<21}  {'held-out':<8}  {'verdict':<12}  state"
     page.line(Styled(head, "bold"))
-    for entry in found.entries:
+    for entry in history.entries:
         if entry.number in changes:
             page.line(Styled(changes[entry.number], "yellow"))
         composite = entry.composite
@@ -111,12 +111,12 @@ def _runs(found: CompositeHistory, page: Page) -> None:
     page.gap()
 
 
-def _sparkline(found: CompositeHistory) -> str:
+def _sparkline(history: CompositeHistory) -> str:
     """Composites as blocks from 0 to 1, with a bar where the question changed."""
-    breaks = {change.number for change in found.changes}
+    breaks = {change.number for change in history.changes}
     return "".join(
         ("|" if entry.number in breaks else "") + _BLOCKS[min(7, int(entry.composite.value * 8))]
-        for entry in found.entries
+        for entry in history.entries
     )
 
 

@@ -64,5 +64,5 @@ def _how_far(job: JobView) -> str:
     if job.exit is not None:
         return f"exit code {job.exit}"
     counted = f" {job.done}/{job.total}" if job.total else ""
-    left = f", about {job.minutes_left} minutes left" if job.minutes_left is not None else ""
-    return f"{job.message}{counted}{left}"
+    remaining = f", about {job.minutes_left} minutes left" if job.minutes_left is not None else ""
+    return f"{job.message}{counted}{remaining}"

@@ -91,31 +91,31 @@ def promote(result: PromoteResult, page: Page) -> None:
 
 def observe(result: ObserveResult, page: Page) -> None:
     """Page of what ``modelsmith observe`` gives."""
-    found = result.agreement
-    word = Styled("agrees", "green") if found.agrees else Styled("disagrees", "red")
+    agreement = result.agreement
+    word = Styled("agrees", "green") if agreement.agrees else Styled("disagrees", "red")
     pull = "main has it already" if result.pull is None else f"{result.pull}  {result.status}"
     page.rows(
         [
             ("specialist", result.specialist),
-            ("observer", (f"{found.observer} ", word)),
-            ("engine", "the evidence's own" if found.same_engine else "another than the evidence's"),
-            ("verdict here", styled_outcome(found.verdict)),
-            ("trained again", _trained_again(found.retrained)),
+            ("observer", (f"{agreement.observer} ", word)),
+            ("engine", "the evidence's own" if agreement.same_engine else "another than the evidence's"),
+            ("verdict here", styled_outcome(agreement.verdict)),
+            ("trained again", _trained_again(agreement.retrained)),
             ("pull request", pull),
         ]
     )
-    page.line(found.sentence)
-    if found.turned:
-        body = [(flip.model, flip.section, flip.id, flip.direction) for flip in found.turned]
+    page.line(agreement.sentence)
+    if agreement.turned:
+        body = [(flip.model, flip.section, flip.id, flip.direction) for flip in agreement.turned]
         page.table(("model", "section", "scenario", "here"), body)
 
 
-def _trained_again(found: Retrained | None) -> str:
-    if found is None:
+def _trained_again(retrained: Retrained | None) -> str:
+    if retrained is None:
         return "no; --retrain does"
-    if found.identical:
+    if retrained.identical:
         return "the very same artifact"
-    return f"another artifact, {len(found.turned)} verdicts differ"
+    return f"another artifact, {len(retrained.turned)} verdicts differ"
 
 
 def rollback(result: RollbackResult, page: Page) -> None:
@@ -150,8 +150,13 @@ def lineage(result: LineageResult, page: Page) -> None:
             if facts.devices:
                 rows.append(("devices", ", ".join(map(str, facts.devices))))
             rows.append(("rows", facts.rows_digest))
-        if made := ancestor.export:
-            rows.append(("made from", f"{made.parent}, as {made.export.kind} {made.export.dtype or ''}".strip()))
+        if export_facts := ancestor.export:
+            rows.append(
+                (
+                    "made from",
+                    f"{export_facts.parent}, as {export_facts.export.kind} {export_facts.export.dtype or ''}".strip(),
+                )
+            )
         page.rows(rows)
         if let := ancestor.override:
             approvers = ", ".join(let.approved_by)

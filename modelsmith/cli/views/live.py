@@ -16,12 +16,12 @@ _STYLES = {"confirm": "green", "roll-back": "red", "inconclusive": "yellow"}
 
 def live(result: LiveResult, page: Page) -> None:
     """Page of what ``modelsmith live`` gives."""
-    left = f"{result.minutes_left:g} minutes left" if result.minutes_left else "over"
+    remaining = f"{result.minutes_left:g} minutes left" if result.minutes_left else "over"
     if result.ended_by:
-        left = f"ended as {result.ended_by}"
+        remaining = f"ended as {result.ended_by}"
     when = ("shadow", f"{result.differing} of {result.compared} answers differ from what callers got")
     if result.opens and result.closes:
-        when = ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%Y-%m-%d %H:%M}, {left}")
+        when = ("window", f"{result.opens:%Y-%m-%d %H:%M} to {result.closes:%Y-%m-%d %H:%M}, {remaining}")
     page.rows(
         [
             ("specialist", f"{result.specialist} of {result.cluster}"),

@@ -68,10 +68,10 @@ def played(result: RunbookRunResult, page: Page) -> None:
         return
     page.gap()
     for step in result.steps:
-        given = "".join(f" {name}={value}" for name, value in step.arguments.items())
+        arguments = "".join(f" {name}={value}" for name, value in step.arguments.items())
         ended = "" if step.exit is None else f", ended with {step.exit}"
         head = f" {step.step}{ended}{', before' if step.before else ''}: {step.call}"
-        page.line(Styled(f"{step.state:<8}", _COLOURS[step.state]), head, given)
+        page.line(Styled(f"{step.state:<8}", _COLOURS[step.state]), head, arguments)
     if result.state == "waiting":
         page.gap()
         page.line("asked: ", Styled(", ".join(result.waiting_for) or "nobody", "bold"))

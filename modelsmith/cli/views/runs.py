@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def _against(estimate: Estimate, threshold: float) -> Parts:
     outcome = "PASS" if estimate.value >= threshold else "FAIL"
-    shown = format_apart(estimate.value, threshold)[1]
-    return (f"{interval(estimate, threshold)}  ", styled_outcome(outcome), f"  (threshold {shown})")
+    threshold_text = format_apart(estimate.value, threshold)[1]
+    return (f"{interval(estimate, threshold)}  ", styled_outcome(outcome), f"  (threshold {threshold_text})")
 
 
 def duration(seconds: float) -> str:

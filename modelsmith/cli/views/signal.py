@@ -37,8 +37,8 @@ def why(result: WhyResult, page: Page) -> None:
             rows += [("cluster", "none: it did not fail")]
         rows += [("rows", str(turn.rows)), ("training", ", then ".join(turn.methods))]
         rows += [("adapter", f"{turn.specialist} ({turn.state})" if turn.specialist else "none")]
-        left = f" ({turn.still} of them)" if turn.still and result.kind == "pattern" else ""
-        rows += [("outcome", (Styled(turn.outcome, _STYLES[turn.outcome]), left))]
+        remaining = f" ({turn.still} of them)" if turn.still and result.kind == "pattern" else ""
+        rows += [("outcome", (Styled(turn.outcome, _STYLES[turn.outcome]), remaining))]
         page.rows([*rows, *([("note", turn.note)] if turn.note else [])])
 
 
@@ -126,8 +126,8 @@ def _cosine(near: MeaningView) -> tuple[str, str]:
 
 
 def _whose(lineage: Lineage) -> str:
-    called = f", for {lineage.cluster}" if lineage.cluster else ""
-    return f"line {lineage.line}" if lineage.source == "dataset" else f"{lineage.source}{called}"
+    cluster_words = f", for {lineage.cluster}" if lineage.cluster else ""
+    return f"line {lineage.line}" if lineage.source == "dataset" else f"{lineage.source}{cluster_words}"
 
 
 def strike(result: StrikeResult, page: Page) -> None:
@@ -138,7 +138,7 @@ def strike(result: StrikeResult, page: Page) -> None:
 
 def capture(result: CaptureResult, page: Page) -> None:
     """Page of what ``modelsmith capture`` gives."""
-    taken = ", ".join(f"{kind} {count}" for kind, count in result.removed.items()) or "nothing"
+    removed = ", ".join(f"{kind} {count}" for kind, count in result.removed.items()) or "nothing"
     page.rows(
         [
             ("records", str(result.records)),
@@ -147,7 +147,7 @@ def capture(result: CaptureResult, page: Page) -> None:
             ("left empty", str(result.empty)),
             *([("nothing bad known", str(result.sound))] if result.sound else []),
             *([("near no scenario", str(result.novel))] if result.novel else []),
-            ("taken out", taken),
+            ("taken out", removed),
             ("file", result.path),
             ("pull request", f"{result.pull.number} waits for {', '.join(result.pull.waiting_for) or 'nobody'}"),
         ]
@@ -186,7 +186,7 @@ def train(result: TrainResult, page: Page) -> None:
         return
     loss = "none" if result.final_loss is None else f"{result.final_loss:.4f}"
     restarts = f", restarted {result.restarts} times" if result.restarts else ""
-    known = ", trained before" if result.adopted else ""
+    adopted = ", trained before" if result.adopted else ""
     page.rows(
         [
             ("cluster", result.cluster),
@@ -194,7 +194,7 @@ def train(result: TrainResult, page: Page) -> None:
             ("from", result.parent),
             ("rows", str(result.rows)),
             ("seed", str(result.seed) + (f", of {result.seeds} that iterate tries" if result.seeds > 1 else "")),
-            ("training", f"{result.steps} steps in {result.seconds:.0f} s, final loss {loss}{restarts}{known}"),
+            ("training", f"{result.steps} steps in {result.seconds:.0f} s, final loss {loss}{restarts}{adopted}"),
             ("artifact", result.artifact),
             ("folder", result.folder),
         ]
