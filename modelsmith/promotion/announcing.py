@@ -38,10 +38,10 @@ def standing(main: GovernedState, pull: PullRequest, page: Callable[[], str] = s
     """What `modelsmith pr show` says of the gate, in short, and of the change."""
     try:
         decided = decide_merge(main, pull, datetime.now(UTC))
-        found = _standing(decided, main.people)
+        result = _standing(decided, main.people)
         packet = _packet_page(decided, pull.number)
-        labels = (f"gate {found.gate}", *_promotion_labels(decided))
-        return replace(found, page=packet or page(), words="" if packet else pull.body, labels=labels)
+        labels = (f"gate {result.gate}", *_promotion_labels(decided))
+        return replace(result, page=packet or page(), words="" if packet else pull.body, labels=labels)
     except ModelsmithError as error:
         return Standing("closed", error.message, (), (), labels=("gate closed",))
 

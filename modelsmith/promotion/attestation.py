@@ -198,16 +198,16 @@ def of_pull(main: GovernedState, pull: PullRequest, change: str) -> tuple[tuple[
     """
     if not pull.attested or not main.policy.attested_forges:
         return (), ()
-    found, doubts = newest(main, pull)
+    attested, doubts = newest(main, pull)
     notes = [f"An attestation of reviews does not count: {doubt}" for doubt in dict.fromkeys(doubts)]
-    if found is None:
+    if attested is None:
         return (), tuple(notes)
-    doubt = about(found.attestation, pull.number, pull.head, change)
+    doubt = about(attested.attestation, pull.number, pull.head, change)
     if doubt:
         return (), (*notes, f"An attestation of reviews does not count: it {doubt}.")
-    given, others = verdicts(found, main)
+    own_reviews, others = verdicts(attested, main)
     reviews_left = []
-    for review in given:
+    for review in own_reviews:
         assert review.source
         if review.verdict == "approve" and pull.heard is not None and not _still_approves(pull, review.source.login):
             notes.append(f"The approval of {review.actor} does not count: the forge does not show it any more.")
@@ -228,12 +228,15 @@ def find_objectors(people: People, pull: PullRequest, signed: Sequence[Review], 
     }
     return frozenset(
         person.id
-        for heard in pull.heard or ()
+        for objection in pull.heard or ()
         for person in people.people
-        if heard.verdict == "reject"
-        and (person.logins.get(FORGE, "").lower() == heard.login.lower() or person.accounts.get(FORGE) == heard.account)
+        if objection.verdict == "reject"
+        and (
+            person.logins.get(FORGE, "").lower() == objection.login.lower()
+            or person.accounts.get(FORGE) == objection.account
+        )
         and not is_harness(person.id, people)
-        and not any(actor == person.id and at > heard.at for actor, at in taken_back)
+        and not any(actor == person.id and at > objection.at for actor, at in taken_back)
     )
 
 
@@ -261,11 +264,13 @@ def approved_at(people: People, actor: str, path: str, data: bytes) -> datetime:
         claim = claimed(data)
     except (ValueError, IntegrityFailure):
         raise IntegrityFailure("bad-receipt", f"{path} cannot be read", "Restore it from history.", path=path) from None
-    given = [review for review in claim.reviews if review.state == "APPROVED"]
+    approvals = [review for review in claim.reviews if review.state == "APPROVED"]
     own = [
-        review for review in _last(given) if account_holder(people, claim.forge, review.login, review.account) == actor
+        review
+        for review in _last(approvals)
+        if account_holder(people, claim.forge, review.login, review.account) == actor
     ]
-    return min((review.at for review in own or given), default=claim.read_at)
+    return min((review.at for review in own or approvals), default=claim.read_at)
 
 
 def _last(reviews: Iterable[AttestedReview]) -> Iterator[AttestedReview]:
@@ -289,9 +294,9 @@ def _doubt(last: AttestedReview, verdict: str, claim: ReviewsAttestation, actor:
 
 
 def _still_approves(pull: PullRequest, login: str) -> bool:
-    heard = pull.heard or ()
+    comments = pull.heard or ()
     return any(
-        (entry.login.lower(), entry.verdict, entry.head) == (login.lower(), "approve", pull.head) for entry in heard
+        (entry.login.lower(), entry.verdict, entry.head) == (login.lower(), "approve", pull.head) for entry in comments
     )
 
 

@@ -62,11 +62,11 @@ def audit_of(git: Git, log: Sequence[Commit], root: str, since: datetime, until:
     """
     steps = {commit.id: commit for commit in log}
     place = {commit.id: number for number, commit in enumerate(log)}
-    found = [receipts for commit in log[1:] if (receipts := read_receipts(git, commit))]
-    included = [item for item in found if since <= item.receipt.at < until]
+    all_receipts = [receipts for commit in log[1:] if (receipts := read_receipts(git, commit))]
+    included = [item for item in all_receipts if since <= item.receipt.at < until]
     included.sort(key=lambda item: place[item.receipt.merge])
     changes = tuple(_change(git, steps[item.receipt.merge], item) for item in included)
-    earlier = [item.commit.id for item in found if item.receipt.at < since]
+    earlier = [item.commit.id for item in all_receipts if item.receipt.at < since]
     before = steps[included[0].receipt.merge].parents[0] if included else earlier[-1] if earlier else log[0].id
     after = included[-1].commit.id if included else before
     return Audit(
@@ -85,11 +85,11 @@ def audit_of(git: Git, log: Sequence[Commit], root: str, since: datetime, until:
 def keys_in_force(tree: Revision) -> tuple[AuditedKey, ...]:
     """Everything that may sign by a commit's people and policy, ended and revoked keys with their times."""
     people, policy = load_people(tree), load_policy(tree)
-    found = [
+    keys = [
         *(_ssh_key("person", person.id, key) for person in people.people for key in person.keys),
         *(_ssh_key("harness", harness.id, key) for harness in people.harness for key in harness.keys),
     ]
-    found += [
+    keys += [
         AuditedKey(
             holder=harness.id,
             kind="observer" if harness.observer else "harness",
@@ -99,7 +99,7 @@ def keys_in_force(tree: Revision) -> tuple[AuditedKey, ...]:
         for harness in people.harness
         for name in harness.trust
     ]
-    found += [
+    keys += [
         AuditedKey(
             holder=f"{workflow.repository}/{workflow.workflow}",
             kind="workflow",
@@ -108,7 +108,7 @@ def keys_in_force(tree: Revision) -> tuple[AuditedKey, ...]:
         )
         for workflow in policy.keyless
     ]
-    return tuple(sorted(found, key=lambda key: (key.kind, key.holder, key.use, key.key)))
+    return tuple(sorted(keys, key=lambda key: (key.kind, key.holder, key.use, key.key)))
 
 
 def _ssh_key(kind: Literal["person", "harness"], holder: str, key: SshKey) -> AuditedKey:
@@ -203,17 +203,17 @@ def _promotion(change: Change, tree: Revision) -> AuditedPromotion | None:
 
 
 def _override(tree: Revision, folder: str) -> AuditedOverride:
-    found = load_machine_file(tree, f"{folder}/{OVERRIDE_FILE}", Override)
-    return AuditedOverride(run=found.run, asked_by=found.asked_by, reason=plain(found.reason))
+    override = load_machine_file(tree, f"{folder}/{OVERRIDE_FILE}", Override)
+    return AuditedOverride(run=override.run, asked_by=override.asked_by, reason=plain(override.reason))
 
 
 def _rollback(tree: Revision, folder: str) -> AuditedRollback:
-    found = load_machine_file(tree, f"{folder}/{ROLLBACK_FILE}", RollbackOrder)
+    order = load_machine_file(tree, f"{folder}/{ROLLBACK_FILE}", RollbackOrder)
     return AuditedRollback(
-        undoes=found.undoes,
-        prior_specialist=found.prior_specialist,
-        trigger=found.trigger,
-        reason=plain(found.reason),
+        undoes=order.undoes,
+        prior_specialist=order.prior_specialist,
+        trigger=order.trigger,
+        reason=plain(order.reason),
     )
 
 

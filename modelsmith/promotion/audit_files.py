@@ -58,9 +58,9 @@ def sealed_files(
     """
     files = {AUDIT_FILE: canonical_json(audit), CLONE_FILE: canonical_json(clone), PAGE_FILE: audit_page(audit, clone)}
     for name, bundle, kind in _SEALED:
-        known = (folder / bundle).read_bytes() if (folder / bundle).is_file() else None
+        existing = (folder / bundle).read_bytes() if (folder / bundle).is_file() else None
         signed_statement = statement(name, files[name], kind, _predicate(audit))
-        files[bundle] = adopt_or_seal(known, signed_statement, signer, trusted)
+        files[bundle] = adopt_or_seal(existing, signed_statement, signer, trusted)
     return files
 
 
@@ -111,12 +111,12 @@ def check_audit(git: Git, main: GovernedState, log: Sequence[Commit], root: str,
     for name, bundle, kind in _SEALED:
         if unseal(files[bundle], trusted, files[name], kind) != _predicate(audit):
             raise _does_not_hold(f"has a signature of {name} that speaks of another time or repository")
-    made = audit_of(git, log, root, audit.since, audit.until)
-    if made != audit:
-        raise _does_not_hold(_difference(audit, made))
+    recomputed = audit_of(git, log, root, audit.since, audit.until)
+    if recomputed != audit:
+        raise _does_not_hold(_difference(audit, recomputed))
     clone = parse_canonical(CLONE_FILE, files[CLONE_FILE], CloneAudit)
-    found = (clone.repository, clone.audit, clone.since, clone.until)
-    if found != (audit.repository, sha256(files[AUDIT_FILE]), audit.since, audit.until):
+    stated = (clone.repository, clone.audit, clone.since, clone.until)
+    if stated != (audit.repository, sha256(files[AUDIT_FILE]), audit.since, audit.until):
         raise _does_not_hold(f"has a {CLONE_FILE} that belongs to another audit")
     if audit_page(audit, clone) != files[PAGE_FILE]:
         raise _does_not_hold(f"has a {PAGE_FILE} that says something else than its JSON")
@@ -152,9 +152,9 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _difference(audit: Audit, made: Audit) -> str:
+def _difference(audit: Audit, recomputed: Audit) -> str:
     """The first thing that an audit tells otherwise than main."""
-    by_commit, due = ({entry.commit: entry for entry in side.changes} for side in (audit, made))
+    by_commit, due = ({entry.commit: entry for entry in side.changes} for side in (audit, recomputed))
     for commit, change in due.items():
         if commit not in by_commit:
             return f"leaves out pull request {change.pull}"

@@ -148,8 +148,8 @@ def _signer(commit: bytes, keys: Sequence[ssh.AllowedKey]) -> str | None:
 
 def _signed(commit: bytes, header: bytes) -> tuple[bytes, str]:
     """What git signed and the signature: the commit without its signature's header, whose lines begin with a space."""
-    found = _SIGNATURE.findall(header)
-    if len(found) != 1:
+    signatures = _SIGNATURE.findall(header)
+    if len(signatures) != 1:
         return commit, ""
     payload = _SIGNATURE.sub(b"", header) + commit[len(header) :]
-    return payload, found[0].decode("ascii", "replace").replace("\n ", "\n")
+    return payload, signatures[0].decode("ascii", "replace").replace("\n ", "\n")

@@ -52,14 +52,14 @@ def parent_of(main: GovernedState, history: SpecialistHistory) -> str:
 
 def ancestors_of(main: GovernedState, facts: TrainingFacts) -> tuple[tuple[SpecialistHistory, TrainingFacts], ...]:
     """The specialists that a training went on from, the nearest first, and how each was trained."""
-    found: list[tuple[SpecialistHistory, TrainingFacts]] = []
+    ancestors: list[tuple[SpecialistHistory, TrainingFacts]] = []
     while facts.parent != BASE:
         history = main.histories.find(facts.parent)
         training = training_of(main, history)
         assert training, "the gate lets no candidate in without it"
-        found.append((history, training))
+        ancestors.append((history, training))
         facts = training
-    return tuple(found)
+    return tuple(ancestors)
 
 
 def children_of(main: GovernedState, parent: SpecialistHistory) -> tuple[SpecialistHistory, ...]:
@@ -75,11 +75,11 @@ def exports_of(main: GovernedState, parent: SpecialistHistory) -> tuple[Speciali
 
 def exports_by_parent(main: GovernedState, cluster: str) -> Mapping[str, Sequence[SpecialistHistory]]:
     """Exports of a cluster by the specialist that each was made from; no other specialist's facts are read."""
-    found: dict[str, list[SpecialistHistory]] = {}
+    by_parent: dict[str, list[SpecialistHistory]] = {}
     for history in main.histories.of_cluster(cluster):
         if history.is_export:
-            found.setdefault(parent_of(main, history), []).append(history)
-    return found
+            by_parent.setdefault(parent_of(main, history), []).append(history)
+    return by_parent
 
 
 def wrong_parent(main: GovernedState, facts: TrainingFacts) -> str | None:

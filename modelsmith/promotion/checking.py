@@ -44,14 +44,14 @@ def check_pull(main: GovernedState, pull: PullRequest, now: datetime) -> Checked
     return Checked(decided, named_checks(decided.decision))
 
 
-def check_made(main: GovernedState, pull: PullRequest, base: str, made: str, now: datetime) -> Checked:
+def check_made(main: GovernedState, pull: PullRequest, base: str, merge: str, now: datetime) -> Checked:
     """Checks of commits that a merge queue made of a pull request: they must be its merge into this very main.
 
     Args:
         main: What governs.
         pull: The pull request whose head they contain.
         base: Commit that they were made on.
-        made: Commit that main would be moved to.
+        merge: Commit that main would be moved to.
         now: The present.
     """
     checked = check_pull(main, pull, now)
@@ -62,8 +62,8 @@ def check_made(main: GovernedState, pull: PullRequest, base: str, made: str, now
         doubt = (
             f"it was made on {base[:12]}, and main is at {main.tree.commit[:12]}; the queue must merge one at a time"
         )
-    elif git.tree(made) != checked.decided.tree:
-        doubt = f"{made[:12]} holds something else than the merge of pull request {pull.number} into main"
+    elif git.tree(merge) != checked.decided.tree:
+        doubt = f"{merge[:12]} holds something else than the merge of pull request {pull.number} into main"
     else:
         return checked
     return checked._replace(checks=tuple(_doubted(check, doubt) for check in checked.checks))

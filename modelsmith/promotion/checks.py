@@ -198,9 +198,12 @@ def _history(promotion: Promotion) -> str:
     refuse(history is not None and history.cluster != record.cluster, "the specialist belongs to another cluster")
     fold([*(history.records if history else ()), record], main.policy)
     accepted = next((r for r in history.records if r.event == "eval-accepted"), None) if history else None
-    known = (accepted.eval_run, accepted.eval_tag, accepted.composite) if accepted else (None, None, None)
+    accepted_eval = (accepted.eval_run, accepted.eval_tag, accepted.composite) if accepted else (None, None, None)
     stated = (record.eval_run, record.eval_tag, record.composite)
-    refuse(record.event != "eval-accepted" and stated != known, "the record names another eval than the accepted one")
+    refuse(
+        record.event != "eval-accepted" and stated != accepted_eval,
+        "the record names another eval than the accepted one",
+    )
     listed = {holder.id for holder in holders(main.people)}
     strange = sorted({record.requested_by, record.prepared_by.id} - listed)
     refuse(bool(strange), f"the record names {', '.join(strange)}, whom people.yaml does not list")
@@ -209,9 +212,9 @@ def _history(promotion: Promotion) -> str:
     cluster = load_cluster(main.tree, record.cluster)
     draft = RecordDraft.of(record, cluster, record.requested_by, record.prepared_by)
     evidence = {k: v for k, v in promotion.files.items() if k not in (RECORD_FILE, RECORD_SIGNATURE)}
-    wanted = next_record(main, record.event, draft, evidence).model_dump(mode="json")
-    found = record.model_dump(mode="json")
-    different = sorted(name for name in wanted if wanted[name] != found[name])
+    expected = next_record(main, record.event, draft, evidence).model_dump(mode="json")
+    actual = record.model_dump(mode="json")
+    different = sorted(name for name in expected if expected[name] != actual[name])
     refuse(bool(different), f"the record's {', '.join(different)} do not follow from main")
     return f"{record.from_state or 'nothing'} -> {record.to_state} follows from main"
 
@@ -326,14 +329,14 @@ def _fresh(promotion: Promotion) -> str:
 
 def _observers(needed: Required, promotion: Promotion) -> str:
     """As many others, with keys of their own, came to the same as the policy requires."""
-    found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
-    sentence = count_sentence(found, needed)
-    refuse(not needed.is_met(found), sentence)
+    support = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
+    sentence = count_sentence(support, needed)
+    refuse(not needed.is_met(support), sentence)
     return sentence
 
 
 def _observations(promotion: Promotion) -> str:
     """Nobody whom main lists as an observer stands by another result: one honest observer is enough to be heard."""
-    found = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
-    refuse(bool(found.disagreeing), "; ".join(disagreements(found)))
+    support = backing(promotion.main, promotion.main.histories.find(promotion.record.specialist))
+    refuse(bool(support.disagreeing), "; ".join(disagreements(support)))
     return "no observer disagrees with the evidence"

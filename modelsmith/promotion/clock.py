@@ -30,7 +30,7 @@ class Signed(NamedTuple):
     """Numbers of the merged pull requests."""
 
 
-def read_signed(tree: Tree, known: KeptFacts | None = None) -> Signed:
+def read_signed(tree: Tree, facts: KeptFacts | None = None) -> Signed:
     """The times and numbers of a tree's merge receipts.
 
     A merge is not before the latest, whatever the clock of the machine says: so a clock set back, or an approval dated
@@ -39,10 +39,10 @@ def read_signed(tree: Tree, known: KeptFacts | None = None) -> Signed:
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
-    found, left = receipts_on(tree, known)
-    latest = datetime.fromtimestamp(max((receipted.at for receipted in found), default=0), UTC)
-    pulls = {receipted.pull for receipted in found}
-    paths = [*filter(is_receipt, left)]
+    receipted_merges, unread = receipts_on(tree, facts)
+    latest = datetime.fromtimestamp(max((receipted.at for receipted in receipted_merges), default=0), UTC)
+    pulls = {receipted.pull for receipted in receipted_merges}
+    paths = [*filter(is_receipt, unread)]
     for start in range(0, len(paths), _AT_ONCE):
         contents, refused = read_each(tree, paths[start : start + _AT_ONCE])
         for error in refused.values():

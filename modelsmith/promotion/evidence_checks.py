@@ -81,24 +81,28 @@ def check_question(promotion: Promotion) -> str:
     refuse(evidence.training.reward != evidence.rubric, "training and eval used different rubrics")
     refuse(evidence.rule != effective_rule(governed, cluster), "the gate's rule is not the registered one")
     refuse(evidence.since != since(main, cluster, evidence.incumbent.model), "since is not what main asked back then")
-    known = {history.specialist for history in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
-    odd = sorted({earlier.model for earlier in evidence.earlier} - known - {evidence.specialist})
+    candidates = {history.specialist for history in candidates_since(main, cluster.cluster, evidence.incumbent.model)}
+    odd = sorted({earlier.model for earlier in evidence.earlier} - candidates - {evidence.specialist})
     refuse(bool(odd), f"earlier names {', '.join(odd)}, which main does not have as a candidate since the incumbent")
     _refuse_judge(evidence.judge, governed)
     wrong_base = wrong_bases(main, evidence, cluster)
     refuse(wrong_base is not None, wrong_base or "")
-    wanted = expected_rows(governed)
+    expected = expected_rows(governed)
     for run in (evidence.candidate, evidence.incumbent):
         by_key = {(row.section, row.scenario, row.wording, row.repeat): row for row in run.rows}
-        refuse(len(by_key) != len(run.rows) or by_key.keys() != wanted.keys(), f"{run.model} was not asked everything")
-        wrong = [key for key, row in by_key.items() if (row.id, row.capability, row.critical) != wanted[key]]
+        refuse(
+            len(by_key) != len(run.rows) or by_key.keys() != expected.keys(), f"{run.model} was not asked everything"
+        )
+        wrong = [key for key, row in by_key.items() if (row.id, row.capability, row.critical) != expected[key]]
         refuse(bool(wrong), "a verdict is labelled with another scenario's name")
     refuse(evidence.coverage != coverage(governed), "the coverage is not that of main's eval set")
     limit, nearest = governed.evalset.separation.training_to_scored, evidence.nearest
     refuse(nearest.held_out_to_core != governed.held_out_to_core, "nearest.held_out_to_core is not main's")
     refuse(nearest.training_to_scored > limit, "a training row is nearer to a scored text than the eval set allows")
     refuse_firewall(evidence, main, governed)
-    return f"{evidence.eval_set} {evidence.eval_set_version}: {len(wanted)} answers of each model, the registered rule"
+    return (
+        f"{evidence.eval_set} {evidence.eval_set_version}: {len(expected)} answers of each model, the registered rule"
+    )
 
 
 def check_models(promotion: Promotion) -> str:
@@ -108,9 +112,9 @@ def check_models(promotion: Promotion) -> str:
     _refuse_engine(evidence.engine, cluster)
     refuse(evidence.candidate.engine is not None, "the candidate's engine is told twice")
     refuse(not same_engine(main, evidence), f"{evidence.incumbent.model} answered on another engine than the candidate")
-    found = [(run.model, run.weights) for run in evidence.baselines]
+    baselines = [(run.model, run.weights) for run in evidence.baselines]
     due = [(name, weights) for name, weights, _ in _baselines(evidence, cluster)]
-    refuse(found != due, f"the baselines are not {', '.join(name for name, _ in due) or 'none'}, as main has them")
+    refuse(baselines != due, f"the baselines are not {', '.join(name for name, _ in due) or 'none'}, as main has them")
     endpoints = [endpoint for *_, endpoint in _baselines(evidence, cluster)]
     for run, endpoint in zip(evidence.baselines, endpoints, strict=True):
         if endpoint is None:
@@ -141,9 +145,9 @@ def check_outcome(promotion: Promotion) -> str:
     return f"PASS: composite {headline.composite.value:.3f}, held-out {headline.held_out.value:.3f}"
 
 
-def refuse_kept_back(main: GovernedState, name: str, shown: Evidence | TrainingFacts | ExportFacts) -> None:
+def refuse_kept_back(main: GovernedState, name: str, facts: Evidence | TrainingFacts | ExportFacts) -> None:
     """What main's policy keeps for operators is not for everybody who reads the repository."""
-    kept_back = for_reviewers(shown, main.policy.audiences) != shown
+    kept_back = for_reviewers(facts, main.policy.audiences) != facts
     refuse(kept_back, f"{name} shows what policy keeps for operators")
 
 

@@ -21,32 +21,35 @@ def refuse_firewall(evidence: Evidence, main: GovernedState, governed: GovernedS
     adapter knows what that was taught. Figures are the machine's word here, since the rows stay there; `verify`
     computes them again where they lie.
     """
-    rule, found = main.policy.firewall, evidence.firewall
-    refuse(rule is not None and found is None, "policy asks for the firewall's certificate, and the evidence has none")
-    if found is None:
+    rule, certificate = main.policy.firewall, evidence.firewall
+    refuse(
+        rule is not None and certificate is None,
+        "policy asks for the firewall's certificate, and the evidence has none",
+    )
+    if certificate is None:
         return
-    refuse(found.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
-    stated = [(ancestor.specialist, ancestor.rows) for ancestor in found.ancestors]
+    refuse(certificate.rows != evidence.training.rows_digest, "the firewall's certificate is about other training rows")
+    stated = [(ancestor.specialist, ancestor.rows) for ancestor in certificate.ancestors]
     past = [
         (ancestor_history.specialist, facts.rows_digest)
         for ancestor_history, facts in ancestors_of(main, evidence.training)
     ]
     refuse(stated != past, "the firewall's certificate is about other rows than those of the adapters that came before")
     other = "the firewall's certificate and nearest.training_to_scored contradict each other"
-    refuse(nearest_of(found) != evidence.nearest.training_to_scored, other)
+    refuse(nearest_of(certificate) != evidence.nearest.training_to_scored, other)
     due = {part: len(texts) for part, texts in scored_parts(governed).items()}
-    _refuse_batch(found, main.policy, due, "a training row")
-    for ancestor in found.ancestors:
+    _refuse_batch(certificate, main.policy, due, "a training row")
+    for ancestor in certificate.ancestors:
         _refuse_batch(ancestor, main.policy, due, f"a training row of {ancestor.specialist}")
 
 
-def _refuse_batch(found: Firewall | Ancestor, policy: Policy, due: Mapping[ScoredPart, int], row: str) -> None:
+def _refuse_batch(certificate: Firewall | Ancestor, policy: Policy, due: Mapping[ScoredPart, int], row: str) -> None:
     """One batch; ``row`` is what a row of it is called."""
-    stated = [(part.part, part.texts) for part in found.parts]
+    stated = [(part.part, part.texts) for part in certificate.parts]
     refuse(stated != list(due.items()), "the firewall's certificate is about other scored texts than main's")
-    _refuse_meaning(found, policy, row)
+    _refuse_meaning(certificate, policy, row)
     rule = policy.firewall
-    for part in found.parts if rule else ():
+    for part in certificate.parts if rule else ():
         assert rule
         over = f"{row} comes nearer to {part.part} than policy allows:"
         refuse(part.overlap > rule.most_overlap, f"{over} overlap {part.overlap}, and {rule.most_overlap} at most")
@@ -56,10 +59,10 @@ def _refuse_batch(found: Firewall | Ancestor, policy: Policy, due: Mapping[Score
         )
 
 
-def _refuse_meaning(found: Firewall | Ancestor, policy: Policy, row: str) -> None:
+def _refuse_meaning(certificate: Firewall | Ancestor, policy: Policy, row: str) -> None:
     """What the certificate says of meaning is by policy's model and limits, and within them; or neither says any."""
     most = policy.firewall.most_cosine if policy.firewall else {}
-    stated, model = found.meaning, policy.embedding
+    stated, model = certificate.meaning, policy.embedding
     lacks = "policy asks how near the training rows come in meaning, and the firewall's certificate does not say it"
     refuse(bool(most) and stated is None, lacks)
     refuse(

@@ -54,30 +54,30 @@ FILES: Final[Mapping[Event, Files]] = {
 
 def check_files(promotion: Promotion) -> str:
     """The folder holds what its event calls for and nothing else, and the record covers each file."""
-    record, found = promotion.record, set(promotion.files)
+    record, names = promotion.record, set(promotion.files)
     due = FILES[record.event]
     own = {RECORD_FILE, RECORD_SIGNATURE}
-    refuse(found != set(record.evidence) | own, "the folder holds other files than the record covers")
-    missing = sorted(due.required - found)
+    refuse(names != set(record.evidence) | own, "the folder holds other files than the record covers")
+    missing = sorted(due.required - names)
     refuse(bool(missing), f"{', '.join(missing)} missing")
     if due.either:
-        refuse(not found & due.either, f"{' or '.join(sorted(due.either, reverse=True))} missing")
-        refuse(due.either <= found, "the candidate is said to be both trained and an export")
+        refuse(not names & due.either, f"{' or '.join(sorted(due.either, reverse=True))} missing")
+        refuse(due.either <= names, "the candidate is said to be both trained and an export")
     if CURVE_FILE in due.optional:
         refuse(
-            (CURVE_FILE in found) != _tells_of_training(promotion), f"{CURVE_FILE} goes with evidence that has curves"
+            (CURVE_FILE in names) != _tells_of_training(promotion), f"{CURVE_FILE} goes with evidence that has curves"
         )
-    surplus = sorted(found - due.required - due.optional - due.either - own)
+    surplus = sorted(names - due.required - due.optional - due.either - own)
     refuse(bool(surplus), f"{', '.join(ascii(name) for name in surplus)} has no place in the folder of {record.event}")
-    return f"{len(found)} files, each covered by the record"
+    return f"{len(names)} files, each covered by the record"
 
 
 def _tells_of_training(promotion: Promotion) -> bool:
     """Whether reviewers are shown how the training of this specialist went."""
     main, record = promotion.main, promotion.record
-    found = (
+    details = (
         promotion.evidence
         if record.event == "eval-accepted"
         else evidence_of(main, main.histories.find(record.specialist))
     )
-    return bool(for_reviewers(found, main.policy.audiences).training.curves)
+    return bool(for_reviewers(details, main.policy.audiences).training.curves)

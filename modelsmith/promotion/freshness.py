@@ -81,7 +81,7 @@ def outdated(main: GovernedState, history: SpecialistHistory) -> tuple[str, ...]
 
 def stale_deployments(main: GovernedState) -> tuple[Stale, ...]:
     """Every specialist that carries traffic and rests on stale evidence or on an older policy, by id."""
-    found = []
+    stale = []
     for name in sorted(all_serving(main)):
         history = main.histories.by_specialist[name]
         try:
@@ -99,8 +99,8 @@ def stale_deployments(main: GovernedState) -> tuple[Stale, ...]:
                 )
             reasons = (*reasons, "the policy changed since it was approved")
         if reasons:
-            found.append(Stale(history.cluster, name, reasons, renewal))
-    return tuple(found)
+            stale.append(Stale(history.cluster, name, reasons, renewal))
+    return tuple(stale)
 
 
 def require_readable(main: GovernedState) -> None:
@@ -111,8 +111,8 @@ def require_readable(main: GovernedState) -> None:
     Raises:
         ModelsmithError: as these would end with.
     """
-    written = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
-    for name in sorted(written | {history.cluster for history in main.histories.by_specialist.values()}):
+    clusters = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
+    for name in sorted(clusters | {history.cluster for history in main.histories.by_specialist.values()}):
         load_cluster(main.tree, name)
     for name in sorted(all_serving(main)):
         with suppress(InvalidInput):

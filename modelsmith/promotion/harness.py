@@ -62,15 +62,15 @@ def open_harness(workspace: Workspace) -> Harness:
     Raises:
         InvalidInput: ``no-forge`` or ``no-harness`` when the clone is not set up, ``bad-signer``.
     """
-    found = _identity(workspace)
-    if found is None:
+    identity_keys = _identity(workspace)
+    if identity_keys is None:
         raise InvalidInput(
             "no-harness",
             "This clone has no harness identity",
             "You are a person? Give your key, where the command takes one: --key KEY. In a harness's clone run "
             "`git config modelsmith.identity NAME` and `git config modelsmith.keys FOLDER`.",
         )
-    identity, keys = found
+    identity, keys = identity_keys
     return Harness(workspace, identity, open_forge(workspace), keys / SSH_KEY, _signer(workspace, keys))
 
 
@@ -92,9 +92,9 @@ def open_forge(workspace: Workspace, speaker: ForgeIdentity | None = None) -> Fo
             "Run `git config modelsmith.forge` with the path of the bare repository, its git URL on another host, or "
             "github:OWNER/REPO.",
         )
-    found = _identity(workspace)
-    if speaker is None and found:
-        speaker = ForgeIdentity(found[0], found[1] / SSH_KEY)
+    identity_keys = _identity(workspace)
+    if speaker is None and identity_keys:
+        speaker = ForgeIdentity(identity_keys[0], identity_keys[1] / SSH_KEY)
     if is_github(forge):
         from modelsmith.forges.github.forge import GitHubForge
 
@@ -119,16 +119,16 @@ def ambient() -> Ambient:
 
 
 def _signer(workspace: Workspace, keys: Path) -> Signer:
-    chosen = workspace.setting("signer")
-    if chosen in (None, "", "key"):
+    setting = workspace.setting("signer")
+    if setting in (None, "", "key"):
         return keys / "harness.pem"
-    if chosen == "keyless":
+    if setting == "keyless":
         return ambient()
     raise InvalidInput(
         "bad-signer",
-        f"modelsmith.signer is {chosen!r}",
+        f"modelsmith.signer is {setting!r}",
         "Set it to `key`, or to `keyless` where this job has an OIDC token: `git config modelsmith.signer keyless`.",
-        signer=chosen,
+        signer=setting,
     )
 
 

@@ -75,19 +75,19 @@ class Histories:
 
     @cached_property
     def _clusters(self) -> dict[str, tuple[SpecialistHistory, ...]]:
-        found: dict[str, list[SpecialistHistory]] = {}
+        by_cluster: dict[str, list[SpecialistHistory]] = {}
         for _, history in sorted(self.by_specialist.items()):
-            found.setdefault(history.cluster, []).append(history)
-        return {cluster: tuple(histories) for cluster, histories in found.items()}
+            by_cluster.setdefault(history.cluster, []).append(history)
+        return {cluster: tuple(histories) for cluster, histories in by_cluster.items()}
 
-    def changed(self, gone: Iterable[str], folded: Iterable[SpecialistHistory]) -> Histories:
-        """These without the specialists that are ``gone``, and with those that were folded.
+    def changed(self, removed: Iterable[str], folded: Iterable[SpecialistHistory]) -> Histories:
+        """These histories without the specialists in ``removed``, and with those that were folded.
 
         Raises:
             IntegrityFailure: ``duplicate-specialist``.
         """
         by_specialist, clusters = dict(self.by_specialist), dict(self._clusters)
-        for name in gone:
+        for name in removed:
             old = by_specialist.pop(name)
             clusters[old.cluster] = _without(clusters[old.cluster], name)
         for history in folded:
@@ -97,9 +97,9 @@ class Histories:
             others = clusters.get(history.cluster, ())
             at = bisect_left(others, history.specialist, key=_specialist)
             clusters[history.cluster] = (*others[:at], history, *others[at:])
-        found = Histories(by_specialist)
-        found.__dict__["_clusters"] = {cluster: histories for cluster, histories in clusters.items() if histories}
-        return found
+        histories = Histories(by_specialist)
+        histories.__dict__["_clusters"] = {cluster: histories for cluster, histories in clusters.items() if histories}
+        return histories
 
     def find(self, specialist: str) -> SpecialistHistory:
         """History of one specialist.
@@ -108,12 +108,12 @@ class Histories:
             InvalidInput: ``unknown-specialist``.
         """
         if specialist not in self.by_specialist:
-            known = ", ".join(sorted(self.by_specialist))
+            names = ", ".join(sorted(self.by_specialist))
             raise InvalidInput(
                 "unknown-specialist",
                 f"There is no specialist '{specialist}'",
-                f"Choose one of: {known}."
-                if known
+                f"Choose one of: {names}."
+                if names
                 else "There is none yet: `modelsmith iterate CLUSTER` trains the first.",
                 specialist=specialist,
             )
@@ -123,8 +123,8 @@ class Histories:
 def _without(histories: tuple[SpecialistHistory, ...], specialist: str) -> tuple[SpecialistHistory, ...]:
     """Histories in the order of their ids, without one; found by halves, as a replay asks this at every step."""
     at = bisect_left(histories, specialist, key=_specialist)
-    there = at < len(histories) and histories[at].specialist == specialist
-    return histories[:at] + histories[at + 1 :] if there else histories
+    exists = at < len(histories) and histories[at].specialist == specialist
+    return histories[:at] + histories[at + 1 :] if exists else histories
 
 
 def _specialist(history: SpecialistHistory) -> str:
@@ -152,12 +152,12 @@ def read_histories(tree: Tree, policy: Policy, facts: KeptFacts | None = None) -
         return _all(_folders_folded(tree, sorted(divided[0], key="{}/".format), policy))
     rules = content_digest(policy)
     keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
-    known = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, facts.get(key)))}
-    new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
+    unchanged = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, facts.get(key)))}
+    new = [path for folder in keys.keys() - unchanged.keys() for path in record_paths(tree.paths(folder))]
     folded = _fold_each(_read_records(tree, sorted(new)).items(), policy)
     for history in folded:
         facts.add(keys[_name(history)], fact_of(tree, history))
-    return _all(sorted([*known.values(), *folded], key=_before_files))
+    return _all(sorted([*unchanged.values(), *folded], key=_before_files))
 
 
 def histories_after(before: Histories, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> Histories:
@@ -179,10 +179,10 @@ def histories_after(before: Histories, change: Change, tree: Tree, policy: Polic
     paths = [path for folder in sorted(touched) for path in record_paths(tree.paths(folder))]
     records = _read_records(tree, paths)
     named = {folder.rpartition("/")[2] for folder in touched} & before.by_specialist.keys()
-    gone = {name for name in named if _name(before.by_specialist[name]) in touched}
+    replaced = {name for name in named if _name(before.by_specialist[name]) in touched}
     if same_policy:
-        return before.changed(gone, _fold_each(records.items(), policy, _light(tree)))
-    unchanged = [history for name, history in before.by_specialist.items() if name not in gone]
+        return before.changed(replaced, _fold_each(records.items(), policy, _light(tree)))
+    unchanged = [history for name, history in before.by_specialist.items() if name not in replaced]
     again = ((_name(history), [*zip(history.records, history.digests, strict=True)]) for history in unchanged)
     return _all(_fold_each(chain(again, records.items()), policy, _light(tree)))
 
@@ -199,25 +199,27 @@ def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]
     records: dict[str, list[_Read]] = {}
     for path in paths:
         parse_folder(path.rpartition("/")[0])
-        read = parse_record(path, contents[path]), sha256(contents[path])
-        records.setdefault(_history_folder(path), []).append(read)
-    return {folder: sorted(found, key=lambda read: read[0].sequence) for folder, found in records.items()}
+        entry = parse_record(path, contents[path]), sha256(contents[path])
+        records.setdefault(_history_folder(path), []).append(entry)
+    return {folder: sorted(entries, key=lambda entry: entry[0].sequence) for folder, entries in records.items()}
 
 
 def _folders_folded(tree: Revision, folders: Sequence[str], policy: Policy) -> list[SpecialistHistory]:
     """The histories in these folders, in their order, with the records of a few in memory at a time."""
-    found: list[SpecialistHistory] = []
+    folded: list[SpecialistHistory] = []
     for start in range(0, len(folders), _AT_ONCE):
         paths = [path for folder in folders[start : start + _AT_ONCE] for path in record_paths(tree.paths(folder))]
-        found += _fold_each(_read_records(tree, paths).items(), policy, tree)
-    return found
+        folded += _fold_each(_read_records(tree, paths).items(), policy, tree)
+    return folded
 
 
 def _fold_each(
     records: Iterable[tuple[str, Sequence[_Read]]], policy: Policy, light: Revision | None = None
 ) -> list[SpecialistHistory]:
     """Each history folded, from records by folder; with the tree that they are in, they are not held for long."""
-    folded = (fold([record for record, _ in found], policy, [digest for _, digest in found]) for _, found in records)
+    folded = (
+        fold([record for record, _ in entries], policy, [digest for _, digest in entries]) for _, entries in records
+    )
     return [kept_light(light, history) for history in folded] if light else [*folded]
 
 

@@ -76,19 +76,19 @@ def judge(
     before = Verified.nothing(__version__, root, log[begin].id)
     if memory and memory.continues(before) and not full:
         begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
-    found = replay_line(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
+    replayed = replay_line(git, before.tip, log[begin + 1 :], workspace.notify, datetime.now(UTC))
     refuse_local(git, tip)
     now = before.model_copy(
         update={
             "tip": tip,
-            "changes": before.changes + found.changes,
-            "promotions": before.promotions + found.promotions,
-            "approvals": before.approvals + found.approvals,
+            "changes": before.changes + replayed.changes,
+            "promotions": before.promotions + replayed.promotions,
+            "approvals": before.approvals + replayed.approvals,
         }
     )
     if is_main and now != memory:
         _remember(workspace, now)
-    return Judged(found.main, before, now, compared, rewound)
+    return Judged(replayed.main, before, now, compared, rewound)
 
 
 def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, TipRelation]:
@@ -96,15 +96,15 @@ def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, TipRelat
 
     One that contradicts it is passed over when that is ``settled``: somebody has accepted this main already.
     """
-    found: dict[str, TipRelation] = {}
+    relations: dict[str, TipRelation] = {}
     for ref in KNOWN:
         try:
             commit = git.rev(ref)
-            found |= {ref: compare(git, log, commit, ref)} if commit else {}
+            relations |= {ref: compare(git, log, commit, ref)} if commit else {}
         except IntegrityFailure:
             if not settled:
                 raise
-    return found
+    return relations
 
 
 def _other_root(memory: Verified, root: str) -> IntegrityFailure:

@@ -47,14 +47,16 @@ def check_training(promotion: Promotion) -> str:
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
     _refuse_settings(cluster, facts, record.iteration, _chosen(cluster, facts, record))
-    known = {generator.id: content_digest(generator) for generator in governed.generators}
-    strange = sorted(name for name, digest in facts.generators.items() if known.get(name) != digest)
+    digests = {generator.id: content_digest(generator) for generator in governed.generators}
+    strange = sorted(name for name, digest in facts.generators.items() if digests.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
     refuse(not facts.generators, "no generator is named that made the rows")
     _refuse_sources(cluster, governed, facts)
     _refuse_curves(facts)
-    ran = sum(not stage.skipped for stage in facts.stages) or 1
-    refuse(len(facts.devices) not in (0, ran), "says of other stages on how many devices they ran than were trained")
+    trained = sum(not stage.skipped for stage in facts.stages) or 1
+    refuse(
+        len(facts.devices) not in (0, trained), "says of other stages on how many devices they ran than were trained"
+    )
     methods = ", ".join(stage.method for stage in facts.stages if not stage.skipped) or facts.method
     best = f", the best of {len(facts.tries.each)} seeds held in" if facts.tries else ""
     return f"{facts.rows} rows, {methods}{best}, rubric equals the eval's"
@@ -114,23 +116,25 @@ def _refuse_settings(cluster: Cluster, facts: TrainingFacts, iteration: int, tri
             steps=facts.steps,
         ),
     )
-    for number, (stage, wanted) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1):
+    for number, (stage, expected) in enumerate(zip(stated, due[: len(stated)], strict=True), start=1):
         name = f"stage {number}: " if several else ""
         reported = (stage.method, stage.settings, stage.seed)
         refuse(
-            reported != (wanted.method, content_digest(wanted, {"seed"}), seed_of(wanted.seed, iteration, tried)),
+            reported != (expected.method, content_digest(expected, {"seed"}), seed_of(expected.seed, iteration, tried)),
             name + other,
         )
         empty = (stage.rows, stage.rows_digest, stage.steps) == (0, None, 0)
-        refuse(stage.skipped is not None and not (wanted.method == "dpo" and empty), f"{name}skipped without a reason")
-        ran = stage.steps == wanted.steps and stage.rows > 0 and stage.rows_digest is not None
-        refuse(stage.skipped is None and not ran, name + other)
         refuse(
-            stage.rows > wanted.rows,
-            f"{name}trained on {stage.rows} rows, and the cluster says {wanted.rows} at most",
+            stage.skipped is not None and not (expected.method == "dpo" and empty), f"{name}skipped without a reason"
+        )
+        complete = stage.steps == expected.steps and stage.rows > 0 and stage.rows_digest is not None
+        refuse(stage.skipped is None and not complete, name + other)
+        refuse(
+            stage.rows > expected.rows,
+            f"{name}trained on {stage.rows} rows, and the cluster says {expected.rows} at most",
         )
     pairs = enumerate(zip(stated, due[: len(stated)], strict=True), start=1)
-    small = tuple(number for number, (stage, wanted) in pairs if wanted.load_in_4bit and not stage.skipped)
+    small = tuple(number for number, (stage, expected) in pairs if expected.load_in_4bit and not stage.skipped)
     refuse(facts.loaded_in_4bit != small, "the base model was held in 4 bits in other stages than the cluster says")
     trained = [stage for stage in stated if not stage.skipped]
     refuse(not trained, "no stage was trained")
@@ -167,8 +171,8 @@ def _refuse_sources(cluster: Cluster, governed: GovernedSet, facts: TrainingFact
             named |= set(stage.sources.datasets.names if stage.sources.datasets else ())
     over = sorted(source for source, rows in facts.sources.items() if rows > most.get(source, 0))
     refuse(bool(over), f"more rows than main's cluster lets come from: {', '.join(over)}")
-    known = {dataset.id: content_digest(dataset) for dataset in governed.datasets if dataset.id in named}
-    strange = sorted(name for name, digest in facts.datasets.items() if known.get(name) != digest)
+    digests = {dataset.id: content_digest(dataset) for dataset in governed.datasets if dataset.id in named}
+    strange = sorted(name for name, digest in facts.datasets.items() if digests.get(name) != digest)
     refuse(bool(strange), f"rows come from data sets that main does not have or name: {', '.join(strange)}")
     refuse(bool(facts.datasets) != ("dataset" in facts.sources), "rows of data sets, and no data set, or the reverse")
 

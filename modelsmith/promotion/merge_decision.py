@@ -103,18 +103,18 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
 
 def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
     """What was said at the forge and nobody has attested or signed: readers should not take it for a verdict."""
-    known = {(review.source.login.lower(), review.verdict) for review in attested if review.source}
+    reviewed = {(review.source.login.lower(), review.verdict) for review in attested if review.source}
     verbs = {"approve": "approved", "reject": "asked for changes"}
     means = {
         "approve": f"that opens no gate unless they sign: `modelsmith approve {pull.number} --key KEY`",
         "reject": "of an owner of what changes, that closes the gate until they approve",
     }
     return tuple(
-        f"{heard.login} {verbs[heard.verdict]} at the forge"
-        + ("" if heard.head == pull.head else f", of another commit ({(heard.head or 'none')[:12]})")
-        + f"; {means[heard.verdict]}."
-        for heard in pull.heard or ()
-        if (heard.login.lower(), heard.verdict) not in known
+        f"{review.login} {verbs[review.verdict]} at the forge"
+        + ("" if review.head == pull.head else f", of another commit ({(review.head or 'none')[:12]})")
+        + f"; {means[review.verdict]}."
+        for review in pull.heard or ()
+        if (review.login.lower(), review.verdict) not in reviewed
     )
 
 
@@ -234,9 +234,9 @@ def _secrets_said(pull: PullRequest, commits: Sequence[bytes]) -> CheckResult:
     raw = (commit.decode("utf-8", "replace") for commit in commits)
     words.append(("a commit (its message, or the names in it)", "\n\n".join(raw)))
     for source, text in words:
-        found = first_secret(text)
-        if found:
-            sentence = f"{source} holds what looks like a secret (rule {found.rule}); say it anew without that"
+        secret = first_secret(text)
+        if secret:
+            sentence = f"{source} holds what looks like a secret (rule {secret.rule}); say it anew without that"
             return CheckResult("secrets-said", False, sentence)
     return CheckResult("secrets-said", True, "nothing that was said looks like a secret")
 
@@ -257,11 +257,11 @@ def checks_for(
     proposed = Revision(git, tree)
     names = _names(proposed, change)
     if observed_in(change):
-        found = (*observation_checks(main, proposed, change, now is not None), names)
-        return found if now is None else (*found, _readable(main, tree))
+        results = (*observation_checks(main, proposed, change, now is not None), names)
+        return results if now is None else (*results, _readable(main, tree))
     if is_promotion(change):
-        found = (*promotion_checks(main, proposed, change, now, latest_signed), names)
-        return found if now is None else (*found, _readable(main, tree))
+        results = (*promotion_checks(main, proposed, change, now, latest_signed), names)
+        return results if now is None else (*results, _readable(main, tree))
     problems = _problems(git, tree)
     sentence = "every governed file validates"
     if problems:
@@ -293,9 +293,9 @@ def _problems(git: Git, tree: str) -> tuple[Problem, ...]:
 
 def _settings_kept(main: GovernedState, change: Change) -> CheckResult:
     """Whether no record loses its cluster's settings: replay reads records with them, even when nothing serves."""
-    gone = {path.path for path in change.paths if path.new_mode == ABSENT}
+    removed = {path.path for path in change.paths if path.new_mode == ABSENT}
     clusters = {history.cluster for history in main.histories.by_specialist.values()}
-    missing = sorted(name for name in clusters if f"clusters/{name}/cluster.yaml" in gone)
+    missing = sorted(name for name in clusters if f"clusters/{name}/cluster.yaml" in removed)
     sentence = f"main holds records of {', '.join(missing)}, which nobody could read without its cluster.yaml; leave it"
     return CheckResult("settings-kept", not missing, sentence if missing else "no record loses its cluster's settings")
 

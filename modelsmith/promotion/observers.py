@@ -55,7 +55,7 @@ def observed_folders(tree: Tree, history: SpecialistHistory) -> tuple[ObservedFo
     """Observations of a specialist that a tree holds, by observer and number."""
     inside = f"{PROMOTIONS}/{history.cluster}/{history.specialist}"
     folders = {path.rpartition("/")[0] for path in tree.paths(inside) if path.endswith(f"/{OBSERVATION_FILE}")}
-    return tuple(sorted(found for folder in folders if (found := parse_observed(folder))))
+    return tuple(sorted(observed for folder in folders if (observed := parse_observed(folder))))
 
 
 def next_number(main: GovernedState, history: SpecialistHistory, observer: str) -> int:
@@ -171,8 +171,8 @@ def backing(main: GovernedState, history: SpecialistHistory) -> Backing:
             uncounted.append(f"{observer} does not count: it has the key of {spoken[key]}")
             continue
         spoken[key] = observer
-        found = compare_look(look, evidence, main.policy.observer_flips)
-        (agreeing if found.agrees else disagreeing).append(found)
+        comparison = compare_look(look, evidence, main.policy.observer_flips)
+        (agreeing if comparison.agrees else disagreeing).append(comparison)
     return Backing(tuple(agreeing), tuple(disagreeing), _retrained(main, history, agreeing), tuple(uncounted))
 
 
@@ -203,16 +203,16 @@ def observations_on(main: GovernedState, tree: Tree, change: Change) -> tuple[Ag
     Nothing of a change that cannot be read: its checks say why.
     """
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
-    brought = observed_in(change)
+    observed = observed_in(change)
     with suppress(ModelsmithError):
-        if brought:
-            evidence = evidence_of(main, main.histories.find(brought.specialist))
-            return (compare_look(read_look(tree, brought), evidence, main.policy.observer_flips),)
+        if observed:
+            evidence = evidence_of(main, main.histories.find(observed.specialist))
+            return (compare_look(read_look(tree, observed), evidence, main.policy.observer_flips),)
         for folder in folders:
             named = parse_folder(folder)
             if named.event in OBSERVED_EVENTS:
-                found = backing(main, main.histories.find(named.specialist))
-                return (*found.agreeing, *found.disagreeing)
+                observations = backing(main, main.histories.find(named.specialist))
+                return (*observations.agreeing, *observations.disagreeing)
     return ()
 
 
@@ -224,9 +224,9 @@ class Required(NamedTuple):
     retrained: int
     """How many of these must have repeated the training."""
 
-    def is_met(self, found: Backing) -> bool:
+    def is_met(self, support: Backing) -> bool:
         """Whether enough agree, and enough of them trained again."""
-        return len(found.agreeing) >= self.observers and len(found.retrained) >= self.retrained
+        return len(support.agreeing) >= self.observers and len(support.retrained) >= self.retrained
 
 
 def required(main: GovernedState, event: Event) -> Required:
@@ -238,19 +238,19 @@ def required(main: GovernedState, event: Event) -> Required:
     )
 
 
-def count_sentence(found: Backing, needed: Required) -> str:
+def count_sentence(support: Backing, needed: Required) -> str:
     """How many of the required observers agree, and trained again, and why others do not count."""
-    names = f": {', '.join(agreement.observer for agreement in found.agreeing)}" if found.agreeing else ""
-    words = [f"{len(found.agreeing)} of {needed.observers} required observers agree{names}"]
+    names = f": {', '.join(agreement.observer for agreement in support.agreeing)}" if support.agreeing else ""
+    words = [f"{len(support.agreeing)} of {needed.observers} required observers agree{names}"]
     if needed.retrained:
-        again = f": {', '.join(found.retrained)}" if found.retrained else ""
-        words.append(f"{len(found.retrained)} of {needed.retrained} who must repeat the training did{again}")
-    return "; ".join([*words, *found.uncounted])
+        again = f": {', '.join(support.retrained)}" if support.retrained else ""
+        words.append(f"{len(support.retrained)} of {needed.retrained} who must repeat the training did{again}")
+    return "; ".join([*words, *support.uncounted])
 
 
-def disagreements(found: Backing) -> Iterator[str]:
+def disagreements(support: Backing) -> Iterator[str]:
     """What each observer that disagrees found, in sentences."""
-    return (agreement.sentence for agreement in found.disagreeing)
+    return (agreement.sentence for agreement in support.disagreeing)
 
 
 def _no_observer(problem: str) -> IntegrityFailure:

@@ -36,9 +36,9 @@ def close_outrun(harness: Harness, main: GovernedState) -> tuple[int, ...]:
 def outrun(record: PromotionRecord, main: GovernedState) -> str:
     """Why a proposed record can no longer follow what is on main; empty when it still can."""
     history = main.histories.by_specialist.get(record.specialist)
-    done = history.records[-1] if history else None
-    if record.sequence != (done.sequence + 1 if done else 1):
-        return f"{record.specialist} has gone on without it: {done.event if done else 'nothing'} is on main"
+    last = history.records[-1] if history else None
+    if record.sequence != (last.sequence + 1 if last else 1):
+        return f"{record.specialist} has gone on without it: {last.event if last else 'nothing'} is on main"
     tip = last_routing_record(main.histories.of_cluster(record.cluster))
     if record.expected_previous not in (None, tip):
         return f"the traffic of {record.cluster} has changed since it was prepared"

@@ -47,8 +47,8 @@ def read_override(files: Mapping[str, bytes]) -> Override | None:
 
 def asked_override(main: GovernedState, files: Mapping[str, bytes]) -> Overridden | None:
     """The override that is proposed with these files. Raises as `read_override`."""
-    found = read_override(files)
-    return Overridden(found, override_role(main.policy), ()) if found else None
+    override = read_override(files)
+    return Overridden(override, override_role(main.policy), ()) if override else None
 
 
 def override_in(main: GovernedState, tree: Tree, change: Change) -> Overridden | None:
@@ -73,9 +73,9 @@ def override_of(main: GovernedState, history: SpecialistHistory) -> Overridden |
     if accepted is None or OVERRIDE_FILE not in accepted.evidence:
         return None
     folder = record_folder(accepted)
-    found = read_override({OVERRIDE_FILE: main.tree.read(f"{folder}/{OVERRIDE_FILE}")})
+    override = read_override({OVERRIDE_FILE: main.tree.read(f"{folder}/{OVERRIDE_FILE}")})
     receipt = load_machine_file(main.tree, f"{folder}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
-    return Overridden(found, None, _override_approvers(main, receipt)) if found else None
+    return Overridden(override, None, _override_approvers(main, receipt)) if override else None
 
 
 def _override_approvers(main: GovernedState, receipt: Receipt) -> tuple[Actor, ...]:

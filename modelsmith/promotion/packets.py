@@ -55,9 +55,9 @@ def packet_files(main: GovernedState, record: PromotionRecord, files: Mapping[st
             return _evidence_packet(main, evidence, cluster, None, asked_override(main, files))
         case "customer-deployed" | "production-validated":
             history = main.histories.find(record.specialist)
-            shown = for_reviewers(evidence_of(main, history), main.policy.audiences)
+            visible = for_reviewers(evidence_of(main, history), main.policy.audiences)
             live = read_live(files)
-            return _evidence_packet(main, shown, cluster, record, override_of(main, history), live)
+            return _evidence_packet(main, visible, cluster, record, override_of(main, history), live)
         case "rolled-back":
             return {PACKET_FILE: _rollback(main, cluster, record, files).encode()}
         case "hold-cleared":

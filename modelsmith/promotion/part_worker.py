@@ -43,11 +43,11 @@ def main(clone: Path, request: bytes, out: TextIO) -> None:
         out.write(f"{json.dumps(reply)}\n")
         out.flush()
 
-    found = None
+    result = None
     with suppress(Exception), ObjectReader(clone) as git:  # whoever asked meets what went wrong, and can say it
         part = Part(start, before, git.commits(ids), tip)
-        found = counted(git, part, lambda step: tell(step.done - len(before)), datetime.fromisoformat(now))
-    tell(found)
+        result = counted(git, part, lambda step: tell(step.done - len(before)), datetime.fromisoformat(now))
+    tell(result)
 
 
 def _end_with_whoever_waits() -> None:

@@ -38,8 +38,8 @@ class Counts(NamedTuple):
 def counted(git: Git, part: Part, notify: Notify, now: datetime) -> Counts | None:
     """Judge a part that others follow; None where it does not hold, or does not end as its files say."""
     try:
-        found = replay_part(git, part, notify, now)
-        return Counts(found.changes, found.promotions, found.approvals) if carried_as_read(found) else None
+        replayed = replay_part(git, part, notify, now)
+        return Counts(replayed.changes, replayed.promotions, replayed.approvals) if carried_as_read(replayed) else None
     except (ModelsmithError, ValueError):
         return None
 
@@ -52,20 +52,20 @@ def cut(start: str, steps: Sequence[Commit], at: Iterable[int]) -> list[Part]:
 
 def clean_cuts(git: Git, steps: Sequence[Commit], parts: int) -> list[int]:
     """Where the steps can be cut into so many parts of about the same length; fewer where they cannot."""
-    wanted = (len(steps) * number // parts for number in range(1, parts))
-    return sorted({found for at in wanted if (found := _clean_cut(git, steps, at))})
+    targets = (len(steps) * number // parts for number in range(1, parts))
+    return sorted({begin for at in targets if (begin := _clean_cut(git, steps, at))})
 
 
 def _clean_cut(git: Git, steps: Sequence[Commit], at: int) -> int | None:
     """The nearest clean cut at an index or shortly before it."""
     first = max(0, at - 2 * _LOOK_BACK)
     try:
-        found = [read_receipts(git, step) for step in steps[first:at]]
+        receipts = [read_receipts(git, step) for step in steps[first:at]]
     except (ModelsmithError, ValueError):
         return None
     for end in range(at, max(first, at - _LOOK_BACK), -1):
         begin = max(0, end - _LOOK_BACK)
-        looked = found[begin - first : end - first]
+        looked = receipts[begin - first : end - first]
         receipted = {receipts.receipt.merge for receipts in looked if receipts}
         changes = {step.id for step, receipts in zip(steps[begin:end], looked, strict=True) if not receipts}
         if looked[-1] and changes <= receipted:

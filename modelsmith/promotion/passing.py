@@ -32,10 +32,10 @@ def check_earlier_commits(
             more of them by their form, and history stays as it was judged.
     """
     try:
-        found = _passing(git, main, commits, change)
+        entries = _passing(git, main, commits, change)
     except GateNotCleared as error:
         return CheckResult("earlier-commits", False, f"{error.message}; {_MEND}")
-    problem = _problem(git, found, limits) or (_secret(git, found) if merging else "")
+    problem = _problem(git, entries, limits) or (_secret(git, entries) if merging else "")
     if problem:
         return CheckResult("earlier-commits", False, f"{problem}; {_MEND}")
     return CheckResult("earlier-commits", True, "no earlier commit of the proposal brings what its last does not show")
@@ -43,27 +43,23 @@ def check_earlier_commits(
 
 def _passing(git: Git, main: str, commits: Sequence[str], change: Change) -> list[Brought]:
     """What some commit of the proposal brings, and neither the change shows nor main holds in that place."""
-    shown = {(path.path, path.new_mode, path.new_blob) for path in change.paths}
-    found = [
-        brought for brought in git.brought(sorted(commits)) if (brought.path, brought.mode, brought.blob) not in shown
-    ]
-    listing = git.listing(main) if found else None
-    return [
-        brought for brought in found if listing is None or listing.entry(brought.path) != (brought.mode, brought.blob)
-    ]
+    in_change = {(path.path, path.new_mode, path.new_blob) for path in change.paths}
+    entries = [entry for entry in git.brought(sorted(commits)) if (entry.path, entry.mode, entry.blob) not in in_change]
+    listing = git.listing(main) if entries else None
+    return [entry for entry in entries if listing is None or listing.entry(entry.path) != (entry.mode, entry.blob)]
 
 
-def _problem(git: Git, found: Sequence[Brought], limits: Limits) -> str:
+def _problem(git: Git, entries: Sequence[Brought], limits: Limits) -> str:
     """The first thing that is wrong, by names and sizes alone; empty when nothing is."""
-    for brought in found:
-        if problem := passing_problem(brought.path, brought.mode, limits):
-            return f"commit {brought.commit[:12]}: {problem}"
-    sizes = git.sizes([brought.blob for brought in found if brought.mode != SUBMODULE])
-    for brought in found:
-        if sizes[brought.blob] > limits.file_bytes:
-            size = f"{sizes[brought.blob]} bytes, above {limits.file_bytes}"
-            return f"commit {brought.commit[:12]} holds {brought.path!a} with {size}"
-    total = sum(sizes[brought.blob] for brought in found)
+    for entry in entries:
+        if problem := passing_problem(entry.path, entry.mode, limits):
+            return f"commit {entry.commit[:12]}: {problem}"
+    sizes = git.sizes([entry.blob for entry in entries if entry.mode != SUBMODULE])
+    for entry in entries:
+        if sizes[entry.blob] > limits.file_bytes:
+            size = f"{sizes[entry.blob]} bytes, above {limits.file_bytes}"
+            return f"commit {entry.commit[:12]} holds {entry.path!a} with {size}"
+    total = sum(sizes[entry.blob] for entry in entries)
     return (
         f"earlier commits hold files of {total} bytes, above {limits.change_bytes}"
         if total > limits.change_bytes
@@ -71,11 +67,11 @@ def _problem(git: Git, found: Sequence[Brought], limits: Limits) -> str:
     )
 
 
-def _secret(git: Git, found: Sequence[Brought]) -> str:
+def _secret(git: Git, entries: Sequence[Brought]) -> str:
     """The first secret, by the rules that the change is asked by; what is too large was refused before."""
-    if names := name_problems(brought.path for brought in found):
+    if names := name_problems(entry.path for entry in entries):
         return f"an earlier commit holds {names[0].file!a}, and {names[0].message}"
-    files = [brought for brought in found if brought.mode in (REGULAR, EXECUTABLE)]
+    files = [entry for entry in entries if entry.mode in (REGULAR, EXECUTABLE)]
     contents = git.read_blobs([file.blob for file in files])
     for file in files:
         text = contents[file.blob].decode("utf-8", "replace")

@@ -49,14 +49,14 @@ def open_promotion(
     evidence: Mapping[str, bytes],
     title: str,
     body: str,
-    known: GovernedState | None = None,
+    governed: GovernedState | None = None,
 ) -> PullRequest:
     """Propose the specialist's next event; an open proposal with the same record is adopted, signature and all.
 
     Not when main no longer trusts the key that signed the record, or the one that opened the proposal: then it is
-    signed and proposed anew. ``known`` is main as the caller has read it.
+    signed and proposed anew. ``governed`` is main as the caller has read it.
     """
-    main = current_main(harness, known)
+    main = current_main(harness, governed)
     record = next_record(main, event, draft, evidence)
     branch = branch_of(record.cluster, record.specialist, record.sequence, event)
     adopted = open_with(harness, main, branch, _due(main, record))
@@ -123,13 +123,13 @@ def _promotion_files(
     return files
 
 
-def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) -> PullRequest:
+def merge_pull(merger: Merger, number: int, governed: GovernedState | None = None) -> PullRequest:
     """Merge a pull request whose gate is open, with its receipts; merged already is fine.
 
     Merge and receipts are one push, unless the forge's rules want to merge by themselves: then the receipts follow,
     and a run that was ended in between is made good by the next one.
 
-    Where main moves meanwhile, it is judged anew. ``known`` is main as the caller has read it.
+    Where main moves meanwhile, it is judged anew. ``governed`` is main as the caller has read it.
 
     Raises:
         WaitingForPerson: approvals are missing, or the forge queued it.
@@ -139,19 +139,19 @@ def merge_pull(merger: Merger, number: int, known: GovernedState | None = None) 
     """
     for _ in range(ATTEMPTS):
         try:
-            return _merge(merger, number, known)
+            return _merge(merger, number, governed)
         except InfrastructureFailure as error:
             if error.code != "ref-moved":
                 raise
     raise too_busy()
 
 
-def _merge(merger: Merger, number: int, known: GovernedState | None) -> PullRequest:
+def _merge(merger: Merger, number: int, governed: GovernedState | None) -> PullRequest:
     pull = merger.forge.get(number)
     if pull.status == "merged" and not pull.unreceipted:
         sync(merger)
         return pull
-    main = current_main(merger, known)
+    main = current_main(merger, governed)
     if add_missing_receipts(merger, main.tree.commit):
         pull, main = merger.forge.get(number), current_main(merger, main)
     if pull.status == "merged":

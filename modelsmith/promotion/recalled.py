@@ -44,15 +44,15 @@ class _Records(Sequence[PromotionRecord]):
         self._digests = digests
         self._read: tuple[PromotionRecord, ...] | None = None
 
-    def hold(self, read: tuple[PromotionRecord, ...]) -> tuple[PromotionRecord, ...]:
+    def hold(self, records: tuple[PromotionRecord, ...]) -> tuple[PromotionRecord, ...]:
         """Hold the records until those of many other histories were read."""
-        self._read = read
+        self._read = records
         _held.append(weakref.ref(self))
         while len(_held) > _MOST_HELD:
             with suppress(IndexError):  # another thread may have taken the last
                 if (oldest := _held.popleft()()) is not None:
                     oldest._read = None
-        return read
+        return records
 
     @override
     def __len__(self) -> int:
@@ -64,8 +64,8 @@ class _Records(Sequence[PromotionRecord]):
     def __getitem__(self, at: slice) -> tuple[PromotionRecord, ...]: ...
     @override
     def __getitem__(self, at: int | slice) -> PromotionRecord | tuple[PromotionRecord, ...]:
-        read = self._read
-        return (self.hold(self._from_git()) if read is None else read)[at]
+        records = self._read
+        return (self.hold(self._from_git()) if records is None else records)[at]
 
     def _from_git(self) -> tuple[PromotionRecord, ...]:
         git = self._git
@@ -84,24 +84,24 @@ def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
     links = [
         [record.sequence, record.to_state, record.expected_previous] for record in history.records if is_link(record)
     ]
-    known = (history.iteration, history.is_export, history.accepted, history.overridden, history.composite)
-    return [history.state, history.artifact, known, events, blobs, [*history.digests], links]
+    facts = (history.iteration, history.is_export, history.accepted, history.overridden, history.composite)
+    return [history.state, history.artifact, facts, events, blobs, [*history.digests], links]
 
 
 def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistHistory | None:
     """The history that this fact remembers; None without a fact."""
     if fact is None:
         return None
-    state, artifact, (iteration, is_export, accepted, overridden, composite), events, blobs, said, links = fact
+    state, artifact, (iteration, is_export, accepted, overridden, composite), events, blobs, digest_list, links = fact
     _, cluster, specialist = folder.split("/")
-    digests = tuple(said)
+    digests = tuple(digest_list)
     chain = tuple([
-        (Link(cluster, specialist, at, events[at - 1], to_state, artifact, previous), said[at - 1])
+        (Link(cluster, specialist, at, events[at - 1], to_state, artifact, previous), digest_list[at - 1])
         for at, to_state, previous in links
     ])  # fmt: skip
-    read = _Records(tree.git, blobs, digests)
+    records = _Records(tree.git, blobs, digests)
     outline = Outline(artifact, iteration, is_export, accepted, overridden, composite, chain)
-    return SpecialistHistory(cluster, specialist, state, read, digests, outline)
+    return SpecialistHistory(cluster, specialist, state, records, digests, outline)
 
 
 def kept_light(tree: Revision, history: SpecialistHistory) -> SpecialistHistory:

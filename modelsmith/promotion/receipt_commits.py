@@ -53,8 +53,8 @@ class ReceiptCommits:
         self._read = max(self._read, at + 1)
         while step.id not in self._waiting and self._read < len(self._steps):
             with suppress(IntegrityFailure):
-                found = read_receipts(self._git, self._steps[self._read])
-                if found:
-                    self._waiting.setdefault(found.receipt.merge, found)
+                receipts = read_receipts(self._git, self._steps[self._read])
+                if receipts:
+                    self._waiting.setdefault(receipts.receipt.merge, receipts)
             self._read += 1
         return self._waiting.pop(step.id, None)

@@ -80,7 +80,7 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
         receipts = receipts_of(merger, pull, decided, pull.merge, now)
         commit = git.commit_files(tip, receipts, f"Receipts of pull request {number}\n", ident(merger))
         try:
-            done = merger.forge.add_receipts(number, commit, tip)
+            receipted = merger.forge.add_receipts(number, commit, tip)
         except GateNotCleared as error:
             raise _receipts_missing(number, error) from None
         except InfrastructureFailure as error:
@@ -88,7 +88,7 @@ def add_receipts(merger: Merger, number: int) -> PullRequest:
                 raise
             continue
         sync(merger)
-        return done
+        return receipted
     raise too_busy()
 
 
@@ -97,9 +97,9 @@ def _waiting(merger: Merger, tip: str) -> list[Unreceipted]:
 
     A step that nobody has opened is among them, with no pull request: a squash, a rebase, a push, a branch that moved.
     """
-    known = {unreceipted.merge: unreceipted.pulls for unreceipted in merger.forge.unreceipted()}
+    pulls_by_merge = {unreceipted.merge: unreceipted.pulls for unreceipted in merger.forge.unreceipted()}
     steps = unreceipted_steps(merger.workspace, tip)
-    return [Unreceipted(step.id, _named_first(step.subject, known.get(step.id, ()))) for step in steps]
+    return [Unreceipted(step.id, _named_first(step.subject, pulls_by_merge.get(step.id, ()))) for step in steps]
 
 
 def _named_first(subject: str, pulls: Sequence[int]) -> tuple[int, ...]:

@@ -172,10 +172,10 @@ class _JointProgress:
         self._tell("earlier changes")
 
     def _tell(self, message: str) -> None:
-        done = self._done_here + sum(process.done for process in self._processes)
-        if done > self._reported:
-            self._reported = done
-            self._notify(Progress("verify", message, done, self._total))
+        total = self._done_here + sum(process.done for process in self._processes)
+        if total > self._reported:
+            self._reported = total
+            self._notify(Progress("verify", message, total, self._total))
 
 
 def _last(git: Git, part: Part, display: _JointProgress, now: datetime) -> Replay | ModelsmithError | None:

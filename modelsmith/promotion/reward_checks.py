@@ -65,9 +65,9 @@ def _refuse_stages(facts: TrainingFacts, rubric: str, measured: str | None, pres
         for identity in (judge, stage.rows_judge):
             other = measured is not None and identity not in (None, measured)
             refuse(other, f"{name}answers were judged by another judge than the eval's")
-        known = judge or facts.trained_judge
+        judge_digest = judge or facts.trained_judge
         refuse(
-            reward is not None and reward not in _rewards(rubric, known, present),
+            reward is not None and reward not in _rewards(rubric, judge_digest, present),
             f"{name}answers were rewarded by another rubric than the eval's, or read in another way",
         )
     for field in ("trained_reward", "trained_judge", "rows_judge"):

@@ -59,8 +59,8 @@ def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
 def candidates_since(main: GovernedState, cluster: str, incumbent: str) -> tuple[SpecialistHistory, ...]:
     """Specialists of later iterations than the incumbent's, oldest first."""
     histories = main.histories.of_cluster(cluster)
-    begun = 0 if incumbent == BASE else main.histories.find(incumbent).iteration
-    later = [history for history in histories if history.iteration > begun]
+    iteration = 0 if incumbent == BASE else main.histories.find(incumbent).iteration
+    later = [history for history in histories if history.iteration > iteration]
     return tuple(sorted(later, key=lambda history: (history.iteration, history.specialist)))
 
 
@@ -91,8 +91,8 @@ def _changing(main: GovernedState, cluster: Cluster, incumbent: str) -> list[str
         return _touching(main, cluster, main.tree.commit)[1:]
     accepted = next(record for record in main.histories.find(incumbent).records if record.event == "eval-accepted")
     path = f"{record_folder(accepted)}/{RECEIPTS}/{MERGE_RECEIPT}"
-    begun = load_machine_file(main.tree, path, Receipt).merge
-    return _touching(main, cluster, main.tree.commit, f"^{begun}")
+    merge = load_machine_file(main.tree, path, Receipt).merge
+    return _touching(main, cluster, main.tree.commit, f"^{merge}")
 
 
 def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> Iterator[SetMerge]:
@@ -118,8 +118,8 @@ def _merges(main: GovernedState, cluster: Cluster, commits: Sequence[str]) -> It
 def _touching(main: GovernedState, cluster: Cluster, *commits: str) -> list[str]:
     """Commits of main, oldest first, in which the cluster's files or its eval set differ from the commit before."""
     paths = (f"clusters/{cluster.cluster}/cluster.yaml", "clusters/defaults.yaml", f"evals/{cluster.eval_set}")
-    said = main.tree.git.lasting("rev-list", "--first-parent", "--reverse", ids=commits, paths=paths)
-    return (said or b"").decode().split()
+    output = main.tree.git.lasting("rev-list", "--first-parent", "--reverse", ids=commits, paths=paths)
+    return (output or b"").decode().split()
 
 
 def _set_at(main: GovernedState, commit: str, cluster: str) -> tuple[Cluster, GovernedSet]:

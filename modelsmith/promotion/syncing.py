@@ -24,12 +24,12 @@ class MainReader:
         return self._known
 
 
-def current_main(merger: Merger, known: GovernedState | None) -> GovernedState:
-    """Main of the forge, from ``known``, as it was read before: costs what changed since. Raises as `MainReader`."""
+def current_main(merger: Merger, governed: GovernedState | None) -> GovernedState:
+    """Main of the forge, from ``governed``, as it was read before: costs what changed since. Raises as `MainReader`."""
     commit = sync(merger)
-    if known is None:
+    if governed is None:
         return read_governed_state(merger.workspace.git, commit)
-    return known if known.tree.commit == commit else governed_state_after(known, commit)
+    return governed if governed.tree.commit == commit else governed_state_after(governed, commit)
 
 
 def sync(merger: Merger) -> str:

@@ -98,21 +98,21 @@ def checked_out(git: Git) -> CheckedOut:
     return CheckedOut(commit, link.removeprefix("refs/heads/") if link else "a detached HEAD", len(edited))
 
 
-def require_checked_out(tip: str, here: CheckedOut) -> None:
+def require_checked_out(tip: str, checkout: CheckedOut) -> None:
     """Refuse to speak for a work tree that is made from another commit.
 
     Raises:
         IntegrityFailure: ``not-checked-out``.
     """
-    if here.commit == tip:
+    if checkout.commit == tip:
         return
     named = step("verify", {}, revision="main")
     raise IntegrityFailure(
         "not-checked-out",
-        f"What is checked out here ({here.name}, {(here.commit or 'nothing')[:12]}) is not main ({tip[:12]}), "
+        f"What is checked out here ({checkout.name}, {(checkout.commit or 'nothing')[:12]}) is not main ({tip[:12]}), "
         "so nothing that is said of main holds for these files",
         "Check main out (`git switch main`), or say by name what you mean: `{next}`.",
-        checked_out=here.commit,
+        checked_out=checkout.commit,
         tip=tip,
     ).then(named)
 
@@ -162,16 +162,16 @@ def tip_of(git: Git, source: str) -> str:
         )
     place = str(Path(source).resolve()) if source and Path(source).exists() else source
     try:
-        shown = remote_refs(git, place, MAIN)
+        remote = remote_refs(git, place, MAIN)
     except InfrastructureFailure as error:
         mend = f"See whether `git ls-remote {shlex.quote(source)}` reaches it from here, or name another repository."
         raise InfrastructureFailure(error.code, error.message, mend, **error.details) from None
-    if MAIN not in shown:
+    if MAIN not in remote:
         raise InvalidInput(
             "bad-source", f"{source!r} has no branch main", "Name a repository that has one.", source=source
         )
     git.run("-c", "fetch.fsckObjects=true", *FETCH, "--", place, MAIN)
-    return shown[MAIN]
+    return remote[MAIN]
 
 
 def given_tip(git: Git, commit: str) -> str:
@@ -199,11 +199,11 @@ def given_tip(git: Git, commit: str) -> str:
 
 
 def _no_main(git: Git) -> InvalidInput:
-    here = checked_out(git)
+    checkout = checked_out(git)
     return InvalidInput(
         "no-main",
-        f"This clone has no branch main; what is checked out is {here.name}, and nobody has verified it",
+        f"This clone has no branch main; what is checked out is {checkout.name}, and nobody has verified it",
         "Make one from what you fetched (`git switch --create main origin/main`), or say by name what you mean: "
         "`modelsmith verify --revision origin/main`.",
-        here=here.name,
+        here=checkout.name,
     )

@@ -39,9 +39,9 @@ def unreceipted_steps(workspace: Workspace, tip: str) -> list[Commit]:
 def _receipts_for(git: Git, commit: Commit) -> str | None:
     """The merge that a commit gives receipts for, where it brings receipts alone."""
     with suppress(IntegrityFailure, InvalidInput, ValueError):  # a step may remove receipts, or hold what is none
-        found = read_receipts(git, commit)
-        if found and all(path.path.startswith(f"{found.folder}/") for path in found.added):
-            return found.receipt.merge
+        receipts = read_receipts(git, commit)
+        if receipts and all(path.path.startswith(f"{receipts.folder}/") for path in receipts.added):
+            return receipts.receipt.merge
     return None
 
 

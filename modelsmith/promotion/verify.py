@@ -116,17 +116,17 @@ def replay_part(git: Git, part: Part, notify: Notify, now: datetime) -> Replay:
     result = Replay(main, line, set(main.signed.pulls), main.signed.latest)
     commits = Commits(git, part.start, part.tip)
     commits.pass_over(begins)
-    known, used = ReceiptCommits(git, part.steps), set[str]()
+    receipt_commits, used = ReceiptCommits(git, part.steps), set[str]()
     for at, step in enumerate(part.steps):
         if at % _LOOK_AHEAD == 0 and isinstance(git, ObjectReader):
             _look_ahead(git, part.steps[at : at + _LOOK_AHEAD])
         try:
             if step.id not in used:
-                receipts = _receipts_of(git, part, at, known, used)
+                receipts = _receipts_of(git, part, at, receipt_commits, used)
                 _step(git, step, receipts, commits, result, now)
                 used.add(receipts.commit.id)
-                done, total = len(part.before) + at + 2, len(part.before) + len(part.steps)
-                notify(Progress("verify", step.subject, done, total))
+                completed, total = len(part.before) + at + 2, len(part.before) + len(part.steps)
+                notify(Progress("verify", step.subject, completed, total))
             elif result.main.tree.commit != step.id:
                 result.main = governed_state_after(result.main, step.id)
         except InfrastructureFailure:
@@ -147,9 +147,9 @@ def carried_as_read(result: Replay) -> bool:
     The line is not compared: of it every part is told.
     """
     main = result.main
-    there = read_governed_state(main.tree.git, main.tree.commit)
-    same = replace(main, tree=there.tree) == there and main.tree.commit == there.tree.commit
-    return same and (result.latest, result.spent) == (there.signed.latest, {*there.signed.pulls})
+    reread = read_governed_state(main.tree.git, main.tree.commit)
+    same = replace(main, tree=reread.tree) == reread and main.tree.commit == reread.tree.commit
+    return same and (result.latest, result.spent) == (reread.signed.latest, {*reread.signed.pulls})
 
 
 def _look_ahead(git: ObjectReader, steps: Sequence[Commit]) -> None:
@@ -175,13 +175,13 @@ def _does_not_hold(commit: Commit, problem: str, cause: str, path: str | None = 
     )
 
 
-def _receipts_of(git: Git, part: Part, at: int, known: ReceiptCommits, used: Collection[str]) -> Receipts:
+def _receipts_of(git: Git, part: Part, at: int, receipt_commits: ReceiptCommits, used: Collection[str]) -> Receipts:
     """The receipts that speak of a step: in the next commit, or later where others were merged before they came.
 
     Where none speaks of it, those of the next commit, for the reason why they do not count.
     """
-    if found := known.of(at):
-        return found
+    if receipts := receipt_commits.of(at):
+        return receipts
     step = part.steps[at]
     beside = part.steps[at + 1] if at + 1 < len(part.steps) else None
     if beside is None or beside.id in used or len(beside.parents) != 1:
@@ -226,9 +226,9 @@ def _step(git: Git, step: Commit, receipts: Receipts, commits: Commits, result: 
                 f"has an approval that {review.actor} gave on another main: {review.base[:12]} is not on this one",
                 folder,
             )
-    read = [review.source.read_at for review in reviews if review.source]
+    read_times = [review.source.read_at for review in reviews if review.source]
     times = [opening.at, *(review.at for review in reviews)]
-    check_times(receipt, [*times, *read], result.latest, now)
+    check_times(receipt, [*times, *read_times], result.latest, now)
     latest_signed = max([result.latest, receipt.at, *times])
     limits = main.policy.limits
     ids = commits.pass_over(step.parents[-1] if len(step.parents) == 2 else step.id)
@@ -318,10 +318,12 @@ def _reviews(
     doubt = about(attested.attestation, receipt.pull, head, change.digest())
     if doubt:
         _broken(f"has an attestation of reviews that {doubt}", folder)
-    given = verdicts(attested, main)[0]
-    for actor in bundles.keys() - {review.actor for review in given if review.verdict == "approve"}:
+    attested_reviews = verdicts(attested, main)[0]
+    for actor in bundles.keys() - {review.actor for review in attested_reviews if review.verdict == "approve"}:
         _broken(f"has an attestation of reviews that says nothing of an approval by {actor}", folder)
-    return with_attested(signed, [other for other in given if other.verdict != "approve" or other.actor in bundles])
+    return with_attested(
+        signed, [other for other in attested_reviews if other.verdict != "approve" or other.actor in bundles]
+    )
 
 
 def _text(tree: Revision, path: str) -> str:

@@ -26,7 +26,7 @@ def check_weights(main: GovernedState, stores: dict[str, Path], specialists: fro
     Raises:
         IntegrityFailure: as `check_copy`, or ``lost-weights`` where policy requires them.
     """
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for name in sorted(specialists):
         history = main.histories.by_specialist[name]
         artifact = Store(stores[history.cluster]).get(history.artifact)
@@ -39,8 +39,8 @@ def check_weights(main: GovernedState, stores: dict[str, Path], specialists: fro
                 "Fetch them into the store.",
                 name=name,
             )
-        found[name] = "checked" if artifact else "not checked"
-    return found
+        results[name] = "checked" if artifact else "not checked"
+    return results
 
 
 def check_converted(main: GovernedState, models: Path) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def check_converted(main: GovernedState, models: Path) -> tuple[str, ...]:
     """
     clusters = {path.split("/")[1] for path in main.tree.paths("clusters") if path.endswith("/cluster.yaml")}
     sources = {source.digest: source for name in clusters if (source := load_cluster(main.tree, name).base_model)}
-    found = []
+    checked = []
     for digest, source in sorted(sources.items(), key=lambda item: item[1].name):
         folder = models / digest.removeprefix("sha256:")
         if not folder.is_dir():
@@ -66,8 +66,8 @@ def check_converted(main: GovernedState, models: Path) -> tuple[str, ...]:
                 f"Remove {folder}; the next eval converts it again from the pinned file.",
                 source=source.name,
             )
-        found.append(source.name)
-    return tuple(found)
+        checked.append(source.name)
+    return tuple(checked)
 
 
 def check_copy(main: GovernedState, history: SpecialistHistory, folder: Path) -> None:
