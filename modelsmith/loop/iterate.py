@@ -22,11 +22,13 @@ from modelsmith.loop.iteration import (
     ToDo,
     ToEval,
     ToPromote,
+    ToSeal,
     ToTrain,
     Untrained,
     Waiting,
     WithCandidate,
 )
+from modelsmith.loop.outrun import asks, changed_terms, pinned
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import StateFile
 from modelsmith.loop.stopping import Assessed, Stop, assessed, costs_more, recommendation, stop_of, stretch_of
@@ -34,12 +36,9 @@ from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.merge_decision import decide_merge
-from modelsmith.promotion.rule import effective_rule
 from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.load import load_cluster, load_eval_set
-from modelsmith.repository.tree import Revision
 from modelsmith.repository.workspace import Workspace
-from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 from modelsmith.schema.cluster import Cluster
 from modelsmith.schema.diagnosis import Diagnosis
 from modelsmith.schema.errors import Exit, GateNotCleared, InfrastructureFailure, InvalidInput, ModelsmithError
@@ -82,6 +81,11 @@ class Loop:
             first = iteration.number
             while True:
                 iteration = states.put(self._through(states, iteration, review_rows))
+                if isinstance(iteration, ToEval):  # in place of one that main has outrun, which counts as none
+                    first += 1
+                    if stop := self.stop():
+                        return states.put(replace(iteration, reason=stop.sentence))
+                    continue
                 if not isinstance(iteration, Ended) or iteration.outcome != "FAIL":
                     return iteration
                 if iteration.number - first + 1 >= limit:
@@ -130,21 +134,42 @@ class Loop:
         return (most is not None and spent >= most) or costs_more(cluster.loop, cluster.prices, spent)
 
     def _through(self, states: StateFile, iteration: Iteration, review_rows: bool) -> Iteration:
-        """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call."""
+        """Phase after phase to the iteration's end; what one fails with is kept, to be shown and for the next call.
+
+        Where main has outrun it meanwhile, the one that begins in its place comes back: nobody waits for a training
+        that is refused afterwards, and an unattended loop does not end with it.
+        """
         try:
             context = open_context(self.harness, iteration, self.latest)
             while not isinstance(iteration, Waiting | Untrained | Ended):
                 if review_rows and isinstance(iteration, ToTrain):
                     break
                 iteration = states.put(phases.do_phase(context, iteration))
+                if isinstance(iteration, ToTrain | ToSeal) and (why := self._outlived(iteration, self._main())):
+                    return self._abandon(iteration, self._main(), why)
         except ModelsmithError as error:
             if error.code in TAKEN:
                 error.mend = "Leave this iteration behind: `{next}`."
                 error.then(step("iterate", {"cluster": self.cluster}, restart=True))
+            failed = replace(iteration, error=Fault.of(error))
             with contextlib.suppress(InfrastructureFailure):
-                states.put(replace(iteration, error=Fault.of(error)))
-            raise
+                states.put(failed)
+            begun = self._begun_instead(failed)
+            if begun is None:
+                raise
+            return begun
         return iteration
+
+    def _begun_instead(self, failed: Iteration) -> Iteration | None:
+        """The iteration in place of one that failed, where main's files have changed under it; None where not."""
+        if isinstance(failed, Waiting | Untrained | Ended):
+            return None
+        try:
+            main = self._main()
+            why = self._outlived(failed, main)
+            return self._abandon(failed, main, why) if why else None
+        except ModelsmithError:
+            return None
 
     def _main(self) -> GovernedState:
         """The forge's main, which the clone must not have left."""
@@ -185,11 +210,11 @@ class Loop:
         if candidate is None and self._retired(last.reference, main):
             return f"{last.reference} is deprecated"
         if last.error and (not isinstance(last, ToPromote) or last.error.exit != Exit.INFRASTRUCTURE):
-            changed = self._pinned(then) != self._pinned(main.tree)
+            changed = pinned(then, self.cluster) != pinned(main.tree, self.cluster)
             return f"it stopped at {last.error.code}, and main's files have changed since" if changed else ""
         if candidate is None:
-            return "main trains by other terms by now" if self._terms(then) != self._terms(main.tree) else ""
-        if self._asks(then) == self._asks(main.tree) or self._routed(candidate, main):
+            return changed_terms(then, main.tree, self.cluster)
+        if asks(then, self.cluster) == asks(main.tree, self.cluster) or self._routed(candidate, main):
             return ""
         return "main asks another question, or judges by another rule, by now"
 
@@ -244,28 +269,6 @@ class Loop:
             forge.close(pull.number, "; ".join(refusal.sentence for refusal in decision.refusals))
             return self._begin(main, last)
         return again if decision.refusals else last
-
-    def _terms(self, tree: Revision) -> tuple[object, ...]:
-        """What a training is bound by: a candidate that was trained by other terms than main's is refused."""
-        cluster = load_cluster(tree, self.cluster)
-        governed = load_eval_set(tree, cluster.eval_set)
-        trained = cluster.base_model, cluster.training, cluster.stage_by_stage, cluster.loop.seeds
-        return *trained, governed.rubric_digest, governed.generators, governed.datasets
-
-    def _asks(self, tree: Revision) -> tuple[object, ...]:
-        """What evidence must have answered, and the rule it must have passed: main accepts no evidence of others."""
-        cluster = load_cluster(tree, self.cluster)
-        governed = load_eval_set(tree, cluster.eval_set)
-        return governed.question(), effective_rule(governed, cluster)
-
-    def _pinned(self, files: Revision) -> tuple[object, ...]:
-        """Everything that an iteration reads from its commit, as git names it."""
-        folder = f"evals/{load_cluster(files, self.cluster).eval_set}"
-        return (
-            files.entries(f"clusters/{self.cluster}/cluster.yaml"),
-            files.entries(CLUSTER_DEFAULTS),
-            files.folder_id(folder),
-        )
 
     def _retired(self, specialist: str, main: GovernedState) -> bool:
         """Whether nothing may be trained from the specialist any more."""

@@ -10,10 +10,12 @@ from worlds import CLUSTER
 
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.iteration import Fault
+from modelsmith.loop.outrun import changed_terms
 from modelsmith.loop.state import Pointer
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
+from modelsmith.schema.errors import GateNotCleared, ModelsmithError
 
 PATH = f"clusters/{CLUSTER}/cluster.yaml"
 GENERATOR = "evals/adtech/rtb-root-cause/generators/auction-timeout.yaml"
@@ -110,6 +112,80 @@ def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository
 def test_a_candidate_that_passed_is_not_given_up_for_an_absent_forge(repository):
     away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
     assert loop_of(repository)._resume(away, edited(repository, retold).main) == away
+
+
+class Kept:
+    """The state, in memory: the repository is other tests', too."""
+
+    def __init__(self, iteration):
+        self.last = iteration
+
+    def get(self, _cluster):
+        return self.last
+
+    def put(self, iteration):
+        self.last = iteration
+        return iteration
+
+
+def worked(repository, monkeypatch, phases):
+    """What a call ends with, whose phases are these; each may change main, fail, and says which phase comes next."""
+    mains, left = [repository.main], list(phases)
+
+    def do_phase(_context, iteration):
+        change, error, phase = left.pop(0)
+        if change:
+            mains.append(edited(repository, change).main)
+        if error:
+            raise error
+        return begun(repository, phase, number=iteration.number, commit=iteration.commit, outcome="FAIL")
+
+    monkeypatch.setattr("modelsmith.loop.iterate.open_context", lambda *_: None)
+    monkeypatch.setattr("modelsmith.loop.phases.do_phase", do_phase)
+    monkeypatch.setattr(Loop, "_main", lambda _: mains[-1])
+    monkeypatch.setattr(Loop, "stop", lambda _: None)
+    monkeypatch.setattr(Workspace, "require_clean", lambda _: None)
+    kept = Kept(begun(repository, "diagnose"))
+    monkeypatch.setattr("modelsmith.loop.iterate.StateFile", lambda _: kept)
+    try:
+        return loop_of(repository).run(1, restart=False), left
+    except ModelsmithError as error:
+        return error, left
+
+
+REFUSED = GateNotCleared("gate-closed", "Trained by other settings than main's.", "Look.")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [(longer, None, "train")],
+        [(None, None, "train"), (longer, None, "seal")],
+        [(None, None, "train"), (None, None, "seal"), (longer, REFUSED, None)],
+        [(None, None, "train"), (longer, REFUSED, None)],
+    ],
+)
+def test_main_that_changes_the_recipe_meanwhile_does_not_end_the_call(repository, monkeypatch, phases):
+    """An unattended night ended here, and its pull request waited to be closed; no number of passes is lost by it."""
+    ended, left = worked(repository, monkeypatch, [*phases, (None, None, "done")])
+    assert (ended.number, ended.phase, ended.outcome, left) == (2, "done", "FAIL", [])
+
+
+def test_a_failure_under_an_unchanged_main_still_ends_the_call(repository, monkeypatch):
+    ended, _ = worked(repository, monkeypatch, [(None, REFUSED, None), (None, None, "done")])
+    assert ended is REFUSED
+    again, _ = worked(repository, monkeypatch, [(longer, REFUSED, None), (None, REFUSED, None)])
+    assert again is REFUSED, "also in the iteration that begins in its place"
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "said"),
+    [(PATH, longer, "training"), (GENERATOR, retold, "generators"), (PATH, retold, ""), (SCENARIO, shorter, "")],
+)
+def test_what_of_its_terms_main_has_changed_is_named(repository, path, change, said):
+    now = edited(repository, change, path).main.tree
+    expected = f"main has changed {said} since it began" if said else ""
+    assert changed_terms(repository.main.tree, now, CLUSTER) == expected
 
 
 @pytest.mark.parametrize("phase", ["assess", "promote"])
