@@ -96,8 +96,9 @@ _ALL_ALIKE: Final = (
     "reward."
 )
 _TOO_LONG: Final = (
-    "Set max_completion_tokens a little above your longest right answer; where right answers are longer than the first "
-    "ones were, train by sft first, or raise tripwires.most_growth."
+    "See which point of the rubric longer answers earn, and set max_completion_tokens a little above your longest "
+    "right answer; where right answers are longer than the first ones were, train by sft first, or raise "
+    "tripwires.most_growth."
 )
 
 
