@@ -30,6 +30,7 @@ from modelsmith.operations.finding import Finding
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.harness import is_url
 from modelsmith.promotion.root import find_root
+from modelsmith.repository.invocation import without_passwords
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.paths import place
 from modelsmith.repository.workspace import Workspace
@@ -208,7 +209,7 @@ def _forge(workspace: Workspace, forge: str) -> Iterator[Finding]:
         yield from github_findings(workspace, forge)
         return
     if is_url(forge) and not forge.startswith("file://"):
-        yield Finding(subject="forge", level="ok", sentence=f"at {re.sub(r'//[^/@]*@', '//', forge)}")
+        yield Finding(subject="forge", level="ok", sentence=f"at {without_passwords(forge)}")
         yield Finding(
             subject="deployment",
             level="ok",

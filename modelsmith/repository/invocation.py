@@ -165,13 +165,34 @@ _TROUBLES = (
 )  # fmt: skip
 
 
+_ADDRESS = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s'"<>]+)""")
+_PLAIN_HOST = re.compile(r"[^/@:]*(?::[0-9]*)?(?:/.*)?")
+"""A host, with a port or without, and a path, in which an ``@`` ends no password."""
+
+
+def without_passwords(words: str) -> str:
+    """Words of git, in which every URL is without name, password and query.
+
+    A password with ``@`` or ``/`` in it is none to git, which then tells all of it. So of a URL that has one, only what
+    follows the last ``@`` is left.
+
+    >>> without_passwords("at 'https://me:pa/s@s@host/a.git?token=x', ssh://host:22/a@b")
+    "at 'https://host/a.git', ssh://host:22/a@b"
+    """
+
+    def plain(found: re.Match[str]) -> str:
+        place = re.split("[?#]", found[2], maxsplit=1)[0]
+        return found[1] + (place if _PLAIN_HOST.fullmatch(place) else place.rpartition("@")[2])
+
+    return _ADDRESS.sub(plain, words)
+
+
 def git_failed(args: Sequence[str], process: subprocess.CompletedProcess[bytes]) -> InfrastructureFailure:
     """What git said when it ended with an error: its first telling line, as the later ones are general advice.
 
     Names and passwords in URLs are left out. ``code`` is ``git-failed`` where the kind of trouble is not a known one.
     """
-    words = process.stderr.decode("utf-8", "replace").strip()
-    words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", words)
+    words = without_passwords(process.stderr.decode("utf-8", "replace").strip())
     telling = [line for line in words.splitlines() if not _ASIDES.match(line)] or words.splitlines()
     reason = telling[0] if telling else f"exit status {process.returncode}"
     matches = ((trouble, trouble.pattern.search(words)) for trouble in _TROUBLES)

@@ -12,6 +12,7 @@ from typing import Any
 
 from modelsmith.governance.staying import is_teams
 from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.invocation import without_passwords
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.progress import Progress
@@ -68,7 +69,7 @@ def fetch_upstream(workspace: Workspace) -> str:
         try:
             repo.remote(REMOTE).fetch(f"+refs/heads/main:{TIP}", progress=Told(), tags=False, no_write_fetch_head=True)
         except (git.GitCommandError, ValueError) as error:
-            words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", str(getattr(error, "stderr", error)))
+            words = without_passwords(str(getattr(error, "stderr", error)))
             raise InfrastructureFailure(
                 "unreachable",
                 f"upstream cannot be fetched: {' '.join(words.split())[:300]}",

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelsmith.repository.git import Git, Ident
+from modelsmith.repository.invocation import without_passwords
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.errors import GateNotCleared, InfrastructureFailure, InvalidInput
 from modelsmith.schema.pull import Change
@@ -222,6 +223,24 @@ def test_names_that_look_like_options_are_no_revisions(git: Git) -> None:
     assert git.rev("nothing-here") is None
     with pytest.raises(InvalidInput):
         git.list_tree("--help")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["user:secret@127.0.0.1:1/x.git", "secret@127.0.0.1:1/x", "user:secret@secret@127.0.0.1:1/x",
+     "user:secret/a@127.0.0.1:1/x", "127.0.0.1:1/x.git?token=secret"],
+)  # fmt: skip
+def test_no_password_of_a_url_is_in_what_git_said(plain: Git, url: str) -> None:
+    """One with signs in it that end a password to git makes git tell the whole URL."""
+    with pytest.raises(InfrastructureFailure) as failed:
+        plain.run("fetch", f"https://{url}")
+    assert "secret" not in failed.value.message + str(failed.value.details)
+    assert without_passwords(f"at https://{url}'") == f"at https://127.0.0.1:1/x{'.git' if '.git' in url else ''}'"
+
+
+def test_a_url_without_a_password_is_told_as_it_is() -> None:
+    words = "to https://host:8443/team@corp/x.git, ssh://[::1]:22/a and git@host:x"
+    assert without_passwords(words) == words
 
 
 def test_git_failing_and_git_missing_are_told_apart(
