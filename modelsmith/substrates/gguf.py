@@ -28,7 +28,9 @@ def converted(gguf: Path, digest: str, cache: Path, memory: Path | None = None) 
     """Folder ``<cache>/<digest hex>`` with the converted model; converts when it is not there yet, or changed.
 
     ``memory`` is a file of the caller's that says which files were hashed before (see `verified.holds`). Two processes
-    may ask at once: one converts, the other waits. The folder appears whole or not at all.
+    may ask at once: one converts, the other waits. The folder appears whole or not at all. Of what lies beside the file
+    nothing is read, as the digest does not speak of it: transformers would take words of the tokenizer from there, and,
+    where an adapter's configuration lies there, another file altogether.
 
     Raises:
         InfrastructureFailure: ``base-model-conversion``, or ``extra-missing`` without the training libraries.
@@ -43,8 +45,10 @@ def converted(gguf: Path, digest: str, cache: Path, memory: Path | None = None) 
         forget(memory, target)
         shutil.rmtree(target, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".convert-") as scratch:
-            folder = Path(scratch) / "model"
-            _convert(gguf, folder)
+            alone, folder = Path(scratch) / "alone", Path(scratch) / "model"
+            alone.mkdir()
+            (alone / gguf.name).symlink_to(gguf.absolute())
+            _convert(alone / gguf.name, folder)
             listing = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(folder.iterdir())}
             (folder / MARKER).write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
             folder.rename(target)

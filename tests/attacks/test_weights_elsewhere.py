@@ -8,12 +8,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny import write_gguf
 
 from modelsmith.artifacts.seal import describe_export, seal
+from modelsmith.schema.canonical import file_digest
 from modelsmith.schema.errors import IntegrityFailure, InvalidInput, ModelsmithError
 from modelsmith.schema.promotion import Export
 from modelsmith.schema.source import BaseModelSource
 from modelsmith.substrates.base_models import is_base_model, listing_digest, resolve
+from modelsmith.substrates.gguf import MARKER
 from modelsmith.substrates.local import TransformersSubstrate
 
 EVIL = "evil.safetensors"
@@ -96,6 +99,45 @@ def test_weights_in_several_files_of_their_folder_are_welcome(tiny_model: Path, 
     config(folder, _attn_implementation="sdpa")
     source = BaseModelSource(name="tiny", uri=f"file://{folder}", digest=listing_digest(folder), license="Apache-2.0")
     TransformersSubstrate(resolve(source, tmp_path, tmp_path / "cache").folder, None)
+
+
+def words(folder: Path) -> None:
+    """Settings of a tokenizer and of answers, another template, another configuration."""
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "other", "eos_token": "other"}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "other"}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
+    (folder / "chat_template.jinja").write_text("other")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 8}))
+
+
+def another_file(folder: Path) -> None:
+    """A model of the same form with other weights, in a file of the same name."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    other = folder.parent / "other"
+    other.mkdir()
+    shutil.copytree(folder.parent / "model", other / "model")
+    model = AutoModelForCausalLM.from_pretrained(other / "model")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(0.5)
+    model.save_pretrained(other / "model")
+    write_gguf(other / "model", other / "weights.gguf")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(other)}))
+
+
+@pytest.mark.parametrize("beside", [words, another_file])
+def test_nothing_beside_a_gguf_file_is_part_of_it(tiny_model: Path, tmp_path: Path, beside) -> None:
+    """In the work tree any commit could put such files there, and other weights would answer in the name of the pinned."""
+    model, folder = shutil.copytree(tiny_model, tmp_path / "model"), tmp_path / "place"
+    folder.mkdir()
+    write_gguf(model, folder / "weights.gguf")
+    digest = file_digest(folder / "weights.gguf")
+    source = BaseModelSource(name="tiny", uri="file://place/weights.gguf", digest=digest, license="Apache-2.0")
+    honest = resolve(source, tmp_path, tmp_path / "honest").folder
+    beside(folder)
+    found = resolve(source, tmp_path, tmp_path / "cache").folder
+    assert (found / MARKER).read_bytes() == (honest / MARKER).read_bytes()
 
 
 def test_nobody_is_asked_whether_a_model_s_code_may_run(
