@@ -128,7 +128,7 @@ def another_file(folder: Path) -> None:
 
 @pytest.mark.parametrize("beside", [words, another_file])
 def test_nothing_beside_a_gguf_file_is_part_of_it(tiny_model: Path, tmp_path: Path, beside) -> None:
-    """In the work tree any commit could put such files there, and other weights would answer in the pinned one's name."""
+    """In the work tree any commit could put such files there, and other weights would answer in its name."""
     model, folder = shutil.copytree(tiny_model, tmp_path / "model"), tmp_path / "place"
     folder.mkdir()
     write_gguf(model, folder / "weights.gguf")
