@@ -40,6 +40,17 @@ from modelsmith.fleet.executor import Beats, Executor
 from modelsmith.fleet.folder import HEARTBEAT_FILE, LOG, is_whole, lines_since
 from modelsmith.fleet.hosts import Model, executor_on
 
+_LIBRARIES = (
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.utf_16_be",
+    "github",
+    "jsonschema",
+    "model_signing.signing",
+    "rapidfuzz.fuzz",
+    "rapidfuzz.process",
+    "re2",
+)
+"""What is imported where it is used first."""
 _PATIENCE = 60.0
 """Seconds that the process waits for the one that started it, which may have been killed meanwhile."""
 
@@ -196,13 +207,15 @@ def run(words: list[str]) -> None:
 
 def import_everything() -> None:
     """What some command imports or builds when it is called, so that no fork need do it again."""
-    for library in ("github", "jsonschema", "model_signing.signing", "rapidfuzz.fuzz", "rapidfuzz.process", "re2"):
+    for library in _LIBRARIES:
         importlib.import_module(library)
 
     from machine import hurry_at_github
 
     import modelsmith.cli
     import modelsmith.operations
+    from modelsmith.cli.commands import command_for
+    from modelsmith.operations.table import OPERATIONS
     from modelsmith.repository.secrets import _rules
     from modelsmith.schema.base import Frozen
 
@@ -212,6 +225,8 @@ def import_everything() -> None:
     for package in (modelsmith.operations, modelsmith.cli):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
+    for operation in OPERATIONS:
+        command_for(operation)  # reads the documentation of its fields from the source
     models: list[type[Frozen]] = [Frozen]
     for model in models:
         model.model_rebuild()

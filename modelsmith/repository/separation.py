@@ -1,14 +1,17 @@
 """Whether held-out texts stay apart from core and micro texts, within a budget. Pure.
 
 Who compared nearly the same texts before hands in what came of it (`Apart`): then only pairs with a new text are
-compared, and what is found is the same.
+compared, and what is found is the same. Whoever compares the same texts again in one process compares none: a gate
+judges the sets of main and of what is proposed, which are mostly one and the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from threading import Lock
 
+from modelsmith.repository.bounded import Bounded
 from modelsmith.repository.document import Location, Problem
 from modelsmith.repository.set_files import Apart, NearestPair, Part, SetFiles, Spent
 from modelsmith.schema.figures import format_apart
@@ -22,6 +25,10 @@ MAX_COMPARED = 4 * 10**11
 """Letters of held-out texts times letters of core texts that one check of a repository compares: about 20 seconds."""
 LEAST_COMPARED = 80
 """Letters that a text counts for at least, since many short ones take as long as fewer long ones: each pair costs."""
+
+_compared_before = Bounded[bytes, Sequence[tuple[float, int]]](50_000)
+"""What `_nearest_of_each` gave, by digest of what it was given; each costs as many as it has held-out texts."""
+_lock = Lock()
 
 
 def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
@@ -51,7 +58,7 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
         return
     held_texts, core_texts = [text for *_, text in closed], [text for _, text in core]
     best = _nearest_again(held_texts, core_texts, limit, before) if before else None
-    nearest: list[tuple[float, int]] = []
+    nearest: Sequence[tuple[float, int]] = ()
     if best is None:
         nearest = _nearest_of_each(held_texts, core_texts, limit)
         first = max(range(len(closed)), key=lambda place: nearest[place][0])
@@ -72,17 +79,23 @@ def too_near(files: SetFiles, limit: float, spent: Spent) -> Iterator[Problem]:
             )
 
 
-def _nearest_of_each(closed: Sequence[str], core: Sequence[str], limit: float) -> list[tuple[float, int]]:
+def _nearest_of_each(closed: Sequence[str], core: Sequence[str], limit: float) -> Sequence[tuple[float, int]]:
     """For each held-out text similarity and position of the nearest core text; ``(0.0, -1)`` where another is nearer.
 
     So the nearest pair is among them, and each that is above ``limit``.
     """
+    key = hashlib.sha256(repr((_digests(closed), _digests(core), limit)).encode()).digest()
+    with _lock:
+        remembered = _compared_before.get(key)
+    if remembered is not None:
+        return remembered
     nearest: list[tuple[float, int]] = []
     least = 0.0
     for search in Index(core).searches(closed):
         nearest.append(search.nearest(least))
         least = max(least, min(limit, nearest[-1][0]))
-    return nearest
+    with _lock:
+        return _compared_before.keep(key, tuple(nearest), len(nearest))
 
 
 def _nearest_again(
