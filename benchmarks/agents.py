@@ -44,7 +44,7 @@ def parameters(command: list[str], folder: Path, home: Path) -> StdioServerParam
 async def calls(servers: dict[str, Any], repeats: int) -> dict[str, list[Spent]]:
     """Calls to each server in turn, one after the other, so that a busy machine is busy for all; the first is not
     counted."""
-    found: dict[str, list[Spent]] = {name: [] for name in servers}
+    runs: dict[str, list[Spent]] = {name: [] for name in servers}
     async with AsyncExitStack() as open_:
         clients = {name: await open_.enter_async_context(Client(server)) for name, server in servers.items()}
         for number in range(repeats + 1):
@@ -53,13 +53,13 @@ async def calls(servers: dict[str, Any], repeats: int) -> dict[str, list[Spent]]
                 reply = await client.call_tool(TOOL, {})
                 spent = Spent(time.perf_counter() - begin, time.process_time() - cpu)
                 assert not reply.is_error, reply
-                found[name] += [spent] if number else []
-    return found
+                runs[name] += [spent] if number else []
+    return runs
 
 
 def starts(servers: dict[str, StdioServerParameters], repeats: int) -> dict[str, list[Spent]]:
     """From the command to the server's answer to `initialize`, in turn; processor time is the server's own."""
-    found: dict[str, list[Spent]] = {name: [] for name in servers}
+    runs: dict[str, list[Spent]] = {name: [] for name in servers}
     for _ in range(repeats):
         for name, server in servers.items():
             begin = time.perf_counter()
@@ -74,16 +74,16 @@ def starts(servers: dict[str, StdioServerParameters], repeats: int) -> dict[str,
                 assert b"serverInfo" in process.stdout.readline()
                 wall = time.perf_counter() - begin
                 fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-                found[name].append(Spent(wall, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")))
+                runs[name].append(Spent(wall, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")))
                 process.kill()
-    return found
+    return runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--starts", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home, clone = Path(folder) / "home", Path(folder) / "clone"
         os.environ["MODELSMITH_HOME"] = str(home)
@@ -92,13 +92,13 @@ def main() -> None:
         plain = parameters([sys.executable, str(Path(__file__).with_name("agents_bare.py")), str(clone)], clone, home)
         session = Session(clone, "operator")
         memory = {"in memory, ours": make_server(lambda: session, Watch(clone)), "in memory, bare": bare(clone)}
-        found = anyio.run(calls, memory, asked.repeats)
-        found |= anyio.run(calls, {"stdio, ours": ours, "stdio, bare": plain}, asked.repeats)
-        found |= starts({"start, ours": ours, "start, bare": plain}, asked.starts)
-    figures = {name: summary(runs) for name, runs in found.items()}
+        runs_by_name = anyio.run(calls, memory, arguments.repeats)
+        runs_by_name |= anyio.run(calls, {"stdio, ours": ours, "stdio, bare": plain}, arguments.repeats)
+        runs_by_name |= starts({"start, ours": ours, "start, bare": plain}, arguments.starts)
+    figures = {name: summary(runs) for name, runs in runs_by_name.items()}
     ratios = {
-        f"{what}, {by}": ratio(found[f"{what}, ours"], found[f"{what}, bare"])[by]
-        for what, by in (
+        f"{action}, {by}": ratio(runs_by_name[f"{action}, ours"], runs_by_name[f"{action}, bare"])[by]
+        for action, by in (
             ("in memory", "wall"),
             ("in memory", "cpu"),
             ("stdio", "wall"),
@@ -106,15 +106,21 @@ def main() -> None:
             ("start", "cpu"),
         )
     }
-    goal = {"ratio_at_most": GOAL_RATIO, "met": {what: value <= GOAL_RATIO for what, value in ratios.items()}}
-    result = {"machine": machine("mcp"), "repeats": asked.repeats, "seconds": figures, "ratio": ratios, "goal": goal}
+    goal = {"ratio_at_most": GOAL_RATIO, "met": {action: value <= GOAL_RATIO for action, value in ratios.items()}}
+    result = {
+        "machine": machine("mcp"),
+        "repeats": arguments.repeats,
+        "seconds": figures,
+        "ratio": ratios,
+        "goal": goal,
+    }
     save(RESULTS / "agents.json", result)
     rows = [
         (name, figure["median"], figure["least"], figure["most"], figure["median_cpu"])
         for name, figure in figures.items()
     ]
     print(table(("seconds", "median", "least", "most", "median cpu"), rows))
-    print("\nratio to the bare server: " + ", ".join(f"{what} {value}" for what, value in ratios.items()))
+    print("\nratio to the bare server: " + ", ".join(f"{action} {value}" for action, value in ratios.items()))
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def _apart(file: str, side: str, stage: Any) -> dict[str, float]:
     """Measure in a process of its own."""
     command = [sys.executable, file, "--side", side, "--steps", str(stage.steps), "--batch", str(stage.batch_size)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(output.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
+    return figures
 
 
 def main(subject: Subject, file: str, about: str | None, words: Sequence[str]) -> None:
@@ -124,20 +124,22 @@ def main(subject: Subject, file: str, about: str | None, words: Sequence[str]) -
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2)
-    asked = parser.parse_args(words)
-    stage = subject.stage.model_validate({"method": subject.name, "steps": asked.steps, "batch_size": asked.batch})
-    if asked.side:
+    arguments = parser.parse_args(words)
+    stage = subject.stage.model_validate(
+        {"method": subject.name, "steps": arguments.steps, "batch_size": arguments.batch}
+    )
+    if arguments.side:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(_measure(subject, asked.side, stage, Path(folder))))
+            print(json.dumps(_measure(subject, arguments.side, stage, Path(folder))))
         return
     facts = machine("torch", "transformers", "trl", "peft")
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(asked.repeats):
+    for _ in range(arguments.repeats):
         for side in SIDES:
             runs[side].append(_apart(file, side, stage))
-    spent = {side: [Spent(one["wall"], one["cpu"]) for one in found] for side, found in runs.items()}
+    spent = {side: [Spent(run["wall"], run["cpu"]) for run in side_runs] for side, side_runs in runs.items()}
     ours, bare = (spent[side] for side in SIDES)
-    peaks = {side: max(one["peak"] for one in found) / 2**20 for side, found in runs.items()}
+    peaks = {side: max(run["peak"] for run in side_runs) / 2**20 for side, side_runs in runs.items()}
     rows = [[side, *(summary(spent[side])[key] for key in ("median", "least", "most", "median_cpu"))] for side in SIDES]
     print(table(["seconds a step", "median", "least", "most", "cpu"], rows))
     memory = peaks[SIDES[0]] / peaks[SIDES[1]]
@@ -146,7 +148,12 @@ def main(subject: Subject, file: str, about: str | None, words: Sequence[str]) -
         RESULTS / f"{subject.name}.json",
         {
             "machine": facts,
-            "settings": {"steps": asked.steps, "batch": asked.batch, "threads": 1, "repeats": asked.repeats},
+            "settings": {
+                "steps": arguments.steps,
+                "batch": arguments.batch,
+                "threads": 1,
+                "repeats": arguments.repeats,
+            },
             "seconds_a_step": {side: summary(spent[side]) for side in SIDES},
             "ratio": ratio(ours, bare),
             "peak_mib": {side: round(peak, 1) for side, peak in peaks.items()},

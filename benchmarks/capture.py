@@ -44,8 +44,8 @@ def ours(path: Path) -> None:
     governed = load_eval_set(WorkTree(ROOT), "adtech/rtb-root-cause")
     records = read_records(path, lambda _: Refused("these records name no decision"))
     staged = stage(records, Scrubber(Private()), governed, ())
-    written = b"".join(canonical_json(case) for case in staged.cases)
-    if b"@" in written or staged.removed["phone"] != RECORDS:
+    data = b"".join(canonical_json(case) for case in staged.cases)
+    if b"@" in data or staged.removed["phone"] != RECORDS:
         raise RuntimeError("private data was left in")
 
 

@@ -76,9 +76,9 @@ class Connection(asyncio.Protocol):
             if len(self.data) < end + 4 + length:
                 return
             body, self.data = self.data[end + 4 : end + 4 + length], self.data[end + 4 + length :]
-            if b'"stream"' in body and (asked := json.loads(body)).get("stream"):
+            if b'"stream"' in body and (request := json.loads(body)).get("stream"):
                 self.transport.write(_STREAM)
-                self.streams.begin(self, asked["max_tokens"])
+                self.streams.begin(self, request["max_tokens"])
             elif self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, RESPONSE)
             else:
@@ -97,15 +97,15 @@ class Streams:
         self.left[connection] = tokens
 
     def _step(self) -> None:
-        for one, left in list(self.left.items()):
-            if one.transport.is_closing():
-                del self.left[one]
-            elif not left:
-                one.transport.write(_END)
-                del self.left[one]
-            elif not one.full:
-                one.transport.write(_TOKENS[left % len(_TOKENS)])
-                self.left[one] = left - 1
+        for stream, tokens_left in list(self.left.items()):
+            if stream.transport.is_closing():
+                del self.left[stream]
+            elif not tokens_left:
+                stream.transport.write(_END)
+                del self.left[stream]
+            elif not stream.full:
+                stream.transport.write(_TOKENS[tokens_left % len(_TOKENS)])
+                self.left[stream] = tokens_left - 1
         if self.left:
             asyncio.get_running_loop().call_later(STEP, self._step)
 

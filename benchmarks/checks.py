@@ -38,10 +38,10 @@ def environment(server: GitHubServer, folder: Path, number: int) -> dict[str, st
     """What GitHub gives a workflow's job."""
     event = folder / "event.json"
     event.write_text(json.dumps({"pull_request": {"number": number}}))
-    kept = {
+    base_environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_", "MODELSMITH_"))
     }
-    return kept | {
+    return base_environment | {
         "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": server.web, "GITHUB_REPOSITORY": NAME,
         "GITHUB_EVENT_NAME": "pull_request_target", "GITHUB_EVENT_PATH": str(event),
         "GITHUB_TOKEN": server.workflow_token(), "MODELSMITH_HOME": str(folder / "home"),
@@ -86,13 +86,13 @@ def once(place: Place, report: bool) -> dict[str, float]:
 def measure(place: Place, repeats: int) -> dict[str, Any]:
     """Figures of one size."""
     runs = [once(place, report=False) for _ in range(repeats)]
-    shown = once(place, report=True)
+    counted = once(place, report=True)
     return {
         "seconds": summary([Spent(run["wall"], run["cpu"]) for run in runs]),
         "peak_mib": round(max(run["peak_mib"] for run in runs), 1),
         "requests": {name: int(runs[0][name]) for name in ("rest_requests", "git_requests")},
-        "requests_with_report": {name: int(shown[name]) for name in ("rest_requests", "git_requests")},
-        "wall_seconds_with_report": round(shown["wall"], 2),
+        "requests_with_report": {name: int(counted[name]) for name in ("rest_requests", "git_requests")},
+        "wall_seconds_with_report": round(counted["wall"], 2),
     }
 
 
@@ -100,27 +100,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="Promotions; multiples of five.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     sizes: dict[int, dict[str, Any]] = {}
-    for size in given.sizes:
+    for size in arguments.sizes:
         place = Place(WORK / "governance" / str(size), size)
         if not place.pending.exists():
             make_repository(place)
-        sizes[size] = measure(place, given.repeats)
+        sizes[size] = measure(place, arguments.repeats)
     rows = [
-        (size, found["seconds"]["median_cpu"], found["seconds"]["median"], found["requests"]["rest_requests"],
-         found["requests"]["git_requests"], found["requests_with_report"]["rest_requests"], found["peak_mib"])
-        for size, found in sizes.items()
+        (size, run["seconds"]["median_cpu"], run["seconds"]["median"], run["requests"]["rest_requests"],
+         run["requests"]["git_requests"], run["requests_with_report"]["rest_requests"], run["peak_mib"])
+        for size, run in sizes.items()
     ]  # fmt: skip
     print(table(("promotions", "cpu s", "wall s", "REST", "git", "REST, reported", "MiB"), rows))
-    requests = {json.dumps(found["requests"]) for found in sizes.values()}
+    requests = {json.dumps(run["requests"]) for run in sizes.values()}
     last = sizes[max(sizes)]["seconds"]["median_cpu"]
     goal = {
         "promotions": 1000, "cpu_seconds_below": GOAL_SECONDS, "requests_grow": len(requests) > 1,
         "met": max(sizes) >= 1000 and last < GOAL_SECONDS and len(requests) == 1,
     }  # fmt: skip
     facts = machine("pydantic", "PyYAML", "cryptography", "pygithub")
-    save(RESULTS / "checks.json", {"machine": facts, "repeats": given.repeats, "sizes": sizes, "goal": goal})
+    save(RESULTS / "checks.json", {"machine": facts, "repeats": arguments.repeats, "sizes": sizes, "goal": goal})
 
 
 if __name__ == "__main__":

@@ -102,20 +102,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=SUBJECTS)
-    asked = parser.parse_args()
-    if asked.only:
-        print(*SUBJECTS[asked.only]())
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(*SUBJECTS[arguments.only]())
         return
     facts = machine("scikit-learn", "pydantic")
     answers: dict[str, dict[str, int]] = {}
 
     def measure(name: str) -> Spent:
-        ran = subprocess.run([sys.executable, __file__, "--only", name], capture_output=True, text=True, check=True)
-        seconds, cpu, clusters, failed = ran.stdout.split()
+        process = subprocess.run([sys.executable, __file__, "--only", name], capture_output=True, text=True, check=True)
+        seconds, cpu, clusters, failed = process.stdout.split()
         answers[name] = {"failed": int(failed), "clusters": int(clusters)}
         return Spent(float(seconds), float(cpu))
 
-    runs = alternate({name: partial(measure, name) for name in SUBJECTS}, asked.repeats)
+    runs = alternate({name: partial(measure, name) for name in SUBJECTS}, arguments.repeats)
     figures = {name: summary(each) for name, each in runs.items()}
     met = all(figures[name]["least"] <= GOAL_SECONDS for name in SUBJECTS if name != "bare scikit-learn")
     goal = {"least_seconds_at_most": GOAL_SECONDS, "met": met}

@@ -54,9 +54,9 @@ def stream_memory(folder: Path, key: str, number: int) -> dict[str, float]:
     async def measured(url: str, door: psutil.Process) -> dict[str, float]:
         warm, _ = await hold_streams(url, key, 50)
         before = door.memory_info().rss
-        held, seconds = await hold_streams(url, key, number)
+        writers, seconds = await hold_streams(url, key, number)
         used = door.memory_info().rss - before
-        for writer in (*warm, *held):
+        for writer in (*warm, *writers):
             writer.close()
         return {"streams": number, "kib_each": used / 1024 / number, "seconds_to_begin": seconds}
 
@@ -68,17 +68,20 @@ def stream_tokens(
     subjects: Mapping[str, tuple[str, psutil.Process | None]], key: str, streams: int, tokens: int, repeats: int
 ) -> dict[str, dict[str, float]]:
     """Tokens a second through each subject, and its microseconds of processor time for each; medians."""
-    rates: dict[str, list[float]] = {what: [] for what in subjects}
-    spent: dict[str, list[float]] = {what: [] for what in subjects}
+    rates: dict[str, list[float]] = {subject_name: [] for subject_name in subjects}
+    spent: dict[str, list[float]] = {subject_name: [] for subject_name in subjects}
     for _ in range(repeats):
-        for what, (url, process) in subjects.items():
+        for subject_name, (url, process) in subjects.items():
             before = process and sum(process.cpu_times()[:2])
-            rates[what].append(asyncio.run(ask_streams(url, key, streams, tokens)))
+            rates[subject_name].append(asyncio.run(ask_streams(url, key, streams, tokens)))
             used = sum(process.cpu_times()[:2]) - before if process else 0.0
-            spent[what].append(used * 1e6 / (streams * tokens))
+            spent[subject_name].append(used * 1e6 / (streams * tokens))
     return {
-        what: {"tokens_per_second": statistics.median(rates[what]), "cpu_us": statistics.median(spent[what])}
-        for what in subjects
+        subject_name: {
+            "tokens_per_second": statistics.median(rates[subject_name]),
+            "cpu_us": statistics.median(spent[subject_name]),
+        }
+        for subject_name in subjects
     }
 
 
@@ -88,30 +91,32 @@ def rules_microseconds() -> float:
         Rule(name=f"r{n}", when=When(metadata={"tenant": f"t{n}"}, last_message="bid|price"), cluster=CLUSTER)
         for n in range(1000)
     ]
-    made = Rules(Router(rules=tuple(rules)), [CLUSTER])
+    rules_tried = Rules(Router(rules=tuple(rules)), [CLUSTER])
     body = {"messages": [{"role": "user", "content": "the price of a bid"}], "metadata": {"tenant": "t999"}}
     parts = RequestParts("m", {}, body)
-    assert (made.route(parts) or parts)[1] == "r999"
+    assert (rules_tried.route(parts) or parts)[1] == "r999"
     times = []
     for _ in range(2000):
         begin = time.perf_counter()
-        made.route(parts)
+        rules_tried.route(parts)
         times.append(time.perf_counter() - begin)
     return statistics.median(times) * 1e6
 
 
-def _named(what: str, loop: str) -> str:
-    return f"{what} on {loop}"
+def _named(subject_name: str, loop: str) -> str:
+    return f"{subject_name} on {loop}"
 
 
 def _beside_bare(results: dict[str, Any], loop: str, connections: int, unit: str) -> float:
-    mine, bare = (results[f"{_named(what, loop)}, {connections}"][unit] for what in ("door", "bare"))
+    mine, bare = (results[f"{_named(subject_name, loop)}, {connections}"][unit] for subject_name in ("door", "bare"))
     return float(mine / bare)
 
 
-def _added(results: dict[str, Any], what: str, connections: int) -> float:
+def _added(results: dict[str, Any], subject_name: str, connections: int) -> float:
     """Milliseconds that a subject adds at the median."""
-    return float(results[f"{what}, {connections}"]["p50_ms"] - results[f"nothing between, {connections}"]["p50_ms"])
+    return float(
+        results[f"{subject_name}, {connections}"]["p50_ms"] - results[f"nothing between, {connections}"]["p50_ms"]
+    )
 
 
 def main() -> None:
@@ -123,7 +128,7 @@ def main() -> None:
     parser.add_argument("--litellm", metavar="PROGRAM")
     parser.add_argument("--tokens", type=int, nargs=2, default=[64, 400], metavar=("STREAMS", "TOKENS"))
     parser.add_argument("--streams", type=int, default=9_000)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     limit = raise_limit()
     facts = machine("aiohttp", "prometheus-client", "google-re2", "uvloop")
     load_before = os.getloadavg()[0]
@@ -134,38 +139,38 @@ def main() -> None:
         key = callers(folder).issue("caller", (CLUSTER,), 1)[1]
         subjects: dict[str, tuple[str, psutil.Process | None]] = {"nothing between": (url, None)}
         for loop in LOOPS:
-            for what in ("bare", "door"):
-                own = folder / f"{what}-{loop}"
+            for subject_name in ("bare", "door"):
+                own = folder / f"{subject_name}-{loop}"
                 shutil.copytree(folder, own, ignore=shutil.ignore_patterns("*-*"))
-                subjects[_named(what, loop)] = stack.enter_context(subject(what, url, own, loop))
-        if given.litellm:
-            subjects["litellm"] = stack.enter_context(litellm(given.litellm, url, folder, key))
-        for connections in given.connections:
-            found: dict[str, list[list[float]]] = {what: [] for what in subjects}
-            rates: dict[str, list[float]] = {what: [] for what in subjects}
+                subjects[_named(subject_name, loop)] = stack.enter_context(subject(subject_name, url, own, loop))
+        if arguments.litellm:
+            subjects["litellm"] = stack.enter_context(litellm(arguments.litellm, url, folder, key))
+        for connections in arguments.connections:
+            latencies: dict[str, list[list[float]]] = {subject_name: [] for subject_name in subjects}
+            rates: dict[str, list[float]] = {subject_name: [] for subject_name in subjects}
             spent = dict.fromkeys(subjects, 0.0)
-            for _ in range(given.repeats):
-                for what, (where, process) in subjects.items():
+            for _ in range(arguments.repeats):
+                for subject_name, (where, process) in subjects.items():
                     before = process and sum(process.cpu_times()[:2])
-                    run, rate = asyncio.run(ask(where, key, connections, given.seconds))
-                    found[what].append(run)
-                    rates[what].append(rate)
-                    spent[what] += sum(process.cpu_times()[:2]) - before if process else 0.0
-            for what, runs in found.items():
+                    run, rate = asyncio.run(ask(where, key, connections, arguments.seconds))
+                    latencies[subject_name].append(run)
+                    rates[subject_name].append(rate)
+                    spent[subject_name] += sum(process.cpu_times()[:2]) - before if process else 0.0
+            for subject_name, runs in latencies.items():
                 p50, p99 = (
                     statistics.median(sorted(run)[int(len(run) * part)] for run in runs) for part in (0.5, 0.99)
                 )
-                rate = statistics.median(rates[what])
-                cpu = spent[what] * 1000 / sum(map(len, runs))
+                rate = statistics.median(rates[subject_name])
+                cpu = spent[subject_name] * 1000 / sum(map(len, runs))
                 rows.append(
-                    (f"{what}, {connections} at once", round(p50, 3), round(p99, 2), round(rate), round(cpu, 2))
+                    (f"{subject_name}, {connections} at once", round(p50, 3), round(p99, 2), round(rate), round(cpu, 2))
                 )
                 measured = {"p50_ms": p50, "p99_ms": p99, "per_second": rate, "cpu_ms": cpu}
-                results[f"{what}, {connections}"] = measured
-        streams_at_once, tokens_each = given.tokens
-        streamed = stream_tokens(subjects, key, streams_at_once, tokens_each, given.repeats)
+                results[f"{subject_name}, {connections}"] = measured
+        streams_at_once, tokens_each = arguments.tokens
+        streamed = stream_tokens(subjects, key, streams_at_once, tokens_each, arguments.repeats)
     ratios, cpus = (
-        {loop: {n: _beside_bare(results, loop, n, unit) for n in given.connections} for loop in LOOPS}
+        {loop: {n: _beside_bare(results, loop, n, unit) for n in arguments.connections} for loop in LOOPS}
         for unit in ("p50_ms", "cpu_ms")
     )
     micro = rules_microseconds()
@@ -181,7 +186,7 @@ def main() -> None:
             "rate": results[f"{DOOR}, {n}"]["per_second"] / results[f"litellm, {n}"]["per_second"],
             "cpu": results[f"litellm, {n}"]["cpu_ms"] / results[f"{DOOR}, {n}"]["cpu_ms"],
         }
-        for n in given.connections
+        for n in arguments.connections
         if f"litellm, {n}" in results
     }
     figures = {
@@ -195,25 +200,31 @@ def main() -> None:
     print(table(("milliseconds", "p50", "p99", "a second", "cpu each"), rows))
     print(f"\nload of the machine: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after")
     for loop in LOOPS:
-        for what, some in (("p50", ratios[loop]), ("processor time", cpus[loop])):
-            print(f"{loop}: ratio of {what} to bare: {', '.join(f'{r:.2f} at {n}' for n, r in some.items())}")
-    for n, one in beside.items():
+        for subject_name, some in (("p50", ratios[loop]), ("processor time", cpus[loop])):
+            print(f"{loop}: ratio of {subject_name} to bare: {', '.join(f'{r:.2f} at {n}' for n, r in some.items())}")
+    for n, compared in beside.items():
         print(
-            f"LiteLLM at {n}: {one['added_p50']:.1f} times the added p50, {one['rate']:.1f} times fewer a second, "
-            f"{one['cpu']:.1f} times the processor time"
+            f"LiteLLM at {n}: {compared['added_p50']:.1f} times the added p50, "
+            f"{compared['rate']:.1f} times fewer a second, "
+            f"{compared['cpu']:.1f} times the processor time"
         )
     print(f"1,000 rules: {micro:.1f} us\n")
-    stream_rows = [(what, round(one["tokens_per_second"]), round(one["cpu_us"], 1)) for what, one in streamed.items()]
+    stream_rows = [
+        (subject_name, round(figures["tokens_per_second"]), round(figures["cpu_us"], 1))
+        for subject_name, figures in streamed.items()
+    ]
     named = f"{streams_at_once} streams of {tokens_each} tokens"
     print(table((named, "tokens a second", "us each"), stream_rows), flush=True)
     streams = None
-    if limit < (needed := 2 * given.streams + FILES):
-        print(f"{given.streams:,} quiet streams need a limit of {needed:,} open files (`ulimit -Hn`); it is {limit:,}")
+    if limit < (needed := 2 * arguments.streams + FILES):
+        print(
+            f"{arguments.streams:,} quiet streams need a limit of {needed:,} open files (`ulimit -Hn`); it is {limit:,}"
+        )
     else:
         with tempfile.TemporaryDirectory() as name:
             key = callers(Path(name)).issue("caller", (CLUSTER,), 1)[1]
-            streams = stream_memory(Path(name), key, given.streams)
-        print(f"{given.streams:,} quiet streams: {streams['kib_each']:.0f} KiB each")
+            streams = stream_memory(Path(name), key, arguments.streams)
+        print(f"{arguments.streams:,} quiet streams: {streams['kib_each']:.0f} KiB each")
     save(RESULTS / "door.json", {"machine": facts, **figures, "streams": streams, "goal": goals})
 
 

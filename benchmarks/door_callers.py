@@ -34,7 +34,7 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
     """
     start = time.perf_counter()
     end = start + seconds
-    found: list[float] = []
+    tokens_read: list[float] = []
 
     async def one(number: int) -> None:
         caller = Caller(url, key, number, {"temperature": 0})
@@ -46,11 +46,11 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
                 raise RuntimeError(head.decode())
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             await reader.readexactly(length)
-            found.append((time.perf_counter() - begin) * 1000)
+            tokens_read.append((time.perf_counter() - begin) * 1000)
         writer.close()
 
     await asyncio.gather(*(one(number) for number in range(connections)))
-    return found, len(found) / (time.perf_counter() - start)
+    return tokens_read, len(tokens_read) / (time.perf_counter() - start)
 
 
 async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
@@ -70,10 +70,10 @@ async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
         return text.count(b" token")
 
     begin = time.perf_counter()
-    came = sum(await asyncio.gather(*map(one, range(streams))))
-    if came != streams * tokens:
-        raise RuntimeError(f"{came} tokens of {streams * tokens} came")
-    return came / (time.perf_counter() - begin)
+    received = sum(await asyncio.gather(*map(one, range(streams))))
+    if received != streams * tokens:
+        raise RuntimeError(f"{received} tokens of {streams * tokens} came")
+    return received / (time.perf_counter() - begin)
 
 
 async def hold_streams(url: str, key: str, number: int) -> tuple[list[asyncio.StreamWriter], float]:

@@ -167,7 +167,7 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
     line = Line(cluster, "c" * 40, *arms, 0.5, governed, Format(points, Chat()))
     first, second = (HttpModel(session, url, arm.specialist) for arm in arms)
     rule = Rule(name="all", cluster=CLUSTER, key=StickyKey(header="x-user"))
-    follower = Follower(Workspace(ROOT), _no_model, lambda commit: None, lambda what, error: None)
+    follower = Follower(Workspace(ROOT), _no_model, lambda commit: None, lambda topic, error: None)
     follower.served = Served("c" * 40, Rules(Router(rules=(rule,)), [CLUSTER]), {CLUSTER: Ready(line, first, second)})
     recorder = LiveRecorder(folder / "live", b"k" * 32)
     watch = Watch(least_decisions=10**9, errors=Guard(max_rise=0.05), format=Guard(max_rise=0.05))
@@ -181,9 +181,9 @@ def door(session: aiohttp.ClientSession, url: str, folder: Path, keys: Tokens) -
     return Door(follower, counting, frozenset(), keys).app()
 
 
-async def serve(what: str, url: str, folder: Path) -> None:
+async def serve(kind: str, url: str, folder: Path) -> None:
     """Be one of the subjects until standard input closes."""
-    is_bare = what == "bare"
+    is_bare = kind == "bare"
     async with _plain() if is_bare else backends(Room(raise_limit(), 512, _no_room)) as session:
         app = bare(session, url) if is_bare else door(session, url, folder, callers(folder))
         async with listening(app, web.AppRunner if is_bare else Runner) as port:
@@ -192,9 +192,9 @@ async def serve(what: str, url: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def subject(what: str, url: str, folder: Path, loop: str = "uvloop") -> Iterator[tuple[str, psutil.Process]]:
+def subject(subject_name: str, url: str, folder: Path, loop: str = "uvloop") -> Iterator[tuple[str, psutil.Process]]:
     """A subject in a process of its own; its base URL, and the process."""
-    command = [sys.executable, __file__, what, url, str(folder), loop]
+    command = [sys.executable, __file__, subject_name, url, str(folder), loop]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     assert process.stdout
@@ -212,11 +212,13 @@ def main() -> None:
     parser.add_argument("url", help="of the backend")
     parser.add_argument("folder", type=Path, help="of its keys and what it keeps")
     parser.add_argument("loop", choices=LOOPS)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     raise_limit()
-    sys.setswitchinterval(SWITCH_SECONDS if given.what == "door" else sys.getswitchinterval())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if given.loop == "uvloop" else None) as runner:
-        runner.run(quiet_backend() if given.what == "quiet" else serve(given.what, given.url, given.folder))
+    sys.setswitchinterval(SWITCH_SECONDS if arguments.what == "door" else sys.getswitchinterval())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if arguments.loop == "uvloop" else None) as runner:
+        runner.run(
+            quiet_backend() if arguments.what == "quiet" else serve(arguments.what, arguments.url, arguments.folder)
+        )
 
 
 if __name__ == "__main__":

@@ -62,22 +62,26 @@ def quarter(draw: np.random.Generator, case: Case, quiet: bool) -> Alarms:
     for week in weeks:
         events = np.cumsum(draw.binomial(case.day // PARTS, _rates(case), (7, PARTS)).sum(axis=1))
         for day, won in enumerate(map(int, events), start=1):
-            after, known = (week - weeks[0]) * 7 + day, day * (case.day // PARTS) * PARTS
-            if plain is None and won / known < (1 - ALLOWED) * before.events / before.known:
+            after, days_known = (week - weeks[0]) * 7 + day, day * (case.day // PARTS) * PARTS
+            if plain is None and won / days_known < (1 - ALLOWED) * before.events / before.known:
                 plain = after
             # Above the envelope there is no evidence for what lies below it.
-            if ours is None and won / known < bound and drifted(TERMS, {"wins": before}, {"wins": Rate(won, known)}):
+            if (
+                ours is None
+                and won / days_known < bound
+                and drifted(TERMS, {"wins": before}, {"wins": Rate(won, days_known)})
+            ):
                 ours = after
         if ours is not None and plain is not None:
             break
     return Alarms(ours, plain)
 
 
-def _validation(draw: np.random.Generator, chosen: bool) -> Rate:
+def _validation(draw: np.random.Generator, selected: bool) -> Rate:
     while True:
-        found = int(draw.binomial(WINDOW, RATE))
-        if not chosen or found >= WINDOW * RATE:
-            return Rate(found, WINDOW)
+        successes = int(draw.binomial(WINDOW, RATE))
+        if not selected or successes >= WINDOW * RATE:
+            return Rate(successes, WINDOW)
 
 
 def _rates(case: Case) -> np.ndarray:
@@ -87,10 +91,10 @@ def _rates(case: Case) -> np.ndarray:
 
 def measured(draw: np.random.Generator, case: Case, quiet: bool) -> dict[str, str | float | int | None]:
     """One line of the table."""
-    found = [quarter(draw, case, quiet) for _ in range(case.runs)]
+    quarters = [quarter(draw, case, quiet) for _ in range(case.runs)]
     line: dict[str, str | float | int | None] = {"quarter": case.name, "runs": case.runs}
     for side in Alarms._fields:
-        hits = [after for one in found if (after := getattr(one, side)) is not None]
+        hits = [after for quarter_run in quarters if (after := getattr(quarter_run, side)) is not None]
         line[side] = round(len(hits) / case.runs, 4)
         line[f"{side} in a week"] = round(sum(after <= 7 for after in hits) / case.runs, 4)
         line[f"{side} days"] = round(median(hits)) if hits else None
@@ -102,10 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    draw, some, few = np.random.default_rng(asked.seed), max(1, asked.runs // 5), max(1, asked.runs // 20)
+    arguments = parser.parse_args()
+    draw, some, few = np.random.default_rng(arguments.seed), max(1, arguments.runs // 5), max(1, arguments.runs // 20)
     quiet = (
-        Case("quiet", asked.runs),
+        Case("quiet", arguments.runs),
         Case("quiet, and was validated by luck", some, chosen=True),
         Case("at the edge of what is allowed", some, loss=ALLOWED),
         Case("quiet, hours move by 10 %", some, hours=0.1),
@@ -120,7 +124,10 @@ def main() -> None:
         "quiet_quarters_with_an_alarm_at_most": 0.05,
         "met": all(float(row["ours"] or 0) <= 0.05 for row in rows[:3]),
     }
-    save(RESULTS / "drift.json", {"machine": machine("numpy"), "seed": asked.seed, **terms, "rows": rows, "goal": goal})
+    save(
+        RESULTS / "drift.json",
+        {"machine": machine("numpy"), "seed": arguments.seed, **terms, "rows": rows, "goal": goal},
+    )
 
 
 if __name__ == "__main__":

@@ -141,13 +141,13 @@ def served(command: list[str], port: int, folder: Path, token: str, all_read: Al
             time.sleep(0.1)
         asyncio.run(read(port, token, 1))
         before, cpu, begin = server.memory_info().rss / 2**20, sum(server.cpu_times()[:2]), time.perf_counter()
-        found = asyncio.run(all_read(server))
+        result = asyncio.run(all_read(server))
         seconds, spent = time.perf_counter() - begin, sum(server.cpu_times()[:2]) - cpu
     finally:
         process.kill()
         process.wait()
-    memory = (round(before, 1), round(found.mib_peak, 1))
-    return Streamed(round(seconds, 2), round(spent, 2), *memory, found.wrong, found.events)
+    memory = (round(before, 1), round(result.mib_peak, 1))
+    return Streamed(round(seconds, 2), round(spent, 2), *memory, result.wrong, result.events)
 
 
 async def subscribe(port: int, token: str, cursor: str | None, last: int) -> int:
@@ -157,8 +157,8 @@ async def subscribe(port: int, token: str, cursor: str | None, last: int) -> int
     transport = streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)
     async with http, Client(transport) as client, client.listen(resource_subscriptions=[EVENTS]) as news:
         while at < last:
-            found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
-            page = json.loads(found.contents[0].text)["result"]
+            resource = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
+            page = json.loads(resource.contents[0].text)["result"]
             for event in page["events"]:
                 number = int(event["cursor"].split("-")[0])
                 wrong += number != at + 1
@@ -172,7 +172,7 @@ async def subscribe(port: int, token: str, cursor: str | None, last: int) -> int
 async def subscribe_all(port: int, token: str, cursor: str | None, ledger: Ledger, process: psutil.Process) -> Read:
     """All subscribers, while `BATCH` events more come."""
     first = int((ledger.end() or "0").split("-")[0])
-    begun = int(cursor.split("-")[0]) if cursor else 0
+    start = int(cursor.split("-")[0]) if cursor else 0
     async with watched(process) as peak:
 
         async def more() -> None:
@@ -184,7 +184,7 @@ async def subscribe_all(port: int, token: str, cursor: str | None, ledger: Ledge
         last = first + BATCH
         wrong = sum(await asyncio.gather(*(subscribe(port, token, cursor, last) for _ in range(READERS))))
         await filling
-    return Read(wrong, peak[0], last - begun)
+    return Read(wrong, peak[0], last - start)
 
 
 class Receiver(threading.Thread):
@@ -229,16 +229,16 @@ def deliveries(workspace: Workspace, first: int, count: int, repeats: int) -> di
     receiver.up.wait()
     url = f"http://127.0.0.1:{receiver.port}/"
     webhooks.add(workspace, "bench", url, (), "cloudevents")
-    found: dict[str, list[Spent]] = {"webhooks deliver": [], "bare httpcore": []}
+    runs: dict[str, list[Spent]] = {"webhooks deliver": [], "bare httpcore": []}
     ledger = ledger_of(workspace)
     for turn in range(repeats):
         since = ledger.end()
         fill(ledger, first + turn * count, count)
         bodies = enveloped(ledger.events(since), workspace)
-        found["webhooks deliver"].append(timed(lambda: webhooks.delivered(workspace, False)))
+        runs["webhooks deliver"].append(timed(lambda: webhooks.delivered(workspace, False)))
         assert webhooks.listed(workspace).subscribers[0].behind == 0
-        found["bare httpcore"].append(timed(lambda bodies=bodies: anyio.run(post, url, bodies)))
-    return found
+        runs["bare httpcore"].append(timed(lambda bodies=bodies: anyio.run(post, url, bodies)))
+    return runs
 
 
 def main() -> None:
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--subscribed", type=int, default=100_000, help="Events that subscribers read of these.")
     parser.add_argument("--webhooks", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     about = machine("mcp", "cloudevents", "standardwebhooks", "httpcore")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
@@ -255,13 +255,13 @@ def main() -> None:
         clone = make_plain_clone(Path(folder) / "clone")
         workspace = Workspace.find(clone)
         ledger = ledger_of(workspace)
-        fill(ledger, 0, asked.events)
+        fill(ledger, 0, arguments.events)
         token = Tokens(home).issue("reviewer", (), 1)[1]
-        count, port, other, third = asked.events, free_port(), free_port(), free_port()
+        count, port, other, third = arguments.events, free_port(), free_port(), free_port()
         ours = [*modelsmith_command(), "mcp", "--http", "--port"]
         plain = [sys.executable, str(Path(__file__).with_name("events_bare.py")), str(ledger.path), str(other)]
-        from_here = ledger.page(None, max(0, count - asked.subscribed) or 1).events[-1].cursor
-        cursor = from_here if asked.subscribed < count else None
+        from_here = ledger.page(None, max(0, count - arguments.subscribed) or 1).events[-1].cursor
+        cursor = from_here if arguments.subscribed < count else None
         streamed = {
             STREAM: served([*ours, str(port)], port, clone, token, lambda of: read_all(port, token, count, of)),
             "bare SSE": served(plain, other, clone, token, lambda of: read_all(other, token, count, of)),
@@ -273,46 +273,49 @@ def main() -> None:
                 lambda of: subscribe_all(third, token, cursor, ledger, of),
             ),
         }
-        filled = asked.events + BATCH
+        filled = arguments.events + BATCH
         subprocess.run(["git", "config", "modelsmith.webhook-allow", "127.0.0.0/8"], cwd=clone, check=True)
-        sent = deliveries(workspace, filled, asked.webhooks, asked.repeats)
-    report(about, asked, streamed, sent)
+        webhook_runs = deliveries(workspace, filled, arguments.webhooks, arguments.repeats)
+    report(about, arguments, streamed, webhook_runs)
 
 
 def report(
-    about: dict[str, Any], asked: argparse.Namespace, streamed: dict[str, Streamed], sent: dict[str, list[Spent]]
+    about: dict[str, Any],
+    arguments: argparse.Namespace,
+    streamed: dict[str, Streamed],
+    webhook_runs: dict[str, list[Spent]],
 ) -> None:
     """Print and save."""
-    ours = [one for name, one in streamed.items() if name != "bare SSE"]
-    grown = {name: round(one.mib_peak - one.mib_before, 1) for name, one in streamed.items()}
+    ours = [figures for name, figures in streamed.items() if name != "bare SSE"]
+    grown = {name: round(figures.mib_peak - figures.mib_before, 1) for name, figures in streamed.items()}
     result = {
         "machine": about,
-        "events": asked.events,
+        "events": arguments.events,
         "readers": READERS,
-        "streamed": {name: one._asdict() for name, one in streamed.items()},
-        "webhooks": {name: summary(runs) | {"messages": asked.webhooks} for name, runs in sent.items()},
-        "ratio": {"webhooks": ratio(sent["webhooks deliver"], sent["bare httpcore"])},
-        "goal": {"lost": 0, "met": not any(one.lost for one in ours), "mib_grown": grown},
+        "streamed": {name: figures._asdict() for name, figures in streamed.items()},
+        "webhooks": {name: summary(runs) | {"messages": arguments.webhooks} for name, runs in webhook_runs.items()},
+        "ratio": {"webhooks": ratio(webhook_runs["webhooks deliver"], webhook_runs["bare httpcore"])},
+        "goal": {"lost": 0, "met": not any(figures.lost for figures in ours), "mib_grown": grown},
     }
     save(RESULTS / "events.json", result)
     rows: list[tuple[object, ...]] = [
         (
             name,
-            one.events,
-            one.seconds,
-            one.cpu,
-            int(one.events * READERS / one.seconds),
-            one.mib_before,
-            one.mib_peak,
-            one.lost,
+            figures.events,
+            figures.seconds,
+            figures.cpu,
+            int(figures.events * READERS / figures.seconds),
+            figures.mib_before,
+            figures.mib_peak,
+            figures.lost,
         )
-        for name, one in streamed.items()
+        for name, figures in streamed.items()
     ]
     print(table(("ten readers", "events", "seconds", "cpu", "events/s", "MiB before", "MiB peak", "lost"), rows))
     print()
-    figures = {name: summary(runs) for name, runs in sent.items()}
+    figures = {name: summary(runs) for name, runs in webhook_runs.items()}
     each = [
-        (name, figure["median"], int(asked.webhooks / figure["median"]), figure["median_cpu"])
+        (name, figure["median"], int(arguments.webhooks / figure["median"]), figure["median_cpu"])
         for name, figure in figures.items()
     ]
     print(table(("webhooks", "seconds", "messages/s", "cpu"), each))

@@ -67,7 +67,7 @@ class Bare:
     ) -> tuple[int, dict[str, str]]:
         """Tokens written, and the text for each prompt."""
         encoded = [(prompt_ids(self.tokenizer, prompt.messages, system, Chat()), prompt.key) for prompt in prompts]
-        encoded.sort(key=lambda one: -len(one[0]))
+        encoded.sort(key=lambda pair: -len(pair[0]))
         tokens, texts = 0, {}
         for start in range(0, len(encoded), batch):
             part = encoded[start : start + batch]
@@ -89,18 +89,20 @@ class Bare:
 
 def ours(substrate: TransformersSubstrate, prompts: Sequence[Prompt], system: str, sampling: Sampling) -> Answers:
     """Our engine's answers."""
-    found: list[Any] = []
-    spent = timed(lambda: found.extend(substrate.complete(prompts, system, sampling)))
+    completions: list[Any] = []
+    spent = timed(lambda: completions.extend(substrate.complete(prompts, system, sampling)))
     return Answers(
-        spent, sum(one.completion_tokens for one in found), {completion.key: completion.text for completion in found}
+        spent,
+        sum(completion.completion_tokens for completion in completions),
+        {completion.key: completion.text for completion in completions},
     )
 
 
 def theirs(bare: Bare, prompts: Sequence[Prompt], system: str, sampling: Sampling, batch: int) -> Answers:
     """The bare loop's answers."""
-    found: list[tuple[int, dict[str, str]]] = []
-    spent = timed(lambda: found.append(bare.answer(prompts, system, sampling, batch)))
-    return Answers(spent, *found[0])
+    answers: list[tuple[int, dict[str, str]]] = []
+    spent = timed(lambda: answers.append(bare.answer(prompts, system, sampling, batch)))
+    return Answers(spent, *answers[0])
 
 
 def chosen(governed: GovernedSet, limit: int | None) -> list[Prompt]:
@@ -113,13 +115,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, help="Use so many prompts, spread over the set; all when not given.")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     facts = machine("torch", "transformers")
     tree = WorkTree(ROOT)
     cluster = load_cluster(tree, CLUSTER)
     governed = load_eval_set(tree, cluster.eval_set)
     folder = resolve(cluster.base_model, ROOT, Workspace(ROOT).models).folder
-    prompts, system = chosen(governed, given.prompts), governed.evalset.prompt.system
+    prompts, system = chosen(governed, arguments.prompts), governed.evalset.prompt.system
     sampling = governed.evalset.sampling.model_copy(update={"temperature": 0.0})
     substrate, bare = TransformersSubstrate(folder, None), Bare(folder)
     if substrate.facts.device != "cpu":
@@ -131,7 +133,7 @@ def main() -> None:
     for call in subjects.values():
         call(prompts[: min(BATCHES)], system, sampling)
     runs: dict[str, list[Answers]] = {name: [] for name in subjects}
-    for _ in range(given.repeats):
+    for _ in range(arguments.repeats):
         for name, call in subjects.items():
             runs[name].append(call(prompts, system, sampling))
     report(facts, prompts, sampling, runs)
@@ -144,13 +146,15 @@ def report(
     reference = runs["modelsmith"][0].texts
     figures: dict[str, dict[str, Any]] = {
         name: {
-            "tokens": found[0].tokens,
-            "tokens_per_second": round(statistics.median(one.speed for one in found), 2),
-            "seconds": round(statistics.median(one.spent.wall for one in found), 3),
-            "runs": [round(one.speed, 2) for one in found],
-            "same_text": round(sum(found[0].texts[key] == text for key, text in reference.items()) / len(reference), 3),
+            "tokens": figures[0].tokens,
+            "tokens_per_second": round(statistics.median(run.speed for run in figures), 2),
+            "seconds": round(statistics.median(run.spent.wall for run in figures), 3),
+            "runs": [round(run.speed, 2) for run in figures],
+            "same_text": round(
+                sum(figures[0].texts[key] == text for key, text in reference.items()) / len(reference), 3
+            ),
         }
-        for name, found in runs.items()
+        for name, figures in runs.items()
     }
     best = max((name for name in figures if name != "modelsmith"), key=lambda n: figures[n]["tokens_per_second"])
     ratio = round(figures["modelsmith"]["tokens_per_second"] / figures[best]["tokens_per_second"], 3)

@@ -96,9 +96,9 @@ class Subjects:
 
         def decide() -> None:
             with ObjectReader(self.place.forge) as git:
-                kept = KeptFacts(self.place.folder / "home", GOVERNED, str(self.place.forge))
-                decide_merge(read_governed_state(git, self.pull.base, kept), self.pull, datetime.now(UTC))
-                kept.save()
+                facts = KeptFacts(self.place.folder / "home", GOVERNED, str(self.place.forge))
+                decide_merge(read_governed_state(git, self.pull.base, facts), self.pull, datetime.now(UTC))
+                facts.save()
 
         return timed(decide)
 
@@ -165,18 +165,18 @@ def compare(place: Place, repeats: int) -> dict[str, Any]:
         "promotions": counts["promotions"],
         "approvals": counts["approvals"],
         "commits": int(Git(place.clone).text("rev-list", "--count", "main")),
-        "seconds": {name: summary(found) for name, found in runs.items()},
+        "seconds": {name: summary(repeats) for name, repeats in runs.items()},
         "peak_mib": {name: round(memory, 1) for name, memory in subjects.memory.items()},
     }
 
 
 def growth(sizes: dict[int, dict[str, Any]], kind: str) -> dict[str, list[float]]:
     """By subject: how much more each size takes than the size before."""
-    found = [sizes[size][kind] for size in sorted(sizes)]
+    by_size = [sizes[size][kind] for size in sorted(sizes)]
     value = {"seconds": lambda figure: figure["median"], "peak_mib": lambda figure: figure}[kind]
     return {
-        name: [round(value(more[name]) / max(value(less[name]), 1e-4), 2) for less, more in pairwise(found)]
-        for name in (found[0] if found else {})
+        name: [round(value(more[name]) / max(value(less[name]), 1e-4), 2) for less, more in pairwise(by_size)]
+        for name in (by_size[0] if by_size else {})
     }
 
 
@@ -197,22 +197,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="Promotions; multiples of five.")
     parser.add_argument("--rebuild", action="store_true", help="Build repositories again that are there already.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     gc.set_threshold(COLLECT_AFTER)  # as in the hook, which a decision is measured for
     facts = machine("pydantic", "PyYAML", "rfc8785", "cryptography")
     facts["versions"] |= {"git": Git(Path()).text("--version").removeprefix("git version ")}
     sizes: dict[int, dict[str, Any]] = {}
-    places = [Place(WORK / "governance" / str(size), size) for size in sorted(given.sizes)]
-    missing = [place for place in places if given.rebuild or not place.pending.exists()]
+    places = [Place(WORK / "governance" / str(size), size) for size in sorted(arguments.sizes)]
+    missing = [place for place in places if arguments.rebuild or not place.pending.exists()]
     if missing:
         make_repository(missing[-1], missing[:-1])
     for place in places:
-        sizes[place.promotions] = compare(place, given.repeats)
+        sizes[place.promotions] = compare(place, arguments.repeats)
     grown = {kind: growth(sizes, kind) for kind in ("seconds", "peak_mib")}
     show(sizes, grown)
     cold = sizes[max(sizes)]["seconds"]["verify, cold"]["median"]
     goal = {"promotions": 1000, "median_seconds_below": GOAL_SECONDS, "met": max(sizes) >= 1000 and cold < GOAL_SECONDS}
-    result = {"machine": facts, "repeats": given.repeats, "sizes": sizes, "growth": grown, "goal": goal}
+    result = {"machine": facts, "repeats": arguments.repeats, "sizes": sizes, "growth": grown, "goal": goal}
     save(RESULTS / "governance.json", result)
 
 

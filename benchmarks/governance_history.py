@@ -294,13 +294,14 @@ class Builder:
         )
 
     def _training(self, draft: RecordDraft) -> TrainingFacts:
-        made = digest(["made", draft.iteration])
+        made_digest = digest(["made", draft.iteration])
         settings = self.cluster.stages[0]
         return TrainingFacts(
             base_model=self.cluster.base_model.name, base_digest=self.cluster.base_model.digest, parent="base",
-            method=settings.method, seed=settings.seed + draft.iteration - 1, rows=settings.rows, rows_digest=made,
+            method=settings.method, seed=settings.seed + draft.iteration - 1, rows=settings.rows,
+            rows_digest=made_digest,
             generators={generator.id: content_digest(generator) for generator in self.governed.generators},
-            reward=self.governed.rubric_digest, diagnosed_run=made, hyperparameters=content_digest(settings),
+            reward=self.governed.rubric_digest, diagnosed_run=made_digest, hyperparameters=content_digest(settings),
             steps=settings.steps, final_loss=0.5, toolkit="modelsmith 0",
         )  # fmt: skip
 
@@ -380,15 +381,15 @@ class Builder:
 
 def merge_commits(git: Git, pull: PullRequest, decided: MergeDecision, key: Path, at: datetime) -> tuple[str, str]:
     """The merge of a pull request, and the commit of its receipts on top, signed for with the harness's SSH key."""
-    who = Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
-    merge = git.commit_tree(decided.tree, [pull.base, pull.head], merge_message(pull, decided), who)
+    author = Ident(HARNESS, f"{HARNESS}@modelsmith.invalid", at)
+    merge = git.commit_tree(decided.tree, [pull.base, pull.head], merge_message(pull, decided), author)
     merged = Merged(merge, HARNESS, at)
 
     def signed(receipt: bytes) -> bytes:
         return sign(receipt, key, MERGE_NAMESPACE).encode()
 
     receipts = dict(receipt_files(pull, decided.change, decided.decision, merged, signed))
-    return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", who)
+    return merge, git.commit_files(merge, receipts, f"Receipts of pull request {pull.number}\n", author)
 
 
 class _Stop(NamedTuple):
@@ -411,12 +412,12 @@ def make_repository(place: Place, others: Sequence[Place] = ()) -> None:
     if far is None or any(other.promotions < far[0] and other.promotions not in far[1] for other in others):
         _begin(place)
         far = 0, {}
-    begun, stops = far
+    builder_before, stops = far
     with ObjectWriter(place.clone) as git:
         builder = Builder(place, git)
-        builder.go_on(begun)
+        builder.go_on(builder_before)
         histories = builder.histories()
-        for draft, event in islice(histories, place.promotions - begun):
+        for draft, event in islice(histories, place.promotions - builder_before):
             pull = builder.propose(draft, event)
             if builder.number - 1 in {other.promotions for other in others}:
                 opened = builder.refs[f"{PULLS}{builder.number}"]
@@ -453,23 +454,23 @@ def _keep(place: Place, builder: Builder, stops: Mapping[int, _Stop]) -> None:
     builder.git.pack()
     _set_refs(place.clone, builder.refs)
     builder.refs = {MAIN: builder.refs[MAIN]}
-    said = json.dumps({"number": builder.number, "main": builder.refs[MAIN], "stops": stops})
-    write_atomically(place.built, said.encode())
+    document = json.dumps({"number": builder.number, "main": builder.refs[MAIN], "stops": stops})
+    write_atomically(place.built, document.encode())
     sys.stderr.write(f"built {builder.number} of {place.promotions}\n")
 
 
 def _so_far(place: Place) -> tuple[int, dict[int, _Stop]] | None:
     """How many promotions a build that was ended has made, and its stops; None where there is none to go on with."""
     try:
-        said = json.loads(place.built.read_bytes())
+        document = json.loads(place.built.read_bytes())
     except (OSError, ValueError):
         return None
-    if said["number"] > place.promotions:
+    if document["number"] > place.promotions:
         return None
-    there = Git(place.clone).text("for-each-ref", "--format=%(refname)", PULLS).split()
-    later = [ref for ref in there if int(ref.removeprefix(PULLS)) > said["number"]]
-    _set_refs(place.clone, {MAIN: said["main"]}, later)
-    return said["number"], {int(size): _Stop(*stop) for size, stop in said["stops"].items()}
+    refs = Git(place.clone).text("for-each-ref", "--format=%(refname)", PULLS).split()
+    later = [ref for ref in refs if int(ref.removeprefix(PULLS)) > document["number"]]
+    _set_refs(place.clone, {MAIN: document["main"]}, later)
+    return document["number"], {int(size): _Stop(*stop) for size, stop in document["stops"].items()}
 
 
 def _collect(repository: Path, *options: str) -> None:
@@ -477,8 +478,8 @@ def _collect(repository: Path, *options: str) -> None:
     Git(repository).run("-c", "repack.writeBitmaps=false", "gc", "--quiet", *options)
 
 
-def _set_refs(repository: Path, refs: Mapping[str, str], gone: Sequence[str] = ()) -> None:
-    lines = [f"delete {ref}\n" for ref in gone] + [f"update {ref} {commit}\n" for ref, commit in refs.items()]
+def _set_refs(repository: Path, refs: Mapping[str, str], removed: Sequence[str] = ()) -> None:
+    lines = [f"delete {ref}\n" for ref in removed] + [f"update {ref} {commit}\n" for ref, commit in refs.items()]
     Git(repository).run("update-ref", "--stdin", input="".join(lines).encode())
 
 
@@ -490,8 +491,8 @@ def _shorten(whole: Place, place: Place, stop: _Stop) -> None:
     settings.write_text(settings.read_text().replace(f"{whole.folder}/", f"{place.folder}/"))
     open_pull = f"{PULLS}{place.promotions + 1}"
     for repository in (place.clone, place.forge):
-        there = Git(repository).text("for-each-ref", "--format=%(refname)", PULLS).split()
-        later = [ref for ref in there if int(ref.removeprefix(PULLS)) > place.promotions + 1]
+        refs = Git(repository).text("for-each-ref", "--format=%(refname)", PULLS).split()
+        later = [ref for ref in refs if int(ref.removeprefix(PULLS)) > place.promotions + 1]
         _set_refs(repository, {MAIN: stop.main, open_pull: stop.opened}, later)
         Git(repository).run("reflog", "expire", "--expire=now", "--all")
         Git(repository).run("update-ref", "-d", "ORIG_HEAD")

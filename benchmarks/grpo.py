@@ -100,7 +100,7 @@ def bare(folder: Path, steps: int) -> list[Spent]:
     from modelsmith.evaluation.reward import Sampled, rewards
 
     governed, base = governed_kit()
-    asked, system = settings(steps), governed.evalset.prompt.system
+    own_settings, system = settings(steps), governed.evalset.prompt.system
     rows = read_rows(folder / "rows.jsonl", Prompt)
     tokenizer = AutoTokenizer.from_pretrained(str(base.folder), padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(str(base.folder))
@@ -127,11 +127,12 @@ def bare(folder: Path, steps: int) -> list[Spent]:
         model=model,
         reward_funcs=[reward],
         args=GRPOConfig(
-            output_dir=str(folder / "out"), max_steps=steps, per_device_train_batch_size=asked.batch_size,
-            num_generations=asked.group_size, max_completion_length=asked.max_completion_tokens,
-            learning_rate=asked.learning_rate, loss_type=asked.loss, scale_rewards=asked.scale_rewards, beta=asked.beta,
+            output_dir=str(folder / "out"), max_steps=steps, per_device_train_batch_size=own_settings.batch_size,
+            num_generations=own_settings.group_size, max_completion_length=own_settings.max_completion_tokens,
+            learning_rate=own_settings.learning_rate, loss_type=own_settings.loss,
+            scale_rewards=own_settings.scale_rewards, beta=own_settings.beta,
             use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no", report_to="none",
-            logging_strategy="no", disable_tqdm=True, seed=asked.seed,
+            logging_strategy="no", disable_tqdm=True, seed=own_settings.seed,
         ),
         train_dataset=Dataset.from_list([{"prompt": turns(row), "answer": row.answer} for row in rows]),
         processing_class=tokenizer,
@@ -156,28 +157,28 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--alone", choices=SUBJECTS)
     parser.add_argument("--folder", type=Path)
-    given = parser.parse_args()
-    if given.alone:
-        ends = (ours if given.alone == "ours" else bare)(given.folder, given.steps)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        ends = (ours if arguments.alone == "ours" else bare)(arguments.folder, arguments.steps)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         steps = len(ends) - 1
-        found = {
+        figures = {
             "step": (ends[-1].wall - ends[0].wall) / steps,
             "cpu": (ends[-1].cpu - ends[0].cpu) / steps,
             "peak_mib": peak,
         }
-        (given.folder / "found.json").write_text(json.dumps(found))
+        (arguments.folder / "found.json").write_text(json.dumps(figures))
         return
     facts = machine("torch", "transformers", "trl", "peft")
     rows = WORK / "grpo-rows.jsonl"
     prompts(governed_kit()[0], rows)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in SUBJECTS}
-    for _ in range(given.repeats):
+    for _ in range(arguments.repeats):
         for name in SUBJECTS:
-            runs[name].append(measured(name, rows, given.steps))
-    step = {name: statistics.median(run["step"] for run in found) for name, found in runs.items()}
-    cpu = {name: statistics.median(run["cpu"] for run in found) for name, found in runs.items()}
-    peak = {name: max(run["peak_mib"] for run in found) for name, found in runs.items()}
+            runs[name].append(measured(name, rows, arguments.steps))
+    step = {name: statistics.median(run["step"] for run in own_runs) for name, own_runs in runs.items()}
+    cpu = {name: statistics.median(run["cpu"] for run in own_runs) for name, own_runs in runs.items()}
+    peak = {name: max(run["peak_mib"] for run in own_runs) for name, own_runs in runs.items()}
     rows_shown = [(name, f"{step[name]:.2f}", f"{cpu[name]:.2f}", f"{peak[name]:.0f}") for name in SUBJECTS]
     print(table(("a step", "clock s", "processor s", "peak MiB"), rows_shown))
     kinds = (("step", step), ("cpu", cpu), ("memory", peak))
@@ -187,7 +188,7 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     save(
         RESULTS / "grpo.json",
-        {"machine": facts, "threads": threads, "steps": given.steps, "runs": runs, "ratio": ratios, "goal": goal},
+        {"machine": facts, "threads": threads, "steps": arguments.steps, "runs": runs, "ratio": ratios, "goal": goal},
     )
 
 

@@ -48,9 +48,9 @@ def large_set() -> GovernedSet:
     governed = load_eval_set(WorkTree(ROOT), "adtech/rtb-root-cause")
     core = []
     for number in range(SCENARIOS):
-        one = governed.core[number % len(governed.core)]
-        words = one.messages[0].model_copy(update={"content": f"{one.messages[0].content} (case {number})"})
-        core.append(one.model_copy(update={"id": f"case-{number:04}", "messages": (words,), "variants": ()}))
+        scenario = governed.core[number % len(governed.core)]
+        words = scenario.messages[0].model_copy(update={"content": f"{scenario.messages[0].content} (case {number})"})
+        core.append(scenario.model_copy(update={"id": f"case-{number:04}", "messages": (words,), "variants": ()}))
     return replace(governed, core=tuple(core))
 
 
@@ -64,10 +64,10 @@ def ours(governed: GovernedSet, url: str, connections: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         with RunFolder(Path(folder), "bench", "run").opened(request) as run:
-            found = run_eval(governed, substrate, run).keys
+            keys = run_eval(governed, substrate, run).keys
         seconds = time.perf_counter() - begin
     substrate.close()
-    assert len(found) == SCENARIOS
+    assert len(keys) == SCENARIOS
     return SCENARIOS / seconds
 
 
@@ -76,10 +76,10 @@ def substrate_alone(governed: GovernedSet, url: str, connections: int) -> float:
     substrate = EndpointSubstrate(Endpoint(url=url, model="stub", max_connections=connections))
     prompts = [sample.prompt() for sample in plan(governed, ("core",), quick=False)]
     begin = time.perf_counter()
-    found = list(substrate.complete(prompts, governed.evalset.prompt.system, governed.evalset.sampling))
+    completions = list(substrate.complete(prompts, governed.evalset.prompt.system, governed.evalset.sampling))
     seconds = time.perf_counter() - begin
     substrate.close()
-    assert len(found) == SCENARIOS
+    assert len(completions) == SCENARIOS
     return SCENARIOS / seconds
 
 
@@ -113,23 +113,23 @@ def bare(governed: GovernedSet, url: str, connections: int) -> float:
 def inspects(governed: GovernedSet, url: str, python: str, *, tuned: bool) -> float:
     """Samples a second of inspect_ai's ``eval``."""
     samples = plan(governed, ("core",), quick=False)
-    given = {
+    request = {
         "system": governed.evalset.prompt.system,
         "prompts": [{"text": a.prompt().messages[0].content, "reference": a.scenario.reference} for a in samples],
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [python, str(Path(__file__).with_name("harness_inspect.py")), url, str(CONNECTIONS), str(int(tuned))],
-        input=json.dumps(given), capture_output=True, text=True, check=False,
+        input=json.dumps(request), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"inspect_ai failed:\n{done.stdout[-500:]}{done.stderr[-2000:]}")
-    return SCENARIOS / float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+    if process.returncode:
+        raise SystemExit(f"inspect_ai failed:\n{process.stdout[-500:]}{process.stderr[-2000:]}")
+    return SCENARIOS / float(json.loads(process.stdout.splitlines()[-1])["seconds"])
 
 
 def version_of_inspect(python: str) -> str | None:
     program = "import importlib.metadata as m; m.version('openai'); print(m.version('inspect-ai'))"
-    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    process = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    return process.stdout.strip() if process.returncode == 0 else None
 
 
 def main() -> None:
@@ -138,11 +138,11 @@ def main() -> None:
     parser.add_argument(
         "--inspect-python", default=sys.executable, help="Python of an environment with inspect_ai and openai."
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     gc.set_threshold(COLLECT_AFTER)  # as the command does
     facts = machine("aiohttp")
     governed = large_set()
-    peer = version_of_inspect(given.inspect_python)
+    peer = version_of_inspect(arguments.inspect_python)
     facts["versions"]["inspect-ai"] = peer or "not installed"
     with stub(0.0) as instant, stub(DELAY) as delayed:
         subjects: dict[str, Callable[[], float]] = {
@@ -151,13 +151,13 @@ def main() -> None:
             "sockets alone": lambda: bare(governed, instant, CONNECTIONS),
         }
         if peer:
-            subjects["inspect_ai, tuned"] = lambda: inspects(governed, instant, given.inspect_python, tuned=True)
-            subjects["inspect_ai"] = lambda: inspects(governed, instant, given.inspect_python, tuned=False)
+            subjects["inspect_ai, tuned"] = lambda: inspects(governed, instant, arguments.inspect_python, tuned=True)
+            subjects["inspect_ai"] = lambda: inspects(governed, instant, arguments.inspect_python, tuned=False)
         subjects["modelsmith, 50 ms"] = lambda: ours(governed, delayed, DELAYED_CONNECTIONS)
         subjects["substrate alone, 50 ms"] = lambda: substrate_alone(governed, delayed, DELAYED_CONNECTIONS)
         subjects["sockets alone, 50 ms"] = lambda: bare(governed, delayed, DELAYED_CONNECTIONS)
         speeds: dict[str, list[float]] = {name: [] for name in subjects}
-        for _ in range(given.repeats):
+        for _ in range(arguments.repeats):
             for name, call in subjects.items():
                 speeds[name].append(call())
     report(facts, speeds)

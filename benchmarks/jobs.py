@@ -90,11 +90,11 @@ def handed_over(folder: Path) -> list[float]:
     jobs = Jobs.of(workspace)
     for number in range(CHAIN):
         jobs.submit(workspace, "eval", {"number": number}, "rtb-pricing")
-    ran = workspace.private / RAN
-    while not ran.exists() or len(ran.read_text().splitlines()) < CHAIN:
+    log = workspace.private / RAN
+    while not log.exists() or len(log.read_text().splitlines()) < CHAIN:
         time.sleep(0.2)
-    documents = [json.loads(line) for line in ran.read_text().splitlines()]
-    assert [one["id"] for one in documents] == [job.submitted.id for job in reversed(jobs.newest())]
+    documents = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [document["id"] for document in documents] == [job.submitted.id for job in reversed(jobs.newest())]
     return [after["began"] - before["ended"] for before, after in pairwise(documents)]
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=GOAL_QUEUED)
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     about = machine("pydantic")
     of_jobs._RUNNER = "stub_job"
     os.environ["PYTHONPATH"] = str(ROOT / "tests" / "fleet")
@@ -110,32 +110,32 @@ def main() -> None:
         os.environ["MODELSMITH_HOME"] = str(Path(folder) / "home")
         clones = [with_one_at_work(Path(folder) / name) for name in ("tool", "function")]
         queued = {
-            "asked for by a tool": timed(lambda: by_tool(clones[0], asked.jobs)),
-            "asked for by the function": timed(lambda: by_function(clones[1], asked.jobs)),
-            "bare SQLite": timed(lambda: bare(Path(folder) / "bare.db", asked.jobs)),
+            "asked for by a tool": timed(lambda: by_tool(clones[0], arguments.jobs)),
+            "asked for by the function": timed(lambda: by_function(clones[1], arguments.jobs)),
+            "bare SQLite": timed(lambda: bare(Path(folder) / "bare.db", arguments.jobs)),
         }
         root, private = clones[0].root, clones[0].private
-        assert Jobs.of(clones[0]).count_waiting() == asked.jobs
+        assert Jobs.of(clones[0]).count_waiting() == arguments.jobs
         ours = modelsmith_command()
         commands: dict[str, Callable[[], Spent]] = {
             "jobs list": lambda: spend([*ours, "jobs", "list", "--json"], root),
             "jobs list --all": lambda: spend([*ours, "jobs", "list", "--all", "--json"], root),
             "import click, pydantic": lambda: spend([sys.executable, "-c", "import click, pydantic"], root),
         }
-        listed = alternate(commands, asked.repeats)
+        listed = alternate(commands, arguments.repeats)
         memory = {name: peak([*ours, *name.split(), "--json"], root) for name in ("jobs list", "jobs list --all")}
         working = at_work(private)
-        held = {
+        memory_waiting = {
             "processes": len(working),
-            "mib": round(sum(one.memory_info().rss for one in working) / 2**20, 1),
+            "mib": round(sum(process.memory_info().rss for process in working) / 2**20, 1),
             "kib_on_disk": round(sum(file.stat().st_size for file in private.glob("jobs.db*")) / 1024),
             "threads_of_asker": len(psutil.Process().threads()),
         }
         for clone in clones:
-            for one in at_work(clone.private):
-                one.kill()
+            for process in at_work(clone.private):
+                process.kill()
         passed = handed_over(Path(folder) / "chain")
-    report(about, asked.jobs, queued, listed, memory, held, passed)
+    report(about, arguments.jobs, queued, listed, memory, memory_waiting, passed)
 
 
 def report(
@@ -144,7 +144,7 @@ def report(
     queued: dict[str, Spent],
     listed: dict[str, list[Spent]],
     memory: dict[str, float],
-    held: dict[str, Any],
+    memory_waiting: dict[str, Any],
     passed: list[float],
 ) -> None:
     """Print and save."""
@@ -153,16 +153,19 @@ def report(
     result = {
         "machine": about,
         "jobs": count,
-        "to_queue": {name: {"seconds": round(one.wall, 2), "cpu": round(one.cpu, 2)} for name, one in queued.items()},
+        "to_queue": {
+            name: {"seconds": round(spent.wall, 2), "cpu": round(spent.cpu, 2)} for name, spent in queued.items()
+        },
         "to_list": figures,
         "list_peak_mib": memory,
-        "while_they_wait": held,
+        "while_they_wait": memory_waiting,
         "hand_over": between,
-        "goal": {"queued": GOAL_QUEUED, "met": count >= GOAL_QUEUED and held["processes"] == 1},
+        "goal": {"queued": GOAL_QUEUED, "met": count >= GOAL_QUEUED and memory_waiting["processes"] == 1},
     }
     save(RESULTS / "jobs.json", result)
     rows: list[tuple[object, ...]] = [
-        (name, round(one.wall, 2), round(one.cpu, 2), round(one.wall / count * 1000, 1)) for name, one in queued.items()
+        (name, round(spent.wall, 2), round(spent.cpu, 2), round(spent.wall / count * 1000, 1))
+        for name, spent in queued.items()
     ]
     print(table((f"{count} jobs", "seconds", "cpu", "ms each"), rows))
     print()
@@ -176,7 +179,10 @@ def report(
         )
     )
     print()
-    print(f"while they wait: {held['processes']} process, {held['mib']} MiB; {held['kib_on_disk']} KiB on disk")
+    print(
+        f"while they wait: {memory_waiting['processes']} process, {memory_waiting['mib']} MiB; "
+        f"{memory_waiting['kib_on_disk']} KiB on disk"
+    )
     print(f"from one's end to the next's beginning: median {between['median']} s, most {between['most']} s")
 
 

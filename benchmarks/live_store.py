@@ -73,30 +73,30 @@ def fill(file: Path, number: int) -> None:
 
 def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
     """Fill one store up to each size and look."""
-    ids, held, found = Ids(bytes(32)), 0, []
+    ids, stored, figures = Ids(bytes(32)), 0, []
     store = Store(file)
     for size in sizes:
         if size > BY_THE_DOOR:
-            fill(file, size - BATCH - held)
-            held = size - BATCH
-        begin, count = time.perf_counter(), held
-        while held < size:
-            store.note(decisions(ids, held, min(BATCH, size - held)))
-            held += min(BATCH, size - held)
-        filled = (time.perf_counter() - begin) / max(1, held - count)
+            fill(file, size - BATCH - stored)
+            stored = size - BATCH
+        begin, count = time.perf_counter(), stored
+        while stored < size:
+            store.note(decisions(ids, stored, min(BATCH, size - stored)))
+            stored += min(BATCH, size - stored)
+        filled = (time.perf_counter() - begin) / max(1, stored - count)
         reads = []
         for _ in range(20):
             begin = time.perf_counter()
             counts = store.counts(RECORD, ["won", "errors", "slow", "format"])
             reads.append(time.perf_counter() - begin)
         assert counts is not None
-        assert sum(stage.specialist + stage.incumbent for stage in counts.stages) == held
-        more = decisions(ids, held, 1000)
+        assert sum(stage.specialist + stage.incumbent for stage in counts.stages) == stored
+        more = decisions(ids, stored, 1000)
         begin = time.perf_counter()
         store.note(more)
         added = time.perf_counter() - begin
-        held += 1000
-        found.append(
+        stored += 1000
+        figures.append(
             {
                 "decisions": size,
                 "note_us": filled * 1e6,
@@ -106,22 +106,28 @@ def measure(sizes: list[int], file: Path) -> list[dict[str, float]]:
             }
         )
     store.close()
-    return found
+    return figures
 
 
 def main() -> None:
     """Measure, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(sorted(given.decisions), Path(folder, "counts.sqlite3"))
-    goal = {"read_seconds_at_most": GOAL_SECONDS, "met": all(one["read_ms"] <= 1000 * GOAL_SECONDS for one in found)}
-    save(RESULTS / "live_store.json", {"machine": machine(), "sizes": found, "goal": goal})
+        figures = measure(sorted(arguments.decisions), Path(folder, "counts.sqlite3"))
+    goal = {
+        "read_seconds_at_most": GOAL_SECONDS,
+        "met": all(figure["read_ms"] <= 1000 * GOAL_SECONDS for figure in figures),
+    }
+    save(RESULTS / "live_store.json", {"machine": machine(), "sizes": figures, "goal": goal})
     heads = ("decisions", "us each to note", "ms to read", "ms for 1,000 more", "MB")
     rows = [
-        (f"{one['decisions']:,}", *(round(one[name], 2) for name in ("note_us", "read_ms", "thousand_ms", "megabytes")))
-        for one in found
+        (
+            f"{figure['decisions']:,}",
+            *(round(figure[name], 2) for name in ("note_us", "read_ms", "thousand_ms", "megabytes")),
+        )
+        for figure in figures
     ]
     print(table(heads, rows))
 

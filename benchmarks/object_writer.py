@@ -67,24 +67,24 @@ class ObjectWriter(ObjectReader):
 
     @override
     def _read(self, oid: str, kind: str) -> bytes:
-        found = self._new.get(oid)
-        return found.data if found and found.kind == kind else super()._read(oid, kind)
+        new_object = self._new.get(oid)
+        return new_object.data if new_object and new_object.kind == kind else super()._read(oid, kind)
 
     @override
     def _read_together(self, oids: Sequence[str]) -> dict[str, bytes]:
-        found = {oid: self._read(oid, "blob") for oid in oids if oid in self._new}
-        others = [oid for oid in oids if oid not in found]
-        return found | (super()._read_together(others) if others else {})
+        contents = {oid: self._read(oid, "blob") for oid in oids if oid in self._new}
+        others = [oid for oid in oids if oid not in contents]
+        return contents | (super()._read_together(others) if others else {})
 
     @override
     def _known(self, oid: str) -> tuple[str, int] | None:
-        found = self._new.get(oid)
-        return (found.kind, len(found.data)) if found else super()._known(oid)
+        new_object = self._new.get(oid)
+        return (new_object.kind, len(new_object.data)) if new_object else super()._known(oid)
 
     @override
     def _named(self, name: str, kind: str) -> str | None:
-        found = self._new.get(name)
-        if found and (found.kind, kind) == ("commit", "tree"):
+        new_object = self._new.get(name)
+        if new_object and (new_object.kind, kind) == ("commit", "tree"):
             return self.commit(name).tree
         return super()._named(name, kind)
 
@@ -96,18 +96,18 @@ class ObjectWriter(ObjectReader):
         return super().text(*args, input=input, env=env)
 
     def _touching(self, commits: str, paths: Sequence[str]) -> list[str]:
-        begun, dots, tip = commits.rpartition("..")
-        found: list[str] = []
+        start, dots, tip = commits.rpartition("..")
+        commits_found: list[str] = []
         at = self.commit(tip)
-        while not dots or at.id != begun:
+        while not dots or at.id != start:
             before = self.listing(at.parents[0]) if at.parents else None
             now = self.listing(at.id)
             if any(_found(now, path) != (_found(before, path) if before else None) for path in paths):
-                found.append(at.id)
+                commits_found.append(at.id)
             if not at.parents:
                 break
             at = self.commit(at.parents[0])
-        return found[::-1]
+        return commits_found[::-1]
 
     def commit_files(
         self,
@@ -123,13 +123,13 @@ class ObjectWriter(ObjectReader):
 
     def commit_tree(self, tree: str, parents: Sequence[str], message: str, author: Ident) -> str:
         """As `Git.commit_tree`."""
-        who = f"{author.name} <{author.email}> {int(author.when.timestamp())} +0000"
+        ident = f"{author.name} <{author.email}> {int(author.when.timestamp())} +0000"
         above = "".join(f"parent {parent}\n" for parent in parents)
-        return self._write("commit", f"tree {tree}\n{above}author {who}\ncommitter {who}\n\n{message}".encode())
+        return self._write("commit", f"tree {tree}\n{above}author {ident}\ncommitter {ident}\n\n{message}".encode())
 
     def _edited(self, tree: str | None, files: Mapping[str, bytes | None]) -> str:
         entries = dict(self.entries(tree)) if tree else {}
-        known = entries.keys() >= {path.partition("/")[0] for path in files}
+        in_place = entries.keys() >= {path.partition("/")[0] for path in files}
         inner: dict[str, dict[str, bytes | None]] = {}
         for path, data in files.items():
             name, slash, rest = path.partition("/")
@@ -142,12 +142,12 @@ class ObjectWriter(ObjectReader):
         for name, below in inner.items():
             entries[name] = (FOLDER, self._edited(entries[name][1] if name in entries else None, below))
         in_order = [*entries.items()]
-        if not known:
+        if not in_place:
             in_order.sort(key=lambda item: f"{item[0]}/" if item[1][0] == FOLDER else item[0])
         lines = [_line(name, entry) for name, entry in in_order]
-        written = self._write("tree", b"".join(lines), tree)
-        self._trees.keep(written, dict(in_order), sum(map(len, lines)))
-        return written
+        oid = self._write("tree", b"".join(lines), tree)
+        self._trees.keep(oid, dict(in_order), sum(map(len, lines)))
+        return oid
 
     def _write(self, kind: str, data: bytes, like: str | None = None) -> str:
         """``like`` is an object of the same kind that is nearly the same."""
@@ -185,7 +185,7 @@ def _delta(base: bytes, data: bytes) -> bytes:
     return b"".join([
         _varint(len(base)), _varint(len(data)),
         _copy(0, begin),
-        *(bytes([len(one)]) + one for one in inserts),
+        *(bytes([len(insert)]) + insert for insert in inserts),
         _copy(len(base) - end, end),
     ])  # fmt: skip
 
@@ -194,8 +194,8 @@ def _copy(offset: int, size: int) -> bytes:
     """The instruction to copy from the base: a bit for each byte of offset and size that is not zero."""
     if size > _LONGEST_COPY:
         return _copy(offset, _LONGEST_COPY) + _copy(offset + _LONGEST_COPY, size - _LONGEST_COPY)
-    said = [*offset.to_bytes(4, "little"), *size.to_bytes(3, "little")]
-    return bytes([128 | sum(1 << at for at, byte in enumerate(said) if byte), *filter(None, said)]) if size else b""
+    fields = [*offset.to_bytes(4, "little"), *size.to_bytes(3, "little")]
+    return bytes([128 | sum(1 << at for at, byte in enumerate(fields) if byte), *filter(None, fields)]) if size else b""
 
 
 @cache

@@ -72,8 +72,8 @@ class Day:
             RuntimeError: it failed; 4 is none, since the open promotion waits for nobody and an approval of it counts
                 for nothing.
         """
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_"))}
-        env = kept | self.place.environment | {"GITHUB_TOKEN": self.tokens[login], "GIT_CONFIG_GLOBAL": os.devnull}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_"))}
+        env = inherited | self.place.environment | {"GITHUB_TOKEN": self.tokens[login], "GIT_CONFIG_GLOBAL": os.devnull}
         before, begin = len(self.server.asked), time.perf_counter()
         process = subprocess.Popen(
             [*modelsmith_command(), *words, "--json"], cwd=self.clone, env=env, stdout=subprocess.PIPE
@@ -84,10 +84,10 @@ class Day:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 4):
             raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {answer.decode()}")
-        asked = self.server.asked[before:]
-        git = sum(path.startswith(f"/{NAME}.git") for _, path, _ in asked)
+        requests = self.server.asked[before:]
+        git = sum(path.startswith(f"/{NAME}.git") for _, path, _ in requests)
         return {
-            "rest_requests": len(asked) - git,
+            "rest_requests": len(requests) - git,
             "git_requests": git,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
             "wall_seconds": round(time.perf_counter() - begin, 2),
@@ -111,24 +111,24 @@ def measure(place: Place) -> dict[str, dict[str, float]]:
 
 def grow(sizes: Mapping[int, Mapping[str, Mapping[str, float]]], command: str) -> bool:
     """Whether a command makes more requests at one size than at another."""
-    found = {tuple(size[command][kind] for kind in ("rest_requests", "git_requests")) for size in sizes.values()}
-    return len(found) > 1
+    counts = {tuple(size[command][kind] for kind in ("rest_requests", "git_requests")) for size in sizes.values()}
+    return len(counts) > 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="Promotions; multiples of five.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     sizes: dict[int, dict[str, dict[str, float]]] = {}
-    for size in given.sizes:
+    for size in arguments.sizes:
         place = Place(WORK / "governance" / str(size), size)
         if not place.pending.exists():
             make_repository(place)
         sizes[size] = measure(place)
     rows: list[tuple[Any, ...]] = [
-        (size, command, found["rest_requests"], found["git_requests"], found["cpu_seconds"], found["wall_seconds"])
+        (size, command, counts["rest_requests"], counts["git_requests"], counts["cpu_seconds"], counts["wall_seconds"])
         for size, commands in sizes.items()
-        for command, found in commands.items()
+        for command, counts in commands.items()
     ]
     print(table(("promotions", "command", "REST", "git", "cpu s", "wall s"), rows))
     growing = [command for command in next(iter(sizes.values())) if grow(sizes, command)]

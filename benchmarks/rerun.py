@@ -74,9 +74,9 @@ def _edit(path: Path, **values: object) -> None:
 def evaluate(root: Path, env: Mapping[str, str], tag: str) -> dict[str, Any]:
     """One eval of the core part; its result."""
     command = [*modelsmith_command(), "eval", "--cluster", CLUSTER, "--type", "core", "--tag", tag, "--json"]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 3), done.stdout[-2000:]
-    run: dict[str, Any] = json.loads(done.stdout)["run"]
+    process = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode in (0, 3), process.stdout[-2000:]
+    run: dict[str, Any] = json.loads(process.stdout)["run"]
     return run
 
 
@@ -115,7 +115,7 @@ def rerun(folder: Path, repeats: int) -> dict[str, Any]:
     edited = next((root / SET).glob("scenarios/*/case-0500.yaml"))
     edited.write_text(edited.read_text().replace("Case 500", "The case 500"))
     change = evaluate(root, env, "edited")
-    figures = {name: summary(found) for name, found in runs.items()}
+    figures = {name: summary(own_runs) for name, own_runs in runs.items()}
     print(table(("seconds", "median", "least", "most", "cpu"), [
         (name, f["median"], f["least"], f["most"], f["median_cpu"]) for name, f in figures.items()
     ]))  # fmt: skip
@@ -133,9 +133,9 @@ def memory(scenarios: int) -> dict[str, Any]:
     """Peak memory of the engine in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--engine", str(scenarios), folder]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+        process = subprocess.run(command, check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(process.stdout)
+    return document
 
 
 def engine(scenarios: int, folder: Path) -> None:
@@ -167,9 +167,9 @@ def engine(scenarios: int, folder: Path) -> None:
 
     tree = WorkTree(ROOT)
     governed, cluster = load_eval_set(tree, SET.removeprefix("evals/")), load_cluster(tree, CLUSTER)
-    one = governed.core[0]
+    scenario = governed.core[0]
     texts = tuple(f"Wording {number} of the question" for number in range(1, WORDINGS))
-    core = tuple(one.model_copy(update={"id": f"case-{n:05}", "variants": texts}) for n in range(scenarios))
+    core = tuple(scenario.model_copy(update={"id": f"case-{n:05}", "variants": texts}) for n in range(scenarios))
     governed = replace(governed, core=core, micro=(), held_out=())
     before = peak_mib()
     begin = time.perf_counter()
@@ -206,17 +206,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--engine", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.engine:
-        engine(int(given.engine[0]), Path(given.engine[1]))
+    arguments = parser.parse_args()
+    if arguments.engine:
+        engine(int(arguments.engine[0]), Path(arguments.engine[1]))
         return
     facts = machine("pydantic", "PyYAML", "rfc8785")
     with tempfile.TemporaryDirectory(prefix="modelsmith-rerun-") as folder:
-        result = rerun(Path(folder), given.repeats)
+        result = rerun(Path(folder), arguments.repeats)
     sizes = {str(count): memory(count) for count in (LARGE // 10, LARGE)}
     print()
     fields = ("completions", "seconds", "before_mib", "peak_mib", "written_mib")
-    rows = [(name, *(found[field] for field in fields)) for name, found in sizes.items()]
+    rows = [(name, *(size_figures[field] for field in fields)) for name, size_figures in sizes.items()]
     print(table(("scenarios x 4", "completions", "seconds", "MiB before", "MiB peak", "MiB written"), rows))
     save(RESULTS / "rerun.json", {"machine": facts, **result, "memory": sizes})
 

@@ -28,7 +28,7 @@ SETS = {"adtech/rtb-root-cause": ("cause", "action"), "fintech/fraud-typology": 
 
 def completions(references: Sequence[dict[str, object]], fields: Sequence[str], count: int) -> list[Sampled]:
     """Distinct completions, four kinds in turn."""
-    found = []
+    samples = []
     for number in range(count):
         expected = references[number % len(references)]
         right = {name: expected[name] for name in fields}
@@ -38,40 +38,41 @@ def completions(references: Sequence[dict[str, object]], fields: Sequence[str], 
             json.dumps({name: right[name] for name in fields[:-1]} | {"actoin": f"step {number}"}),
             f"In note {number} the partner answers late, so it is a timeout, I think.",
         )[number % 4]
-        found.append(Sampled(text, False, expected))  # type: ignore[arg-type]
-    return found
+        samples.append(Sampled(text, False, expected))  # type: ignore[arg-type]
+    return samples
 
 
 def parse(sampled: Sequence[Sampled]) -> None:
-    for one in sampled:
+    for sample in sampled:
         with suppress(ValueError):
-            json.loads(one.text)
+            json.loads(sample.text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--completions", type=int, default=20_000)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     measure: dict[str, Callable[[], Spent]] = {}
     for name, fields in SETS.items():
         governed = load_eval_set(WorkTree(ROOT), name)
-        sampled = completions([dict(scenario.reference) for scenario in governed.core], fields, given.completions)
+        sampled = completions([dict(scenario.reference) for scenario in governed.core], fields, arguments.completions)
         measure[f"reward {name}"] = partial(timed, partial(rewards, governed.rubric, sampled))
         measure[f"json.loads {name}"] = partial(timed, partial(parse, sampled))
-    runs = alternate(measure, given.repeats)
+    runs = alternate(measure, arguments.repeats)
     speed = {
-        name: round(given.completions / statistics.median(run.cpu for run in measured))
+        name: round(arguments.completions / statistics.median(run.cpu for run in measured))
         for name, measured in runs.items()
     }
-    best = {name: round(given.completions / min(run.cpu for run in measured)) for name, measured in runs.items()}
+    best = {name: round(arguments.completions / min(run.cpu for run in measured)) for name, measured in runs.items()}
     rows = [(name, speed[name], best[name]) for name in runs]
     print(table(("completions a second", "median", "best"), rows))
     goal = {"completions_per_second": GOAL, "met": all(speed[f"reward {name}"] >= GOAL for name in SETS)}
     save(
         RESULTS / "reward.json",
         {
-            "machine": machine("jsonschema", "pydantic"), "repeats": given.repeats, "completions": given.completions,
+            "machine": machine("jsonschema", "pydantic"), "repeats": arguments.repeats,
+            "completions": arguments.completions,
             "seconds": {name: summary(measured) for name, measured in runs.items()},
             "per_second": speed, "per_second_best": best, "goal": goal,
         },

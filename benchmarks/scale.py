@@ -171,7 +171,7 @@ def make_repository(root: Path, env: dict[str, str], specialists: int = SPECIALI
         write_scenarios(root)
     write_records(root, specialists)
     author = {
-        f"GIT_{who}_{what}": "bench@bench.invalid" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        f"GIT_{role}_{field}": "bench@bench.invalid" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
     }
     for command in (["add", "--all"], ["commit", "--quiet", "--amend", "--no-edit"]):
         subprocess.run(["git", *command], cwd=root, env={**env, **author}, check=True, capture_output=True)
@@ -184,10 +184,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="Make the repository in this folder and leave it there.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     facts = machine("pydantic", "PyYAML", "rapidfuzz", "rfc8785")
     scratch = tempfile.mkdtemp(prefix="modelsmith-scale-")
-    folder = given.keep or Path(scratch)
+    folder = arguments.keep or Path(scratch)
     env = {**os.environ, "MODELSMITH_HOME": str(folder / "home")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def main() -> None:
             make_repository(root, env)
         if not many.exists():
             make_repository(many, env, MANY)
-        result = compare(root, many, env, given.repeats)
+        result = compare(root, many, env, arguments.repeats)
     finally:
         shutil.rmtree(scratch)
     save(RESULTS / "scale.json", {"machine": facts, **result})
@@ -225,7 +225,7 @@ def compare(root: Path, many: Path, env: dict[str, str], repeats: int) -> dict[s
     for call in subjects.values():
         call()
     runs = alternate(subjects, repeats)
-    figures = {name: summary(found) for name, found in runs.items()}
+    figures = {name: summary(own_runs) for name, own_runs in runs.items()}
     ratios = {
         "validate": ratio(runs["modelsmith validate"], runs["parse the same files"]),
         "status": ratio(runs["modelsmith status"], runs["parse the records"]),

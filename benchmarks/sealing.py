@@ -43,11 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--megabytes", type=int, default=270)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     facts = machine("model-signing", "cryptography")
     with tempfile.TemporaryDirectory(prefix="modelsmith-sealing-") as scratch:
         folder, key = Path(scratch) / "artifact", Path(scratch) / "key.pem"
-        write_artifact(folder, given.megabytes)
+        write_artifact(folder, arguments.megabytes)
         trusted = [create_signing_key(key)]
         artifact = seal(folder)
         sign_directory(folder, key)
@@ -66,9 +66,9 @@ def main() -> None:
         }
         for call in subjects.values():
             call()
-        runs = alternate(subjects, given.repeats)
+        runs = alternate(subjects, arguments.repeats)
         size = sum((folder / name).stat().st_size for name in files)
-    figures = {name: summary(found) for name, found in runs.items()}
+    figures = {name: summary(own_runs) for name, own_runs in runs.items()}
     ratios = {
         "seal and sign": ratio(runs["seal and sign"], runs["sha256sum"]),
         "verify": ratio(runs["verify"], runs["sha256sum --check"]),
@@ -76,10 +76,10 @@ def main() -> None:
     result = {
         "machine": facts,
         "bytes": size,
-        "repeats": given.repeats,
+        "repeats": arguments.repeats,
         "seconds": figures,
         "ratio": ratios,
-        "goal": {"ratio_at_most": 1.0, "met": all(found["wall"] <= 1.0 for found in ratios.values())},
+        "goal": {"ratio_at_most": 1.0, "met": all(measured_ratio["wall"] <= 1.0 for measured_ratio in ratios.values())},
     }
     save(RESULTS / "sealing.json", result)
     print(f"{size / MEGABYTE:.0f} MB in {len(files)} files\n")

@@ -74,10 +74,10 @@ class Bench:
     def result(self, name: str) -> dict[str, Any] | None:
         """A finished run's figures."""
         try:
-            found: dict[str, Any] = json.loads((self.work / name / "run.json").read_bytes())
+            document: dict[str, Any] = json.loads((self.work / name / "run.json").read_bytes())
         except FileNotFoundError:
             return None
-        return found
+        return document
 
 
 def open_bench(repository: Path, work: Path) -> Bench:
@@ -120,7 +120,7 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
                 bench.governed,
                 substrate,
                 folder,
-                progress=lambda done, total: say(f"{tag}: {done} of {total} answers") if done % 32 == 0 else None,
+                progress=lambda count, total: say(f"{tag}: {count} of {total} answers") if count % 32 == 0 else None,
             )
             observations = list(folder.observations(executed.keys))
     finally:
@@ -131,10 +131,12 @@ def answers(bench: Bench, tag: str, adapter: Path | None) -> tuple[list[Observat
 def rows_for(bench: Bench, base: Sequence[Observation], name: str) -> tuple[tuple[TrainingRow, ...], float]:
     """Training rows of a run, and how near the nearest comes to a scored text."""
     seed = bench.cluster.stages[0].seed if name == SHUFFLED else int(name)
-    failures = failure_clusters(bench.governed, [one for one in base if one.section != "held_out"])
-    made = generate_rows(bench.governed, failures, bench.cluster.stages[0].rows, seed)
-    kept = separate(made, scored_texts(bench.governed), bench.governed.evalset.separation.training_to_scored)
-    return (permuted(kept.rows) if name == SHUFFLED else kept.rows), kept.nearest
+    failures = failure_clusters(
+        bench.governed, [observation for observation in base if observation.section != "held_out"]
+    )
+    rows = generate_rows(bench.governed, failures, bench.cluster.stages[0].rows, seed)
+    separation = separate(rows, scored_texts(bench.governed), bench.governed.evalset.separation.training_to_scored)
+    return (permuted(separation.rows) if name == SHUFFLED else separation.rows), separation.nearest
 
 
 def permuted(rows: Sequence[TrainingRow]) -> tuple[TrainingRow, ...]:
@@ -146,9 +148,9 @@ def permuted(rows: Sequence[TrainingRow]) -> tuple[TrainingRow, ...]:
 
 def run(bench: Bench, name: str) -> dict[str, Any]:
     """Train, evaluate and judge one adapter, unless that was done before."""
-    done = bench.result(name)
-    if done is not None:
-        return done
+    earlier = bench.result(name)
+    if earlier is not None:
+        return earlier
     begin = time.monotonic()
     base, _ = answers(bench, "base", None)
     rows, nearest = rows_for(bench, base, name)
@@ -206,10 +208,10 @@ def figures(
 
 def report(bench: Bench, path: Path, facts: dict[str, Any]) -> None:
     """Print the table of the finished runs and write the result file."""
-    runs = [found for name in bench.names if (found := bench.result(name))]
-    seeds = [found for found in runs if not found["shuffled"]]
-    passed = sum(found["verdict"] == "PASS" for found in seeds)
-    control = next((found["verdict"] for found in runs if found["shuffled"]), "not run")
+    runs = [result for name in bench.names if (result := bench.result(name))]
+    seeds = [result for result in runs if not result["shuffled"]]
+    passed = sum(result["verdict"] == "PASS" for result in seeds)
+    control = next((result["verdict"] for result in runs if result["shuffled"]), "not run")
     line = f"{passed} of {SEEDS} seeds pass; shuffled labels: {control}"
     if len(seeds) < SEEDS:
         line += f" ({SEEDS - len(seeds)} seeds not run yet)"
@@ -228,16 +230,16 @@ def report(bench: Bench, path: Path, facts: dict[str, Any]) -> None:
     )
     rows = [
         (
-            found["run"],
-            shown(found["composite"]),
-            shown(found["held_out"]),
-            f"{found['regressions']} of {found['compared']}",
-            found["verdict"],
-            found["train_seconds"],
-            found["eval_seconds"],
-            f"{max(found['train_peak_bytes'], found['eval_peak_bytes']) / 2**30:.2f}",
+            result["run"],
+            shown(result["composite"]),
+            shown(result["held_out"]),
+            f"{result['regressions']} of {result['compared']}",
+            result["verdict"],
+            result["train_seconds"],
+            result["eval_seconds"],
+            f"{max(result['train_peak_bytes'], result['eval_peak_bytes']) / 2**30:.2f}",
         )
-        for found in runs
+        for result in runs
     ]
     header = ("seed", "composite", "held-out", "regressions", "verdict", "train s", "eval s", "peak GiB")
     print(table(header, rows))
@@ -263,21 +265,21 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=ROOT, help="Folder with the governed files.")
     parser.add_argument("--work", type=Path, default=WORK / "seeds", help="Folder for what survives between calls.")
     parser.add_argument("--results", type=Path, default=RESULTS / "seeds.json", help="Result file.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     facts = machine("torch", "transformers", "trl", "peft")
-    bench = open_bench(given.repository.resolve(), given.work.resolve())
-    if given.seed is not None and str(given.seed) not in bench.names:
+    bench = open_bench(arguments.repository.resolve(), arguments.work.resolve())
+    if arguments.seed is not None and str(arguments.seed) not in bench.names:
         parser.error(f"--seed: choose one of {', '.join(bench.names[:-1])}")
-    if given.seed is not None or given.shuffled:
-        run(bench, SHUFFLED if given.shuffled else str(given.seed))
-    elif not given.report:
-        places = ["--repository", given.repository, "--work", given.work, "--results", given.results]
+    if arguments.seed is not None or arguments.shuffled:
+        run(bench, SHUFFLED if arguments.shuffled else str(arguments.seed))
+    elif not arguments.report:
+        places = ["--repository", arguments.repository, "--work", arguments.work, "--results", arguments.results]
         for name in bench.names:
             if bench.result(name) is None:
                 which = ["--shuffled"] if name == SHUFFLED else ["--seed", name]
                 command = [sys.executable, __file__, *which, *places]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    report(bench, given.results, facts)
+    report(bench, arguments.results, facts)
 
 
 if __name__ == "__main__":

@@ -57,30 +57,30 @@ def asked(substrate: Substrate, governed: GovernedSet, samples: Sequence[Sample]
     speeds, texts = [], {}
     for _ in range(repeats):
         begin = time.perf_counter()
-        found = list(substrate.complete(prompts, system, sampling))
-        speeds.append(sum(one.completion_tokens for one in found) / (time.perf_counter() - begin))
-        texts = {completion.key: completion.text for completion in found}
+        completions = list(substrate.complete(prompts, system, sampling))
+        speeds.append(sum(completion.completion_tokens for completion in completions) / (time.perf_counter() - begin))
+        texts = {completion.key: completion.text for completion in completions}
     return Answers(speeds, [texts[prompt.key] for prompt in prompts])
 
 
 def offline(model: Path, governed: GovernedSet, samples: Sequence[Sample], repeats: int, dtype: str) -> Answers:
     """vLLM's own loop, in a process of its environment."""
     system = {"role": "system", "content": governed.evalset.prompt.system}
-    given = {
+    request = {
         "conversations": [[system, *(m.model_dump() for m in ask.prompt().messages)] for ask in samples],
         "max_new_tokens": governed.evalset.sampling.max_new_tokens,
         "eager": dtype == "float32",
     }
     script = Path(__file__).with_name("serving_offline.py")
     with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "answer.json"
-        done = subprocess.run(
-            [str(find_python()), "-P", str(script), str(model), dtype, str(repeats), str(written)],
-            input=json.dumps(given), capture_output=True, text=True, check=False, env=vllm_environment(), cwd=folder,
+        answer_file = Path(folder) / "answer.json"
+        process = subprocess.run(
+            [str(find_python()), "-P", str(script), str(model), dtype, str(repeats), str(answer_file)],
+            input=json.dumps(request), capture_output=True, text=True, check=False, env=vllm_environment(), cwd=folder,
         )  # fmt: skip
-        if done.returncode:
-            raise SystemExit(f"vLLM's offline engine failed:\n{done.stderr[-2000:]}")
-        answer = json.loads(written.read_text(encoding="utf-8"))
+        if process.returncode:
+            raise SystemExit(f"vLLM's offline engine failed:\n{process.stderr[-2000:]}")
+        answer = json.loads(answer_file.read_text(encoding="utf-8"))
     return Answers([answer["tokens"] / seconds for seconds in answer["seconds"]], answer["texts"])
 
 
@@ -106,39 +106,43 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=120, help="So many prompts, spread over core and held-out.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--adapter", type=Path, help="Ask this LoRA adapter of the cluster's base model.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     facts = machine("torch", "transformers")
     tree = WorkTree(ROOT)
     cluster = load_cluster(tree, "rtb-pricing")
     governed = load_eval_set(tree, cluster.eval_set)
     model = resolve(cluster.base_model, ROOT, Workspace(ROOT).models).folder
     every = plan(governed, ("core", "held_out"), quick=False)
-    samples = every[:: max(1, len(every) // given.prompts)][: given.prompts]
+    samples = every[:: max(1, len(every) // arguments.prompts)][: arguments.prompts]
 
     def ask(substrate: Substrate, repeats: int = 1) -> Answers:
         return asked(substrate, governed, samples, repeats)
 
     probe = VllmServer(model, Path("unused"))
     facts["versions"]["vllm"] = probe.facts.version
-    found: dict[str, Answers] = {}
+    answers_by_engine: dict[str, Answers] = {}
     name = f"vLLM server, {probe.facts.dtype}"
-    found[name] = server(model, given.adapter, lambda one: ask(one, given.repeats), None, None)
-    if given.adapter is None:
-        found["vLLM offline"] = offline(model, governed, samples, given.repeats, probe.facts.dtype)
-    found[f"vLLM server, batches of {SMALL_BATCH}"] = server(model, given.adapter, ask, None, SMALL_BATCH)
+    answers_by_engine[name] = server(
+        model, arguments.adapter, lambda engine_: ask(engine_, arguments.repeats), None, None
+    )
+    if arguments.adapter is None:
+        answers_by_engine["vLLM offline"] = offline(model, governed, samples, arguments.repeats, probe.facts.dtype)
+    answers_by_engine[f"vLLM server, batches of {SMALL_BATCH}"] = server(
+        model, arguments.adapter, ask, None, SMALL_BATCH
+    )
     other = "float32" if probe.facts.dtype == "bfloat16" else "bfloat16"
-    found[f"vLLM server, {other}"] = server(model, given.adapter, ask, other, None)
-    local = TransformersSubstrate(model, given.adapter)
-    found[f"transformers, {local.facts.dtype}"] = ask(local)
+    answers_by_engine[f"vLLM server, {other}"] = server(model, arguments.adapter, ask, other, None)
+    local = TransformersSubstrate(model, arguments.adapter)
+    answers_by_engine[f"transformers, {local.facts.dtype}"] = ask(local)
     local.close()
-    report(facts, governed, samples, found, name, given.adapter is not None)
+    report(facts, governed, samples, answers_by_engine, name, arguments.adapter is not None)
 
 
 def report(
     facts: dict[str, Any],
     governed: GovernedSet,
     samples: Sequence[Sample],
-    found: dict[str, Answers],
+    answers_by_engine: dict[str, Answers],
     name: str,
     adapter: bool,
 ) -> None:
@@ -146,19 +150,19 @@ def report(
     verdicts = {
         engine: [
             score_completion(governed.rubric, ask.scenario, text)[0]
-            for ask, text in zip(samples, one.texts, strict=True)
+            for ask, text in zip(samples, answers.texts, strict=True)
         ]
-        for engine, one in found.items()
+        for engine, answers in answers_by_engine.items()
     }
     figures = {
         engine: {
-            "tokens_per_second": round(statistics.median(one.speeds), 2),
-            "runs": [round(speed, 2) for speed in one.speeds],
-            "texts_differ": share(one.texts, found[name].texts),
+            "tokens_per_second": round(statistics.median(answers.speeds), 2),
+            "runs": [round(speed, 2) for speed in answers.speeds],
+            "texts_differ": share(answers.texts, answers_by_engine[name].texts),
             "verdicts_differ": share(verdicts[engine], verdicts[name]),
             "passed": round(sum(all(points.values()) for points in verdicts[engine]) / len(samples), 3),
         }
-        for engine, one in found.items()
+        for engine, answers in answers_by_engine.items()
     }
     bare = figures.get("vLLM offline")
     ratio = round(figures[name]["tokens_per_second"] / bare["tokens_per_second"], 3) if bare else None
@@ -179,9 +183,9 @@ def report(
 FIELDS = ("tokens_per_second", "texts_differ", "verdicts_differ", "passed")
 
 
-def share(one: Sequence[object], other: Sequence[object]) -> float:
+def share(first: Sequence[object], other: Sequence[object]) -> float:
     """Share of places in which the two differ."""
-    return round(sum(a != b for a, b in zip(one, other, strict=True)) / len(one), 3)
+    return round(sum(a != b for a, b in zip(first, other, strict=True)) / len(first), 3)
 
 
 if __name__ == "__main__":

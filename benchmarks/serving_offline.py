@@ -17,18 +17,18 @@ def main() -> None:
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
 
     model, dtype, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    given = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     engine = LLM(
-        model=model, dtype=dtype, generation_config="vllm", enforce_eager=given["eager"], enable_prefix_caching=True
+        model=model, dtype=dtype, generation_config="vllm", enforce_eager=request["eager"], enable_prefix_caching=True
     )
-    settings = SamplingParams(temperature=0.0, max_tokens=given["max_new_tokens"], seed=0)
-    engine.chat(given["conversations"][:4], settings, use_tqdm=False)
+    settings = SamplingParams(temperature=0.0, max_tokens=request["max_new_tokens"], seed=0)
+    engine.chat(request["conversations"][:4], settings, use_tqdm=False)
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        found = engine.chat(given["conversations"], settings, use_tqdm=False)
+        replies = engine.chat(request["conversations"], settings, use_tqdm=False)
         seconds.append(time.perf_counter() - begin)
-    outputs = [one.outputs[0] for one in found]
+    outputs = [reply.outputs[0] for reply in replies]
     tokens = sum(len(output.token_ids) for output in outputs)
     answer = {"seconds": seconds, "tokens": tokens, "texts": [output.text for output in outputs]}
     Path(sys.argv[4]).write_text(json.dumps(answer), encoding="utf-8")

@@ -19,7 +19,7 @@ def rows(count: int) -> list[TrainingRow]:
     """The kit's own rows."""
     from modelsmith.diagnosis.generate import plain
 
-    return [plain(one) for one in practice(count)]
+    return [plain(row) for row in practice(count)]
 
 
 def conversation(row: Any, system: str) -> dict[str, list[dict[str, str]]]:

@@ -46,7 +46,7 @@ def main() -> None:
         for call in subjects.values():
             call()
         runs = alternate(subjects, repeats)
-    figures = {name: summary(found) for name, found in runs.items()}
+    figures = {name: summary(own_runs) for name, own_runs in runs.items()}
     least = figures["modelsmith --help"]["least"]
     result = {
         "machine": facts,

@@ -30,7 +30,7 @@ def window(draw: np.random.Generator, share: float, loss: float) -> tuple[int | 
     hour = RATE * (1 + 0.5 * np.sin(np.arange(DECISIONS) / 3_000))
     won = draw.random(DECISIONS) < hour * np.where(mine, 1 - loss, 1)
     looks = np.arange(EVERY, DECISIONS + 1, EVERY) - 1
-    a, b, n, m = (np.cumsum(one)[looks] for one in (mine & won, ~mine & won, mine, ~mine))
+    a, b, n, m = (np.cumsum(arm)[looks] for arm in (mine & won, ~mine & won, mine, ~mine))
     ours = next((int(at) + 1 for at, *k in zip(looks, a, b, n, m, strict=True) if _trips(share, *map(int, k))), None)
     with np.errstate(divide="ignore", invalid="ignore"):
         plain = (np.minimum(n, m) >= 30) & (a / n < (1 - ALLOWED) * b / m)
@@ -51,21 +51,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    draw, few = np.random.default_rng(asked.seed), max(1, asked.runs // 50)
+    arguments = parser.parse_args()
+    draw, few = np.random.default_rng(arguments.seed), max(1, arguments.runs // 50)
     rows: list[dict[str, float | int | None]] = []
     for share, loss, runs in (
-        *((0.1, 0.0, asked.runs // 5), (0.2, 0.0, asked.runs), (0.5, 0.0, asked.runs // 5)),
+        *((0.1, 0.0, arguments.runs // 5), (0.2, 0.0, arguments.runs), (0.5, 0.0, arguments.runs // 5)),
         *((0.2, loss, few) for loss in (0.1, 0.2, 0.3, 0.5)),
     ):
-        found = [window(draw, share, loss) for _ in range(runs)]
+        windows = [window(draw, share, loss) for _ in range(runs)]
         row: dict[str, float | int | None] = {"share": share, "loss": loss, "runs": runs}
         for name, side in (("rule", 0), ("threshold", 1)):
-            hits = [after for one in found if (after := one[side])]
+            hits = [after for result in windows if (after := result[side])]
             row[name], row[f"{name} after"] = round(len(hits) / runs, 4), round(median(hits)) if hits else None
         rows.append(row)
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
-    save(RESULTS / "window.json", {"machine": machine("numpy"), "seed": asked.seed, "windows": rows})
+    save(RESULTS / "window.json", {"machine": machine("numpy"), "seed": arguments.seed, "windows": rows})
 
 
 if __name__ == "__main__":

@@ -166,14 +166,16 @@ def run(case: Case, place: Path) -> Ended:
     config = place / "clone/.git/config"
     config.write_text(config.read_text().replace(str(template()), str(place)))
     STATES.get(case.state, lambda _: None)(place)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_", "XDG_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_", "XDG_"))
+    }
     safe = {
         "HOME": str(place), "MODELSMITH_HOME": str(place / "home"), "HF_HUB_OFFLINE": "1", "GIT_CONFIG_NOSYSTEM": "1",
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    chosen = {name: str(place / value) if value in ("file", "folder") else value
+    values = {name: str(place / value) if value in ("file", "folder") else value
               for name, value in case.environment.items()}  # fmt: skip
-    environment = {name: value for name, value in (kept | safe | chosen).items() if value is not None}
+    environment = {name: value for name, value in (inherited | safe | values).items() if value is not None}
     log = place / "said"
     log.touch()
     reader, writer = os.openpty() if case.output == "terminal" else (None, None)
@@ -183,27 +185,27 @@ def run(case: Case, place: Path) -> Ended:
     if writer is not None:
         os.close(writer)
     try:
-        status, shown = _wait(child, reader)
+        status, output = _wait(child, reader)
     finally:
         if reader is not None:
             os.close(reader)
         subprocess.run(["chmod", "-R", "u+rwX", str(place)], check=False, capture_output=True)
-    return Ended(status, (log.read_bytes() + shown).decode("utf-8", "replace"))
+    return Ended(status, (log.read_bytes() + output).decode("utf-8", "replace"))
 
 
 def _wait(child: int, terminal: int | None) -> tuple[int, bytes]:
-    end, shown = time.monotonic() + SECONDS, b""
+    end, output = time.monotonic() + SECONDS, b""
     while time.monotonic() < end:
         if terminal is not None and select.select([terminal], [], [], 0)[0]:
             with suppress(OSError):
-                shown += os.read(terminal, 65536)
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status), shown
+                output += os.read(terminal, 65536)
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status), output
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return -signal.SIGKILL, shown
+    return -signal.SIGKILL, output
 
 
 def _become(case: Case, place: Path, environment: dict[str, str], log: Path, terminal: int | None) -> None:
@@ -221,10 +223,10 @@ def _become(case: Case, place: Path, environment: dict[str, str], log: Path, ter
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["modelsmith", *case.words]
-        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log_file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(written, 2)
-        os.dup2(_standard_output(case.output, written, terminal), 1)
+        os.dup2(log_file, 2)
+        os.dup2(_standard_output(case.output, log_file, terminal), 1)
         os.closerange(3, 256)
         encoding = environment.get("PYTHONIOENCODING", "utf-8")
         sys.stdin = os.fdopen(0, closefd=False)
@@ -285,8 +287,8 @@ def template() -> Path:
                                          people=("platform=clone-key.pub", "domain-lead=clone-key.pub")))  # fmt: skip
         git = Git(top / "clone")
         parent = git.rev("main")
-        who = Ident("a", "a@a", datetime.now(UTC))
-        git.update_ref("refs/heads/docs", git.commit_files(parent, {"page.md": b"A page.\n"}, "A page\n", who), None)
+        author = Ident("a", "a@a", datetime.now(UTC))
+        git.update_ref("refs/heads/docs", git.commit_files(parent, {"page.md": b"A page.\n"}, "A page\n", author), None)
         request = PrOpenRequest(branch="docs", title="A page", key=top / "clone-key")
         propose(Workspace(top / "clone"), request)
     for folder in (top, top / "clone", top / "clone/evals"):
@@ -301,9 +303,9 @@ def template() -> Path:
     return top
 
 
-def _without_model(kit: str, here: Path) -> dict[str, bytes]:
+def _without_model(kit: str, base: Path) -> dict[str, bytes]:
     """The kit, whose base model is nowhere: a command that needs one ends there."""
-    return {name: data.replace(b"package://", b"file:///nowhere/") for name, data in kit_files(kit, here).items()}
+    return {name: data.replace(b"package://", b"file:///nowhere/") for name, data in kit_files(kit, base).items()}
 
 
 @contextmanager
@@ -334,8 +336,8 @@ def _write(path: str, data: bytes | None) -> Callable[[Path], None]:
 
 def _git(*words: str) -> Callable[[Path], None]:
     def do(place: Path) -> None:
-        who = ("-c", "user.name=a", "-c", "user.email=a@a")
-        subprocess.run(["git", "-C", place / "clone", *who, *words], check=False, capture_output=True)
+        identity = ("-c", "user.name=a", "-c", "user.email=a@a")
+        subprocess.run(["git", "-C", place / "clone", *identity, *words], check=False, capture_output=True)
 
     return do
 

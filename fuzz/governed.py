@@ -25,11 +25,11 @@ from modelsmith.schema.scenario import Scenario
 @cache
 def repository() -> dict[str, bytes]:
     """The governed files of this repository and of its first kit, with two scenarios of each part of the set."""
-    wanted = [ROOT / ".github/CODEOWNERS", *(ROOT / ".github/governance").rglob("*")]
-    wanted += [ROOT / "clusters/defaults.yaml"]
-    wanted += [path for top in ("evals/adtech", "clusters/rtb-pricing") for path in (ROOT / top).rglob("*")]
+    paths = [ROOT / ".github/CODEOWNERS", *(ROOT / ".github/governance").rglob("*")]
+    paths += [ROOT / "clusters/defaults.yaml"]
+    paths += [path for top in ("evals/adtech", "clusters/rtb-pricing") for path in (ROOT / top).rglob("*")]
     files = {}
-    for path in sorted(path for path in wanted if path.is_file()):
+    for path in sorted(path for path in paths if path.is_file()):
         name = path.relative_to(ROOT).as_posix()
         kind = next((kind.name for kind in KINDS if kind.holds(name)), None)
         if kind == "scenario" and not ("timeout" in name and name.endswith(("-01.yaml", "-02.yaml"))):
@@ -54,12 +54,12 @@ def read_yaml_file(data: bytes) -> object:
 
 
 def yaml_seeds() -> list[bytes]:
-    found = {"labels": b"labels\n" + LABELS}
+    seeds = {"labels": b"labels\n" + LABELS}
     for name, data in repository().items():
         kind = next(kind for kind in KINDS if kind.holds(name))
         if kind.model:
-            found[kind.name] = kind.name.encode() + b"\n" + data
-    return list(found.values())
+            seeds[kind.name] = kind.name.encode() + b"\n" + data
+    return list(seeds.values())
 
 
 def read_json_file(data: bytes) -> object:
@@ -74,10 +74,10 @@ def read_json_file(data: bytes) -> object:
 
 
 def json_seeds() -> list[bytes]:
-    made = {kind.name: example(kind.model) for kind in JSON_KINDS if kind.model}
+    examples = {kind.name: example(kind.model) for kind in JSON_KINDS if kind.model}
     return [
         name.encode() + b"\n" + canonical_json(value.model_dump(mode="json", by_alias=True))
-        for name, value in made.items()
+        for name, value in examples.items()
     ]
 
 
@@ -131,9 +131,9 @@ def read_judges_reply(data: bytes) -> object:
     reply, answer = (part.decode("utf-8", "replace") for part in parts(data, 2))
     if prompt.too_long(answer):
         return None
-    asked = prompt.question_text(JudgeQuestion("k", judged_point(), a_scenario(), answer))
-    assert sum(line.startswith("[[answer ") for line in asked.split("\n")) == 1
-    assert sum(line.startswith("[[end of answer ") for line in asked.split("\n")) == 1
+    text = prompt.question_text(JudgeQuestion("k", judged_point(), a_scenario(), answer))
+    assert sum(line.startswith("[[answer ") for line in text.split("\n")) == 1
+    assert sum(line.startswith("[[end of answer ") for line in text.split("\n")) == 1
     return prompt.read_verdict(reply, answer)
 
 
@@ -191,10 +191,10 @@ def more_points() -> tuple[Any, ...]:
 def read_schema(data: bytes) -> object:
     schema, answer = parts(data, 2)
     try:
-        document, given = json.loads(schema), json.loads(answer or b"null")
+        document, value = json.loads(schema), json.loads(answer or b"null")
     except (ValueError, RecursionError):
         return None
-    return json_schemas.first_problem(document, given) if isinstance(document, dict) else None
+    return json_schemas.first_problem(document, value) if isinstance(document, dict) else None
 
 
 def schema_seeds() -> list[bytes]:

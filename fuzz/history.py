@@ -54,9 +54,9 @@ def read_git_commit(data: bytes) -> object:
 
 
 def git_commit_seeds() -> list[bytes]:
-    who = b"Maya <maya@example.org> 1767225600 +0000\n"
+    ident = b"Maya <maya@example.org> 1767225600 +0000\n"
     links = b"tree " + b"5a" * 20 + b"\nparent " + b"a5" * 20 + b"\n"
-    return [links + b"author " + who + b"committer " + who + b"\nA change\n\nAnd why.\n"]
+    return [links + b"author " + ident + b"committer " + ident + b"\nA change\n\nAnd why.\n"]
 
 
 def read_signing_key(data: bytes) -> object:
@@ -73,16 +73,16 @@ NOBODY = example(SignedBy)
 
 def attested() -> bytes:
     """A statement that a workflow may sign: Maya's approval at a forge."""
-    given = example(AttestedReview, login="maya-t", account=7, kind="User", state="APPROVED")
-    said = example(
+    claimed_review = example(AttestedReview, login="maya-t", account=7, kind="User", state="APPROVED")
+    predicate = example(
         ReviewsAttestation,
         repository=POLICY.repository,
         pull=1,
         change=CHANGE,
         forge="github",
-        reviews=[given.model_dump(mode="json")],
+        reviews=[claimed_review.model_dump(mode="json")],
     ).model_dump(mode="json")
-    return canonical_json(dsse.statement(attestation.SUBJECT, CHANGE, ATTESTATION_TYPE, said))
+    return canonical_json(dsse.statement(attestation.SUBJECT, CHANGE, ATTESTATION_TYPE, predicate))
 
 
 def at_github() -> People:
@@ -97,8 +97,8 @@ def read_attestation(data: bytes) -> object:
 
     def read(payload: bytes) -> object:
         bundle = signed(payload)
-        said = attestation.claimed(bundle)
-        return attestation.verdicts(attestation.Attested(said, NOBODY, 24, bundle.decode()), main)
+        claim = attestation.claimed(bundle)
+        return attestation.verdicts(attestation.Attested(claim, NOBODY, 24, bundle.decode()), main)
 
     return each(data, read)
 

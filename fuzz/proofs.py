@@ -55,8 +55,8 @@ def read_record(data: bytes) -> object:
 
 
 def record_seeds() -> list[bytes]:
-    made = record()
-    return [f"{states.record_folder(made)}/record.json".encode() + BETWEEN + canonical_json(made)]
+    example_record = record()
+    return [f"{states.record_folder(example_record)}/record.json".encode() + BETWEEN + canonical_json(example_record)]
 
 
 def canonical(model: type[Any]) -> Callable[[bytes], object]:
@@ -83,8 +83,8 @@ def read_event(data: bytes) -> object:
                 above = [answer["previous"] or "0" * 40, *([answer["head"]] if answer["kind"] == "opened" else [])]
             except (ValueError, KeyError, TypeError, RecursionError):
                 above = []
-            read = events.parse_event("5a" * 20, above, files)
-    return events.fold_pull([read], None) if read.event.kind == "opened" else read
+            parsed = events.parse_event("5a" * 20, above, files)
+    return events.fold_pull([parsed], None) if parsed.event.kind == "opened" else parsed
 
 
 def event_seeds() -> list[bytes]:
@@ -110,15 +110,17 @@ def read_evidence(data: bytes) -> object:
 def evidence_seeds() -> list[bytes]:
     points = [{"id": "cause", "weight": 1.0, "required": True}, {"id": "action", "weight": 2.0, "required": False}]
     rule = example(GateRule, points=points)
-    asked = [
+    verdict_points = [
         example(VerdictRow, section=section, id=f"{section.replace('_', '-')}-{n}", scenario=sha256(b"%d" % n))
         for section in ("core", "robustness", "micro", "held_out")
         for n in range(2)
     ]
     good = tuple(
-        row.model_copy(update={"points": {"cause": True, "action": n % 2 == 0}}) for n, row in enumerate(asked)
+        row.model_copy(update={"points": {"cause": True, "action": n % 2 == 0}}) for n, row in enumerate(verdict_points)
     )
-    bad = tuple(row.model_copy(update={"points": {"cause": n % 3 == 0, "action": True}}) for n, row in enumerate(asked))
+    bad = tuple(
+        row.model_copy(update={"points": {"cause": n % 3 == 0, "action": True}}) for n, row in enumerate(verdict_points)
+    )
     whole = example(Evidence).model_dump(mode="json")
     whole["rule"] = rule.model_dump(mode="json")
     for name, rows_, against in (("candidate", good, bad), ("incumbent", bad, None)):
@@ -148,11 +150,11 @@ def bundle_seeds() -> list[bytes]:
 
 def signed(payload: bytes) -> bytes:
     """A bundle around any payload, by the trusted key."""
-    made = json.loads(bundle_seeds()[0])
+    document = json.loads(bundle_seeds()[0])
     signature = dsse._sign(payload, keys.load_signing_key(signing_key()))
-    made["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
-    made["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
-    return canonical_json(made)
+    document["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
+    document["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
+    return canonical_json(document)
 
 
 def read_signed_statement(data: bytes) -> object:
@@ -209,8 +211,8 @@ def read_receipted_approval(data: bytes) -> object:
 
 
 def receipted_approval_seeds() -> list[bytes]:
-    said = canonical_json(example(Approval, repository="cause.first", pull=1, actor="maya"))
-    return [said + BETWEEN + ssh.sign(said, ssh_key(), "modelsmith-approval").encode()]
+    approval = canonical_json(example(Approval, repository="cause.first", pull=1, actor="maya"))
+    return [approval + BETWEEN + ssh.sign(approval, ssh_key(), "modelsmith-approval").encode()]
 
 
 def read_look(data: bytes) -> object:
@@ -227,12 +229,12 @@ def read_look(data: bytes) -> object:
 
 
 def look_seeds() -> list[bytes]:
-    written = evidence_seeds()[0]
-    evidence = json.loads(written)
-    said = {name: evidence[name] for name in ("question", "engine", "candidate", "incumbent", "judge")}
+    evidence_bytes = evidence_seeds()[0]
+    evidence = json.loads(evidence_bytes)
+    fields = {name: evidence[name] for name in ("question", "engine", "candidate", "incumbent", "judge")}
     again = {"rows": sha256(b"rows"), "artifact": sha256(b"another"), "run": evidence["candidate"]}
-    plain = example(SecondLook).model_dump(mode="json") | said | {"retraining": None}
-    return [canonical_json(look) + BETWEEN + written for look in (plain, plain | {"retraining": again})]
+    plain = example(SecondLook).model_dump(mode="json") | fields | {"retraining": None}
+    return [canonical_json(look) + BETWEEN + evidence_bytes for look in (plain, plain | {"retraining": again})]
 
 
 def read_ssh_key(data: bytes) -> object:

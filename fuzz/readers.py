@@ -68,9 +68,9 @@ def assert_same_json(data: bytes) -> None:
     assert same(document.data, from_json(data, allow_inf_nan=False)), document.data
 
 
-def same(one: object, other: object) -> bool:
+def same(value: object, other: object) -> bool:
     """Equal, and of the same types: 1 is neither 1.0 nor true."""
-    return spelled(one) == spelled(other)
+    return spelled(value) == spelled(other)
 
 
 def spelled(value: object) -> str:

@@ -34,19 +34,19 @@ CAME_TO = {
 
 def read_one(data: bytes) -> object:
     """The file, a parameter a line, and what every step comes to: it plans, and calls nothing that it may not."""
-    text, given, came_to = parts(data, 3)
-    found: Any = read_runbook(_tree(text), "fuzzed")
-    values = bind(found.runbook, given.decode("utf-8", "replace").splitlines())
-    require_runnable(found.runbook, values, None)
-    plan = planned(found, values)
+    text, parameters, came_to = parts(data, 3)
+    governed: Any = read_runbook(_tree(text), "fuzzed")
+    values = bind(governed.runbook, parameters.decode("utf-8", "replace").splitlines())
+    require_runnable(governed.runbook, values, None)
+    plan = planned(governed, values)
     assert not {step.call for step in plan} & {"approve", "reject", "init", "runbook run"}
     try:
         answer = json.loads(came_to or b"{}")
     except (ValueError, RecursionError):
         return plan
-    outcomes = {step.id: answer for step in found.runbook.steps} if isinstance(answer, dict) else {}
-    for step in found.runbook.steps:
-        if all(holds(one, values, outcomes) for one in (*step.when, *step.expect)):
+    outcomes = {step.id: answer for step in governed.runbook.steps} if isinstance(answer, dict) else {}
+    for step in governed.runbook.steps:
+        if all(holds(condition, values, outcomes) for condition in (*step.when, *step.expect)):
             with suppress(InvalidInput):
                 request_of(step, arguments_of(step, values, outcomes))
     return plan
@@ -57,11 +57,11 @@ def _tree(text: bytes) -> Any:
 
 
 def runbook_seeds() -> list[bytes]:
-    found = []
+    seeds = []
     for path in sorted((ROOT / "runbooks").glob("*.json")):
         text = path.read_bytes().replace(f'"{path.stem}"'.encode(), b'"fuzzed"', 1)
-        found.append(BETWEEN.join((text, GIVEN[path.stem], canonical_json(CAME_TO))))
-    return found
+        seeds.append(BETWEEN.join((text, GIVEN[path.stem], canonical_json(CAME_TO))))
+    return seeds
 
 
 @cache

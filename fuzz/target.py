@@ -90,8 +90,8 @@ def trusted() -> list[bytes]:
 
 def parts(data: bytes, count: int) -> list[bytes]:
     """The parts of an input; those that it lacks are empty."""
-    found = data.split(BETWEEN, count - 1)
-    return found + [b""] * (count - len(found))
+    pieces = data.split(BETWEEN, count - 1)
+    return pieces + [b""] * (count - len(pieces))
 
 
 def spellings(data: bytes) -> Iterator[bytes]:
@@ -105,12 +105,12 @@ def spellings(data: bytes) -> Iterator[bytes]:
         yield canonical
 
 
-def each(data: bytes, read: Callable[[bytes], object]) -> None:
+def each(data: bytes, read_spelling: Callable[[bytes], object]) -> None:
     """Read every spelling; the last refusal is the answer."""
     refused = None
     for spelling in spellings(data):
         try:
-            read(spelling)
+            read_spelling(spelling)
         except ModelsmithError as error:
             refused = error
     if refused:

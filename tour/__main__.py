@@ -37,13 +37,13 @@ class Tour:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.clone = folder, folder / "market"
-        here = {
+        variables = {
             "MODELSMITH_HOME": str(folder / "home"),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "COLUMNS": "150",
         }
-        self.environment = os.environ | here
+        self.environment = os.environ | variables
 
     def begin(self) -> None:
         """An empty folder, whatever an earlier tour left in it; nothing else is ever removed."""
@@ -62,8 +62,8 @@ class Tour:
     def modelsmith(self, *words: str, show: str = ".", cwd: Path | None = None) -> None:
         """Run a command and print it with those of its lines that match ``show``."""
         print(f"\n   $ {shlex.join(('modelsmith', *words))}", flush=True)
-        done = self._run(words, cwd)
-        for line in done.splitlines():
+        output = self._run(words, cwd)
+        for line in output.splitlines():
             if line.strip() and re.search(show, line):
                 print(f"   {line}", flush=True)
 
@@ -73,12 +73,12 @@ class Tour:
 
     def _run(self, words: tuple[str, ...], cwd: Path | None) -> str:
         command = [sys.executable, "-m", "modelsmith", *words]
-        done = subprocess.run(command, cwd=cwd or self.clone, env=self.environment, capture_output=True, text=True)
-        if done.returncode not in (0, 4):  # 4: it waits for a person
+        process = subprocess.run(command, cwd=cwd or self.clone, env=self.environment, capture_output=True, text=True)
+        if process.returncode not in (0, 4):  # 4: it waits for a person
             raise SystemExit(
-                f"\n`modelsmith {' '.join(words)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+                f"\n`modelsmith {' '.join(words)}` ended with {process.returncode}:\n{process.stdout}{process.stderr}"
             )
-        return done.stdout
+        return process.stdout
 
     def approve(self, by: str) -> None:
         """A person approves the one open pull request, which is then merged."""
@@ -88,22 +88,22 @@ class Tour:
         self.modelsmith("approve", number, "--key", f"../{by}", show="gate|waits")
         self.modelsmith("pr", "merge", number)
 
-    def require(self, true: bool, what: str) -> None:
+    def require(self, true: bool, condition: str) -> None:
         """End the tour when something is not as it was told."""
         if not true:
             log = self.folder / "door.log"
             text = log.read_text().strip().splitlines()[-3:] if log.exists() else []
-            told = "".join(f"\n  {line}" for line in ("The door said last:", *text)) if text else ""
+            log_lines = "".join(f"\n  {line}" for line in ("The door said last:", *text)) if text else ""
             raise SystemExit(
-                f"\nThe tour ends here, since this did not come true: {what}.{told}\n"
+                f"\nThe tour ends here, since this did not come true: {condition}.{log_lines}\n"
                 "On a machine that is busy with other work it can take too long: run `make tour` again later."
             )
 
-    def wait(self, true: Callable[[], bool], what: str, every: float = 1.0) -> None:
+    def wait(self, true: Callable[[], bool], condition: str, every: float = 1.0) -> None:
         """Wait until something holds."""
         end = time.monotonic() + PATIENCE
         while not true():
-            self.require(time.monotonic() < end, what)
+            self.require(time.monotonic() < end, condition)
             time.sleep(every)
 
     @contextmanager
@@ -138,8 +138,8 @@ class Tour:
     def customers(self, door: str, number: int, wins: dict[str, float]) -> Counter[str]:
         """Simulated customers, and who answered them."""
         answered = trade(door, CLUSTER, METRIC, wins, number)
-        for who, count in sorted(answered.items()):
-            print(f"   {count:5} answers by {who}", flush=True)
+        for arm, count in sorted(answered.items()):
+            print(f"   {count:5} answers by {arm}", flush=True)
         return answered
 
 
