@@ -32,10 +32,10 @@ class Agent:
     async def waits_for(self, job):
         end = time.monotonic() + 500
         while True:
-            shown = (await self.does("modelsmith_train_status", jobId=job, detail=True))["result"]
-            if shown["job"]["status"] not in ("queued", "running"):
-                return shown
-            assert time.monotonic() < end, shown
+            status = (await self.does("modelsmith_train_status", jobId=job, detail=True))["result"]
+            if status["job"]["status"] not in ("queued", "running"):
+                return status
+            assert time.monotonic() < end, status
             await anyio.sleep(1)
 
 
@@ -62,14 +62,14 @@ def test_an_agent_takes_the_loop_to_a_person_by_tools_and_no_further(fresh):
             ended = await agent.waits_for(job)
             assert (ended["job"]["status"], ended["job"]["exit"]) == ("done", 4), ended
             number, specialist = ended["result"]["pull"], ended["result"]["specialist"]
-            asked = await agent.does("request_approval", number=number)
-            assert (asked["exit"], asked["result"]["waiting_for"]) == (4, ["@head-of-trading"])
+            answer = await agent.does("request_approval", number=number)
+            assert (answer["exit"], answer["result"]["waiting_for"]) == (4, ["@head-of-trading"])
             bundle = (await agent.does("evidence_bundle", specialist=specialist))["result"]
             assert "evidence.json" in bundle["files"]
             gate = await agent.does("policy_gate", number=number)
             assert (gate["exit"], gate["result"]["gate"]) == (4, "waiting")
             chain = (await agent.does("approver_chain", number=number))["result"]
-            deploy = next(one for one in chain["gates"] if one["event"] == "customer-deployed")
+            deploy = next(gate for gate in chain["gates"] if gate["event"] == "customer-deployed")
             assert deploy["gate"] == "head-of-trading"
             names = {event["event"]["name"] for event in (await agent.does("events", limit=100))["result"]["events"]}
             assert names >= {"eval.complete", "training.complete", "promotion.pending_approval", "promotion.advanced"}

@@ -54,8 +54,11 @@ def world(fresh_template: World, tmp_path_factory: pytest.TempPathFactory) -> Wo
 OF_TASKS = ("tasks-capability-negotiation", "tasks-request-headers", "tasks-request-state-removal")
 """The suite's scenarios of the Tasks extension that need no tool beyond a quick and a long one."""
 ITS_TOOLS = {
-    "greet": lambda given: ("modelsmith_jobs", {}),
-    "slow_compute": lambda given: ("modelsmith_eval_run", {"cluster": CLUSTER, "quick": True, "tag": given["label"]}),
+    "greet": lambda arguments: ("modelsmith_jobs", {}),
+    "slow_compute": lambda arguments: (
+        "modelsmith_eval_run",
+        {"cluster": CLUSTER, "quick": True, "tag": arguments["label"]},
+    ),
 }
 """Tools that those scenarios call, and what of ours stands for them."""
 
@@ -96,7 +99,7 @@ def with_its_tools(scope, receive):
     named = dict(scope["headers"]).get(b"mcp-name", b"").decode()
     if named not in ITS_TOOLS:
         return scope, receive
-    kept = [(name, rows) for name, rows in scope["headers"] if name not in (b"mcp-name", b"content-length")]
+    headers = [(name, rows) for name, rows in scope["headers"] if name not in (b"mcp-name", b"content-length")]
 
     async def instead():
         message = await receive()
@@ -109,7 +112,7 @@ def with_its_tools(scope, receive):
         return message | {"body": json.dumps(answer).encode()}
 
     ours = ITS_TOOLS[named]({"label": ""})[0].encode()
-    return scope | {"headers": [*kept, (b"mcp-name", ours)]}, instead
+    return scope | {"headers": [*headers, (b"mcp-name", ours)]}, instead
 
 
 def run(world, program, *words, folder=None, **more):
@@ -131,9 +134,9 @@ def scenario(world, url, name, version, *more):
 def test_the_server_conforms_to_the_protocol_by_its_own_suite(version, world, url):
     wrong = {}
     for name in ANY_SERVER[version]:
-        ran = scenario(world, url, name, version)
-        if ran.returncode or "0 failed, 0 warnings" not in ran.stdout:
-            wrong[name] = ran.stdout + ran.stderr
+        process = scenario(world, url, name, version)
+        if process.returncode or "0 failed, 0 warnings" not in process.stdout:
+            wrong[name] = process.stdout + process.stderr
     assert wrong == {}
     control = scenario(world, url, "tools-call-simple-text", version)
     assert control.returncode != 0, "the suite says when a server does not do what it asks"
@@ -146,7 +149,9 @@ def test_the_server_conforms_to_the_tasks_extension_by_the_same_suite(world):
     errors = [line.strip() for line in printed.splitlines() if line.strip().startswith("Error:")]
     assert errors == ["Error: tool result content MUST be unaffected by the Mcp-Method header"], printed
     passed = [tuple(map(int, pair)) for pair in re.findall(r"Passed: (\d+)/(\d+)", printed)]
-    assert [all_of - held for held, all_of in passed] == [0, 1, 0], "one wants the words of the suite's own tool"
+    assert [all_of - expected_failures for expected_failures, all_of in passed] == [0, 1, 0], (
+        "one wants the words of the suite's own tool"
+    )
 
 
 def test_without_a_session_the_server_keeps_all_rules_that_can_be_tried(world, url):
@@ -161,11 +166,11 @@ def test_without_a_session_the_server_keeps_all_rules_that_can_be_tried(world, u
 def test_the_protocols_inspector_finds_every_tools_schema_portable(world, url):
     listed = run(world, "mcp-inspector", "--cli", url, "--transport", "http", "--method", "tools/list", "--strict")
     assert listed.returncode == 0, listed.stderr
-    found = {tool["name"] for tool in json.loads(listed.stdout)["tools"]}
-    assert found == {tool.name for tool in tools_of("reviewer")}
-    asked = ("--method", "tools/call", "--tool-name", "modelsmith_validate")
-    called = run(world, "mcp-inspector", "--cli", url, "--transport", "http", *asked)
-    assert json.loads(called.stdout)["structuredContent"]["result"]["valid"], called.stdout + called.stderr
+    names = {tool["name"] for tool in json.loads(listed.stdout)["tools"]}
+    assert names == {tool.name for tool in tools_of("reviewer")}
+    arguments = ("--method", "tools/call", "--tool-name", "modelsmith_validate")
+    process = run(world, "mcp-inspector", "--cli", url, "--transport", "http", *arguments)
+    assert json.loads(process.stdout)["structuredContent"]["result"]["valid"], process.stdout + process.stderr
 
 
 def test_claude_code_connects_to_the_server_that_its_pack_names(world):
@@ -185,8 +190,8 @@ def test_codex_lists_the_tools_of_the_role_that_its_pack_names(world):
     text = (world.clone / ".codex/config.toml").read_text()
     (home / "config.toml").write_text(f"{text}\nstartup_timeout_sec = 120\n")
     hello = {"clientInfo": {"name": "test", "version": "0"}}
-    asked = ("initialize", 1, hello), ("initialized", None, {}), ("mcpServerStatus/list", 2, {})
-    lines = [json.dumps({"id": of, "method": name, "params": given}) for name, of, given in asked]
+    requests = ("initialize", 1, hello), ("initialized", None, {}), ("mcpServerStatus/list", 2, {})
+    lines = [json.dumps({"id": of, "method": name, "params": params}) for name, of, params in requests]
     listed = answer_to(2, world, "\n".join(lines).replace('"id": null, ', "") + "\n")
     [server] = listed["data"]
     assert set(server["tools"]) == {tool.name for tool in tools_of("promoter")}
@@ -204,16 +209,16 @@ def answer_to(of, world, lines):
         server.stdin.write(lines)
         server.stdin.flush()
         answers = (json.loads(line) for line in server.stdout)
-        found = next(answer["result"] for answer in answers if answer.get("id") == of)
+        result = next(answer["result"] for answer in answers if answer.get("id") == of)
         server.stdin.close()
         server.terminate()
-    return found
+    return result
 
 
 @pytest.mark.parametrize("what", ["packs/modelsmith", "."], ids=["plugin", "marketplace"])
 def test_claude_codes_own_validator_accepts(world, what):
-    ran = run(world, "claude", "plugin", "validate", "--strict", str(TOP / what))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    process = run(world, "claude", "plugin", "validate", "--strict", str(TOP / what))
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_claude_codes_own_validator_refuses_a_plugin_that_is_none(world):
@@ -226,7 +231,7 @@ def test_claude_codes_own_validator_refuses_a_plugin_that_is_none(world):
 def test_the_protocols_inspector_waits_for_a_task_to_its_end(world):
     """By the extension's own client library, which is not ours and not the server's."""
     with served(world, "operator") as address:
-        asked = ("--method", "tools/call", "--tool-name", "modelsmith_eval_run", "--tool-arg", f"cluster={CLUSTER}")
+        arguments = ("--method", "tools/call", "--tool-name", "modelsmith_eval_run", "--tool-arg", f"cluster={CLUSTER}")
         how = ("--transport", "http", "--protocol-era", "modern")
-        called = run(world, "mcp-inspector", "--cli", address, *how, *asked, "domain=medicine")
-    assert json.loads(json.loads(called.stdout)["content"][0]["text"])["code"] == "other-domain", called.stderr
+        process = run(world, "mcp-inspector", "--cli", address, *how, *arguments, "domain=medicine")
+    assert json.loads(json.loads(process.stdout)["content"][0]["text"])["code"] == "other-domain", process.stderr

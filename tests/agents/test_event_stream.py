@@ -57,31 +57,31 @@ class Served:
 def served(plain_clone):
     """A clone's server, listening."""
     port = free_port()
-    made = Served(plain_clone, port)
-    app = make_app(plain_clone, made.tokens, Listening("127.0.0.1", port))
+    served_app = Served(plain_clone, port)
+    app = make_app(plain_clone, served_app.tokens, Listening("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    yield made
+    yield served_app
     server.should_exit = server.force_exit = True
     thread.join(60)
 
 
 def told(lines, count):
     """The next events of a stream, each as its fields; comments are left out."""
-    found = []
+    frames = []
     fields = {}
     for line in lines:
         if not line and fields:
-            found.append(fields)
+            frames.append(fields)
             fields = {}
         elif line and not line.startswith(":"):
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
-        if len(found) == count:
-            return found
+        if len(frames) == count:
+            return frames
     raise AssertionError("the stream ended")
 
 
@@ -102,7 +102,7 @@ def test_a_reader_hears_what_was_and_what_comes_after_its_cursor(served):
     with served.follow(first[1]["id"]) as (_, stream):
         assert told(stream, 1) == late
     with served.follow(query=f"?since={first[0]['id']}") as (_, stream):
-        assert [one["id"] for one in told(stream, 2)] == [first[1]["id"], late[0]["id"]]
+        assert [event["id"] for event in told(stream, 2)] == [first[1]["id"], late[0]["id"]]
 
 
 @pytest.mark.parametrize("cursor", ["7-0123456789abcdef", "1-0123456789abcdef", "x" * 500, "1 OR 1=1", "0"])
@@ -121,7 +121,7 @@ def test_a_ledger_made_anew_under_a_reader_says_so(served):
         for file in served.ledger.path.parent.glob("ledger.db*"):
             file.unlink()
         served.ledger.append(happening(3))
-        assert [one["event"] for one in told(stream, 2)] == ["unknown-cursor", "training.complete"]
+        assert [event["event"] for event in told(stream, 2)] == ["unknown-cursor", "training.complete"]
 
 
 def test_nobody_reads_events_without_the_right_to_them(served):
@@ -140,11 +140,11 @@ def test_nobody_reads_events_without_the_right_to_them(served):
 
 def test_a_stream_ends_when_its_token_is_revoked(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.stream.RECHECK", 0.2)
-    kept, token = served.tokens.issue("reviewer", (), 1)
+    token_record, token = served.tokens.issue("reviewer", (), 1)
     served.ledger.append(happening(1))
     with served.follow(token=token) as (_, stream):
         told(stream, 1)
-        served.tokens.revoke(kept.id)
+        served.tokens.revoke(token_record.id)
         served.ledger.append(happening(2))
         assert "".join(stream) == ""
 
@@ -152,15 +152,15 @@ def test_a_stream_ends_when_its_token_is_revoked(served, monkeypatch):
 def test_more_readers_than_the_server_takes_are_told_so(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.stream.MOST", 2)
     served.ledger.append(happening(1))
-    with served.follow() as (_, one), served.follow() as (_, two):
-        told(one, 1), told(two, 1)
+    with served.follow() as (_, first_stream), served.follow() as (_, two):
+        told(first_stream, 1), told(two, 1)
         with served.follow() as (answer, _):
             assert (answer.status_code, json.loads(answer.read())["code"]) == (503, "too-many-readers")
-    end, left = time.monotonic() + 60, False
-    while not left:
+    end, ended = time.monotonic() + 60, False
+    while not ended:
         assert time.monotonic() < end, "the others have left"
         with served.follow() as (answer, three):
-            left = answer.status_code == 200 and bool(told(three, 1))
+            ended = answer.status_code == 200 and bool(told(three, 1))
 
 
 def test_one_token_takes_no_other_s_place(served, monkeypatch):
@@ -168,8 +168,8 @@ def test_one_token_takes_no_other_s_place(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.subscriptions.MOST_OF_ONE", 1)
     served.ledger.append(happening(1))
     other = served.tokens.issue("reviewer", (), 1)[1]
-    with served.follow() as (_, one), served.follow(token=other) as (_, two):
-        told(one, 1), told(two, 1)
+    with served.follow() as (_, first_stream), served.follow(token=other) as (_, two):
+        told(first_stream, 1), told(two, 1)
         with served.follow() as (answer, _):
             assert answer.status_code == 503
 
@@ -189,12 +189,12 @@ def test_one_token_takes_no_other_s_place(served, monkeypatch):
 
 
 @asynccontextmanager
-async def listener(served, mode, token=None, heard=None):
+async def listener(served, mode, token=None, notifications=None):
     """A client that is told, over HTTP."""
 
     async def message(notification):
-        if heard is not None:
-            heard.append(type(notification).__name__)
+        if notifications is not None:
+            notifications.append(type(notification).__name__)
 
     http = create_mcp_http_client(headers={"Authorization": f"Bearer {token or served.token}"})
     transport = streamable_http_client(f"{served.url}/mcp", http_client=http)
@@ -204,29 +204,32 @@ async def listener(served, mode, token=None, heard=None):
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_a_client_whose_token_is_revoked_hears_nothing_more(served, mode):
-    kept, token = served.tokens.issue("reviewer", (), 1)
-    heard, others = [], []
+    token_record, token = served.tokens.issue("reviewer", (), 1)
+    notifications, others = [], []
 
     async def visit():
         with anyio.fail_after(120):
-            async with listener(served, mode, token, heard) as gone, listener(served, mode, None, others) as stays:
+            async with (
+                listener(served, mode, token, notifications) as revoked_client,
+                listener(served, mode, None, others) as stays,
+            ):
                 if mode == "legacy":
-                    await gone.subscribe_resource(EVENTS)
+                    await revoked_client.subscribe_resource(EVENTS)
                     await stays.subscribe_resource(EVENTS)
                     await anyio.sleep(0.7)
-                    heard.clear(), others.clear()
-                    served.tokens.revoke(kept.id)
+                    notifications.clear(), others.clear()
+                    served.tokens.revoke(token_record.id)
                     served.ledger.append(happening(2))
                     while not others:
                         await anyio.sleep(0.1)
                     await anyio.sleep(0.3)
-                    assert heard == []
+                    assert notifications == []
                     return
                 async with (
-                    gone.listen(resource_subscriptions=[EVENTS]) as mine,
+                    revoked_client.listen(resource_subscriptions=[EVENTS]) as mine,
                     stays.listen(resource_subscriptions=[EVENTS]) as theirs,
                 ):
-                    served.tokens.revoke(kept.id)
+                    served.tokens.revoke(token_record.id)
                     served.ledger.append(happening(2))
                     assert (await anext(theirs)).uri == EVENTS
                     with pytest.raises(SubscriptionLost):
@@ -237,7 +240,7 @@ def test_a_client_whose_token_is_revoked_hears_nothing_more(served, mode):
 
 def test_a_damaged_file_of_tokens_ends_streams_and_not_the_server(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.subscriptions.RECHECK", 0.2)
-    kept = served.tokens._path.read_bytes()
+    original = served.tokens._path.read_bytes()
 
     async def visit():
         with anyio.fail_after(120):
@@ -245,7 +248,7 @@ def test_a_damaged_file_of_tokens_ends_streams_and_not_the_server(served, monkey
                 served.tokens._path.write_text("{")
                 with pytest.raises(SubscriptionLost):
                     await anext(changes)
-            served.tokens._path.write_bytes(kept)
+            served.tokens._path.write_bytes(original)
             async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
                 served.ledger.append(happening(3))
                 assert (await anext(changes)).uri == EVENTS
@@ -278,22 +281,22 @@ def test_a_slow_reader_holds_up_nobody_and_misses_nothing(served):
     with served.follow() as (_, slow):
         with served.follow() as (_, quick):
             assert len(told(quick, 1500)) == 1500
-        heard = [one["id"] for one in told(slow, 1500)]
-    assert heard == [event.cursor for event in served.ledger.events()]
+        ids = [event["id"] for event in told(slow, 1500)]
+    assert ids == [event.cursor for event in served.ledger.events()]
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
     """`subscriptions/listen` of 2026-07-28, `resources/subscribe` before."""
     served.ledger.append(happening(1))
-    heard = []
+    notifications = []
 
     async def message(notification):
-        heard.append(type(notification).__name__)
+        notifications.append(type(notification).__name__)
 
     async def read(client, cursor):
-        found = await client.read_resource(f"{EVENTS}/{cursor}")
-        return [event["event"]["adapter_sha"] for event in json.loads(found.contents[0].text)["result"]["events"]]
+        resource = await client.read_resource(f"{EVENTS}/{cursor}")
+        return [event["event"]["adapter_sha"] for event in json.loads(resource.contents[0].text)["result"]["events"]]
 
     async def visit():
         http = create_mcp_http_client(headers={"Authorization": f"Bearer {served.token}"})
@@ -304,9 +307,9 @@ def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
                 if mode == "legacy":
                     await client.subscribe_resource(EVENTS)
                     await anyio.sleep(1.2)
-                    heard.clear()
+                    notifications.clear()
                     served.ledger.append(happening(2))
-                    while not heard:
+                    while not notifications:
                         await anyio.sleep(0.1)
                     await client.unsubscribe_resource(EVENTS)
                 else:
@@ -321,7 +324,7 @@ def test_clients_of_both_eras_are_told_when_there_is_more(served, mode):
 
 def regression(number):
     """An event that is long: it names a thousand scenarios."""
-    failing = tuple(f"bid-timeout-core-{number:04d}-{one:04d}" for one in range(1000))
+    failing = tuple(f"bid-timeout-core-{number:04d}-{index:04d}" for index in range(1000))
     return EvalRegression(
         cluster="rtb-pricing",
         tag=f"run-{number}",
@@ -336,18 +339,18 @@ def test_an_agent_that_follows_the_cursor_passes_over_no_event(plain_clone, by):
     """Also where an answer is cut because it is long: the cursor stands behind the last event that is shown."""
     ledger = ledger_of(Workspace.find(plain_clone))
     ledger.append(*(regression(number) if number % 3 else happening(number) for number in range(120)))
-    session, cursor, heard, more = Session(plain_clone, "reviewer"), None, [], 1
+    session, cursor, cursors, more = Session(plain_clone, "reviewer"), None, [], 1
     while more:
         if by == "resource":
             reply = resources.read(session, f"{EVENTS}/{cursor}" if cursor else EVENTS)
         else:
-            given = {"since": cursor} if cursor else {}
-            reply = call(session, "events", given | {"detail": by == "tool in detail"})
+            arguments = {"since": cursor} if cursor else {}
+            reply = call(session, "events", arguments | {"detail": by == "tool in detail"})
         page = reply.body["result"]
-        heard += [event["cursor"] for event in page["events"]]
+        cursors += [event["cursor"] for event in page["events"]]
         cursor, more = page["cursor"], page["more"]
-        assert cursor == heard[-1]
-    assert heard == [event.cursor for event in ledger.events()]
+        assert cursor == cursors[-1]
+    assert cursors == [event.cursor for event in ledger.events()]
 
 
 def test_what_comes_while_nobody_takes_a_notice_is_one_notice(plain_clone, monkeypatch):
@@ -411,23 +414,23 @@ def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
     count = 1500
 
     async def follow():
-        heard, cursor = [], None
+        cursors, cursor = [], None
         async with listener(served, "auto") as client, client.listen(resource_subscriptions=[EVENTS]) as changes:
-            while len(heard) < count:
-                found = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
-                page = json.loads(found.contents[0].text)["result"]
-                heard += [event["cursor"] for event in page["events"]]
+            while len(cursors) < count:
+                resource = await client.read_resource(f"{EVENTS}/{cursor}" if cursor else EVENTS)
+                page = json.loads(resource.contents[0].text)["result"]
+                cursors += [event["cursor"] for event in page["events"]]
                 cursor = page["cursor"]
                 if not page["more"]:
                     with anyio.move_on_after(1):
                         await anext(changes)
-        return heard
+        return cursors
 
     async def visit():
-        heard = []
+        cursors = []
 
         async def one():
-            heard.append(await follow())
+            cursors.append(await follow())
 
         with anyio.fail_after(200):
             async with anyio.create_task_group() as tasks:
@@ -437,7 +440,7 @@ def test_ten_subscribers_hear_every_event_in_order_while_more_come(served):
                     events = [happening(number) for number in range(begin, begin + 100)]
                     await anyio.to_thread.run_sync(lambda events=events: served.ledger.append(*events))
                     await anyio.sleep(0.05)
-        return heard
+        return cursors
 
-    heard = anyio.run(visit)
-    assert heard == [[event.cursor for event in served.ledger.events()]] * 10
+    cursors = anyio.run(visit)
+    assert cursors == [[event.cursor for event in served.ledger.events()]] * 10

@@ -33,7 +33,7 @@ def status(url, data=b"{}", **headers):
 
 def test_a_token_gives_its_role_and_its_tools_until_it_is_revoked(served):
     url, tokens = served
-    reader, read = tokens.issue("reviewer", (), 1)
+    reader, reader_secret = tokens.issue("reviewer", (), 1)
     _, narrow = tokens.issue("operator", ("modelsmith_status", "promote"), 1)
 
     async def visit(secret):
@@ -46,10 +46,10 @@ def test_a_token_gives_its_role_and_its_tools_until_it_is_revoked(served):
             assert "outside-role" in refused.content[0].text
             return listed
 
-    assert anyio.run(visit, read) == {tool.name for tool in tools_of("reviewer")}
+    assert anyio.run(visit, reader_secret) == {tool.name for tool in tools_of("reviewer")}
     assert anyio.run(visit, narrow) == {"modelsmith_status", "promote"}
     tokens.revoke(reader.id)
-    assert status(url, Authorization=f"Bearer {read}") == 401
+    assert status(url, Authorization=f"Bearer {reader_secret}") == 401
 
 
 def test_nobody_without_a_token_and_no_page_of_another_host_is_answered(served):
@@ -76,8 +76,8 @@ def test_a_server_for_other_machines_needs_a_certificate(fresh):
     for scope in ("modelsmith_fleet_staus", "modelsmith_eval_*"):
         issued = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", scope)
         assert (issued.code, scope in issued.err, issued.out) == (2, True, ""), "a token that could do nothing"
-    made = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
-    assert "shown this once" in made.out
+    printed = fresh.modelsmith("mcp-token", "issue", "--role", "promoter", "--scope", "promote")
+    assert "shown this once" in printed.out
     assert "promoter  promote" in fresh.modelsmith("mcp-token", "list").out
     as_json = fresh.modelsmith("mcp-token", "issue", "--role", "reviewer", "--json").json
     (listed,) = [
@@ -107,13 +107,13 @@ def test_tokens_that_cannot_be_believed_are_nobody_s(served, harm):
 def test_a_server_that_cannot_listen_says_why_before_it_names_its_address(fresh):
     wrong = fresh.folder / "wrong.pem"
     wrong.write_text("no certificate\n")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        found = [
+    with socket.create_server(("127.0.0.1", 0)) as busy_socket:
+        port = str(busy_socket.getsockname()[1])
+        results = [
             fresh.modelsmith("mcp", "--http", "--port", port),
             fresh.modelsmith("mcp", "--http", "--port", port, "--tls-cert", str(wrong), "--tls-key", str(wrong)),
         ]
-    assert [(ran.code, ran.err.partition(":")[0]) for ran in found] == [
+    assert [(result.code, result.err.partition(":")[0]) for result in results] == [
         (6, "error (address-taken)"), (2, "error (bad-certificate)")
     ]  # fmt: skip
 
@@ -133,13 +133,13 @@ def test_one_token_does_not_take_the_sessions_of_the_others(served, monkeypatch)
 
 def test_the_stream_of_a_session_ends_with_its_token(served):
     url, tokens = served
-    made, secret = tokens.issue("reviewer", (), 1)
+    token, secret = tokens.issue("reviewer", (), 1)
     headers = {"Authorization": f"Bearer {secret}", "Accept": "application/json, text/event-stream"}
     begin = urllib.request.Request(url, data=BEGIN, headers={"Content-Type": "application/json", **headers})
     with urllib.request.urlopen(begin) as answer:
         headers |= {"mcp-session-id": answer.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as stream:
-        tokens.revoke(made.id)
+        tokens.revoke(token.id)
         stream.read()
 
 
@@ -149,14 +149,14 @@ def test_a_connection_on_which_no_request_comes_is_closed(served, monkeypatch, w
     monkeypatch.setattr(bounds, "WHOLE_REQUEST", 1.0)
     port = int(served[0].split(":")[2].split("/")[0])
     closed, end = False, time.monotonic() + 60
-    with socket.create_connection(("127.0.0.1", port)) as held:
-        held.sendall(words)
-        held.settimeout(0.2)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(words)
+        connection.settimeout(0.2)
         while not closed and time.monotonic() < end:
             try:
-                closed = not held.recv(4096)
+                closed = not connection.recv(4096)
             except TimeoutError:
-                held.sendall(b"X: 1\r\n" if words else b"")
+                connection.sendall(b"X: 1\r\n" if words else b"")
             except OSError:
                 closed = True
     assert closed

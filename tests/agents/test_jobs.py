@@ -31,10 +31,10 @@ def result(world, name, /, **arguments):
 def until(world, job, *states, seconds=400):
     """The job, once it stands so."""
     end = time.monotonic() + seconds
-    while (shown := result(world, "modelsmith_train_status", jobId=job))["job"]["status"] not in states:
-        assert time.monotonic() < end, shown
+    while (status := result(world, "modelsmith_train_status", jobId=job))["job"]["status"] not in states:
+        assert time.monotonic() < end, status
         time.sleep(0.1)
-    return shown
+    return status
 
 
 def test_a_job_waits_starts_once_survives_a_kill_and_goes_on_under_its_id(fresh):
@@ -57,8 +57,8 @@ def test_a_job_waits_starts_once_survives_a_kill_and_goes_on_under_its_id(fresh)
     assert ended["job"]["exit"] == 3, "a part of the set is never enough"
     assert ended["result"]["run"]["tag"] == "by-agent"
     assert any("eval" in line for line in result(fresh, "modelsmith_job_log", jobId=job["jobId"])["lines"])
-    shown = fresh.modelsmith("jobs", "show", job["jobId"])
-    assert "exit code 3" in shown.out
+    page = fresh.modelsmith("jobs", "show", job["jobId"])
+    assert "exit code 3" in page.out
     assert result(fresh, "modelsmith_eval_results", tag="by-agent")["run"]["tag"] == "by-agent"
 
 

@@ -31,7 +31,7 @@ def connected(world, role):
 def unbounded(schema):
     """The schema without bounds of numbers, which values made from types alone do not keep."""
     if isinstance(schema, list):
-        return [unbounded(one) for one in schema]
+        return [unbounded(subschema) for subschema in schema]
     if not isinstance(schema, dict):
         return schema
     return {name: unbounded(subschema) for name, subschema in schema.items() if not name.endswith("imum")}
@@ -91,8 +91,8 @@ def test_a_whole_schema_can_be_read_by_whoever_has_the_tool(fresh):
             assert "modelsmith://schemas/{tool}" in {
                 template.uri_template for template in (await client.list_resource_templates()).resource_templates
             }
-            read = await client.read_resource("modelsmith://schemas/modelsmith_status")
-            schema = json.loads(read.contents[0].text)["outputSchema"]
+            resource = await client.read_resource("modelsmith://schemas/modelsmith_status")
+            schema = json.loads(resource.contents[0].text)["outputSchema"]
             answer = await client.call_tool("modelsmith_status", {})
             Draft202012Validator(schema).validate(answer.structured_content)
             assert "$defs" in schema
@@ -100,8 +100,8 @@ def test_a_whole_schema_can_be_read_by_whoever_has_the_tool(fresh):
                 with pytest.raises(MCPError):
                     await client.read_resource(f"modelsmith://schemas/{name}")
         async with connected(fresh, "operator") as client:
-            read = await client.read_resource("modelsmith://schemas/modelsmith_eval_run")
-            assert json.loads(read.contents[0].text).keys() == {"outputSchema", "inTheEnd"}
+            resource = await client.read_resource("modelsmith://schemas/modelsmith_eval_run")
+            assert json.loads(resource.contents[0].text).keys() == {"outputSchema", "inTheEnd"}
 
     anyio.run(visit)
 
@@ -123,6 +123,6 @@ def test_a_whole_number_may_have_a_point(fresh):
     """JSON Schema calls 4.0 an integer, and some clients write every number so."""
     session = Session(fresh.clone, "reviewer")
     takes = Draft202012Validator(next(tool for tool in tools() if tool.name == "events").schemas()[0])
-    for given, works in (({"limit": 5.0, "offset": 0.0}, True), ({"limit": 5.5}, False), ({"limit": True}, False)):
-        assert takes.is_valid(given) == works
-        assert call(session, "events", given).refused != works
+    for arguments, works in (({"limit": 5.0, "offset": 0.0}, True), ({"limit": 5.5}, False), ({"limit": True}, False)):
+        assert takes.is_valid(arguments) == works
+        assert call(session, "events", arguments).refused != works

@@ -137,14 +137,19 @@ def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clo
             return client.post("/mcp", json=body, headers=bearing(token, session))
 
         brief, later = issued(real, "reviewer", "urn:brief"), issued(real, "reviewer")
-        left, kept = (asked("initialize", brief, **hello).headers["mcp-session-id"] for _ in range(2))
-        assert asked("ping", later, kept).status_code == 200, "the client came with a new token in time"
-        with client.stream("GET", "/mcp", headers=bearing(brief, left)) as stream:
+        ending_session, lasting_session = (
+            asked("initialize", brief, **hello).headers["mcp-session-id"] for _ in range(2)
+        )
+        assert asked("ping", later, lasting_session).status_code == 200, "the client came with a new token in time"
+        with client.stream("GET", "/mcp", headers=bearing(brief, ending_session)) as stream:
             assert stream.status_code == 200
             ahead = timedelta(minutes=6)
             assert stream.read() == b""
-        assert [asked("ping", later, session).status_code for session in (left, kept)] == [404, 200]
-        assert asked("ping", brief, kept).status_code == 401
+        assert [asked("ping", later, session).status_code for session in (ending_session, lasting_session)] == [
+            404,
+            200,
+        ]
+        assert asked("ping", brief, lasting_session).status_code == 401
 
 
 class Stub:
@@ -194,9 +199,9 @@ def public(key, name, algorithm):
 @pytest.fixture
 def stub():
     """Such a provider."""
-    made = Stub()
-    yield made
-    made.close()
+    stub_provider = Stub()
+    yield stub_provider
+    stub_provider.close()
 
 
 def token(stub, key=RSA, algorithm="RS256", headers=None, **changed):
@@ -214,8 +219,8 @@ def token(stub, key=RSA, algorithm="RS256", headers=None, **changed):
 
 
 def role(verifier, presented):
-    found = anyio.run(verifier.verify_token, presented)
-    return found and found.claims["role"]
+    access = anyio.run(verifier.verify_token, presented)
+    return access and access.claims["role"]
 
 
 def test_tokens_in_order_are_believed_by_every_key_of_the_provider(stub):
@@ -321,21 +326,21 @@ def test_a_provider_that_is_slow_stops_nobody_whose_key_is_known(stub, monkeypat
             monkeypatch.setattr(jwks, "TIMEOUT", 0.5)
         verifier._keys._tried = float("-inf")
         unknown = token(stub, OTHER, headers={"kid": "new"})
-        found = []
+        results = []
 
         async def ask():
-            found.append(await verifier.verify_token(unknown))
+            results.append(await verifier.verify_token(unknown))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
                 tasks.start_soon(ask)
-            while len(stub.asked) < 3 and not found:
+            while len(stub.asked) < 3 and not results:
                 await anyio.sleep(0.01)
             assert await verifier.verify_token(token(stub))
             if answers == "late":
-                assert found == [], "all others wait meanwhile"
+                assert results == [], "all others wait meanwhile"
                 stub.answering.set()
-        return found
+        return results
 
     assert anyio.run(visit) == [None] * 20
     assert stub.asked.count("/.well-known/openid-configuration") <= 2, "twenty tokens, one more fetch"

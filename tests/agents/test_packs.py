@@ -39,8 +39,8 @@ def named(text: str) -> set[str]:
 
 def test_the_plugin_in_the_repository_is_the_one_that_the_tools_make():
     folder = TOP / "packs/modelsmith"
-    kept = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-    assert kept == plugin(), "python -m modelsmith.packs makes it anew"
+    files = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert files == plugin(), "python -m modelsmith.packs makes it anew"
     page = (TOP / "docs/packs.md").read_text()
     rows = [f"| `/{' '.join([command.name, command.hint]).strip()}` | `{command.tool}` |" for command in COMMANDS]
     assert [row for row in rows if row not in page] == []
@@ -55,7 +55,7 @@ def test_a_skill_lists_the_tools_of_its_role_and_speaks_of_no_other(role):
     assert manifest()["scopes"][role] == [tool.name for tool in tools_of(role)]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_whoever_may_use_a_command_has_every_tool_that_it_tells_of(command):
     may = [role for role in EVERYONE if command.tool in {tool.name for tool in tools_of(role)}]
     assert may
@@ -65,9 +65,11 @@ def test_whoever_may_use_a_command_has_every_tool_that_it_tells_of(command):
 
 
 def test_a_slash_command_and_the_prompt_of_its_name_are_one_text(tmp_path):
-    given = {"cluster": "rtb-pricing"}
+    values = {"cluster": "rtb-pricing"}
     for command in COMMANDS:
-        answer = prompts.get(Session(tmp_path, "operator"), command.name, {name: given[name] for name in command.takes})
+        answer = prompts.get(
+            Session(tmp_path, "operator"), command.name, {name: values[name] for name in command.takes}
+        )
         bodies = {
             files_of("claude")[f".claude/commands/{command.name}.md"].split("---\n", 2)[2].strip(),
             files_of("cursor")[f".cursor/commands/{command.name}.md"].split("---\n", 2)[2].strip(),
@@ -100,36 +102,38 @@ def test_every_skill_is_an_agent_skill_for_the_format_s_own_validator(client, tm
 @each_client
 def test_a_pack_is_installed_once_and_again_changes_nothing(client, tmp_path, capsys):
     install(client, "promoter", tmp_path, False, as_json=True)
-    made = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
+    files_before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()
+    }
     assert {file["state"] for file in json.loads(capsys.readouterr().out)["files"]} == {"new"}
     install(client, "promoter", tmp_path, False, as_json=True)
     assert {file["state"] for file in json.loads(capsys.readouterr().out)["files"]} == {"same"}
     again = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
-    assert again == made
+    assert again == files_before
 
 
 def test_a_file_that_a_person_changed_is_shown_and_kept_until_they_say_so(tmp_path, capsys):
     install("claude", "operator", tmp_path, False, as_json=False)
     theirs = tmp_path / ".claude/commands/ms-eval.md"
     theirs.write_text(theirs.read_text() + "Our own rule.\x1b[2J\n")
-    gone = tmp_path / ".claude/commands/ms-fleet.md"
-    gone.unlink()
+    removed = tmp_path / ".claude/commands/ms-fleet.md"
+    removed.unlink()
     with pytest.raises(InvalidInput) as caught:
         install("claude", "operator", tmp_path, False, as_json=False)
     assert caught.value.code == "pack-differs"
-    shown = capsys.readouterr().out
-    assert "-Our own rule." in shown
-    assert "\x1b[2J" not in shown
+    output = capsys.readouterr().out
+    assert "-Our own rule." in output
+    assert "\x1b[2J" not in output
     assert "Our own rule." in theirs.read_text()
-    assert not gone.exists(), "nothing at all was written"
+    assert not removed.exists(), "nothing at all was written"
     install("claude", "operator", tmp_path, True, as_json=False)
     assert "Our own rule." not in theirs.read_text()
 
 
 def test_other_servers_settings_stay_and_a_role_is_no_silent_change(tmp_path):
     (tmp_path / ".codex").mkdir()
-    kept = '# ours\nmodel = "x"\n\n[mcp_servers.other]\ncommand = "y"\n'
-    (tmp_path / ".codex/config.toml").write_text(kept)
+    own_settings = '# ours\nmodel = "x"\n\n[mcp_servers.other]\ncommand = "y"\n'
+    (tmp_path / ".codex/config.toml").write_text(own_settings)
     (tmp_path / ".mcp.json").write_text('{"mcpServers": {"other": {"command": "y"}}, "more": 1}')
     for client in ("claude", "codex"):
         install(client, "reviewer", tmp_path, False, as_json=False)
@@ -137,10 +141,10 @@ def test_other_servers_settings_stay_and_a_role_is_no_silent_change(tmp_path):
             install(client, "operator", tmp_path, False, as_json=False)
         install(client, "operator", tmp_path, True, as_json=False)
     text = (tmp_path / ".codex/config.toml").read_text()
-    assert text.startswith(kept)
+    assert text.startswith(own_settings)
     assert tomllib.loads(text)["mcp_servers"] == {"other": {"command": "y"}, "modelsmith": server("operator")}
-    read = json.loads((tmp_path / ".mcp.json").read_text())
-    assert read == {"mcpServers": {"other": {"command": "y"}, "modelsmith": server("operator")}, "more": 1}
+    settings = json.loads((tmp_path / ".mcp.json").read_text())
+    assert settings == {"mcpServers": {"other": {"command": "y"}, "modelsmith": server("operator")}, "more": 1}
 
 
 @pytest.mark.parametrize(
@@ -162,10 +166,10 @@ def test_settings_that_cannot_be_changed_without_loss_are_left_alone(merge, befo
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.text(), max_size=4), st.sampled_from(EVERYONE))
 def test_no_setting_of_others_is_lost(others, role):
-    kept = {"mcpServers": {name: {"command": text} for name, text in others.items()}, "own": others}
-    merged = json.loads(merge_json("x", json.dumps(kept), server(role)).text)
+    own_settings = {"mcpServers": {name: {"command": text} for name, text in others.items()}, "own": others}
+    merged = json.loads(merge_json("x", json.dumps(own_settings), server(role)).text)
     assert merged["mcpServers"].pop("modelsmith") == server(role)
-    assert merged == kept
+    assert merged == own_settings
     tables = "".join(f"[mcp_servers.{name}] # {name}\ncommand = {json.dumps(name)}\n" for name in others)
     once = merge_toml("x", tables, server(role)).text
     assert once.startswith(tables.rstrip())
@@ -184,19 +188,27 @@ def test_what_a_person_wrote_beside_our_entry_stays():
 
 def test_an_entry_of_our_name_leads_nowhere_but_to_our_command():
     """As one that somebody planted: a client prefers an address, or starts the command in another folder."""
-    kept = {"type": "stdio", "env": {"A": "b"}}
-    planted = {**kept, **server("promoter"), "url": "https://elsewhere.example/mcp", "headers": {"x": "y"}, "cwd": "x"}
+    own_entry = {"type": "stdio", "env": {"A": "b"}}
+    planted = {
+        **own_entry,
+        **server("promoter"),
+        "url": "https://elsewhere.example/mcp",
+        "headers": {"x": "y"},
+        "cwd": "x",
+    }
     merged = merge_json("x", json.dumps({"mcpServers": {"modelsmith": planted}}), server("promoter"))
-    assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {**kept, **server("promoter")}
+    assert json.loads(merged.text)["mcpServers"]["modelsmith"] == {**own_entry, **server("promoter")}
     assert merged.ours_differed, "a person is shown the difference"
-    kept["env"] |= {"PATH": "/tmp/evil", "PYTHONPATH": "x", "LD_PRELOAD": "x.so", "GIT_SSH_COMMAND": "x"}
-    merged = merge_json("x", json.dumps({"mcpServers": {"modelsmith": kept | server("promoter")}}), server("promoter"))
+    own_entry["env"] |= {"PATH": "/tmp/evil", "PYTHONPATH": "x", "LD_PRELOAD": "x.so", "GIT_SSH_COMMAND": "x"}
+    merged = merge_json(
+        "x", json.dumps({"mcpServers": {"modelsmith": own_entry | server("promoter")}}), server("promoter")
+    )
     assert json.loads(merged.text)["mcpServers"]["modelsmith"]["env"] == {"A": "b"}
     assert merged.ours_differed, "another program under our command's name is no less elsewhere"
-    begun = merge_toml("x", "", server("promoter")).text
+    settings = merge_toml("x", "", server("promoter")).text
     for line in ('env = {PATH = "/tmp/evil"}', 'url = "https://elsewhere.example/mcp"', 'cwd = "x"'):
         with pytest.raises(InvalidInput):
-            merge_toml("x", f"{begun}{line}\n", server("promoter"))
+            merge_toml("x", f"{settings}{line}\n", server("promoter"))
 
 
 @pytest.mark.parametrize("place", [".claude", ".claude/commands/ms-eval.md", ".mcp.json"])
@@ -237,9 +249,9 @@ def test_nothing_is_written_or_read_through_a_link_that_a_commit_planted(link, t
 
 def test_an_agent_with_a_role_installs_no_server_of_another(fresh: World):
     env = fresh.environment() | {"MODELSMITH_ROLE": "reviewer"}
-    ran = fresh.modelsmith("pack", "install", "claude", "--role", "operator", env=env)
-    assert (ran.code, "outside-role" in ran.err) == (2, True)
-    shown = fresh.modelsmith("pack", "show", "claude", env=env)
-    assert shown.code == 0
-    assert "is new" in shown.out
-    assert {one.state for one in plan(fresh.clone, "claude", "reviewer")} == {"new"}
+    result = fresh.modelsmith("pack", "install", "claude", "--role", "operator", env=env)
+    assert (result.code, "outside-role" in result.err) == (2, True)
+    page = fresh.modelsmith("pack", "show", "claude", env=env)
+    assert page.code == 0
+    assert "is new" in page.out
+    assert {file.state for file in plan(fresh.clone, "claude", "reviewer")} == {"new"}

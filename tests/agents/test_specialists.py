@@ -57,9 +57,9 @@ def test_an_agent_asks_a_specialist_and_learns_by_which_record_it_serves(tmp_pat
         assert (answer["specialist"], answer["record"]) == (WATCHED.specialist, WATCHED.record)
         assert (answer["decision"], answer["cluster"], answer["failed_over_from"]) == (decision.id, CLUSTER, None)
         assert answer["answer"] == f"<{answer['marker']}>from specialist</{answer['marker']}>"
-        (asked,) = door.specialist.asked
-        assert asked["max_tokens"] == 9
-        assert [message["content"] for message in asked["messages"]] == ["Be brief.", "Why?"], "as it was evaluated"
+        (request,) = door.specialist.asked
+        assert request["max_tokens"] == 9
+        assert [message["content"] for message in request["messages"]] == ["Be brief.", "Why?"], "as it was evaluated"
 
     run(scene)
 

@@ -102,10 +102,10 @@ class Wire:
     def to_the_end(self, task, seconds=400):
         """The task, once it is over."""
         end = time.monotonic() + seconds
-        while (shown := self.modern("tasks/get", taskId=task)["result"])["status"] == "working":
-            assert time.monotonic() < end, shown
+        while (state := self.modern("tasks/get", taskId=task)["result"])["status"] == "working":
+            assert time.monotonic() < end, state
             time.sleep(0.5)
-        return shown
+        return state
 
 
 @contextmanager
@@ -120,18 +120,18 @@ def wire(world, role="operator"):
 
 def test_long_work_is_a_task_that_is_polled_to_what_the_tool_answers(fresh):
     with wire(fresh) as server:
-        found = server.modern("server/discover")["result"]["capabilities"]
-        assert (found["extensions"], "tasks" in found) == ({EXTENSION: {}}, False)
+        capabilities = server.modern("server/discover")["result"]["capabilities"]
+        assert (capabilities["extensions"], "tasks" in capabilities) == ({EXTENSION: {}}, False)
         listed = {tool["name"]: tool for tool in server.modern("tools/list")["result"]["tools"]}
-        made = server.modern("tools/call", name="modelsmith_eval_run", arguments=TAG)["result"]
-        assert (made["resultType"], made["status"], made["ttlMs"]) == ("task", "working", None)
-        assert not {"result", "error", "content", "task"} & set(made)
+        task = server.modern("tools/call", name="modelsmith_eval_run", arguments=TAG)["result"]
+        assert (task["resultType"], task["status"], task["ttlMs"]) == ("task", "working", None)
+        assert not {"result", "error", "content", "task"} & set(task)
         again = server.modern("tools/call", name="modelsmith_eval_run", arguments=TAG)["result"]
-        assert again["taskId"] == made["taskId"], "the same request is the same task"
+        assert again["taskId"] == task["taskId"], "the same request is the same task"
         wrong = {"cluster": CLUSTER, "domain": "medicine"}
         failing = server.modern("tools/call", name="modelsmith_eval_run", arguments=wrong)["result"]["taskId"]
     with wire(fresh) as server:  # the client was started again, and kept the id
-        ended = server.to_the_end(made["taskId"])
+        ended = server.to_the_end(task["taskId"])
         assert (ended["resultType"], ended["status"]) == ("complete", "completed")
         assert ended["createdAt"] <= ended["lastUpdatedAt"]
         answer = ended["result"]["structuredContent"]
@@ -141,13 +141,13 @@ def test_long_work_is_a_task_that_is_polled_to_what_the_tool_answers(fresh):
         failed = server.to_the_end(failing)
         assert (failed["status"], failed["result"]["isError"]) == ("completed", True), "what a tool says, good or bad"
         assert json.loads(failed["result"]["content"][0]["text"])["code"] == "other-domain"
-        assert server.modern("tasks/cancel", taskId=made["taskId"])["result"].keys() == {"resultType", "_meta"}
-        still = server.to_the_end(made["taskId"])
+        assert server.modern("tasks/cancel", taskId=task["taskId"])["result"].keys() == {"resultType", "_meta"}
+        still = server.to_the_end(task["taskId"])
         assert (still["status"], still["lastUpdatedAt"]) == ("completed", ended["lastUpdatedAt"])
-        for gone in ("tasks/result", "tasks/list"):
-            assert server.modern(gone, taskId=made["taskId"])["error"]["code"] == -32601
+        for method_name in ("tasks/result", "tasks/list"):
+            assert server.modern(method_name, taskId=task["taskId"])["error"]["code"] == -32601
     with wire(fresh, "reviewer") as server:
-        refused = server.modern("tasks/get", taskId=made["taskId"])["error"]
+        refused = server.modern("tasks/get", taskId=task["taskId"])["error"]
         assert (refused["code"], refused["data"]["code"]) == (-32602, "unknown-task"), "it is the operator's"
 
 
@@ -177,12 +177,16 @@ def test_a_client_without_the_extension_is_given_a_job_s_id(fresh):
                 refused = server.ask(method, envelope(()), taskId="x", inputResponses={})["error"]
                 assert refused["code"] == -32021
                 assert refused["data"] == {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
-            heard = server.ask("subscriptions/listen", envelope(()), notifications={"taskIds": ["x"]})
-            assert heard["error"]["code"] == -32021
+            answer = server.ask("subscriptions/listen", envelope(()), notifications={"taskIds": ["x"]})
+            assert answer["error"]["code"] == -32021
         with wire(fresh) as server:
             has = {"extensions": {EXTENSION: {}}}
-            who = {"protocolVersion": "2025-11-25", "clientInfo": {"name": "raw", "version": "1"}, "capabilities": has}
-            hello = server.ask("initialize", **who)["result"]
+            hello_params = {
+                "protocolVersion": "2025-11-25",
+                "clientInfo": {"name": "raw", "version": "1"},
+                "capabilities": has,
+            }
+            hello = server.ask("initialize", **hello_params)["result"]
             server.tell({"jsonrpc": "2.0", "method": "notifications/initialized"})
             assert not {"extensions", "tasks"} & set(hello["capabilities"])
             older = server.ask("tools/call", task={"ttl": 60_000}, **long)["result"]
@@ -221,11 +225,11 @@ def test_a_task_s_id_opens_it_for_its_holder_and_for_nobody_else(fresh, served):
         forged += [f"{task[:-1]}{'0' if task[-1] != '0' else '1'}", "../../etc/passwd", f"{job}-{turn}-{mark}-"]
         for method in ("tasks/get", "tasks/update", "tasks/cancel"):
             tried = [post(url, other, method, taskId=task, inputResponses={}) for other in others]
-            tried += [post(url, secret, method, taskId=one, inputResponses={}) for one in forged]
-            assert {one["code"] for one in tried} == {-32602}, method
-            unknown = [one for one in tried if one["data"]["code"] == "unknown-task"]
+            tried += [post(url, secret, method, taskId=forged_id, inputResponses={}) for forged_id in forged]
+            assert {error["code"] for error in tried} == {-32602}, method
+            unknown = [error for error in tried if error["data"]["code"] == "unknown-task"]
             assert len(unknown) == len(tried) - (2 if method == "tasks/cancel" else 1), "others have no such tool"
-            assert len({one["message"] for one in unknown}) == 1, "nobody learns whose it is"
+            assert len({error["message"] for error in unknown}) == 1, "nobody learns whose it is"
             assert post(url, secret, method, "another", taskId=task, inputResponses={})["code"] == -32020
         assert post(url, secret, "tasks/get", taskId="x" * 5000)["code"] == -32602
         assert post(url, secret, "tasks/update", taskId=task, inputResponses={"x": {}})["resultType"] == "complete"
@@ -259,8 +263,8 @@ def test_a_task_whose_process_is_gone_says_so_and_goes_on_as_another(fresh):
     with one_before(fresh), wire(fresh) as server:
         task = server.modern("tools/call", **long)["result"]["taskId"]
         jobs_of(fresh)._records.begin(task[:8], os.getpid())  # as a machine that lost its power leaves it
-        gone = server.modern("tasks/get", taskId=task)["result"]
-        assert (gone["status"], gone["error"]["data"]["code"]) == ("failed", "task-interrupted")
+        state = server.modern("tasks/get", taskId=task)["result"]
+        assert (state["status"], state["error"]["data"]["code"]) == ("failed", "task-interrupted")
         again = server.modern("tools/call", **long)["result"]["taskId"]
         assert (again[:8] == task[:8], again == task) == (True, False)
         assert server.modern("tasks/get", taskId=again)["result"]["status"] == "working"

@@ -83,8 +83,8 @@ def test_a_tool_outside_of_the_role_or_the_token_is_refused_by_name(fresh):
         (Session(fresh.clone, "promoter", ("promote",)), "rollback", "outside-role"),
         (Session(fresh.clone, "operator"), "approve", "no-such-tool"),
     ]
-    for who, name, code in refused:
-        reply = call(who, name, {"cluster": CLUSTER})
+    for session, name, code in refused:
+        reply = call(session, name, {"cluster": CLUSTER})
         assert (reply.refused, reply.body["code"]) == (True, code)
 
 
@@ -100,7 +100,7 @@ def test_a_slash_command_outside_of_the_role_gets_the_refusal_of_its_tool(fresh)
 def test_long_answers_are_cut_say_so_and_can_be_paged_through():
     value = {"rows": list(range(100)), "text": "x" * 5000, "few": [1, 2]}
     first, left_out = shorten(value, SHORT)
-    assert [(one.at, one.of, one.offset, one.shown) for one in left_out] == [
+    assert [(part.at, part.of, part.offset, part.shown) for part in left_out] == [
         ("/rows", 100, 0, 20), ("/text", 5000, 0, 600),
     ]  # fmt: skip
     assert first["few"] == [1, 2]
@@ -157,9 +157,9 @@ def test_no_folder_of_the_machine_is_told():
 def test_lines_of_held_out_files_are_in_no_difference_that_an_agent_sees():
     lines = ["diff --git a/evals/a/b/held_out/c/x.yaml b/evals/a/b/held_out/c/x.yaml", "+secret", " diff --git a b",
              "diff --git a/notes.md b/notes.md", "+open"]  # fmt: skip
-    shown = without_held_out({"proposal": {"diff": {"lines": lines, "left_out": []}}})["proposal"]["diff"]
-    assert shown["lines"] == lines[3:]
-    assert len(shown["left_out"]) == 1
+    diff = without_held_out({"proposal": {"diff": {"lines": lines, "left_out": []}}})["proposal"]["diff"]
+    assert diff["lines"] == lines[3:]
+    assert len(diff["left_out"]) == 1
 
 
 def test_the_official_client_reads_tools_resources_and_prompts(fresh):
@@ -177,8 +177,8 @@ def test_the_official_client_reads_tools_resources_and_prompts(fresh):
             with pytest.raises(MCPError) as unknown:
                 await client.call_tool("approve", {"number": 4})
             assert unknown.value.error.data["code"] == "no-such-tool"
-            read = await client.read_resource("modelsmith://status")
-            assert json.loads(read.contents[0].text)["result"]["clusters"]
+            resource = await client.read_resource("modelsmith://status")
+            assert json.loads(resource.contents[0].text)["result"]["clusters"]
             with pytest.raises(MCPError):
                 await client.read_resource("modelsmith://runs/..%2f..%2fetc")
             assert {prompt.name for prompt in (await client.list_prompts()).prompts} == {
@@ -226,22 +226,23 @@ def test_whoever_speaks_by_hand_and_hangs_up_sees_an_answer(fresh, lines, told):
     Nobody who asked waits for ever: a line that cannot be read is answered under the id that stands in it.
     """
     words = "".join(line + "\n" if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
-    ran = subprocess.run(
+    process = subprocess.run(
         [COMMAND, "mcp"], input=words, cwd=fresh.clone, env=fresh.environment(), capture_output=True, text=True,
         timeout=200,
     )  # fmt: skip
     answers = {
-        answer["id"]: json.dumps(answer, separators=(",", ":")) for answer in map(json.loads, ran.stdout.splitlines())
+        answer["id"]: json.dumps(answer, separators=(",", ":"))
+        for answer in map(json.loads, process.stdout.splitlines())
     }
-    assert (ran.returncode, answers.keys()) == (0, told.keys()), ran.stderr
-    assert all(word in answers[asked] for asked, word in told.items()), answers
+    assert (process.returncode, answers.keys()) == (0, told.keys()), process.stderr
+    assert all(word in answers[request] for request, word in told.items()), answers
 
 
 def test_a_session_with_a_role_starts_no_server_of_another(fresh):
     env = fresh.environment() | {"MODELSMITH_ROLE": "reviewer"}
-    ran = fresh.modelsmith("mcp", "--role", "operator", env=env)
-    assert ran.code == 2
-    assert "outside-role" in ran.err
+    result = fresh.modelsmith("mcp", "--role", "operator", env=env)
+    assert result.code == 2
+    assert "outside-role" in result.err
 
 
 def test_the_table_of_tools_is_read_without_the_protocol_s_library():

@@ -97,5 +97,5 @@ def deployed(deployed: World, github: GitHubServer, monkeypatch: pytest.MonkeyPa
 
 def forced(world: WorldAtGitHub, commit: str, ref: str = REVIEW_REF) -> None:
     """Push to a pull request's log, which anybody may who may write there."""
-    done = world.push(f"{commit}:{ref}")
-    assert done.returncode == 0, done.stderr
+    result = world.push(f"{commit}:{ref}")
+    assert result.returncode == 0, result.stderr

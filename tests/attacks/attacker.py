@@ -99,9 +99,9 @@ Files = Mapping[str, bytes | None]
 
 def plain_git(*words: str | Path, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Plain git, as anybody has it."""
-    who = ["-c", "user.name=Mallory", "-c", "user.email=mallory@example.org"]
+    identity = ["-c", "user.name=Mallory", "-c", "user.email=mallory@example.org"]
     where = ["-C", str(folder)] if folder else []
-    command = ["git", *where, *who, *(str(word) for word in words)]
+    command = ["git", *where, *identity, *(str(word) for word in words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
@@ -265,8 +265,8 @@ class World(Place):
 
     def push_without_hooks(self, *refspecs: str) -> None:
         """A push that tells the other side to run no hooks: nothing on one's own disk prevents it."""
-        done = plain_git("push", "--force", PAST_THE_HOOK, self.forge, *refspecs, folder=self.clone)
-        assert done.returncode == 0, done.stderr
+        result = plain_git("push", "--force", PAST_THE_HOOK, self.forge, *refspecs, folder=self.clone)
+        assert result.returncode == 0, result.stderr
 
     def rewrite_on_disk(self, ref: str, commit: str | None) -> None:
         """Move or remove a ref of the bare repository, past everything."""
@@ -389,7 +389,7 @@ class World(Place):
         main = self.main()
         tree = self.git.merge_tree(main, head)
         signed = [self.sign_with(actor, self.statement(actor, 9, head)) for actor in EVERYBODY]
-        reviews = [self.review(actor, one) for actor, one in zip(EVERYBODY, signed, strict=True)]
+        reviews = [self.review(actor, signature) for actor, signature in zip(EVERYBODY, signed, strict=True)]
         decision = decide_tree(
             self.git, read_governed_state(self.git, main), tree,
             reviews=reviews, requester=requester, preparer=requester,
@@ -408,8 +408,8 @@ class World(Place):
     def plain_clone(self, name: str = "reviewer", *options: str) -> Path:
         """A clone of the forge, made by somebody who has nothing else."""
         folder = self.folder / name
-        done = plain_git("clone", "--quiet", *options, self.forge, folder)
-        assert done.returncode == 0, done.stderr
+        result = plain_git("clone", "--quiet", *options, self.forge, folder)
+        assert result.returncode == 0, result.stderr
         return folder
 
     def verify(self, clone: Path | None = None, root: str | None = None, **request: Any) -> verify.VerifyResult:
@@ -566,8 +566,8 @@ class World(Place):
         """What the harness would truthfully say at an event."""
         if event == "candidate":
             return self.draft(number)
-        known = self.governed().histories.by_specialist.get(self.draft(number).specialist)
-        evaluated = known and any(record.event == "eval-accepted" for record in known.records)
+        history = self.governed().histories.by_specialist.get(self.draft(number).specialist)
+        evaluated = history and any(record.event == "eval-accepted" for record in history.records)
         return self.accepted_draft(self.stated_evidence(number) if evaluated else self.evidence(number), number)
 
     def promote(self, event: str, number: int = 1) -> int:

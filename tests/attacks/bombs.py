@@ -67,8 +67,8 @@ def many_parents(world: World) -> str:
     blob, parents = blob_of(world), []
     names = "".join(f"100644 blob {blob}\t{number:05}\n" for number in range(10_000))
     for number in range(400):
-        one = world.git.text("mktree", input=f"100644 blob {blob}\tf{number}\n".encode())
-        parents.append(world.git.commit_tree(with_folder(world, one), [world.main()], "One\n", NOBODY))
+        single_file = world.git.text("mktree", input=f"100644 blob {blob}\tf{number}\n".encode())
+        parents.append(world.git.commit_tree(with_folder(world, single_file), [world.main()], "One\n", NOBODY))
     tree = world.git.text("mktree", input=names.encode())
     head = world.git.commit_tree(with_folder(world, tree), parents, "All\n", NOBODY)
     return world.git.commit_tree(with_folder(world, small(world)), [head], "None\n", NOBODY)

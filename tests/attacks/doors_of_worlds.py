@@ -18,19 +18,19 @@ from modelsmith.substrates.port import Completion
 class Speaker:
     """Stands for a loaded model."""
 
-    def speak(self, prompt, *said):
+    def speak(self, prompt, *words):
         return Completion(prompt.key, "{}", "stop", 3, 1, 0.0)
 
 
 @asynccontextmanager
-async def open_door(world, said):
-    """Its keeper, whose words are added to ``said``, and the address of its API."""
+async def open_door(world, messages):
+    """Its keeper, whose words are added to ``messages``, and the address of its API."""
     listening = Listening("127.0.0.1", free_port())
-    keeper = Keeper(world.workspace, said.append)
+    keeper = Keeper(world.workspace, messages.append)
     try:
         with patch("modelsmith.door.models._load", lambda *of: Speaker()):
             async with (
-                server.opened(world.workspace, Settings(), listening, keeper, None, said.append) as follower,
+                server.opened(world.workspace, Settings(), listening, keeper, None, messages.append) as follower,
                 asyncio.timeout(300),
             ):
                 await follower.start()

@@ -157,9 +157,9 @@ def test_a_clock_set_back_or_ahead_is_refused_by_the_hook(waiting, year):
         event_with(waiting, "maya", honest, at=datetime.now(UTC).replace(microsecond=0, year=year)),
         event_with(waiting, "maya", odd),
     ):
-        done = waiting.push(f"{commit}:{REVIEW_REF}")
-        assert done.returncode
-        assert "wrong-time" in done.stderr
+        result = waiting.push(f"{commit}:{REVIEW_REF}")
+        assert result.returncode
+        assert "wrong-time" in result.stderr
     assert waiting.push(f"{event_with(waiting, 'maya', honest)}:{REVIEW_REF}").returncode == 0
     assert waiting.merge(4).status == "merged"
 
@@ -217,9 +217,9 @@ def test_an_approval_does_not_follow_a_forced_push_to_another_head(waiting):
     forge = waiting.as_(HARNESS)
     first = forge._reader.log(waiting.pull_tip(4))[0].event
     moved = forge._commit(first.model_copy(update={"head": grown}), None, (forge._root(), grown))
-    done = waiting.push(f"{moved}:{REVIEW_REF}")
-    assert done.returncode
-    assert "append-only" in done.stderr
+    result = waiting.push(f"{moved}:{REVIEW_REF}")
+    assert result.returncode
+    assert "append-only" in result.stderr
     waiting.detected(waiting.force(grown, [approval]))
 
 
@@ -289,9 +289,9 @@ def test_a_withdrawn_approval_counts_no_more(waiting):
     with refused("approval-missing"):
         waiting.merge(4)
     replayed = event_with(waiting, "maya", approval.proof, key=HARNESS)
-    done = waiting.push(f"{replayed}:{REVIEW_REF}")
-    assert done.returncode
-    assert "forged-event" in done.stderr
+    result = waiting.push(f"{replayed}:{REVIEW_REF}")
+    assert result.returncode
+    assert "forged-event" in result.stderr
 
 
 def test_a_rejection_is_not_lost_by_opening_the_same_again(waiting):
@@ -430,9 +430,9 @@ def test_a_change_handed_over_and_approved_by_its_writer_is_detected(fresh):
 def test_where_people_open_a_change_handed_to_the_harness_is_refused(fresh):
     """With ``people_open`` in main's policy a person opens it; when that is Petra, somebody else must approve."""
     policy = fresh.governed().tree.read(POLICY) + b"people_open: true\n"
-    asked = fresh.propose({POLICY: policy}, "petra", branch="people-open")
-    fresh.approve(asked, "paul")
-    fresh.merge(asked)
+    change = fresh.propose({POLICY: policy}, "petra", branch="people-open")
+    fresh.approve(change, "paul")
+    fresh.merge(change)
     number = fresh.propose({"notes.md": b"by Petra\n"}, HARNESS)
     fresh.approve(number, "petra")
     with refused("gate-closed"):

@@ -37,8 +37,8 @@ def accepted(world, edit, packet_of=None):
     evidence = json.loads(evidence_bytes(world.evidence()))
     edit(evidence)
     files = world.files_for("eval-accepted", evidence=canonical_json(evidence))
-    shown = Evidence.model_validate_json(canonical_json(packet_of or evidence))
-    files["packet.md"] = packet(shown, world.cluster()).encode()
+    stated = Evidence.model_validate_json(canonical_json(packet_of or evidence))
+    files["packet.md"] = packet(stated, world.cluster()).encode()
     record = next_record(world.governed(), "eval-accepted", world.draft_for("eval-accepted"), files)
     return world.record_files(record, files)
 
@@ -79,9 +79,9 @@ def test_the_platform_keeps_cost_for_operators_unseen_by_reviewers(candidate):
     packet = path.with_name("packet.md").read_text()
     assert "### Speed and cost\n\nkept for operators by policy." in packet
     assert "per decision" not in packet
-    shown = pr_show.run(candidate.workspace, pr_show.PrShowRequest(number=number))
-    assert shown.proposal.packet.rendering
-    assert "per decision" not in shown.proposal.packet.text
+    view = pr_show.run(candidate.workspace, pr_show.PrShowRequest(number=number))
+    assert view.proposal.packet.rendering
+    assert "per decision" not in view.proposal.packet.text
 
 
 def without(evidence):
@@ -140,6 +140,6 @@ def test_what_an_operator_keeps_is_not_in_lineage_though_history_has_it(candidat
     kept(candidate)
     plain_git("merge", "--quiet", "--ff-only", candidate.main(), folder=candidate.clone)
     specialist = candidate.draft().specialist
-    found = lineage.run(candidate.workspace, lineage.LineageRequest(id=specialist))
-    assert found.ancestors[0].training.toolkit is None
-    assert found.ancestors[0].training.seed == 17
+    result = lineage.run(candidate.workspace, lineage.LineageRequest(id=specialist))
+    assert result.ancestors[0].training.toolkit is None
+    assert result.ancestors[0].training.seed == 17

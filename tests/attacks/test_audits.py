@@ -72,7 +72,7 @@ def test_an_audit_from_which_something_was_left_out_does_not_hold(bundle, what, 
     """Without the key the seal breaks; with it, verify makes the audit again from main and finds what differs."""
     world, folder = bundle
     audited = changes(folder)
-    approved = next(one for one in audited if one["approvals"])
+    approved = next(change for change in audited if change["approvals"])
     more = {}
     if what == "approval":
         approved["approvals"] = []
@@ -139,7 +139,7 @@ def test_no_change_falls_between_two_ranges_or_into_both(bundle, tmp_path):
             audit.run(world.workspace, audit.AuditRequest(since=since, until=until)).audit.changes
             for since, until in ((BEGIN, cut.isoformat()), (cut.isoformat(), end))
         ]
-        assert [one.pull for part in parts for one in part] == [change["pull"] for change in changes(folder)]
+        assert [change.pull for part in parts for change in part] == [change["pull"] for change in changes(folder)]
 
 
 def test_a_main_that_nobody_let_through_is_not_audited(bundle, tmp_path):

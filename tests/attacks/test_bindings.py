@@ -44,8 +44,8 @@ def people_open(world):
 def without_key_of(world, person):
     """people.yaml as it is once somebody's key is stolen and revoked."""
     document = yaml.safe_load(world.governed().tree.read(PEOPLE_FILE))
-    (who,) = (one for one in document["people"] if one["id"] == person)
-    for key in who["keys"]:
+    (person_entry,) = (entry for entry in document["people"] if entry["id"] == person)
+    for key in person_entry["keys"]:
         key["revoked_at"] = "2026-01-01T00:00:00Z"
     return {PEOPLE_FILE: yaml.safe_dump(document, sort_keys=False).encode()}
 
@@ -156,8 +156,8 @@ def kept_approval(world):
 def test_a_step_in_the_middle_cannot_be_left_out_with_the_disk_alone(fresh):
     """The revocation is cut out; what follows is merged into the main before it, with its receipts as they were."""
     before, number = with_revocation(fresh, signed_before=True)
-    head, kept = fresh.head(number), fresh.bare.change(f"{MAIN}^", MAIN).paths
-    receipts = {path.path: fresh.bare.read_blob(path.new_blob) for path in kept}
+    head, paths = fresh.head(number), fresh.bare.change(f"{MAIN}^", MAIN).paths
+    receipts = {path.path: fresh.bare.read_blob(path.new_blob) for path in paths}
     fresh.fetch()
     merge = fresh.git.commit_tree(fresh.git.merge_tree(before, head), [before, head], "Merge\n", NOBODY)
     fresh.rewrite_on_disk(MAIN, fresh.git.commit_files(merge, receipts, "Receipts\n", NOBODY))
@@ -262,8 +262,8 @@ def test_what_is_checked_out_is_what_is_verified(fresh):
     clone = fresh.plain_clone()
     with refused("no-main"):
         fresh.verify(clone)
-    found = fresh.verify(clone, revision="origin/main")
-    assert (found.tip, found.checked_out, found.revision) == (main, False, "refs/remotes/origin/main")
+    result = fresh.verify(clone, revision="origin/main")
+    assert (result.tip, result.checked_out, result.revision) == (main, False, "refs/remotes/origin/main")
     plain_git("branch", "--quiet", "main", "origin/main", folder=clone)
     with refused("not-checked-out") as errors:
         fresh.verify(clone)
@@ -274,8 +274,8 @@ def test_what_is_checked_out_is_what_is_verified(fresh):
     (clone / RUBRIC).unlink()
     (clone / "evals/planted.md").write_text("nobody approved it\n")
     (clone / "notes.md").write_text("of no kind that is governed\n")
-    found = fresh.verify(clone)
-    assert (found.checked_out, found.edited, found.revision) == (True, 3, MAIN)
+    result = fresh.verify(clone)
+    assert (result.checked_out, result.edited, result.revision) == (True, 3, MAIN)
 
 
 def test_a_tag_does_not_stand_in_for_a_branch_that_is_gone(fresh):

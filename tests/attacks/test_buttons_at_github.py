@@ -18,8 +18,8 @@ from modelsmith.operations import pr_receipts
 
 def receipts(world: WorldAtGitHub) -> list[int]:
     """`modelsmith pr receipts`, as the workflow runs it on the harness's machine."""
-    done = pr_receipts.run(world.workspace, pr_receipts.PrReceiptsRequest())
-    return [pull.number for pull in done.pulls]
+    result = pr_receipts.run(world.workspace, pr_receipts.PrReceiptsRequest())
+    return [pull.number for pull in result.pulls]
 
 
 def approved(world: WorldAtGitHub, branch: str = "notes") -> tuple[int, Pull]:
@@ -49,8 +49,8 @@ def branch_that_got_an_empty_commit(world: WorldAtGitHub, pull: Pull) -> None:
 
 
 def squash(world: WorldAtGitHub, pull: Pull) -> None:
-    made = world.commit({"notes.md": b"A note.\n"})
-    forced(world, made, MAIN)
+    squashed = world.commit({"notes.md": b"A note.\n"})
+    forced(world, squashed, MAIN)
 
 
 def many_parents(world: WorldAtGitHub, pull: Pull) -> None:

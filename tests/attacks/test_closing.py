@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_closed_by_whoever_may(fresh):
     stranger = fresh.logs("dana", key="mallory")
     event = new_event(log[-1], "commented", "dana", log[-1].event.at, fresh.main(), body="nice")
     stranger._push(stranger._commit(event, None, (log[-1].commit,)), f"{PULLS}{number}", log[-1].commit)
-    assert [one.number for one in pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable] == [number]
+    assert [pull.number for pull in pr_list.run(fresh.workspace, pr_list.PrListRequest()).unreadable] == [number]
     fresh.hook(True)
     with refused("not-yours-to-close"):
         pr_close.run(fresh.workspace, pr_close.PrCloseRequest(number=number, reason="x", key=fresh.key("oli")))
@@ -99,9 +99,9 @@ def closed_with_a_merge_in_hand(world, elsewhere):
 def test_a_merge_that_was_made_before_the_closing_is_refused_after_it(fresh, tmp_path):
     """Every approval counts and every signature holds; only the review log says that it was closed."""
     tip = closed_with_a_merge_in_hand(fresh, tmp_path / "elsewhere")
-    done = fresh.push(f"{tip}:{MAIN}")
-    assert done.returncode
-    assert "No open pull request has this head" in done.stderr
+    result = fresh.push(f"{tip}:{MAIN}")
+    assert result.returncode
+    assert "No open pull request has this head" in result.stderr
 
 
 @pytest.mark.xfail(strict=True, reason="neither: a closing stands in the review log, and nothing of it on main")

@@ -52,9 +52,9 @@ def test_the_gate_and_the_hook_refuse_a_changed_figure_as_verify_does(candidate)
     assert "evidence: The evidence's candidate.headline.composite.value" in errors[0].message
     main = candidate.main()
     merge = candidate.git.commit_tree(candidate.git.merge_tree(main, head), [main, head], "Merge\n", NOBODY)
-    done = candidate.push(f"{merge}:{MAIN}")
-    assert done.returncode
-    assert "gate-closed" in done.stderr
+    result = candidate.push(f"{merge}:{MAIN}")
+    assert result.returncode
+    assert "gate-closed" in result.stderr
 
 
 def rows(evidence, run="candidate"):
@@ -211,9 +211,9 @@ def test_a_training_curve_that_flatters_is_refused(candidate):
             name: data for name, data in files.items() if name != "training.svg"
         },
     }
-    for words, shown in fields.items():
-        record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), shown)
-        number = candidate.open(candidate.commit(candidate.record_files(record, shown)), HARNESS, branch=words[13:17])
+    for words, message in fields.items():
+        record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), message)
+        number = candidate.open(candidate.commit(candidate.record_files(record, message)), HARNESS, branch=words[13:17])
         with refused("gate-closed") as errors:
             candidate.merge(number)
         assert words in errors[0].message
@@ -295,9 +295,9 @@ def resigned(world, edit):
     payload = edit(base64.b64decode(envelope["payload"]))
     kind = envelope["payloadType"].encode()
     signed_bytes = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-    made = load_signing_key(world.harness_keys / "harness.pem").sign(signed_bytes, ec.ECDSA(hashes.SHA256()))
+    signature = load_signing_key(world.harness_keys / "harness.pem").sign(signed_bytes, ec.ECDSA(hashes.SHA256()))
     envelope["payload"] = base64.b64encode(payload).decode()
-    envelope["signatures"][0]["sig"] = base64.b64encode(made).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
     return json.dumps(bundle).encode()
 
 
@@ -308,10 +308,10 @@ TALKATIVE = {
         b"{", b'{"mediaType": "%s", ' % WORDS, 1
     ),
     "a field of the statement twice": lambda world: resigned(
-        world, lambda said: said.replace(b"{", b'{"_type": "%s", ' % WORDS, 1)
+        world, lambda statement: statement.replace(b"{", b'{"_type": "%s", ' % WORDS, 1)
     ),
     "another subject": lambda world: resigned(
-        world, lambda said: re.sub(rb'("name": ")sha256:[0-9a-f]+', rb"\1" + WORDS, said, count=1)
+        world, lambda statement: re.sub(rb'("name": ")sha256:[0-9a-f]+', rb"\1" + WORDS, statement, count=1)
     ),
 }
 

@@ -41,11 +41,11 @@ OTHER = "sha256:" + "1" * 64
 
 def listed() -> dict[str, dict[str, str]]:
     """Type, field, who determines it: as the page has it."""
-    who: dict[str, dict[str, str]] = {}
+    audiences: dict[str, dict[str, str]] = {}
     for kind, field, answerer in ROW.findall(PAGE.read_text(encoding="utf-8")):
-        assert field not in who.setdefault(kind, {}), f"{kind}.{field} is there twice"
-        who[kind][field] = answerer
-    return who
+        assert field not in audiences.setdefault(kind, {}), f"{kind}.{field} is there twice"
+        audiences[kind][field] = answerer
+    return audiences
 
 
 WHO = listed()
@@ -60,14 +60,14 @@ def parts_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def described(kind: type[BaseModel], seen: dict[str, type[BaseModel]]) -> dict[str, type[BaseModel]]:
+def described(kind: type[BaseModel], kinds_seen: dict[str, type[BaseModel]]) -> dict[str, type[BaseModel]]:
     """Every type that the page must speak of: the committed ones and those of fields with parts."""
-    seen[kind.__name__] = kind
+    kinds_seen[kind.__name__] = kind
     for name, field in kind.model_fields.items():
         inner = parts_of(field.annotation)
-        if WHO.get(kind.__name__, {}).get(name) == "parts" and inner and inner.__name__ not in seen:
-            described(inner, seen)
-    return seen
+        if WHO.get(kind.__name__, {}).get(name) == "parts" and inner and inner.__name__ not in kinds_seen:
+            described(inner, kinds_seen)
+    return kinds_seen
 
 
 TYPES: dict[str, type[BaseModel]] = {}
@@ -117,9 +117,9 @@ def test_no_field_has_room_for_a_completion_or_a_secret(name):
             continue
         annotated = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         schema = TypeAdapter(annotated).json_schema()
-        found = list(open_strings({key: value for key, value in schema.items() if key != "$defs"}))
-        found += [place for inner in schema.get("$defs", {}).values() for place in open_strings(inner)]
-        assert not found, f"{name}.{field}: {found}"
+        strings = list(open_strings({key: value for key, value in schema.items() if key != "$defs"}))
+        strings += [place for inner in schema.get("$defs", {}).values() for place in open_strings(inner)]
+        assert not strings, f"{name}.{field}: {strings}"
 
 
 def leaves(value: Any, kind: type[BaseModel], path: tuple[Any, ...] = ()) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
@@ -134,8 +134,8 @@ def leaves(value: Any, kind: type[BaseModel], path: tuple[Any, ...] = ()) -> Ite
             yield from leaves(below, inner, at)
         else:
             for where in inside(value[name], (*path, name)):
-                shown = ".".join(str(part) for part in where if not isinstance(part, int))
-                yield f"{shown} ({kind.__name__}.{name})", answerer, where
+                field_path = ".".join(str(part) for part in where if not isinstance(part, int))
+                yield f"{field_path} ({kind.__name__}.{name})", answerer, where
 
 
 def inside(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -204,7 +204,7 @@ def changed(document: Any, path: tuple[Any, ...]) -> Any:
 
 def changeable(name: str, gate: dict[str, str], replay: dict[str, str]) -> list[str]:
     """Where a lie about the field goes through."""
-    return [f"{name} passes {side}" for side, found in (("the gate", gate), ("verify", replay)) if not found]
+    return [f"{name} passes {side}" for side, passed in (("the gate", gate), ("verify", replay)) if not passed]
 
 
 def test_honest_evidence_is_refused_nowhere(candidate):
@@ -248,14 +248,14 @@ def test_no_recomputable_field_of_evidence_can_be_changed_and_resigned(candidate
     wrong: list[str] = []
     passed: set[str] = set()
     tried: set[str] = set()
-    for name, who, path in leaves(honest, Evidence):
+    for name, answerer, path in leaves(honest, Evidence):
         if name in tried:
             continue
         tried.add(name)
         gate, replay = judged(candidate, signed(candidate, changed(honest, path), beside))
         if not gate and not replay:
             passed.add(name)
-        if who in RECOMPUTED or "VerdictRow.points" in name:
+        if answerer in RECOMPUTED or "VerdictRow.points" in name:
             wrong += changeable(name, gate, replay)
     assert not wrong, "\n".join(wrong)
     assert passed >= PASSES
@@ -283,14 +283,14 @@ def test_no_recomputable_field_of_a_record_can_be_changed_and_resigned(candidate
     honest = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), evidence)
     document = json.loads(canonical_json(honest))
     wrong = []
-    for name, who, path in leaves(document, PromotionRecord):
+    for name, answerer, path in leaves(document, PromotionRecord):
         altered = changed(document, path)
         try:
             record = PromotionRecord.model_validate_json(json.dumps(altered))
         except ValueError:
             continue
         files = candidate.record_files(record, evidence)
-        if who in RECOMPUTED:
+        if answerer in RECOMPUTED:
             wrong += changeable(name, *judged(candidate, files))
     assert not wrong, "\n".join(wrong)
 
@@ -299,10 +299,10 @@ def test_no_recomputable_field_of_training_facts_can_be_resigned(fresh):
     """The same for a candidate's ``training.json``."""
     honest = json.loads(canonical_json(fresh.training()))
     wrong = []
-    for name, who, path in leaves(honest, TrainingFacts):
+    for name, answerer, path in leaves(honest, TrainingFacts):
         document = changed(honest, path)
         files = {"training.json": canonical_json(document)}
         record = next_record(fresh.governed(), "candidate", fresh.draft(), files)
-        if who in RECOMPUTED or name.startswith(("generators", "parent")):
+        if answerer in RECOMPUTED or name.startswith(("generators", "parent")):
             wrong += changeable(name, *judged(fresh, fresh.record_files(record, files)))
     assert not wrong, "\n".join(wrong)

@@ -122,10 +122,10 @@ def test_an_honest_export_is_accepted_and_main_verifies(child):
 
 
 LIES = {
-    "another parent": (lambda said: said.update(parent="iter-001-00000000"), "has no specialist"),
-    "another adapter": (lambda said: said["export"].update(parent=OTHER), "another artifact"),
-    "another base": (lambda said: said["export"].update(base_digest=OTHER), "another base model"),
-    "itself": (lambda said: said["export"].update(kind="gguf", dtype="float32"), "export.json is not of type"),
+    "another parent": (lambda document: document.update(parent="iter-001-00000000"), "has no specialist"),
+    "another adapter": (lambda document: document["export"].update(parent=OTHER), "another artifact"),
+    "another base": (lambda document: document["export"].update(base_digest=OTHER), "another base model"),
+    "itself": (lambda document: document["export"].update(kind="gguf", dtype="float32"), "export.json is not of type"),
 }
 
 
@@ -149,16 +149,16 @@ def test_a_candidate_is_not_both_trained_and_an_export(child):
 
 RUNS = {
     "the adapter's weights": (
-        lambda said: said["candidate"].update(weights=said["export"]["export"]["parent"]),
+        lambda document: document["candidate"].update(weights=document["export"]["export"]["parent"]),
         "the eval ran other weights than the artifact",
     ),
     "over a base model": (
-        lambda said: said["candidate"].update(base=said["export"]["export"]["base_digest"]),
+        lambda document: document["candidate"].update(base=document["export"]["export"]["base_digest"]),
         "over another base model than its own",
     ),
-    "as if trained": (lambda said: said.update(export=None), "differs from its record"),
+    "as if trained": (lambda document: document.update(export=None), "differs from its record"),
     "another training": (
-        lambda said: said["training"].update(rows=said["training"]["rows"] - 1),
+        lambda document: document["training"].update(rows=document["training"]["rows"] - 1),
         "lineage differs from the candidate's",
     ),
 }

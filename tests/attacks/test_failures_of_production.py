@@ -36,15 +36,15 @@ def deployed(deployed_template, tmp_path):
 
 def asked_and_told(world, outcomes):
     """A front door answers over HTTP, its application reports; the records that the application keeps."""
-    one, kept = watching(world.governed())[0], []
+    window, records = watching(world.governed())[0], []
 
     async def scene():
         async with opened(world.folder) as door:
             recorder = LiveRecorder(live_folder(world.workspace), key_of(world.workspace.home))
-            recorder.follow([one])
+            recorder.follow([window])
             was = door.door.counting
             door.door.counting = replace(was, recorder=recorder, shadows=Shadows(was.limits, recorder, was.formats))
-            base, watched = Arm("base", None, ""), Arm(one.specialist, None, one.record)
+            base, watched = Arm("base", None, ""), Arm(window.specialist, None, window.record)
             ready = door.ready(0.5, CLUSTER)
             ready = replace(ready, line=replace(ready.line, incumbent=base, watched=watched))
             door.door.follower.served = Served("c" * 40, Rules(None, [CLUSTER]), {CLUSTER: ready})
@@ -55,7 +55,7 @@ def asked_and_told(world, outcomes):
                 assert status == 200
                 decision = headers["x-modelsmith-decision"]
                 text = answer["choices"][0]["message"]["content"]
-                kept.append({"prompt": prompt, "answer": text, "decision_id": decision, "at": "now"})
+                records.append({"prompt": prompt, "answer": text, "decision_id": decision, "at": "now"})
                 if won is not None:
                     report = {"decision_id": decision, "metric": "auction_win_rate", "value": won}
                     url = f"http://127.0.0.1:{door.port}/v1/feedback"
@@ -64,7 +64,7 @@ def asked_and_told(world, outcomes):
             recorder.close()
 
     run(scene)
-    return one, kept
+    return window, records
 
 
 def captured(world, *records):
@@ -75,22 +75,22 @@ def captured(world, *records):
 
 def test_what_the_door_was_told_of_failures_is_staged_and_nothing_else(deployed):
     """None: the application hands over all that it keeps; the losses are staged, with whose answer each was."""
-    one, kept = asked_and_told(deployed, [1, 0, None, 0, 1, 0])
+    window, records = asked_and_told(deployed, [1, 0, None, 0, 1, 0])
     own = {"prompt": "A report by hand.", "answer": "x", "outcome": "slow"}
-    found = captured(deployed, *kept, own)
-    assert (found.records, found.staged, found.sound) == (7, 4, 3)
-    written = deployed.workspace.revision(deployed.head(found.pull.number)).read(found.path).decode()
-    cases = [json.loads(text) for text in written.splitlines()]
+    result = captured(deployed, *records, own)
+    assert (result.records, result.staged, result.sound) == (7, 4, 3)
+    content = deployed.workspace.revision(deployed.head(result.pull.number)).read(result.path).decode()
+    cases = [json.loads(text) for text in content.splitlines()]
     assert [case["messages"][0]["content"] for case in cases[:3]] == [ASKED.format(n) for n in (1, 3, 5)]
     assert {case["outcome"] for case in cases[:3]} == {"auction_win_rate: no"}
     arms = {by["by"] for case in cases[:3] for by in case["answered"]}
-    assert arms <= {"base", one.specialist}
-    for record, case in zip((kept[1], kept[3], kept[5]), cases[:3], strict=True):
+    assert arms <= {"base", window.specialist}
+    for record, case in zip((records[1], records[3], records[5]), cases[:3], strict=True):
         assert (case["answered"][0]["by"] == "base") == (record["answer"] == "from incumbent")
     assert "answered" not in cases[3]
-    assert not any(record["decision_id"][:40] in written for record in kept), "an id says when, and by which key"
-    deployed.approve(found.pull.number, "dana")
-    deployed.merge(found.pull.number)
+    assert not any(record["decision_id"][:40] in content for record in records), "an id says when, and by which key"
+    deployed.approve(result.pull.number, "dana")
+    deployed.merge(result.pull.number)
     fields = {
         "answer": ("cause=timeout", "action=cut_latency"),
         "pass_": "a",
@@ -109,12 +109,12 @@ def test_what_the_door_was_told_of_failures_is_staged_and_nothing_else(deployed)
 
 def test_an_id_of_no_door_of_shadow_or_other_line_is_refused(deployed):
     """Forge an id, bend one, take another door's, a copy's or another cluster's: prevented, the line is named."""
-    one, kept = asked_and_told(deployed, [0])
-    good = kept[0]["decision_id"]
+    window, records = asked_and_told(deployed, [0])
+    good = records[0]["decision_id"]
     ours = Ids(key_of(deployed.workspace.home))
 
-    def made(ids=ours, cluster=CLUSTER, specialist=one.specialist, stage="canary"):
-        return ids.decision(cluster, specialist, "base", one.record, "specialist", "u", 0.5, stage, one.opens).id
+    def made(ids=ours, cluster=CLUSTER, specialist=window.specialist, stage="canary"):
+        return ids.decision(cluster, specialist, "base", window.record, "specialist", "u", 0.5, stage, window.opens).id
 
     text, _, mark = good.partition(".")
     for bad in (
@@ -122,27 +122,27 @@ def test_an_id_of_no_door_of_shadow_or_other_line_is_refused(deployed):
         made(cluster="payment-fraud"), made(cluster="../x"), made(specialist="iter-009-00000009"), made(stage="shadow"),
     ):  # fmt: skip
         with refused("unusable-record") as caught:
-            captured(deployed, kept[0], kept[0] | {"decision_id": bad, "outcome": "a disaster"})
+            captured(deployed, records[0], records[0] | {"decision_id": bad, "outcome": "a disaster"})
         assert (caught[0].details["line"], caught[0].details["field"]) == (2, "decision_id")
     with refused("nothing-captured"):
-        captured(deployed, kept[0] | {"decision_id": made(), "outcome": "a disaster"})
+        captured(deployed, records[0] | {"decision_id": made(), "outcome": "a disaster"})
     (live_folder(deployed.workspace) / "counts.sqlite3").unlink()
     with refused("nothing-captured") as caught:
-        captured(deployed, *kept)
+        captured(deployed, *records)
     assert "clone of the front door" in caught[0].mend
 
 
 def test_one_decision_is_the_failure_of_one_question(deployed):
     """Say one bad answer of a specialist for many questions, at once or later: prevented, the line is named."""
-    _, kept = asked_and_told(deployed, [0])
-    other = kept[0] | {"prompt": "Budgets run out before noon. Why?"}
+    _, records = asked_and_told(deployed, [0])
+    other = records[0] | {"prompt": "Budgets run out before noon. Why?"}
     with refused("unusable-record") as caught:
-        captured(deployed, kept[0], kept[0], other)
+        captured(deployed, records[0], records[0], other)
     assert (caught[0].details["line"], caught[0].details["field"]) == (3, "decision_id")
-    found = captured(deployed, kept[0], kept[0])
-    assert (found.records, found.staged) == (2, 1)
-    deployed.approve(found.pull.number, "dana")
-    deployed.merge(found.pull.number)
+    result = captured(deployed, records[0], records[0])
+    assert (result.records, result.staged) == (2, 1)
+    deployed.approve(result.pull.number, "dana")
+    deployed.merge(result.pull.number)
     with refused("unusable-record") as caught:
         captured(deployed, other)
     assert "answered another question, case-" in caught[0].message

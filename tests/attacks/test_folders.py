@@ -29,10 +29,10 @@ def proposed(world, event, files, branch="odd"):
     """A pull request for the event with these files, the record covering each; signed by the harness."""
     main, draft = world.governed(), world.draft_for(event)
     record = next_record(main, event, draft, files)
-    made = world.record_files(record, files)
+    files_made = world.record_files(record, files)
     if event in ("deprecated", "rolled-back"):
-        made["clusters/rtb-pricing/routing.yaml"] = routing_after(main, record)
-    return world.open(world.commit(made), HARNESS, branch=branch)
+        files_made["clusters/rtb-pricing/routing.yaml"] = routing_after(main, record)
+    return world.open(world.commit(files_made), HARNESS, branch=branch)
 
 
 def due(world, event, files):
@@ -81,19 +81,19 @@ def test_what_the_harness_itself_prepares_passes_for_every_event(deployed):
     from modelsmith.governance.routing import hold_of
 
     hold = hold_of("rtb-pricing", main.histories.of_cluster("rtb-pricing"))
-    asked = clear_hold(harness, main, deployed.cluster(), hold, "the feed is back")
-    assert deployed.gate(asked.number).decision.waiting_for == ("@oncall-sre",)
-    assert "the feed is back" in asked.body
-    deployed.approve(asked.number, "oli")
-    deployed.merge(asked.number)
+    pull = clear_hold(harness, main, deployed.cluster(), hold, "the feed is back")
+    assert deployed.gate(pull.number).decision.waiting_for == ("@oncall-sre",)
+    assert "the feed is back" in pull.body
+    deployed.approve(pull.number, "oli")
+    deployed.merge(pull.number)
     deployed.holds()
 
 
 def test_a_retirement_as_the_harness_prepares_it_waits_for_its_owner(validated):
     """Control: nothing is refused."""
     history = validated.governed().histories.find(validated.draft().specialist)
-    asked = retire(open_harness(validated.workspace), validated.governed(), validated.cluster(), history)
-    assert validated.gate(asked.number).decision.waiting_for == ("@head-of-trading",)
+    pull = retire(open_harness(validated.workspace), validated.governed(), validated.cluster(), history)
+    assert validated.gate(pull.number).decision.waiting_for == ("@head-of-trading",)
 
 
 EXTRA = {
@@ -205,7 +205,7 @@ def test_validate_names_a_secret_in_the_work_tree(fresh):
     text = cluster.read_text()
     fresh.git.run("checkout", "--quiet", "main")
     cluster.write_text(f"{text}# {KEY_ID}\n")
-    found = validate.run(fresh.workspace, validate.ValidateRequest()).problems
-    assert [(one.file, "rule aws-key-id" in one.message) for one in found] == [
+    problems = validate.run(fresh.workspace, validate.ValidateRequest()).problems
+    assert [(problem.file, "rule aws-key-id" in problem.message) for problem in problems] == [
         ("clusters/rtb-pricing/cluster.yaml", True)
     ]

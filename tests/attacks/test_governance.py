@@ -128,7 +128,7 @@ def test_a_policy_that_gives_a_deployment_to_the_harness_is_refused(fresh):
 
 def test_a_policy_that_gives_a_deployment_to_the_harness_is_not_followed(fresh):
     """On main by force it is found, opens no gate meanwhile, and CODEOWNERS still asks for the head of trading."""
-    there = fresh.force_honestly(edited(fresh, POLICY, gate_to_harness), "paul")
+    merged = fresh.force_honestly(edited(fresh, POLICY, gate_to_harness), "paul")
     for event in ("candidate", "eval-accepted", "artifact-exported"):
         fresh.merge(fresh.promote(event))
     number = fresh.promote("customer-deployed")
@@ -136,7 +136,7 @@ def test_a_policy_that_gives_a_deployment_to_the_harness_is_not_followed(fresh):
     assert fresh.gate(number).decision.waiting_for == ("@head-of-trading",)
     with refused("gate-closed"):
         fresh.merge(number)
-    fresh.detected(there, LEFT_TO_HARNESS)
+    fresh.detected(merged, LEFT_TO_HARNESS)
 
 
 def test_owners_that_no_longer_ask_the_head_of_trading_are_refused(fresh):

@@ -61,9 +61,9 @@ def test_an_evil_merge_is_refused_by_the_hook_and_found_by_verify(waiting, name)
     tree = waiting.git.merge_tree(main, head)
     evil = waiting.git.commit_files(waiting.git.commit_tree(tree, [main], "x\n", NOBODY), EVIL[name], "x\n", NOBODY)
     merge = waiting.git.commit_tree(f"{evil}^{{tree}}", [main, head], "Merge pull request 4\n", NOBODY)
-    done = waiting.push(f"{merge}:{MAIN}")
-    assert done.returncode
-    assert "evil-merge" in done.stderr
+    result = waiting.push(f"{merge}:{MAIN}")
+    assert result.returncode
+    assert "evil-merge" in result.stderr
     waiting.detected(waiting.force(head, [approval], tree=f"{evil}^{{tree}}"))
 
 
@@ -169,8 +169,8 @@ def test_a_merge_receipt_that_cannot_be_read_is_found_and_does_not_crash(waiting
 def test_a_promotion_removed_from_main_is_found(deployed):
     """Whoever approves that."""
     folder = receipts(deployed).rpartition("/")[0]
-    gone = dict.fromkeys(deployed.governed().tree.paths(folder))
-    deployed.closed_to_everybody(deployed.commit(gone), "append-only")
+    removed = dict.fromkeys(deployed.governed().tree.paths(folder))
+    deployed.closed_to_everybody(deployed.commit(removed), "append-only")
 
 
 def test_history_rewritten_from_another_root_has_another_fingerprint(deployed):
@@ -214,8 +214,8 @@ def test_a_partial_clone_is_said_to_lack_objects_and_fetches_nothing(deployed):
     """Verify is offline: what is missing is missing, and no configured program is run to get it."""
     deployed.bare.run("config", "uploadpack.allowFilter", "true")
     clone = deployed.folder / "partial"
-    done = plain_git("clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{deployed.forge}", clone)
-    assert done.returncode == 0, done.stderr
+    result = plain_git("clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{deployed.forge}", clone)
+    assert result.returncode == 0, result.stderr
     trap = deployed.folder / "trap"
     trap.write_text(f"#!/bin/sh\ntouch {deployed.folder}/sprung\n")
     trap.chmod(0o755)
@@ -328,13 +328,16 @@ def test_a_forged_index_of_packs_is_not_believed(deployed, name):
         width, after = 8, 0
     (index,) = packs.glob(name)
     data = index.read_bytes()[:-20]
-    one, other = (len(data) - after - width * (len(ids) - ids.index(commit)) for commit in (honest, fix))
+    offset, other = (len(data) - after - width * (len(ids) - ids.index(commit)) for commit in (honest, fix))
     forged = bytearray(data)
-    forged[one : one + width], forged[other : other + width] = data[other : other + width], data[one : one + width]
+    forged[offset : offset + width], forged[other : other + width] = (
+        data[other : other + width],
+        data[offset : offset + width],
+    )
     index.unlink()
     index.write_bytes(forged + hashlib.sha1(forged, usedforsecurity=False).digest())
-    shown = plain_git("log", "--max-count=1", "--format=%s", MAIN, folder=clone).stdout
-    assert "Receipts" in shown, "git itself believes the index"
+    subject = plain_git("log", "--max-count=1", "--format=%s", MAIN, folder=clone).stdout
+    assert "Receipts" in subject, "git itself believes the index"
     assert deployed.detected(clone=clone).code == "damaged-object"
 
 
@@ -346,8 +349,8 @@ def test_grafts_and_replacements_do_not_hide_a_commit(deployed):
     clone = deployed.plain_clone()
     plain_git("fetch", "--quiet", "origin", "+refs/replace/*:refs/replace/*", folder=clone)
     (clone / ".git" / "info" / "grafts").write_text(f"{fix} {honest}~1\n")
-    shown = plain_git("log", "-1", "--format=%s", MAIN, folder=clone).stdout.strip()
-    assert shown != "Receipts of pull request 5", "git itself is misled"
+    subject = plain_git("log", "-1", "--format=%s", MAIN, folder=clone).stdout.strip()
+    assert subject != "Receipts of pull request 5", "git itself is misled"
     deployed.detected(fix, clone=clone)
 
 
@@ -431,8 +434,8 @@ def test_a_signed_commit_does_not_make_verify_run_a_signing_program(fresh):
     options = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={fresh.key('petra')}")
     (fresh.clone / "notes.md").write_text("x\n")
     plain_git("add", "--all", folder=fresh.clone)
-    done = plain_git(*options, "commit", "--quiet", "--gpg-sign", "--message", "x", folder=fresh.clone)
-    assert done.returncode == 0, done.stderr
+    result = plain_git(*options, "commit", "--quiet", "--gpg-sign", "--message", "x", folder=fresh.clone)
+    assert result.returncode == 0, result.stderr
     head = fresh.git.text("rev-parse", "HEAD")
     number = fresh.open(head, "petra")
     fresh.approve(number, "paul")
@@ -476,9 +479,9 @@ def test_a_tree_with_duplicate_entries_is_refused_and_found(fresh):
     head = fresh.git.text(
         "-c", "user.name=x", "-c", "user.email=x@example.org", "commit-tree", tree, "-p", fresh.main(), "-m", "x"
     )
-    done = fresh.push(f"{head}:refs/heads/topic")
-    assert done.returncode
-    assert "duplicateEntries" in done.stderr
+    result = fresh.push(f"{head}:refs/heads/topic")
+    assert result.returncode
+    assert "duplicateEntries" in result.stderr
     fresh.rewrite_on_disk(MAIN, head)
     fresh.detected()
 
@@ -532,9 +535,9 @@ def test_verify_says_so_in_json_with_exit_code_5(deployed):
     clone = deployed.plain_clone()
     command = ["-m", "modelsmith", "verify", "--root", deployed.root, "--json"]
     environment = {**os.environ, "MODELSMITH_HOME": str(deployed.folder / "no-home")}
-    done = subprocess.run([sys.executable, *command], cwd=clone, env=environment, capture_output=True)
-    assert done.returncode == 5
-    assert json.loads(done.stdout)["details"]["commit"] == fix
+    process = subprocess.run([sys.executable, *command], cwd=clone, env=environment, capture_output=True)
+    assert process.returncode == 5
+    assert json.loads(process.stdout)["details"]["commit"] == fix
 
 
 def test_a_tampered_main_is_no_conflict_of_some_pull_request(waiting):

@@ -29,9 +29,9 @@ LONG = 60.0
 
 @pytest.fixture
 def ways(tmp_path_factory, monkeypatch):
-    made = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def test_who_stands_in_a_host_s_place_is_told_nothing(ways, host, job):
     host.stop()
     host.new_key()
     host.start()
-    for known, words in ((None, "another key"), ("", "does not know the key")):
-        if known is not None:
-            (ways.folder / "known_hosts").write_text(known)
+    for host_keys, words in ((None, "another key"), ("", "does not know the key")):
+        if host_keys is not None:
+            (ways.folder / "known_hosts").write_text(host_keys)
         with pytest.raises(IntegrityFailure) as caught:
             SshExecutor("gpu-1", host.host(), "stub_worker").submit(job)
         assert (caught.value.code, words in caught.value.message) == ("host-key", True)
@@ -249,11 +249,11 @@ def test_a_host_that_never_stops_talking_is_listened_to_a_while(job, monkeypatch
     """Whoever supervises gets its turn, and memory does not fill with what was said."""
     monkeypatch.setattr(copying, "_PIECE_SECONDS", 0.2)
     worker = RemoteJob(Flood(kind), lambda: Flood(kind), lambda: None, job, "run", 0, 3600.0)
-    heard = []
-    listener = threading.Thread(target=lambda: heard.append(worker.beats(0, 0.5)), daemon=True)
+    beats = []
+    listener = threading.Thread(target=lambda: beats.append(worker.beats(0, 0.5)), daemon=True)
     listener.start()
     listener.join(LONG)
-    assert heard == [([], 0, None)]
+    assert beats == [([], 0, None)]
     assert len(worker._kept) <= 2
 
 

@@ -138,8 +138,8 @@ def test_a_proposal_merged_crosswise_is_refused_before_git_merges_it(fresh):
     fresh.git.run("fetch", "--quiet", "--no-tags", str(fresh.forge), "refs/heads/main")
     tip = opened_by_hand(fresh, 3, fresh.main(), theirs, "sha256:" + "0" * 64, waiting)
     assert "several-bases" in fresh.push(f"{tip}:refs/modelsmith/pulls/3").stderr
-    shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
-    assert [(pull.number, pull.gate) for pull in shown.pulls] == [(waiting, "conflict")]
+    listing = pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert [(pull.number, pull.gate) for pull in listing.pulls] == [(waiting, "conflict")]
     fresh.holds()
 
 
@@ -173,14 +173,14 @@ def test_a_description_of_megabytes_is_refused_and_hides_no_other(fresh):
     main, head = fresh.main(), fresh.commit({"docs/x.md": b"x"})
     change = fresh.git.change(main, head).digest()
     tip = opened_by_hand(fresh, 2, main, head, change, other, body="A" * 5_000_000)
-    done = fresh.push(f"{tip}:refs/modelsmith/pulls/2")
-    assert done.returncode
-    assert "bad-event" in done.stderr
+    result = fresh.push(f"{tip}:refs/modelsmith/pulls/2")
+    assert result.returncode
+    assert "bad-event" in result.stderr
     fresh.push_without_hooks(f"{tip}:refs/modelsmith/pulls/2")
-    shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
-    assert [pull.number for pull in shown.pulls] == [other]
-    assert [broken.number for broken in shown.unreadable] == [2]
-    assert int(shown.exit_code()) == 5
+    listing = pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert [pull.number for pull in listing.pulls] == [other]
+    assert [broken.number for broken in listing.unreadable] == [2]
+    assert int(listing.exit_code()) == 5
 
 
 def test_a_pull_request_of_a_repository_renamed_since_decides_nothing(fresh):
@@ -240,9 +240,9 @@ def test_validate_says_beforehand_what_the_gate_would_refuse(fresh):
     assert validate.run(fresh.workspace, validate.ValidateRequest()).valid, "receipts of main have longer paths"
     long.write_text("id: x\n")
     large.write_bytes(b"# " + b"x" * (1 << 20) + b"\n")
-    found = validate.run(fresh.workspace, validate.ValidateRequest())
-    assert int(found.exit_code()) == 2
-    problems = {(Path(problem.file).name, problem.message) for problem in found.problems}
+    result = validate.run(fresh.workspace, validate.ValidateRequest())
+    assert int(result.exit_code()) == 2
+    problems = {(Path(problem.file).name, problem.message) for problem in result.problems}
     assert (long.name, "the path is longer than the 64 bytes that a path may have") in problems
     assert any(name == large.name and "limits.file_bytes" in message for name, message in problems)
 
@@ -302,14 +302,14 @@ class Proposals:
         self.world = world
         self.numbers = count(1)
 
-    def files(self, kind: str, *said: object) -> dict[str, bytes | None]:
+    def files(self, kind: str, *arguments: object) -> dict[str, bytes | None]:
         world = self.world
         if kind == "file":
-            path, size = said
+            path, size = arguments
             assert isinstance(size, int)
             return {str(path): b"\0" * size or f"{next(self.numbers)}\n".encode()}
         if kind == "policy":
-            name, value = str(said[0]).split(": ")
+            name, value = str(arguments[0]).split(": ")
             lines = [line for line in text(world, POLICY).splitlines() if not line.startswith(f"  {name}:")]
             at = next(i for i, line in enumerate(lines) if line.startswith("limits:")) + 1
             return {POLICY: "\n".join([*lines[:at], f"  {name}: {value}", *lines[at:]]).encode() + b"\n"}
@@ -317,13 +317,17 @@ class Proposals:
             old = world.governed().policy.repository
             return {POLICY: text(world, POLICY).replace(old, f"repository-{next(self.numbers):04}").encode()}
         if kind == "people":
-            found = text(world, ".github/governance/people.yaml")
-            return {".github/governance/people.yaml": found.replace("2026-01-01T00:00:00Z", str(said[0])).encode()}
+            people = text(world, ".github/governance/people.yaml")
+            return {
+                ".github/governance/people.yaml": people.replace("2026-01-01T00:00:00Z", str(arguments[0])).encode()
+            }
         if kind == "store":
-            kept = [line for line in text(world, DEFAULTS).splitlines() if not line.startswith("store:")]
-            return {DEFAULTS: "\n".join([*kept, f"store: {said[0]}"]).encode() + b"\n"}
-        there = world.bare.rev(f"{world.main()}^0") and "docs/again.md" in world.bare.list_tree(world.main(), "docs")
-        return {"docs/again.md": None if there else b"the same\n"}
+            kept_lines = [line for line in text(world, DEFAULTS).splitlines() if not line.startswith("store:")]
+            return {DEFAULTS: "\n".join([*kept_lines, f"store: {arguments[0]}"]).encode() + b"\n"}
+        is_present = world.bare.rev(f"{world.main()}^0") and "docs/again.md" in world.bare.list_tree(
+            world.main(), "docs"
+        )
+        return {"docs/again.md": None if is_present else b"the same\n"}
 
 
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -354,8 +358,8 @@ def test_under_the_smallest_limits_what_merges_still_verifies(fresh):
         f"  {name}: {LEAST[name]}\n" for name in ("commits", "commits_bytes", "changed_paths", "path_bytes")
     )
     whole = text(fresh, POLICY)
-    kept = "".join(line + "\n" for line in whole.splitlines() if line.strip().split(":")[0] not in LEAST)
-    land(fresh, {POLICY: kept.replace("limits:\n", f"limits:\n{tight}").encode()}, branch="tight")
+    policy = "".join(line + "\n" for line in whole.splitlines() if line.strip().split(":")[0] not in LEAST)
+    land(fresh, {POLICY: policy.replace("limits:\n", f"limits:\n{tight}").encode()}, branch="tight")
     assert fresh.governed().policy.limits.commits == 1
     fresh.hook(True)
     land(fresh, {"docs/x.md": b"x"}, branch="after")

@@ -76,11 +76,11 @@ def looked(world, observer="ci", *, turn=0, engine=None, number=None, again=None
     return second_look(observer, number, evidence, digest, mine, theirs, retrained)
 
 
-def sealed(world, look, key=None, said=None):
+def sealed(world, look, key=None, predicate=None):
     """Files of an observation, sealed by a key that lies at the observer's, or another one."""
     folder = observed_path(look.cluster, look.specialist, look.observer, look.number)
     data = canonical_json(look)
-    stated = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, predicate_of(look) if said is None else said)
+    stated = statement(OBSERVATION_FILE, data, OBSERVATION_TYPE, predicate_of(look) if predicate is None else predicate)
     signed = seal(stated, key or world.folder / "observers" / f"{look.observer}.pem")
     return {f"{folder}/{OBSERVATION_FILE}": data, f"{folder}/{OBSERVATION_SIGNATURE}": signed}
 
@@ -124,13 +124,13 @@ def test_an_honest_observer_opens_the_gate_and_verifies(exported):
     handed_in(exported, looked(exported))
     number, words = deployment(exported)
     assert words == ""
-    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
-    assert "ci agrees on the same engine" in shown.proposal.packet.text
-    assert shown.proposal.packet.rendering
-    assert [observation.observer for observation in shown.pull.observations] == ["ci"]
+    view = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert "ci agrees on the same engine" in view.proposal.packet.text
+    assert view.proposal.packet.rendering
+    assert [observation.observer for observation in view.pull.observations] == ["ci"]
     assert exported.merge(number).status == "merged"
-    found = exported.holds()
-    assert [observation.agrees for observation in found.observations[exported.draft().specialist]] == [True]
+    result = exported.holds()
+    assert [observation.agrees for observation in result.observations[exported.draft().specialist]] == [True]
 
 
 def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
@@ -142,9 +142,9 @@ def test_invented_verdicts_are_named_by_scenario_and_close_the_gate(exported):
     assert not turned.open
     first = exported.stated_evidence().candidate.rows[0].id
     assert f"{exported.draft().specialist} core {first} (lost)" in words
-    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
-    assert "DISAGREES" in shown.proposal.packet.text
-    assert len(shown.pull.observations[0].turned) == 3
+    view = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert "DISAGREES" in view.proposal.packet.text
+    assert len(view.pull.observations[0].turned) == 3
     main = exported.governed()
     history = main.histories.find(look.specialist)
     with refused("observers-disagree") as errors:
@@ -173,7 +173,7 @@ def test_an_observer_that_shares_the_harness_s_key_does_not_count(waiting):
     """Owners list the harness's own key file under an observer's name, too."""
     listed(waiting)
     document = yaml.safe_load(waiting.governed().tree.read(PEOPLE_FILE))
-    next(one for one in document["harness"] if one["id"] == "ci")["trust"] = ["twin.pem"]
+    next(harness_entry for harness_entry in document["harness"] if harness_entry["id"] == "ci")["trust"] = ["twin.pem"]
     pem = waiting.governed().tree.read(".github/governance/trust/harness.pem")
     files = {PEOPLE_FILE: yaml.safe_dump(document).encode(), ".github/governance/trust/twin.pem": pem}
     waiting.force_honestly(files, "petra")
@@ -221,8 +221,8 @@ def test_an_observation_of_something_else_is_refused(exported, name):
     with refused("gate-closed"):
         exported.merge(number)
     assert saying in exported.refusals(number), exported.refusals(number)
-    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
-    assert shown.pull.gate == "closed"
+    view = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert view.pull.gate == "closed"
 
 
 @pytest.mark.parametrize("model", ["candidate", "incumbent"])
@@ -240,8 +240,8 @@ def test_an_observation_about_other_scenarios_is_refused_and_shown(exported, mod
     look = SecondLook.model_validate_json(canonical_json(document))
     number = exported.open(exported.commit(sealed(exported, look)), HARNESS, branch="lie")
     assert f"{model}.rows does not follow" in exported.refusals(number), exported.refusals(number)
-    shown = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
-    assert (shown.pull.gate, shown.pull.observations) == ("closed", ())
+    view = pr_show.run(exported.workspace, pr_show.PrShowRequest(number=number))
+    assert (view.pull.gate, view.pull.observations) == ("closed", ())
 
 
 def test_an_observation_is_handed_in_once(exported):
@@ -263,7 +263,7 @@ def test_two_observations_by_one_key_count_once(exported):
         "observers"
     ] = 2
     document = yaml.safe_load(exported.governed().tree.read(PEOPLE_FILE))
-    next(one for one in document["harness"] if one["id"] == "lab")["trust"] = ["ci.pem"]
+    next(harness_entry for harness_entry in document["harness"] if harness_entry["id"] == "lab")["trust"] = ["ci.pem"]
     edited = {POLICY: yaml.safe_dump(policy).encode(), PEOPLE_FILE: yaml.safe_dump(document).encode()}
     exported.force_honestly(edited, "petra")
     handed_in(exported, looked(exported))
@@ -278,7 +278,7 @@ def test_an_observation_by_a_key_that_was_taken_away_counts_no_more(exported):
     """The observer's key is lost; its owners take it off the list, and what it signed opens no gate from then on."""
     handed_in(exported, looked(exported))
     document = yaml.safe_load(exported.governed().tree.read(PEOPLE_FILE))
-    next(one for one in document["harness"] if one["id"] == "ci")["trust"] = []
+    next(harness_entry for harness_entry in document["harness"] if harness_entry["id"] == "ci")["trust"] = []
     exported.force_honestly({PEOPLE_FILE: yaml.safe_dump(document).encode()}, "petra")
     _, words = deployment(exported)
     assert "0 of 1 required observers agree" in words
@@ -294,9 +294,9 @@ def test_on_another_engine_only_the_registered_share_may_differ(exported):
     exported.force_honestly({POLICY: yaml.safe_dump(policy).encode()}, "petra")
     handed_in(exported, looked(exported, "ci", turn=1, engine=BFLOAT))
     handed_in(exported, looked(exported, "lab", turn=2, engine=BFLOAT))
-    found = all_backing(exported.governed())[exported.draft().specialist]
-    assert [agreement.observer for agreement in found.agreeing] == ["ci"]
-    assert [(agreement.observer, len(agreement.turned)) for agreement in found.disagreeing] == [("lab", 2)]
+    support = all_backing(exported.governed())[exported.draft().specialist]
+    assert [agreement.observer for agreement in support.agreeing] == ["ci"]
+    assert [(agreement.observer, len(agreement.turned)) for agreement in support.disagreeing] == [("lab", 2)]
 
 
 def test_a_disagreement_cannot_be_kept_off_main_by_the_checks(exported):
@@ -338,8 +338,8 @@ def test_an_observer_that_trained_the_very_same_opens_the_gate(retrained):
     number, words = deployment(retrained)
     assert words == ""
     assert retrained.merge(number).status == "merged"
-    found = retrained.holds().observations[retrained.draft().specialist]
-    assert [one.retrained.identical for one in found] == [True]
+    agreements = retrained.holds().observations[retrained.draft().specialist]
+    assert [agreement.retrained.identical for agreement in agreements] == [True]
 
 
 def test_an_adapter_trained_on_other_rows_is_found_out(retrained):

@@ -43,11 +43,11 @@ def evaluated(world, wrong=1, run="run"):
     mine = world._run(facts.specialist, facts.artifact, True)
     theirs = world._run("base", cluster.base_model.digest, True)
 
-    def missing(found, first, count):
-        rows = list(found.rows)
+    def missing(evidence, first, count):
+        rows = list(evidence.rows)
         for at in range(first, first + count):
             rows[at] = rows[at].model_copy(update={"points": dict.fromkeys(rows[at].points, False)})
-        return Run(found.result.model_copy(update={"run_id": digest([run, found.result.model])}), tuple(rows))
+        return Run(evidence.result.model_copy(update={"run_id": digest([run, evidence.result.model])}), tuple(rows))
 
     tree = world.governed().tree.folder_id(SET)
     stood = since(world.governed(), cluster, "base")
@@ -101,16 +101,16 @@ def unclear(candidate):
 def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
     """The control: asked for loudly, approved by the role, merged, replayed, and told ever after."""
     number = asked(unclear)
-    shown = pr_show.run(unclear.workspace, pr_show.PrShowRequest(number=number))
-    assert shown.pull.override.reason == REASON
-    assert shown.proposal.packet.text.startswith("**OVERRIDE OF AN INCONCLUSIVE.**")
-    assert shown.proposal.packet.rendering
+    view = pr_show.run(unclear.workspace, pr_show.PrShowRequest(number=number))
+    assert view.pull.override.reason == REASON
+    assert view.proposal.packet.text.startswith("**OVERRIDE OF AN INCONCLUSIVE.**")
+    assert view.proposal.packet.rendering
     need = unclear.gate(number).decision.needs[0]
     assert (need.pattern, need.owners) == (f"policy: {NAMED}", ("@domain-lead",))
     assert approved(unclear, number, "dana").open
     assert unclear.merge(number).status == "merged"
-    found = unclear.holds()
-    assert (found.promotions, found.approvals) == (2, 3)
+    result = unclear.holds()
+    assert (result.promotions, result.approvals) == (2, 3)
     unclear.git.run("fetch", "--quiet", str(unclear.forge), "main")
     unclear.git.run("reset", "--quiet", "--hard", "FETCH_HEAD")
     shown_lineage = lineage.run(unclear.workspace, lineage.LineageRequest(id=unclear.draft().specialist))

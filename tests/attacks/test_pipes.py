@@ -44,13 +44,13 @@ def pipes_for(paths):
 def test_pipes_in_place_of_what_is_kept_are_passed_over(deployed):
     """Facts under MODELSMITH_HOME cost time when they are lost; in their place lie pipes, and then in the secret's."""
     output = {words: run(deployed, words).stdout for words in ("status", "validate")}
-    kept = deployed.home / "kept"
-    assert {path.name for path in kept.iterdir()} > {"secret"}
-    for odd in ([path for path in kept.iterdir() if path.name != "secret"], [kept / "secret"]):
+    kept_folder = deployed.home / "kept"
+    assert {path.name for path in kept_folder.iterdir()} > {"secret"}
+    for odd in ([path for path in kept_folder.iterdir() if path.name != "secret"], [kept_folder / "secret"]):
         pipes_for(odd)
         for words, before in output.items():
-            ran = run(deployed, words)
-            assert (ran.returncode, json.loads(ran.stdout)) == (0, json.loads(before)), ran.stderr
+            process = run(deployed, words)
+            assert (process.returncode, json.loads(process.stdout)) == (0, json.loads(before)), process.stderr
 
 
 def test_a_pipe_in_place_of_any_file_of_the_clone_s_own_ends_a_command(deployed):
@@ -60,9 +60,9 @@ def test_a_pipe_in_place_of_any_file_of_the_clone_s_own_ends_a_command(deployed)
     assert files
     pipes_for(files)
     for words in ("status", "verify", "validate"):
-        ran = run(deployed, words)
-        assert ran.returncode in (0, 2, 5, 6), ran.stderr
-        assert json.loads(ran.stdout)
+        process = run(deployed, words)
+        assert process.returncode in (0, 2, 5, 6), process.stderr
+        assert json.loads(process.stdout)
 
 
 def test_hosts_that_others_may_write_get_no_job(tmp_path):
@@ -105,9 +105,9 @@ def test_settings_of_the_door_that_have_no_end_are_not_read(deployed, tmp_path, 
         with named.open("wb") as file:
             file.truncate(100 << 30)
     text = str(named) if named.exists() else odd
-    ran = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", text)
-    assert ran.returncode == 2
-    assert f"error ({'invalid-file' if odd == 'endless' else 'bad-path'})" in ran.stderr
+    process = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", text)
+    assert process.returncode == 2
+    assert f"error ({'invalid-file' if odd == 'endless' else 'bad-path'})" in process.stderr
 
 
 def test_keys_that_lie_in_no_file_are_told_as_such(tmp_path):
@@ -130,9 +130,9 @@ def test_a_home_in_which_anybody_writes_is_not_believed(deployed, mode):
     """A file of tokens, a provider of identities or settings that somebody else made there would be this machine's."""
     deployed.home.chmod(mode)
     for words in (["status"], ["serve-key", "list"], ["serve", "--no-keys"], ["mcp", "--http"]):
-        ran = called(deployed.clone, deployed.home, *words)
-        assert ran.returncode == 2, ran.stderr
-        assert f"chmod o-w {deployed.home}" in ran.stderr
+        process = called(deployed.clone, deployed.home, *words)
+        assert process.returncode == 2, process.stderr
+        assert f"chmod o-w {deployed.home}" in process.stderr
     for fine in (0o775, 0o755, 0o700):
         deployed.home.chmod(fine)
         assert called(deployed.clone, deployed.home, "status").returncode == 0
@@ -142,8 +142,8 @@ def test_without_a_umask_nothing_is_made_for_all_to_write_in(deployed, tmp_path)
     """Some containers run everything without one; then what a command makes would be anybody's."""
     home = tmp_path / "new" / "home"
     for words in (["status"], ["serve-key", "issue"], ["mcp-token", "issue", "--role", "reviewer"]):
-        ran = called(deployed.clone, home, *words, umask=0)
-        assert ran.returncode == 0, ran.stderr
-    made = [home, *home.rglob("*"), *deployed.workspace.private.rglob("*")]
-    assert {path.name for path in made} >= {"tokens.json", "callers.json", "home"}
-    assert [path for path in made if path.lstat().st_mode & stat.S_IWOTH and not path.is_symlink()] == []
+        process = called(deployed.clone, home, *words, umask=0)
+        assert process.returncode == 0, process.stderr
+    paths = [home, *home.rglob("*"), *deployed.workspace.private.rglob("*")]
+    assert {path.name for path in paths} >= {"tokens.json", "callers.json", "home"}
+    assert [path for path in paths if path.lstat().st_mode & stat.S_IWOTH and not path.is_symlink()] == []

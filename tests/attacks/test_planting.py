@@ -98,8 +98,8 @@ def test_a_clone_that_tracks_what_belongs_to_one_machine_is_told_so(fresh, path)
         sync(fresh.harness())
     assert fresh.git.rev("HEAD") == before
     fresh.detected(clone=clone)
-    found = validate.run(Workspace(clone, fresh.home), validate.ValidateRequest())
-    assert path in {problem.file for problem in found.problems}
+    result = validate.run(Workspace(clone, fresh.home), validate.ValidateRequest())
+    assert path in {problem.file for problem in result.problems}
 
 
 def test_a_path_planted_and_taken_away_again_is_found(fresh):
@@ -136,8 +136,8 @@ def test_a_repository_in_the_work_tree_is_never_a_mirror(fresh):
     plain_git("ls-remote", f"file://{fresh.forge}", folder=bare)
     assert sprung.exists(), "the control: plain git in that repository runs it"
     sprung.unlink()
-    found = pr_list.run(Workspace(clone, fresh.home), pr_list.PrListRequest(everything=True))
-    assert not found.pulls
+    listing = pr_list.run(Workspace(clone, fresh.home), pr_list.PrListRequest(everything=True))
+    assert not listing.pulls
     assert not sprung.exists()
 
 
@@ -236,10 +236,10 @@ def test_what_has_a_work_tree_is_never_made_a_forge(fresh):
             install_hook(place, sys.executable)
         assert plain_git("config", "--list", folder=place).stdout == before
         assert not (place / "hooks" / "pre-receive").exists() or place == bare
-    asked = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-m", "modelsmith", "hook", "install", "."], cwd=fresh.clone, capture_output=True
     )
-    assert asked.returncode == 2
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("value", ["hooks", ".githooks", "link", "absolute", "kept", "outside"])
@@ -251,7 +251,7 @@ def test_doctor_names_hooks_that_a_commit_could_bring(fresh, value):
     safe = {"kept": fresh.clone / ".git" / "hooks", "outside": outside}
     bad = {"link": fresh.clone / "links", "absolute": fresh.clone / "evals" / "hooks"}
     plain_git("config", "core.hooksPath", str((safe | bad).get(value, value)), folder=fresh.clone)
-    found = doctor.run(fresh.workspace, doctor.DoctorRequest())
-    assert any(finding.subject == "hooks" and finding.level == "bad" for finding in found.findings) is (
+    result = doctor.run(fresh.workspace, doctor.DoctorRequest())
+    assert any(finding.subject == "hooks" and finding.level == "bad" for finding in result.findings) is (
         value not in safe
     )

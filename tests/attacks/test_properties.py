@@ -36,8 +36,8 @@ class Promotions(RuleBasedStateMachine):
 
     @initialize(dropped=st.sets(st.sampled_from(range(len(SHIPPED))), max_size=2))
     def policy_of_some_team(self, dropped):
-        kept = tuple(t for number, t in enumerate(SHIPPED) if number not in dropped)
-        self.policy = Policy(repository="a-repository", transitions=kept or SHIPPED, harness_paths=())
+        transitions = tuple(t for number, t in enumerate(SHIPPED) if number not in dropped)
+        self.policy = Policy(repository="a-repository", transitions=transitions or SHIPPED, harness_paths=())
         self.table = {(t.event, source, t.target) for t in self.policy.transitions for source in (t.sources or (None,))}
         self.records = {}
         self.traffic = None
@@ -48,18 +48,18 @@ class Promotions(RuleBasedStateMachine):
 
     def due(self, iteration, event):
         """What an honest harness would write down."""
-        known = self.records.get(iteration, [])
-        state = known[-1].to_state if known else None
+        records = self.records.get(iteration, [])
+        state = records[-1].to_state if records else None
         target = next((t.target for t in self.policy.transitions if t.event == event), event)
         routed = state in SERVING or target in SERVING or event == "hold-cleared"
         return {
-            "cluster": CLUSTER, "specialist": f"iter-{iteration:03d}-{iteration:08x}", "sequence": len(known) + 1,
+            "cluster": CLUSTER, "specialist": f"iter-{iteration:03d}-{iteration:08x}", "sequence": len(records) + 1,
             "event": event, "from_state": state, "to_state": target if target in STATES else "candidate",
             "artifact": artifact(iteration), "iteration": iteration, "eval_run": None, "eval_tag": None,
             "composite": None, "policy": digest("policy"), "evidence": {}, "requested_by": "maya",
             "prepared_by": Preparer(id="smith", kind="harness").model_dump(), "required_approvers": [],
             "expected_previous": self.traffic if routed else None, "rollback": None,
-            "previous_record": digest(known[-1]) if known else None, "previous_receipts": {},
+            "previous_record": digest(records[-1]) if records else None, "previous_receipts": {},
         }  # fmt: skip
 
     def submit(self, iteration, facts):
@@ -102,8 +102,8 @@ class Promotions(RuleBasedStateMachine):
 
     @rule(iteration=st.integers(1, 3))
     def the_loop_takes_the_next_step(self, iteration):
-        known = self.records.get(iteration, [])
-        state = known[-1].to_state if known else None
+        records = self.records.get(iteration, [])
+        state = records[-1].to_state if records else None
         able = [t.event for t in self.policy.transitions if (state in t.sources if state else not t.sources)]
         if able:
             self.submit(iteration, self.due(iteration, able[0]))
@@ -129,9 +129,9 @@ class Promotions(RuleBasedStateMachine):
 
     @rule(iteration=st.integers(1, 3), number=st.integers(0, 5))
     def somebody_replays_an_old_record(self, iteration, number):
-        known = self.records.get(iteration, [])
-        if known:
-            self.submit(iteration, known[number % len(known)].model_dump(mode="json"))
+        records = self.records.get(iteration, [])
+        if records:
+            self.submit(iteration, records[number % len(records)].model_dump(mode="json"))
 
     @invariant()
     def what_serves_was_deployed(self):
@@ -231,10 +231,10 @@ def test_an_open_gate_has_an_uninvolved_owner_for_every_owned_path(entries, owne
     last = dict(reviews)
     yes = {actor for actor, verdict in last.items() if verdict == "approve"} - {requester, preparer, *authors, "smith"}
     for path, mode in entries:
-        asked = last_match(owners, path)
-        assert path == "clusters/rtb/routing.yaml" or asked
-        assert not asked or any(yes & HOLDERS[role] for role in asked)
-        assert not any(last.get(actor) == "reject" for role in asked for actor in HOLDERS[role])
+        owners_asked = last_match(owners, path)
+        assert path == "clusters/rtb/routing.yaml" or owners_asked
+        assert not owners_asked or any(yes & HOLDERS[role] for role in owners_asked)
+        assert not any(last.get(actor) == "reject" for role in owners_asked for actor in HOLDERS[role])
         assert mode in ("100644", "000000") or path in ("README.md", "docs/a.md", "modelsmith/a.py")
         if "customer-deployed" in path and gates["customer-deployed"] != "harness":
             assert yes & HOLDERS[gates["customer-deployed"]]
@@ -243,13 +243,13 @@ def test_an_open_gate_has_an_uninvolved_owner_for_every_owned_path(entries, owne
 
 
 def last_match(owners, path):
-    found = set()
+    owners_found = set()
     for pattern, roles in owners:
         plain = pattern == "*" or path.startswith(pattern.lstrip("/")) or (pattern == "*.md" and path.endswith(".md"))
         deployed = "customer-deployed" in pattern and f"{FOLDER}/04-customer-deployed/" in path
         if plain or deployed:
-            found = roles
-    return found
+            owners_found = roles
+    return owners_found
 
 
 @settings(max_examples=150, deadline=None)

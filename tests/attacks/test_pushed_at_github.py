@@ -76,8 +76,8 @@ def test_a_push_to_main_is_refused_by_the_rules_or_found_without_them(ruled: Wor
     """Oli may write there. Without the ruleset nothing stops him, and everybody who verifies or saw more finds it."""
     world, main = ruled, ruled.main()
     commit = PUSHED[what](world)
-    done = world.push(f"{commit}:{MAIN}")
-    assert "GH013" in done.stderr, done.stderr
+    result = world.push(f"{commit}:{MAIN}")
+    assert "GH013" in result.stderr, result.stderr
     assert world.main() == main
     world.as_("dana").fetch_into(world.git)
     repo = world.server.repos[NAME]
@@ -114,14 +114,14 @@ REFS = [
 def test_refs_that_mean_something_or_look_like_it_stand_in_for_nothing(waiting: WorldAtGitHub) -> None:  # noqa: F811
     """A forge of one's own refuses them. GitHub takes them: main, logs and their numbers are read by exact names."""
     fix = waiting.commit({"notes.md": b"quick fix\n"})
-    taken = [ref for ref in REFS if waiting.push(f"{fix}:{ref}").returncode == 0]
-    assert len(taken) > 10, taken
+    accepted = [ref for ref in REFS if waiting.push(f"{fix}:{ref}").returncode == 0]
+    assert len(accepted) > 10, accepted
     assert waiting.as_("oli").main() == waiting.main() != fix
-    shown = pr_list.run(waiting.workspace, pr_list.PrListRequest())
-    assert ([pull.number for pull in shown.pulls], [one.number for one in shown.unreadable]) == ([4], [5])
+    listing = pr_list.run(waiting.workspace, pr_list.PrListRequest())
+    assert ([pull.number for pull in listing.pulls], [pull.number for pull in listing.unreadable]) == ([4], [5])
     removed = [*undisturbed(waiting, lambda: waiting.approve(4, "maya"))]
     removed += undisturbed(waiting, lambda: waiting.merge(4))
-    assert set(removed) <= set(taken)
+    assert set(removed) <= set(accepted)
     assert waiting.as_("oli").get(4).status == "merged"
     assert waiting.verify(waiting.plain_clone(), revision="refs/remotes/origin/main").changes == 4
 
@@ -158,8 +158,8 @@ def test_what_is_opened_by_hand_keeps_no_reader_busy_and_hides_no_other(
     forced(fresh, tip, "refs/modelsmith/pulls/2")
     fresh.server.opened(fresh.server.repos[NAME], "petra-gh", "b", "t")
     begin = time.monotonic()
-    shown = pr_list.run(fresh.workspace, pr_list.PrListRequest())
-    assert [(pull.number, pull.gate) for pull in shown.pulls if pull.number == other] == [(other, "closed")]
+    listing = pr_list.run(fresh.workspace, pr_list.PrListRequest())
+    assert [(pull.number, pull.gate) for pull in listing.pulls if pull.number == other] == [(other, "closed")]
     with refused("over-limits", "gate-closed"):
         fresh.merge(2)
     assert time.monotonic() - begin < 100

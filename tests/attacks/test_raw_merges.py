@@ -20,8 +20,8 @@ Form = Callable[[bytes], bytes]
 NOW = timedelta(0)
 
 
-def message(said: bytes) -> Form:
-    return lambda raw: raw.partition(b"\n\n")[0] + b"\n\n" + said
+def message(text: bytes) -> Form:
+    return lambda raw: raw.partition(b"\n\n")[0] + b"\n\n" + text
 
 
 def header(line: bytes) -> Form:
@@ -52,8 +52,8 @@ FORMS: dict[str, Form] = {
     "a date in the year 2286": instead(rb"^committer (.*) \d+ ", rb"committer \1 9999999999 "),
     "a date beyond counting": instead(rb"^committer (.*) \d+ ", rb"committer \1 99999999999999999999 "),
     "a time zone that is none": instead(rb"[+]0000$", b"-9999"),
-    "the id of its tree in capitals": instead(rb"^tree .*$", lambda found: b"tree " + found[0][5:].upper()),
-    "the id of its parent in capitals": instead(rb"^parent .*$", lambda found: b"parent " + found[0][7:].upper()),
+    "the id of its tree in capitals": instead(rb"^tree .*$", lambda match: b"tree " + match[0][5:].upper()),
+    "the id of its parent in capitals": instead(rb"^parent .*$", lambda match: b"parent " + match[0][7:].upper()),
     "a parent twice": instead(rb"^(parent .*)\nauthor", rb"\1\n\1\nauthor"),
     "its parents the other way round": instead(rb"^(parent .*)\n(parent .*)$", rb"\2\n\1"),
     "its parents before its tree": instead(rb"^(tree .*)\n(parent .*)$", rb"\2\n\1"),
@@ -65,8 +65,8 @@ HARMLESS = ["a message that is no text", "an encoding that nobody knows", "an un
 
 def raw_commit(world: World, tree: str, parents: tuple[str, ...], form: Form) -> str:
     """A commit of this form, written past what git would write."""
-    who = f"M <m@example.org> {int(datetime.now(UTC).timestamp())} +0000"
-    lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
+    ident = f"M <m@example.org> {int(datetime.now(UTC).timestamp())} +0000"
+    lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {ident}", f"committer {ident}"]
     raw = form("\n".join(lines).encode() + b"\n\nMerge\n")
     return world.git.text("hash-object", "-t", "commit", "-w", "--literally", "--stdin", input=raw)
 
@@ -97,9 +97,9 @@ def test_a_merge_of_megabytes_is_refused_and_forced_in_it_stops_nobody(fresh, wh
     long, plain = FORMS["a message of five megabytes"], FORMS["as it should be"]
     forms = (long, plain) if which == "merge" else (plain, long)
     tip = raw_merge(fresh, approved(fresh), *forms)
-    done = fresh.push(f"{tip}:{MAIN}")
-    assert done.returncode
-    assert "over-limits" in done.stderr
+    result = fresh.push(f"{tip}:{MAIN}")
+    assert result.returncode
+    assert "over-limits" in result.stderr
     fresh.push_without_hooks(f"{tip}:{MAIN}")
     assert fresh.holds().changes == 1
 
@@ -117,10 +117,10 @@ def test_whatever_form_a_merge_has_the_hook_refuses_it_or_it_verifies(fresh):
     @example(merge=HARMLESS, receipts=HARMLESS)
     def pushed(merge: list[str], receipts: list[str]) -> None:
         tip = raw_merge(fresh, number, composed(merge), composed(receipts))
-        done = fresh.push(f"{tip}:{MAIN}")
-        if done.returncode:
+        result = fresh.push(f"{tip}:{MAIN}")
+        if result.returncode:
             assert not {*merge, *receipts} <= {*HARMLESS, *plain}
-            assert "[remote rejected]" in done.stderr
+            assert "[remote rejected]" in result.stderr
             assert fresh.main() == before
         else:
             fresh.holds()
@@ -136,9 +136,9 @@ def test_a_merge_dated_after_the_end_of_an_approver_s_key_is_refused(fresh):
     next(person for person in people["people"] if person["id"] == "paul")["keys"][0]["valid_before"] = end
     fresh.force_honestly({PEOPLE_FILE: yaml.safe_dump(people, sort_keys=False).encode()}, "paul")
     number, plain = approved(fresh), FORMS["as it should be"]
-    done = fresh.push(f"{raw_merge(fresh, number, plain, plain, timedelta(minutes=9))}:{MAIN}")
-    assert done.returncode
-    assert "gate-closed" in done.stderr or "approval-missing" in done.stderr
+    result = fresh.push(f"{raw_merge(fresh, number, plain, plain, timedelta(minutes=9))}:{MAIN}")
+    assert result.returncode
+    assert "gate-closed" in result.stderr or "approval-missing" in result.stderr
     assert fresh.push(f"{raw_merge(fresh, number, plain, plain)}:{MAIN}").returncode == 0
     fresh.holds()
 

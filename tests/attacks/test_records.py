@@ -77,8 +77,8 @@ def test_a_specialist_s_history_cannot_be_told_twice(deployed):
     """Deployed already, it is not deployed again."""
     record = deployed.governed().histories.find(deployed.draft().specialist).records[-1]
     again = record.model_copy(update={"sequence": 5})
-    shown = {name: deployed.governed().tree.read(f"{record_folder(record)}/{name}") for name in record.evidence}
-    files = deployed.record_files(again, shown)
+    contents = {name: deployed.governed().tree.read(f"{record_folder(record)}/{name}") for name in record.evidence}
+    files = deployed.record_files(again, contents)
     deployed.detected(fooled(deployed, deployed.commit(files)))
 
 
@@ -237,6 +237,6 @@ def test_a_promotion_prepared_anew_on_the_new_main_passes(waiting):
 def test_a_promotion_without_what_its_event_must_show_is_found(request, event, missing):
     """Left out of folder and record alike; the check says so, and does not stumble."""
     world = request.getfixturevalue("candidate" if event == "eval-accepted" else "accepted")
-    shown = {name: data for name, data in world.files_for(event).items() if name != missing}
-    record = next_record(world.governed(), event, world.draft_for(event), shown)
-    world.detected(fooled(world, world.commit(world.record_files(record, shown))), f"{missing} missing")
+    contents = {name: data for name, data in world.files_for(event).items() if name != missing}
+    record = next_record(world.governed(), event, world.draft_for(event), contents)
+    world.detected(fooled(world, world.commit(world.record_files(record, contents))), f"{missing} missing")

@@ -27,9 +27,9 @@ def quick_fix(world):
 
 def turned_away(world, word, *refspecs, **environment):
     before = world.bare.text("for-each-ref")
-    done = world.push(*refspecs, **environment)
-    assert done.returncode, done.stderr
-    assert word in done.stderr, done.stderr
+    result = world.push(*refspecs, **environment)
+    assert result.returncode, result.stderr
+    assert word in result.stderr, result.stderr
     assert world.bare.text("for-each-ref") == before
 
 
@@ -155,9 +155,9 @@ def test_a_pull_ref_that_holds_no_commit_hides_no_other(waiting, kind):
         text = f"object {waiting.pull_tip(4)}\ntype commit\ntag t\ntagger x <x@x> 1 +0000\n\nt\n"
         oid = waiting.bare.text("mktag", input=text.encode())
     waiting.bare.run("update-ref", "refs/modelsmith/pulls/5", oid)
-    shown = pr_list.run(waiting.workspace, pr_list.PrListRequest())
-    assert [pull.number for pull in shown.pulls] == [4]
-    assert [broken.number for broken in shown.unreadable] == [5]
+    listing = pr_list.run(waiting.workspace, pr_list.PrListRequest())
+    assert [pull.number for pull in listing.pulls] == [4]
+    assert [broken.number for broken in listing.unreadable] == [5]
 
 
 def test_main_and_a_pull_request_do_not_move_in_one_push(waiting):
@@ -305,7 +305,7 @@ def test_a_toolkit_of_the_pusher_s_at_the_hook_is_found_by_verify(waiting, tmp_p
 def claiming(world, actor, signature):
     """Mallory's signature with another's public key written into it, which names them as the signer."""
     first, *lines, last = signature.strip("\n").split("\n")
-    own, claimed = (base64.b64decode(world.public(who).split()[1]) for who in ("mallory", actor))
+    own, claimed = (base64.b64decode(world.public(holder).split()[1]) for holder in ("mallory", actor))
     blob = base64.b64decode("".join(lines))
     assert own in blob
     text = base64.b64encode(blob.replace(own, claimed)).decode()

@@ -67,21 +67,23 @@ def read(
     """What an honest job signs of a pull request, having read these reviews."""
     moment = at or now()
     head = world.head(number)
-    given = [{"commit": head, "review": place, "at": text(moment)} | one for place, one in enumerate(reviews, 1)]
+    reviews_stated = [
+        {"commit": head, "review": place, "at": text(moment)} | fields for place, fields in enumerate(reviews, 1)
+    ]
     main = world.main()
     return job.sign(
         {
             "repository": world.governed().policy.repository, "forge": "github", "hosted": "acme/promotions",
             "hosted_id": 4711, "pull": number, "head": head, "base": main,
-            "change": world.git.change(main, world.git.merge_tree(main, head)).digest(), "reviews": given,
+            "change": world.git.change(main, world.git.merge_tree(main, head)).digest(), "reviews": reviews_stated,
             "read_at": text(moment),
         } | other
     ).decode()  # fmt: skip
 
 
 def given(login: str, number: int, **other: Any) -> dict[str, Any]:
-    made = review(login, number, **other)
-    return {name: value for name, value in made.items() if name in other or name not in ("commit", "at", "review")}
+    fields = review(login, number, **other)
+    return {name: value for name, value in fields.items() if name in other or name not in ("commit", "at", "review")}
 
 
 def gate(world: World, number: int, *bundles: str) -> MergeDecision:
@@ -218,18 +220,18 @@ def test_who_opens_again_what_the_forge_merged_holds_up_no_receipts(fresh: World
 def test_who_took_many_numbers_for_a_commit_holds_up_no_receipts(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of thousands of logs takes some requests to the forge: the one that the merge names is asked about first."""
     head = fresh.commit(NOTES)
-    taken = [fresh.open(head, branch=f"mine-{number}") for number in range(3)]
+    pulls = [fresh.open(head, branch=f"mine-{number}") for number in range(3)]
     number = fresh.open(head, actor="maya", branch="notes")
     fresh.approve(number, "petra")
     main, sentence = fresh.main(), f"Merge pull request #{number} from x\n"
     merge = fresh.git.commit_tree(fresh.git.merge_tree(main, head), [main, head], sentence, NOBODY)
     fresh.rewrite_on_disk(MAIN, merge)
-    asked: list[int] = []
+    numbers: list[int] = []
     get = LocalForge.get
-    monkeypatch.setattr(LocalForge, "get", lambda forge, wanted: asked.append(wanted) or get(forge, wanted))
-    done = pr_receipts.run(fresh.workspace, pr_receipts.PrReceiptsRequest())
-    assert [pull.number for pull in done.pulls] == [number]
-    assert not {*taken} & {*asked}
+    monkeypatch.setattr(LocalForge, "get", lambda forge, number: numbers.append(number) or get(forge, number))
+    result = pr_receipts.run(fresh.workspace, pr_receipts.PrReceiptsRequest())
+    assert [pull.number for pull in result.pulls] == [number]
+    assert not {*pulls} & {*numbers}
     fresh.holds()
 
 
@@ -245,22 +247,22 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
         pull.state = "closed"
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T10:00:00Z"
         github.reviewed(repo, pull, "dana-gh", "REQUEST_CHANGES")["submitted_at"] = "2026-01-01T10:00:00Z"
-        assert [one.state for one in faces.reviews(1)] == ["APPROVED", "CHANGES_REQUESTED"]
+        assert [entry.state for entry in faces.reviews(1)] == ["APPROVED", "CHANGES_REQUESTED"]
         pull.reviews[1]["commit_id"] = None
         assert ("dana-gh", "reject", None) in said_of(faces), "a no holds also where the forge has lost the commit"
         github.happened(pull, "base_ref_changed", "harness-gh", "2026-01-01T11:00:00Z")
-        assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED"], "a no holds whatever it was about"
+        assert [entry.state for entry in faces.reviews(1)] == ["CHANGES_REQUESTED"], "a no holds whatever it was about"
         github.reviewed(repo, pull, "maya-gh", "APPROVE")["submitted_at"] = "2026-01-01T12:00:00Z"
-        assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED", "APPROVED"]
+        assert [entry.state for entry in faces.reviews(1)] == ["CHANGES_REQUESTED", "APPROVED"]
         github.dismissed(pull, pull.reviews[1], "harness-gh")
         github.dismissed(pull, pull.reviews[2], "harness-gh")
-        assert [one.state for one in faces.reviews(1)] == ["CHANGES_REQUESTED", "DISMISSED"], "a no is its giver's"
+        assert [entry.state for entry in faces.reviews(1)] == ["CHANGES_REQUESTED", "DISMISSED"], "a no is its giver's"
         pull.events[-2]["actor"] = None
-        assert next(one.state for one in faces.reviews(1)) == "CHANGES_REQUESTED", "nobody knows who dismissed it"
+        assert next(entry.state for entry in faces.reviews(1)) == "CHANGES_REQUESTED", "nobody knows who dismissed it"
         pull.events.clear()
         pull.reviews[1]["state"] = "CHANGES_REQUESTED"
         github.dismissed(pull, pull.reviews[1], "dana-gh")
-        assert [one.state for one in faces.reviews(1)][1] == "DISMISSED", "who gave it takes it back"
+        assert [entry.state for entry in faces.reviews(1)][1] == "DISMISSED", "who gave it takes it back"
         pull.reviews[2]["state"] = "APPROVED"
         assert ("maya-gh", "approve", ZERO) in said_of(faces)
         github.happened(pull, "head_ref_force_pushed", "harness-gh", "2026-01-01T13:00:00Z")
@@ -268,7 +270,7 @@ def test_a_review_counts_for_the_branch_that_its_giver_saw(tmp_path: Path) -> No
 
 
 def said_of(faces: Faces) -> list[tuple[str, str, str | None]]:
-    return [(heard.login, heard.verdict, heard.head) for heard in faces.heard(1)]
+    return [(comment.login, comment.verdict, comment.head) for comment in faces.heard(1)]
 
 
 def test_who_opens_what_lies_beneath_a_proposal_does_not_stop_the_queue(fresh: World) -> None:
@@ -280,6 +282,6 @@ def test_who_opens_what_lies_beneath_a_proposal_does_not_stop_the_queue(fresh: W
     fresh.open(first, "oli", branch="beneath")
     fresh.open(second, branch="again")
     main = fresh.main()
-    made = fresh.git.commit_tree(fresh.git.merge_tree(main, second), [main, second], "Merge pull request #1\n", NOBODY)
-    found = check.run(fresh.workspace, check.CheckRequest(range=f"{main}..{made}"))
-    assert (found.number, found.gate, found.commit) == (number, "open", made)
+    merge = fresh.git.commit_tree(fresh.git.merge_tree(main, second), [main, second], "Merge pull request #1\n", NOBODY)
+    result = check.run(fresh.workspace, check.CheckRequest(range=f"{main}..{merge}"))
+    assert (result.number, result.gate, result.commit) == (number, "open", merge)

@@ -117,11 +117,11 @@ def test_what_a_rollback_makes_pointless_is_closed_with_the_reason(deployed):
     """Nobody could approve what was to follow the deployment, so nothing is left that waits for nobody."""
     workspace, specialist = deployed.workspace, deployed.draft().specialist
     validated = PromoteRequest(cluster=CLUSTER, specialist=specialist, to="production-validated")
-    asked = promote.run(workspace, validated)
-    assert asked.status == "open"
+    result = promote.run(workspace, validated)
+    assert result.status == "open"
     undone = rollback.run(workspace, RollbackRequest(cluster=CLUSTER, reason="win rate fell"))
     assert undone.status == "merged"
-    pull = deployed.as_(HARNESS).get(asked.pull)
+    pull = deployed.as_(HARNESS).get(result.pull)
     assert pull.status == "closed"
     waiting = status.run(workspace, StatusRequest()).clusters[0].waiting
     assert waiting == ()

@@ -47,9 +47,9 @@ def sourced(fresh: World) -> World:
     return fresh
 
 
-def said_of(world: World, **said: Any) -> str:
+def said_of(world: World, **changes: Any) -> str:
     """What gate and verify say of a candidate whose training statement says this of its rows; empty where they pass."""
-    files = {"training.json": canonical_json(world.training().model_copy(update=said))}
+    files = {"training.json": canonical_json(world.training().model_copy(update=changes))}
     record = next_record(world.governed(), "candidate", world.draft(), files)
     return told(world, world.record_files(record, files))
 
@@ -94,10 +94,10 @@ def test_a_proposed_manifest_leads_nowhere_but_into_named_folders(fresh):
 
 def certified(world: World) -> dict[str, Any]:
     """An honest certificate of the rows that the candidate's training statement names."""
-    found = certificate(world.eval_set(), (), world.training().rows_digest).model_dump(mode="json")
-    for part in found["parts"]:
+    document = certificate(world.eval_set(), (), world.training().rows_digest).model_dump(mode="json")
+    for part in document["parts"]:
         part["similarity"] = min(0.5, part["texts"] / 2)
-    return found
+    return document
 
 
 @pytest.fixture
@@ -130,11 +130,14 @@ def test_no_evidence_passes_without_an_honest_certificate(asked):
     """Evidence without the certificate that policy asks for, with that of other rows or texts, or over the limits."""
     lies: tuple[tuple[Callable[[dict[str, Any]], object] | None, str], ...] = (
         (None, "policy asks for the firewall's certificate"),
-        (lambda one: one.update(rows=OTHER), "about other training rows"),
-        (lambda one: one["parts"][3].update(texts=1), "other scored texts than main's"),
-        (lambda one: one["parts"].pop(3), "other scored texts than main's"),
-        (lambda one: one["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
-        (lambda one: one["parts"][0].update(similarity=0.6), "contradict each other"),
+        (lambda document: document.update(rows=OTHER), "about other training rows"),
+        (
+            lambda certificate_document: certificate_document["parts"][3].update(texts=1),
+            "other scored texts than main's",
+        ),
+        (lambda document: document["parts"].pop(3), "other scored texts than main's"),
+        (lambda document: document["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
+        (lambda document: document["parts"][0].update(similarity=0.6), "contradict each other"),
     )
     for edit, why in lies:
         assert why in accepted(asked, edit)
@@ -172,18 +175,24 @@ def inherited(world: Heir, edit: Callable[[dict[str, Any]], object]) -> str:
 
 def test_a_certificate_of_all_rows_behind_an_adapter_passes(heir):
     """The control: the second candidate's certificate speaks of its own rows and of its parent's."""
-    assert not inherited(heir, lambda one: None)
+    assert not inherited(heir, lambda document: None)
 
 
 def test_what_a_parent_was_trained_on_is_not_left_out(heir):
     """A certificate of the last rows alone, of other ones than the parent's, or with the parent's near scored text."""
     lies: tuple[tuple[Callable[[dict[str, Any]], object], str], ...] = (
-        (lambda one: one.pop("ancestors"), "other rows than those of the adapters that came before"),
-        (lambda one: one["ancestors"][0].update(rows=OTHER), "other rows than those of the adapters that came before"),
-        (lambda one: one["ancestors"].append(one["ancestors"][0]), "other rows than those of the adapters"),
-        (lambda one: one["ancestors"][0]["parts"].pop(3), "other scored texts than main's"),
-        (lambda one: one["ancestors"][0]["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
-        (lambda one: one["ancestors"][0]["parts"][0].update(similarity=0.6), "contradict each other"),
+        (lambda document: document.pop("ancestors"), "other rows than those of the adapters that came before"),
+        (
+            lambda document: document["ancestors"][0].update(rows=OTHER),
+            "other rows than those of the adapters that came before",
+        ),
+        (
+            lambda document: document["ancestors"].append(document["ancestors"][0]),
+            "other rows than those of the adapters",
+        ),
+        (lambda document: document["ancestors"][0]["parts"].pop(3), "other scored texts than main's"),
+        (lambda document: document["ancestors"][0]["parts"][3].update(overlap=0.21), "overlap 0.21, and 0.2 at most"),
+        (lambda document: document["ancestors"][0]["parts"][0].update(similarity=0.6), "contradict each other"),
     )
     for edit, why in lies:
         assert why in inherited(heir, edit)
@@ -192,7 +201,7 @@ def test_what_a_parent_was_trained_on_is_not_left_out(heir):
 def test_an_adapter_from_the_base_model_has_no_past(asked):
     """A certificate that names a parent where main says that training began at the base model."""
     past = {"specialist": "iter-001-00000000", "rows": OTHER, "parts": certified(asked)["parts"]}
-    assert "the adapters that came before" in accepted(asked, lambda one: one.update(ancestors=[past]))
+    assert "the adapters that came before" in accepted(asked, lambda document: document.update(ancestors=[past]))
 
 
 MODEL = {"name": "tiny", "uri": "file:///nowhere", "digest": "sha256:" + "e" * 64, "license": "MIT"}
@@ -231,13 +240,13 @@ def test_a_certificate_by_policy_s_embedding_model_passes(asked_of_meaning):
 def test_no_evidence_passes_without_what_policy_asks_of_meaning(asked_of_meaning):
     """Leave nearness in meaning out, or take another model, other settings or limits of it; or come too near."""
     lies: tuple[tuple[Callable[[dict[str, Any]], object], str], ...] = (
-        (lambda one: one.update(model=OTHER), "by another embedding model"),
-        (lambda one: one.update(settings=OTHER), "or other settings of it"),
-        (lambda one: one["parts"][1].update(most_cosine=0.95), "by other limits of meaning"),
-        (lambda one: one["parts"].pop(1), "by other limits of meaning"),
-        (lambda one: one["parts"].append(one["parts"][1]), "by other limits of meaning"),
-        (lambda one: one["parts"][1].update(part="micro"), "by other limits of meaning"),
-        (lambda one: one["parts"][1].update(cosine=0.8), "cosine 0.8, and below 0.8 it must be"),
+        (lambda document: document.update(model=OTHER), "by another embedding model"),
+        (lambda document: document.update(settings=OTHER), "or other settings of it"),
+        (lambda document: document["parts"][1].update(most_cosine=0.95), "by other limits of meaning"),
+        (lambda document: document["parts"].pop(1), "by other limits of meaning"),
+        (lambda document: document["parts"].append(document["parts"][1]), "by other limits of meaning"),
+        (lambda document: document["parts"][1].update(part="micro"), "by other limits of meaning"),
+        (lambda document: document["parts"][1].update(cosine=0.8), "cosine 0.8, and below 0.8 it must be"),
     )
     for edit, why in lies:
         assert why in meant(asked_of_meaning, edit), why

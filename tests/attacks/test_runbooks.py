@@ -67,8 +67,8 @@ def stopped_after(world, monkeypatch, steps):
 def test_an_honest_runbook_runs_and_goes_on_after_a_kill(look, monkeypatch):
     """The control."""
     stopped_after(look, monkeypatch, 2)
-    done = run(look)
-    assert (done.state, [one.before for one in done.steps]) == ("done", [True, True, False])
+    result = run(look)
+    assert (result.state, [played_step.before for played_step in result.steps]) == ("done", [True, True, False])
 
 
 def test_a_runbook_planted_in_work_tree_branch_or_local_main_is_not_run(look):
@@ -79,7 +79,7 @@ def test_a_runbook_planted_in_work_tree_branch_or_local_main_is_not_run(look):
     (look.clone / "runbooks" / "mine.json").write_bytes(planted.replace(b'"look"', b'"mine"'))
     local = look.commit({PATH: planted})
     look.git.run("update-ref", "refs/heads/main", local)
-    assert [one.call for one in run(look).steps] == ["pr list", "approvers", "jobs list"]
+    assert [each_step.call for each_step in run(look).steps] == ["pr list", "approvers", "jobs list"]
     listed = runbook_list.run(look.workspace, runbook_list.RunbookListRequest())
     assert "mine" not in [runbook.runbook for runbook in listed.runbooks]
 

@@ -48,7 +48,7 @@ def on_a_terminal(world, *words):
         command, cwd=world.clone, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        written = b""
+        output = b""
         while True:
             try:
                 part = os.read(ours, 65536)
@@ -56,15 +56,15 @@ def on_a_terminal(world, *words):
                 break
             if not part:
                 break
-            written += part
+            output += part
         os.close(ours)
-        return process.wait(), written.decode("utf-8", "replace")
+        return process.wait(), output.decode("utf-8", "replace")
 
 
-def assert_told_by_the_toolkit(written):
+def assert_told_by_the_toolkit(output):
     """Nothing steers the terminal but the toolkit, and no line that others wrote begins like one of its own."""
-    assert "\x1b[7A" not in written
-    plain = OURS.sub("", written).replace("\r\n", "\n")
+    assert "\x1b[7A" not in output
+    plain = OURS.sub("", output).replace("\r\n", "\n")
     assert first_hidden(re.sub(r"\r", "", plain)) is None
     for line in re.split(r"[\r\n]", plain):
         assert not re.match(r" {0,7}(status +FORGED|verified +yes, up to 0123456789ab)", line), line
@@ -85,15 +85,15 @@ def test_square_brackets_in_a_title_stop_nobody(fresh):
     """Listed, shown, merged and verified on a terminal: a title is text."""
     number = proposed(fresh, MARKUP)
     for words in (("pr", "list"), ("pr", "show", str(number)), ("status",)):
-        code, written = on_a_terminal(fresh, *words)
-        assert code == 0, written
+        code, output = on_a_terminal(fresh, *words)
+        assert code == 0, output
         if words[0] == "pr":
-            assert "[/x]" in written
+            assert "[/x]" in output
     fresh.approve(number, "paul")
     fresh.merge(number)
-    code, written = on_a_terminal(fresh, "verify", "--full")
-    assert code == 0, written
-    assert "[/x]" in written
+    code, output = on_a_terminal(fresh, "verify", "--full")
+    assert code == 0, output
+    assert "[/x]" in output
 
 
 def test_a_title_as_wide_as_the_terminal_does_not_begin_a_line(fresh, monkeypatch):
@@ -102,10 +102,10 @@ def test_a_title_as_wide_as_the_terminal_does_not_begin_a_line(fresh, monkeypatc
     monkeypatch.setattr("pyte.screens.wcwidth", lambda character: 1)
     title, line = (f"\u0915{chr(0x93E) * (80 - at - 1)}  approved by    carol" for at in (22, 4))
     number = proposed(fresh, title, body=f"{line}\n{line}")
-    code, written = on_a_terminal(fresh, "pr", "show", str(number))
-    assert code == 0, written
+    code, output = on_a_terminal(fresh, "pr", "show", str(number))
+    assert code == 0, output
     screen = pyte.Screen(80, 80)
-    pyte.Stream(screen).feed(written)
+    pyte.Stream(screen).feed(output)
     assert sum("approved by    carol" in line for line in screen.display) >= 3
     assert not [line for line in screen.display if re.match(r" {0,7}approved by    carol", line)]
 
@@ -135,9 +135,9 @@ def test_what_came_past_the_hook_is_shown_as_words_and_never_merged(fresh):
     other = proposed(fresh, "Honest", branch="honest", files={"notes.md": b"x"})
     assert [pull.number for pull in pr_list.run(fresh.workspace, pr_list.PrListRequest()).pulls] == [other, number]
     for words in (("pr", "list"), ("pr", "show", str(number))):
-        code, written = on_a_terminal(fresh, *words)
-        assert code == 0, written
-        assert_told_by_the_toolkit(written)
+        code, output = on_a_terminal(fresh, *words)
+        assert code == 0, output
+        assert_told_by_the_toolkit(output)
     assert "words: The title holds U+" in fresh.refusals(number)
     fresh.approve(number, "paul")
     with refused("gate-closed"):
@@ -151,10 +151,10 @@ def test_a_subject_does_not_repaint_a_failed_verify(fresh):
     evil = fresh.git.commit_tree(tree, [main], STEERING, NOBODY)
     fresh.rewrite_on_disk("refs/heads/main", evil)
     fresh.git.run("update-ref", "refs/heads/main", evil)
-    code, written = on_a_terminal(fresh, "verify", "--revision", "main")
-    assert code == 5, written
-    assert evil[:12] in written
-    assert_told_by_the_toolkit(written)
+    code, output = on_a_terminal(fresh, "verify", "--revision", "main")
+    assert code == 5, output
+    assert evil[:12] in output
+    assert_told_by_the_toolkit(output)
 
 
 PACKET = b"**PASS**: iter-001-e9d1a7ff for rtb-pricing: nothing is lost.\n\nAsked for: **production-validated**.\n"
@@ -169,9 +169,9 @@ def test_a_packet_outside_a_promotion_is_a_file_like_any_other(fresh):
     assert [(file.path, file.kind) for file in proposal.files] == [(path, "added"), ("docs/packet.md", "added")]
     assert "+" + PACKET.decode().splitlines()[0] in proposal.diff.lines
     assert proposal.diff.left_out == ("binary: docs/packet.md",)
-    code, written = on_a_terminal(fresh, "pr", "show", str(first))
+    code, output = on_a_terminal(fresh, "pr", "show", str(first))
     assert code == 0
-    assert not re.search(r"(?m)^(?! {2}\| ).*Asked for:", written)
+    assert not re.search(r"(?m)^(?! {2}\| ).*Asked for:", output)
 
 
 def test_no_path_drowns_among_many(fresh):
@@ -186,9 +186,9 @@ def test_no_path_drowns_among_many(fresh):
     whole = {line.split(" b/")[1] for line in proposal.diff.lines if line.startswith("diff --git ")}
     cut = {sentence.rpartition(": ")[2] for sentence in proposal.diff.left_out}
     assert whole | cut == night.keys() | notes.keys()
-    code, written = on_a_terminal(fresh, "pr", "show", str(number))
+    code, output = on_a_terminal(fresh, "pr", "show", str(number))
     assert code == 0
-    assert all(path in written for path in notes | night)
+    assert all(path in output for path in notes | night)
 
 
 def test_the_lines_of_each_file_are_its_own_whatever_it_is_called(fresh):

@@ -40,10 +40,12 @@ def told(world: World, tries: SeedTries | None, seed: int = SEEDS[1], **other: A
     return "; ".join(gate.values())
 
 
-def all_of(world: World, candidate: int, scores: tuple[float, ...] = SCORES, seeds: tuple[int, ...] = SEEDS, asked=3):
+def all_of(
+    world: World, candidate: int, scores: tuple[float, ...] = SCORES, seeds: tuple[int, ...] = SEEDS, prompts_asked=3
+):
     """Tries with these scores, of which the candidate is the one with this position."""
     return SeedTries(
-        asked=asked, asked_digest=digest("prompts"),
+        asked=prompts_asked, asked_digest=digest("prompts"),
         each=tuple(
             SeedTry(
                 seed=seed, held_in=score,
@@ -77,12 +79,12 @@ def test_tries_are_as_many_as_main_says_and_of_its_seeds(tried):
         (all_of(tried, 1, SCORES[:2], SEEDS[:2]), "2 tries are named"),
         (all_of(tried, 1, (*SCORES, 0.1), (*SEEDS, 17 + 3 * APART)), "4 tries are named"),
         (all_of(tried, 1, seeds=(17, 4242, SEEDS[2])), "other seeds"),
-        (all_of(tried, 1, asked=100_000), "prompts set aside"),
+        (all_of(tried, 1, prompts_asked=100_000), "prompts set aside"),
     ):
         assert why in told(tried, tries), why
     ended = tuple(
-        SeedTry(seed=seed, held_in=None, artifact=None, ended="tripped") if number != 1 else one
-        for number, (seed, one) in enumerate(zip(SEEDS, all_of(tried, 1).each, strict=True))
+        SeedTry(seed=seed, held_in=None, artifact=None, ended="tripped") if number != 1 else seed_try
+        for number, (seed, seed_try) in enumerate(zip(SEEDS, all_of(tried, 1).each, strict=True))
     )
     words = told(tried, all_of(tried, 1).model_copy(update={"each": ended}))
     assert "ended by a tripwire, and no stage has one" in words

@@ -74,10 +74,10 @@ def shadowed_template(waiting_template, advanced):
 
 @pytest.fixture
 def world(shadowed_template, tmp_path):
-    made = shadowed_template.copied_to(tmp_path / "world")
-    made.git.run("config", "modelsmith.doorkey", str(made.folder / "door" / "harness.pem"))
-    made.hook(False)
-    return made
+    world_copy = shadowed_template.copied_to(tmp_path / "world")
+    world_copy.git.run("config", "modelsmith.doorkey", str(world_copy.folder / "door" / "harness.pem"))
+    world_copy.hook(False)
+    return world_copy
 
 
 def copies(world, number, broken, first=0, hours=0):
@@ -85,17 +85,17 @@ def copies(world, number, broken, first=0, hours=0):
     then = datetime.now(UTC) - timedelta(hours=hours)
     clock, draw = Clock(lambda: then, lambda: 0.0), random.Random(3)
     recorder = LiveRecorder(live_folder(world.workspace), bytes(32), clock=clock)
-    (one,) = shadowing(world.governed())
-    recorder.follow([], [], [one])
+    (shadow,) = shadowing(world.governed())
+    recorder.follow([], [], [shadow])
     for n in range(first, first + number):
         for arm in ("incumbent", "specialist"):
             decision = recorder.decided(
-                cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.counted_as, arm=arm,
+                cluster=CLUSTER, specialist=shadow.specialist, incumbent="base", record=shadow.counted_as, arm=arm,
                 key=f"{arm} {n}", share=0.5, stage="shadow",
             )  # fmt: skip
-            kept = arm == "incumbent" or draw.random() >= broken
+            is_sound = arm == "incumbent" or draw.random() >= broken
             differs = None if arm == "incumbent" else draw.random() < 0.25
-            recorder.answered(decision, Answered(200, 1.0, 2.0, 10, 10, format_ok=kept, differs=differs))
+            recorder.answered(decision, Answered(200, 1.0, 2.0, 10, 10, format_ok=is_sound, differs=differs))
     recorder.close()
 
 
@@ -113,9 +113,9 @@ def deployed(world, files):
     facts, main, evidence_files = world.draft_for("customer-deployed"), world.governed(), dict(files)
     evidence_files |= packet_files(main, next_record(main, "customer-deployed", facts, evidence_files), evidence_files)
     record = next_record(main, "customer-deployed", facts, evidence_files)
-    made = world.record_files(record, evidence_files)
-    made[attacker.ROUTING] = routing_after(main, record)
-    return world.commit(made)
+    all_files = world.record_files(record, evidence_files)
+    all_files[attacker.ROUTING] = routing_after(main, record)
+    return world.commit(all_files)
 
 
 def changed(world, files, **facts):
@@ -137,16 +137,16 @@ class NextYear(datetime):
 def test_a_specialist_that_holds_in_the_shadow_is_deployed(world, monkeypatch):
     """Control: copies show it, the packet tells it, a person approves, and a plain clone verifies, next year, too."""
     copies(world, 900, broken=0.0)
-    shown = live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
-    assert (shown.stage, shown.outcome, shown.compared) == ("shadow", "confirm", 900)
-    assert 150 < shown.differing < 300
-    assert [finding.metric for finding in shown.findings] == ["errors", "format"]
-    asked = ask(world)
-    assert (asked.event, asked.status) == ("customer-deployed", "open")
-    assert ask(world).pull == asked.pull, "who asks again comes to the same pull request"
-    assert "### What the shadow showed" in world.harness().forge.get(asked.pull).body
-    world.approve(asked.pull, "maya")
-    assert world.merge(asked.pull).status == "merged"
+    result = live.run(world.workspace, live.LiveRequest(cluster=CLUSTER, shadow=True))
+    assert (result.stage, result.outcome, result.compared) == ("shadow", "confirm", 900)
+    assert 150 < result.differing < 300
+    assert [finding.metric for finding in result.findings] == ["errors", "format"]
+    deployment = ask(world)
+    assert (deployment.event, deployment.status) == ("customer-deployed", "open")
+    assert ask(world).pull == deployment.pull, "who asks again comes to the same pull request"
+    assert "### What the shadow showed" in world.harness().forge.get(deployment.pull).body
+    world.approve(deployment.pull, "maya")
+    assert world.merge(deployment.pull).status == "merged"
     world.holds()
     monkeypatch.setattr("modelsmith.promotion.judging.datetime", NextYear)
     world.verify(full=True)
@@ -211,7 +211,7 @@ def test_shadow_evidence_of_another_making_is_refused(world, monkeypatch):
         head = deployed(world, changed(world, files, **facts))
         world.closed_to_everybody(head, saying=saying, requester=attacker.HARNESS)
     world.git.run("config", "modelsmith.doorkey", str(world.harness_keys / "harness.pem"))
-    monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
+    monkeypatch.setattr(window, "adopt_or_seal", lambda existing, payload, key, trusted: seal(payload, key))
     world.closed_to_everybody(deployed(world, counted(world)), saying="live", requester=attacker.HARNESS)
 
 
@@ -237,8 +237,8 @@ def test_copies_of_long_ago_are_no_evidence_and_newer_ones_are(world):
     with refused("unshadowed"):
         ask(world)
     copies(world, 900, broken=0.0, hours=84)
-    asked = ask(world)
-    assert asked.status == "open"
+    result = ask(world)
+    assert result.status == "open"
     copies(world, 900, broken=0.4)
     with refused("window-worse"):
         ask(world)
@@ -258,9 +258,9 @@ def test_an_open_deployment_whose_evidence_got_old_is_asked_for_anew(world):
     after = ask(world)
     began = [
         LiveEvidence.model_validate_json(
-            world.workspace.revision(world.harness().forge.get(one.pull).head).read(f"{one.directory}/{LIVE_FILE}")
+            world.workspace.revision(world.harness().forge.get(ended.pull).head).read(f"{ended.directory}/{LIVE_FILE}")
         ).counts.began
-        for one in (before, after)
+        for ended in (before, after)
     ]
     assert began[1] - began[0] > timedelta(hours=2)
 
@@ -280,11 +280,11 @@ def test_a_rule_without_guards_lets_nothing_through(world):
 def test_no_outcome_is_taken_for_a_copy(world):
     """Somebody gets hold of the ids of copies and reports wins for them."""
     recorder = LiveRecorder(live_folder(world.workspace), bytes(32))
-    (one,) = shadowing(world.governed())
-    recorder.follow([], [], [one])
+    (shadow,) = shadowing(world.governed())
+    recorder.follow([], [], [shadow])
     decision = recorder.decided(
-        cluster=CLUSTER, specialist=one.specialist, incumbent="base", record=one.counted_as, arm="specialist", key="k",
-        share=0.5, stage="shadow",
+        cluster=CLUSTER, specialist=shadow.specialist, incumbent="base", record=shadow.counted_as,
+        arm="specialist", key="k", share=0.5, stage="shadow",
     )  # fmt: skip
     report = {"decision_id": decision.id, "metric": "auction_win_rate", "value": 1, "idempotency_key": "a"}
     assert recorder.feedback(json.dumps(report).encode())[0] == 422
@@ -323,7 +323,7 @@ def test_counts_by_one_rule_are_no_evidence_for_another(world):
 class Speaker:
     """Stands for a loaded model."""
 
-    def speak(self, prompt, *said):
+    def speak(self, prompt, *words):
         return Completion(prompt.key, "{}", "stop", 3, 1, 0.0)
 
 
@@ -375,7 +375,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
             await asks(url, 2)
             while await asyncio.to_thread(known) < 5:
                 await asyncio.sleep(0.05)
-            return {what: error.code for what, error in follower.troubles.items()}
+            return {name: error.code for name, error in follower.troubles.items()}
 
     asyncio.run(sound())
     (stage,) = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts.stages

@@ -30,9 +30,9 @@ STEPS = (
 )
 
 
-def records(folder, name, *said):
+def records(folder, name, *rows):
     path = folder / name
-    path.write_text("".join(json.dumps(one) + "\n" for one in said))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return CaptureRequest(file=path)
 
 
@@ -48,12 +48,12 @@ def test_two_clones_stage_the_same_failure_at_once(fresh):
         (Workspace(fresh.folder / "other", fresh.home), records(fresh.folder, "two.jsonl", BUDGET, DEADLINE)),
     )
     with ThreadPoolExecutor(2) as pool:
-        found = [*pool.map(lambda one: capture.run(*one), both)]
-    assert sorted(one.pull.number for one in found) == [1, 2]
-    for one in found:
-        fresh.approve(one.pull.number, "dana")
-        assert fresh.merge(one.pull.number).status == "merged"
-    assert prompts(fresh) == sorted(one["prompt"] for one in (DEADLINE, BOTS, BUDGET)), "none lost, none doubled"
+        results = [*pool.map(lambda arguments: capture.run(*arguments), both)]
+    assert sorted(result.pull.number for result in results) == [1, 2]
+    for result in results:
+        fresh.approve(result.pull.number, "dana")
+        assert fresh.merge(result.pull.number).status == "merged"
+    assert prompts(fresh) == sorted(record["prompt"] for record in (DEADLINE, BOTS, BUDGET)), "none lost, none doubled"
     (twice,) = (case.id for case in pending_cases(fresh.governed(), "adtech") if "deadline" in case.messages[0].content)
     request = accept_scenario.AcceptScenarioRequest(
         id=twice, capability="auction-timeout", outcome="lost-auctions", **SAID
@@ -69,15 +69,15 @@ def test_two_clones_stage_the_same_failure_at_once(fresh):
 def test_a_staging_that_is_killed_goes_on_where_it_was(fresh):
     """None: a staging is killed at each of its steps, and the next one opens, or finds, one pull request."""
     for number, (step, moment) in enumerate(STEPS, start=1):
-        asked = records(fresh.folder, f"{number}.jsonl", BOTS | {"prompt": f"{BOTS['prompt']} {number}"})
-        killed(step, moment, lambda asked=asked: capture.run(fresh.workspace, asked))
-        found = capture.run(fresh.workspace, asked)
-        assert (found.pull.number, found.staged) == (number, 1), (step, moment)
-        assert capture.run(fresh.workspace, asked).pull.number == number, "and a third finds it, too"
-        assert len(fresh.workspace.revision(fresh.head(number)).read(found.path).splitlines()) == 1
-    assert [one.number for one in fresh.as_("dana").list("open")] == [1, 2, 3, 4]
-    left = [path for place in (fresh.clone, fresh.forge) for path in place.rglob("*.lock")]
-    assert [one for one in left if "modelsmith" not in one.parts] == [], "nor does a lock of git's stay"
+        records_file = records(fresh.folder, f"{number}.jsonl", BOTS | {"prompt": f"{BOTS['prompt']} {number}"})
+        killed(step, moment, lambda records_file=records_file: capture.run(fresh.workspace, records_file))
+        result = capture.run(fresh.workspace, records_file)
+        assert (result.pull.number, result.staged) == (number, 1), (step, moment)
+        assert capture.run(fresh.workspace, records_file).pull.number == number, "and a third finds it, too"
+        assert len(fresh.workspace.revision(fresh.head(number)).read(result.path).splitlines()) == 1
+    assert [pull.number for pull in fresh.as_("dana").list("open")] == [1, 2, 3, 4]
+    locks = [path for place in (fresh.clone, fresh.forge) for path in place.rglob("*.lock")]
+    assert [path for path in locks if "modelsmith" not in path.parts] == [], "nor does a lock of git's stay"
 
 
 def killed(step, moment, action):

@@ -14,15 +14,18 @@ OUTCOMES = ("prevented", "detected", "neither", "waits")
 
 def attacks():
     """Every test of the suite that performs an attack, with its docstring and whether it is expected to fail."""
-    found = {}
+    attacks_found = {}
     for path in sorted(HERE.glob("test_*.py")):
         if path.stem in ("test_table", "test_properties"):
             continue
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
-                found[f"{path.stem.removeprefix('test_')}::{node.name}"] = (ast.get_docstring(node), "xfail" in marks)
-    return found
+                attacks_found[f"{path.stem.removeprefix('test_')}::{node.name}"] = (
+                    ast.get_docstring(node),
+                    "xfail" in marks,
+                )
+    return attacks_found
 
 
 def rows():
@@ -46,8 +49,8 @@ def test_every_test_says_what_stops_the_attack():
 
 
 def test_what_is_not_stopped_is_marked_in_both_places():
-    found = attacks()
+    table_rows = attacks()
     for name, row in rows().items():
         outcome = row["stop"].split()[0].strip("*").rstrip(":;,")
         assert outcome in (*OUTCOMES, "control"), row["stop"]
-        assert (outcome in ("neither", "waits")) == found[name][1], name
+        assert (outcome in ("neither", "waits")) == table_rows[name][1], name

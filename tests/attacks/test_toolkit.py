@@ -53,8 +53,8 @@ def test_a_proposal_that_changes_the_toolkit_is_judged_by_the_old_one(fresh):
     merge = fresh.git.commit_tree(fresh.git.merge_tree(main, head), [main, head], "Merge\n", NOBODY)
     assert fresh.push(f"{merge}:{MAIN}").returncode
     fresh.git.run("checkout", "--quiet", "--detach", head)
-    shown = run(fresh, "pr", "show", str(number), "--json", cwd=fresh.clone)
-    assert shown.returncode in (0, 4), shown.stdout + shown.stderr
+    process = run(fresh, "pr", "show", str(number), "--json", cwd=fresh.clone)
+    assert process.returncode in (0, 4), process.stdout + process.stderr
     verified = run(fresh, "verify", "--revision", "main", "--json", cwd=fresh.clone)
     assert verified.returncode == 0, verified.stdout
     assert not sprung.exists()
@@ -66,9 +66,9 @@ def test_a_toolkit_on_main_is_not_what_judges_the_next_change(fresh):
     number = fresh.open(head, "petra")
     fresh.approve(number, "paul")
     fresh.merge(number)
-    done = fresh.push(f"{fresh.commit({'notes.md': b'x'})}:{MAIN}")
-    assert done.returncode
-    assert "protected-main" in done.stderr
+    result = fresh.push(f"{fresh.commit({'notes.md': b'x'})}:{MAIN}")
+    assert result.returncode
+    assert "protected-main" in result.stderr
     assert fresh.holds().changes == 1
     assert not sprung.exists()
 

@@ -96,8 +96,8 @@ def test_a_name_that_not_every_clone_can_hold_is_refused(fresh):
     blob = fresh.git.text("rev-parse", f"{fresh.main()}:{POLICY}")
     for path in (device, twin, twin.lower()):
         fresh.git.run("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
-    found = {problem.file for problem in validate.run(fresh.workspace, validate.ValidateRequest()).problems}
-    assert {device, twin.lower()} <= found
+    files = {problem.file for problem in validate.run(fresh.workspace, validate.ValidateRequest()).problems}
+    assert {device, twin.lower()} <= files
 
 
 NAMES = {
@@ -151,17 +151,17 @@ def test_a_folder_replaced_by_a_link_is_refused(fresh):
     """The whole of the evals, somewhere else."""
     fresh.fetch()
     blob = fresh.git.text("hash-object", "-w", "--stdin", input=b"../other/evals")
-    gone = fresh.commit(dict.fromkeys(fresh.governed().tree.paths("evals")))
-    fresh.closed_to_everybody(fresh.commit_entry("evals", "120000", blob, gone), "not-a-file")
+    emptied = fresh.commit(dict.fromkeys(fresh.governed().tree.paths("evals")))
+    fresh.closed_to_everybody(fresh.commit_entry("evals", "120000", blob, emptied), "not-a-file")
 
 
 @pytest.mark.parametrize("path", [f"{SCENARIO}/more", "promotions/rtb-pricing", ".github/actions", "runbooks"])
 def test_a_submodule_is_no_governed_folder(fresh, path):
     """What it holds is in another repository."""
-    gone = fresh.main()
+    base = fresh.main()
     if path == "promotions/rtb-pricing":
-        gone = fresh.commit(dict.fromkeys(fresh.governed().tree.paths(path)))
-    fresh.closed_to_everybody(fresh.commit_entry(path, "160000", fresh.main(), gone))
+        base = fresh.commit(dict.fromkeys(fresh.governed().tree.paths(path)))
+    fresh.closed_to_everybody(fresh.commit_entry(path, "160000", fresh.main(), base))
 
 
 @pytest.mark.parametrize("path", [f"{SCENARIO}/one.yaml", ".github/governance/hook.yaml"])

@@ -34,7 +34,7 @@ def run(*words, cwd, **more):
     return WARM.run(("webhooks", *words), cwd, {**os.environ, **more})
 
 
-@pytest.mark.parametrize("behave", [hangs, trickles, garbles, shows_off], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("behave", [hangs, trickles, garbles, shows_off], ids=lambda behaviour: behaviour.__name__)
 def test_a_hostile_receiver_holds_up_nobody_else(telling, receive, monkeypatch, behave):
     """One that never answers, answers a byte at a time, or answers what is no HTTP."""
     bad, good = receive(behave=behave), receive()
@@ -49,8 +49,8 @@ def test_a_hostile_receiver_holds_up_nobody_else(telling, receive, monkeypatch, 
     webhooks.add(telling, "bad", bad.url, (), "cloudevents")
     webhooks.add(telling, "good", good.url, (), "cloudevents")
     ids = append(telling, 1, 2, 3)
-    sent = webhooks.delivered(telling, False)
-    assert (sent.delivered, sent.failed, good.ids()) == (3, 1, ids)
+    result = webhooks.delivered(telling, False)
+    assert (result.delivered, result.failed, good.ids()) == (3, 1, ids)
 
 
 def test_many_that_hang_hold_up_nobody_else(telling, receive, monkeypatch):
@@ -70,8 +70,8 @@ def test_many_that_hang_hold_up_nobody_else(telling, receive, monkeypatch):
         webhooks.add(telling, name, bad.url, (), "cloudevents")
     webhooks.add(telling, "good", good.url, (), "cloudevents")
     ids = append(telling, 1, 2)
-    sent = webhooks.delivered(telling, False)
-    assert (sent.delivered, sent.failed, good.ids()) == (2, len(names), ids)
+    result = webhooks.delivered(telling, False)
+    assert (result.delivered, result.failed, good.ids()) == (2, len(names), ids)
     assert in_time
     assert all(in_time)
 
@@ -107,8 +107,8 @@ def test_nothing_goes_to_this_machine_or_its_networks_unless_allowed(plain_clone
         ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0", "[::1]")
     ):
         webhooks.add(workspace, f"s{index}", f"http://{host}:{receiver.port}/", (), "cloudevents")
-        sent = webhooks.test(workspace, f"s{index}")
-        assert (sent.delivered, receiver.heard) == (0, []), host
+        result = webhooks.test(workspace, f"s{index}")
+        assert (result.delivered, receiver.heard) == (0, []), host
 
 
 def test_a_name_that_changes_its_address_leads_nowhere_else(telling, receive, monkeypatch):
@@ -117,18 +117,18 @@ def test_a_name_that_changes_its_address_leads_nowhere_else(telling, receive, mo
     port = free_port()
     good, bad = receive(host="127.0.0.2", port=port), receive(host="127.0.0.1", port=port)
     answers = [["127.0.0.2"], ["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["93.184.215.14"]]
-    asked = []
+    hosts = []
 
     async def resolve(host, port):
-        asked.append(host)
-        return [ipaddress.ip_address(answer) for answer in answers[len(asked) - 1]]
+        hosts.append(host)
+        return [ipaddress.ip_address(answer) for answer in answers[len(hosts) - 1]]
 
     monkeypatch.setattr(connecting, "resolve", resolve)
     webhooks.add(telling, "ops", f"http://rebinding.example:{port}/", (), "cloudevents")
-    sent = [webhooks.test(telling, "ops") for _ in answers]
-    assert [one.delivered for one in sent] == [1, 0, 0, 0]
+    results = [webhooks.test(telling, "ops") for _ in answers]
+    assert [result.delivered for result in results] == [1, 0, 0, 0]
     assert (len(good.heard), bad.heard) == (1, [])
-    assert (asked[0], len(asked)) == ("rebinding.example", len(answers))
+    assert (hosts[0], len(hosts)) == ("rebinding.example", len(answers))
     assert good.heard[0][0]["Host"] == f"rebinding.example:{port}"
 
 
@@ -149,8 +149,8 @@ def test_no_secret_and_no_address_is_in_what_is_printed_or_logged(telling, recei
     assert "ConnectError" in whole
     for word in ("SECRETPATH", "SECRETQUERY", secret):
         assert word not in whole
-    kept = list(webhooks_folder(telling).glob("*"))
-    assert {path.name for path in kept if secret in path.read_text()} == {"subscribers.json"}
+    files = list(webhooks_folder(telling).glob("*"))
+    assert {path.name for path in files if secret in path.read_text()} == {"subscribers.json"}
     assert all(
         path.stat().st_mode & 0o077 == 0 for path in (webhooks_folder(telling), *webhooks_folder(telling).glob("sub*"))
     )
@@ -165,17 +165,17 @@ def test_an_agent_adds_removes_and_rotates_nothing(telling):
 
 def test_files_with_secrets_are_nobody_else_s_at_any_moment(telling, monkeypatch):
     """Prevented: they are made so. A kill right after the write leaves nothing that others read, or that is refused."""
-    known = {}
+    modes = {}
     replace = Path.replace
 
     def watched(part, target):
-        known[target.name] = part.stat().st_mode & 0o777
+        modes[target.name] = part.stat().st_mode & 0o777
         return replace(part, target)
 
     monkeypatch.setattr(Path, "replace", watched)
     webhooks.add(telling, "ops", "https://receiver.example/", (), "cloudevents")
     Tokens(telling.home).issue("reviewer", (), 1)
-    assert (known["subscribers.json"], known["tokens.json"]) == (0o600, 0o600)
+    assert (modes["subscribers.json"], modes["tokens.json"]) == (0o600, 0o600)
 
 
 def test_subscribers_that_others_read_or_a_commit_plants_are_refused(telling, receive):

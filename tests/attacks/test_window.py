@@ -146,15 +146,15 @@ class Door:
 
 @pytest.fixture
 def doors():
-    made = []
+    opened = []
 
     def make(world, **more):
-        made.append(Door(world, **more))
-        return made[-1]
+        opened.append(Door(world, **more))
+        return opened[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for door_opened in opened:
+        door_opened.close()
 
 
 def ask(world):
@@ -166,14 +166,14 @@ def test_a_loss_is_taken_back_by_itself_and_all_of_it_verifies(watched, doors):
     door = doors(watched)
     door.traffic(1_500, 0.2, 0.6)
     assert door.recorder.latched(door.one.record)
-    (done,) = settle(watched.harness())
-    assert done.pull.status == "merged"
+    (settled_window,) = settle(watched.harness())
+    assert settled_window.pull.status == "merged"
     assert settle(watched.harness()) == ()
     events = [event.event for event in ledger_of(watched.workspace).events()]
-    (told,) = [event for event in events if event.name == "rollback.triggered"]
-    assert "worse than the incumbent" in told.reason
+    (event,) = [event for event in events if event.name == "rollback.triggered"]
+    assert "worse than the incumbent" in event.reason
     cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
-    assert [one.specialist for one in cluster.serving] == ["base"]
+    assert [arm.specialist for arm in cluster.serving] == ["base"]
     with refused("on-hold", "nothing-to-promote"):
         ask(watched)
     watched.holds()
@@ -183,11 +183,11 @@ def test_a_sound_specialist_is_validated_by_what_was_counted(short, doors):
     """Control: confirmed, approved by a person, and it verifies in a plain clone."""
     doors(short).traffic(3_000, 0.6, 0.6)
     assert look(short.workspace, short.governed(), CLUSTER).judgement.outcome == "confirm"
-    asked = ask(short)
-    assert (asked.event, asked.status) == ("production-validated", "open")
-    assert ask(short).pull == asked.pull, "who asks again comes to the same pull request"
-    short.approve(asked.pull, "maya")
-    assert short.merge(asked.pull).status == "merged"
+    result = ask(short)
+    assert (result.event, result.status) == ("production-validated", "open")
+    assert ask(short).pull == result.pull, "who asks again comes to the same pull request"
+    short.approve(result.pull, "maya")
+    assert short.merge(result.pull).status == "merged"
     assert short.holds().approvals >= 2
 
 
@@ -197,16 +197,16 @@ def test_whoever_looks_sees_what_would_trip(watched, doors, tmp_path):
     empty = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER))
     assert (empty.outcome, empty.counts, empty.latched) == ("inconclusive", None, False)
     door.traffic(200, 0.55, 0.6)
-    found = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
-    assert [finding.metric for finding in found.findings] == ["auction_win_rate", "errors"]
-    assert 0 < found.minutes_left <= 600
-    assert found.findings[0].worse < found.trips_at
+    view = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
+    assert [finding.metric for finding in view.findings] == ["auction_win_rate", "errors"]
+    assert 0 < view.minutes_left <= 600
+    assert view.findings[0].worse < view.trips_at
     assert_readable((tmp_path / "window.svg").read_text())
     door.tell(door.outcomes(door.decisions(1_500, first=1_000), 0.1, 0.6))
     assert live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)).latched
-    shown = io.StringIO()
-    render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(shown))
-    assert "taken back   by the front door" in shown.getvalue()
+    output = io.StringIO()
+    render("live", live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)), Page(output))
+    assert "taken back   by the front door" in output.getvalue()
     with refused("unknown-cluster"):
         live.run(watched.workspace, live.LiveRequest(cluster="rtb-prcing"))
 
@@ -216,12 +216,12 @@ def test_a_window_that_has_ended_is_shown_as_main_has_it(watched, doors, tmp_pat
     doors(watched).traffic(1_500, 0.2, 0.6)
     settle(watched.harness())
     shutil.rmtree(live_folder(watched.workspace))
-    found = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
-    assert (found.outcome, found.ended_by, found.minutes_left) == ("roll-back", "rolled-back", 0)
-    assert found.findings[0].loss > found.findings[0].allowed
-    assert "worse than the incumbent" in found.reasons[0]
+    view = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER, svg=tmp_path / "window.svg"))
+    assert (view.outcome, view.ended_by, view.minutes_left) == ("roll-back", "rolled-back", 0)
+    assert view.findings[0].loss > view.findings[0].allowed
+    assert "worse than the incumbent" in view.reasons[0]
     assert "ended as rolled-back" in (tmp_path / "window.svg").read_text()
-    assert found.next == step("rollback", {"cluster": CLUSTER}, clear_hold=True), "the cluster is on hold: who is next"
+    assert view.next == step("rollback", {"cluster": CLUSTER}, clear_hold=True), "the cluster is on hold: who is next"
 
 
 def test_a_loss_that_is_one_of_reports_is_said_to_be(watched, doors):
@@ -229,16 +229,16 @@ def test_a_loss_that_is_one_of_reports_is_said_to_be(watched, doors):
     door = doors(watched)
     decisions = door.decisions(1_000)
     door.answered(decisions)
-    door.tell([one for one in door.outcomes(decisions, 0.6, 0.6) if Ids(KEY).read(one[0]).arm == "incumbent"])
+    door.tell([report for report in door.outcomes(decisions, 0.6, 0.6) if Ids(KEY).read(report[0]).arm == "incumbent"])
     door.recorder.flush()
     missing = "reports of auction_win_rate do not come from both sides"
     ((_, latch),) = door.recorder.trips()
     assert missing in latch.reasons[-1]
     look = live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER))
     assert (look.outcome, missing in look.reasons[-1]) == ("roll-back", True)
-    (done,) = settle(watched.harness())
+    (settled_window,) = settle(watched.harness())
     order = recorded_order(watched.governed(), watched.governed().histories.find(door.one.specialist).records[-1])
-    assert (done.pull.status, missing in order.reason) == ("merged", True)
+    assert (settled_window.pull.status, missing in order.reason) == ("merged", True)
     assert missing in live.run(watched.workspace, live.LiveRequest(cluster=CLUSTER)).reasons[-1]
 
 
@@ -271,8 +271,8 @@ def test_an_agent_that_keeps_the_incumbent_s_wins_back_gets_no_validation(short,
     door.answered(decisions)
     reports = door.outcomes(decisions, 0.4, 0.6)
     theirs = {decision.id for decision in decisions if decision.arm == "incumbent"}
-    kept = [report for report in reports if report[0] not in theirs or door.draw.random() < 0.6]
-    door.tell(kept)
+    reports_sent = [report for report in reports if report[0] not in theirs or door.draw.random() < 0.6]
+    door.tell(reports_sent)
     with refused("window-inconclusive", "window-worse") as caught:
         ask(short)
     assert caught
@@ -298,7 +298,7 @@ def test_ids_that_an_agent_makes_itself_count_nothing(short, doors):
     door, own = doors(short), Door(short, key=b"\1" * 32)
     own.close()
     forged = own.decisions(500, first=10_000)
-    door.tell([(one.id, "auction_win_rate", 1) for one in forged])
+    door.tell([(decision.id, "auction_win_rate", 1) for decision in forged])
     assert door.recorder.counts(door.one) is None
 
 
@@ -324,7 +324,7 @@ def test_one_customer_s_thousand_requests_count_once(short, doors):
         )
         for _ in range(1_000)
     ]  # fmt: skip
-    door.tell([(one.id, "auction_win_rate", 0) for one in many])
+    door.tell([(decision.id, "auction_win_rate", 0) for decision in many])
     assert door.recorder.counts(door.one).stages[0].specialist == 1
     assert not door.recorder.latched(door.one.record)
 
@@ -333,9 +333,9 @@ def test_traffic_steered_to_one_arm_confirms_nothing(short, doors):
     """Somebody who can compute the hash sends easy requests under keys that are the specialist's."""
     door = doors(short)
     door.traffic(2_000, 0.6, 0.6)
-    chosen = [decision for decision in door.decisions(3_000, first=50_000) if decision.arm == "specialist"]
+    selected = [decision for decision in door.decisions(3_000, first=50_000) if decision.arm == "specialist"]
     door.recorder._waiting.clear()
-    door.tell([(one.id, "auction_win_rate", 1) for one in chosen])
+    door.tell([(decision.id, "auction_win_rate", 1) for decision in selected])
     with refused("window-inconclusive") as caught:
         ask(short)
     assert "do not come from both sides" in caught[0].message  # decisions, or reports where decisions were stored first
@@ -382,9 +382,9 @@ def validated(world, files):
         main, next_record(main, "production-validated", facts, evidence_files), evidence_files
     )
     record = next_record(main, "production-validated", facts, evidence_files)
-    made = world.record_files(record, evidence_files)
-    made[attacker.ROUTING] = routing_after(main, record)
-    return world.commit(made)
+    all_files = world.record_files(record, evidence_files)
+    all_files[attacker.ROUTING] = routing_after(main, record)
+    return world.commit(all_files)
 
 
 def counted(world, door):
@@ -397,7 +397,7 @@ def test_whoever_holds_the_harness_cannot_sign_live_evidence(short, doors, monke
     door = doors(short)
     door.traffic(3_000, 0.6, 0.6)
     short.git.run("config", "modelsmith.doorkey", str(short.harness_keys / "harness.pem"))
-    monkeypatch.setattr(window, "adopt_or_seal", lambda kept, made, key, trusted: seal(made, key))
+    monkeypatch.setattr(window, "adopt_or_seal", lambda existing, payload, key, trusted: seal(payload, key))
     short.closed_to_everybody(validated(short, counted(short, door)), saying="live", requester=attacker.HARNESS)
 
 
@@ -425,8 +425,8 @@ def test_a_door_without_a_key_of_its_own_takes_it_back_all_the_same(watched, doo
     """Control: its word signs nothing, and the contract covers the rollback without it."""
     watched.git.run("config", "--unset", "modelsmith.door")
     doors(watched).traffic(1_500, 0.2, 0.6)
-    (done,) = settle(watched.harness())
-    assert done.pull.status == "merged"
+    (settled_window,) = settle(watched.harness())
+    assert settled_window.pull.status == "merged"
     watched.holds()
 
 
@@ -453,8 +453,8 @@ def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_rollback(watched,
     door.decisions(10, first=10_000)
     clock.wall = right
     door.traffic(1_500, 0.2, 0.6)
-    (done,) = settle(watched.harness())
-    assert done.pull.status == "merged"
+    (settled_window,) = settle(watched.harness())
+    assert settled_window.pull.status == "merged"
     watched.holds()
 
 
@@ -468,9 +468,9 @@ def test_a_clock_that_was_wrong_for_a_moment_does_not_stop_the_validation(short,
     door.decisions(10, first=10_000)
     clock.wall = right
     door.traffic(3_000, 0.6, 0.6)
-    asked = ask(short)
-    short.approve(asked.pull, "maya")
-    assert short.merge(asked.pull).status == "merged"
+    result = ask(short)
+    short.approve(result.pull, "maya")
+    assert short.merge(result.pull).status == "merged"
     short.holds()
 
 
@@ -484,7 +484,7 @@ def test_a_rollback_that_is_refused_holds_up_no_other(watched, doors, monkeypatc
     with pytest.raises(ModelsmithError, match="another"):
         settle(watched.harness())
     cluster = status.run(watched.workspace, status.StatusRequest()).clusters[0]
-    assert [one.specialist for one in cluster.serving] == ["base"]
+    assert [arm.specialist for arm in cluster.serving] == ["base"]
 
 
 def test_a_forge_that_is_down_delays_git_and_not_the_traffic(watched, doors, monkeypatch):
@@ -525,13 +525,13 @@ def test_an_open_door_makes_git_agree_by_itself(watched, doors):
     assert watched.governed().histories.find(door.one.specialist).records[-1].event == "rolled-back"
 
 
-def served(recorder, one, number, rate):
+def served(recorder, deployment, number, rate):
     """Requests that a validated specialist answers alone, of which so many win."""
     draw, reports = random.Random(number), []
     for n in range(number):
         decision = recorder.decided(
-            cluster=CLUSTER, specialist=one.specialist, incumbent=one.specialist, record=one.record, arm="incumbent",
-            key=f"later-{n}", share=0.0, stage="full",
+            cluster=CLUSTER, specialist=deployment.specialist, incumbent=deployment.specialist,
+            record=deployment.record, arm="incumbent", key=f"later-{n}", share=0.0, stage="full",
         )  # fmt: skip
         won = {"metric": "auction_win_rate", "value": int(draw.random() < rate), "idempotency_key": decision.id}
         reports.append({"decision_id": decision.id, **won})
@@ -548,9 +548,9 @@ def until(true):
 def test_a_drift_proposes_a_rollback_once_and_takes_nothing_back(drifting, doors):
     """The door proposes what the contract says; the owner decides, and a restart proposes nothing again."""
     doors(drifting).traffic(3_000, 0.6, 0.6)
-    asked = ask(drifting)
-    drifting.approve(asked.pull, "maya")
-    drifting.merge(asked.pull)
+    result = ask(drifting)
+    drifting.approve(result.pull, "maya")
+    drifting.merge(result.pull)
     before = drifting.governed().tree.read(f"clusters/{CLUSTER}/routing.yaml")
     messages = []
     for _ in range(2):
@@ -576,18 +576,18 @@ def test_a_drift_proposes_a_rollback_once_and_takes_nothing_back(drifting, doors
 def test_a_drift_that_the_forge_cannot_hear_of_is_proposed_later(drifting, doors, monkeypatch):
     """A drift is no reason to lose a proposal because the forge was down; each week that drifts asks once."""
     doors(drifting).traffic(3_000, 0.6, 0.6)
-    asked = ask(drifting)
-    drifting.approve(asked.pull, "maya")
-    drifting.merge(asked.pull)
-    one = window.validated(drifting.governed())[0]
-    found = [Drifted("auction_win_rate", 0.6, 0.2)]
+    result = ask(drifting)
+    drifting.approve(result.pull, "maya")
+    drifting.merge(result.pull)
+    deployment = window.validated(drifting.governed())[0]
+    drifts = [Drifted("auction_win_rate", 0.6, 0.2)]
     with monkeypatch.context() as down:
         down.setattr("modelsmith.loop.drifting.open_harness", forge_is_down)
         with refused("git-failed"):
-            answer_drift(drifting.workspace, one, 0, found)
-    assert "is proposed" in answer_drift(drifting.workspace, one, 0, found)
-    assert answer_drift(drifting.workspace, one, 0, found) is None
-    assert "is proposed" in answer_drift(drifting.workspace, one, 1, found), "another week asks again"
+            answer_drift(drifting.workspace, deployment, 0, drifts)
+    assert "is proposed" in answer_drift(drifting.workspace, deployment, 0, drifts)
+    assert answer_drift(drifting.workspace, deployment, 0, drifts) is None
+    assert "is proposed" in answer_drift(drifting.workspace, deployment, 1, drifts), "another week asks again"
     assert len(drifting.harness().forge.list("open")) == 1
 
 
@@ -599,9 +599,9 @@ def forge_is_down(workspace):
 def settled(drifting, doors):
     """Validated in production, and what the door watches from then on."""
     doors(drifting).traffic(3_000, 0.6, 0.6)
-    asked = ask(drifting)
-    drifting.approve(asked.pull, "maya")
-    drifting.merge(asked.pull)
+    result = ask(drifting)
+    drifting.approve(result.pull, "maya")
+    drifting.merge(result.pull)
     return drifting, window.validated(drifting.governed())[0]
 
 
@@ -611,16 +611,16 @@ def drift_to(observed):
 
 def test_a_drift_has_one_open_pull_request_whatever_befalls_the_door(settled):
     """Its figures move on, it is killed before it noted what it did, two doors of the clone see it at once."""
-    world, one = settled
-    answer_drift(world.workspace, one, 0, drift_to(0.2))
+    world, deployment = settled
+    answer_drift(world.workspace, deployment, 0, drift_to(0.2))
     (first,) = world.harness().forge.list("open")
-    assert answer_drift(world.workspace, one, 1, drift_to(0.19))
+    assert answer_drift(world.workspace, deployment, 1, drift_to(0.19))
     shutil.rmtree(live_folder(world.workspace) / "drift")
-    assert answer_drift(world.workspace, one, 1, drift_to(0.18))
+    assert answer_drift(world.workspace, deployment, 1, drift_to(0.18))
     with ThreadPoolExecutor(2) as doors:
-        asked = [doors.submit(answer_drift, world.workspace, one, 2, drift_to(0.17)) for _ in range(2)]
-        done = [task.exception() or task.result() for task in asked]
-    assert sum(isinstance(sentence, str) for sentence in done) == 1
+        tasks = [doors.submit(answer_drift, world.workspace, deployment, 2, drift_to(0.17)) for _ in range(2)]
+        outcomes = [task.exception() or task.result() for task in tasks]
+    assert sum(isinstance(sentence, str) for sentence in outcomes) == 1
     assert [pull.number for pull in world.harness().forge.list("open")] == [first.number]
     assert world.harness().forge.get(first.number).head == first.head, "what its owner may have approved stays"
 
@@ -628,45 +628,49 @@ def test_a_drift_has_one_open_pull_request_whatever_befalls_the_door(settled):
 @pytest.fixture
 def jobs(settled, monkeypatch):
     """The clone's jobs, none of which is started; a contract that has a drift answered by an iteration."""
-    world, one = settled
+    world, deployment = settled
     monkeypatch.setattr(Jobs, "_go_on", lambda self: ([], {}))
-    return world, replace(one, terms=one.terms.model_copy(update={"on_drift": "iterate"})), Jobs.of(world.workspace)
+    return (
+        world,
+        replace(deployment, terms=deployment.terms.model_copy(update={"on_drift": "iterate"})),
+        Jobs.of(world.workspace),
+    )
 
 
 def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monkeypatch):
     """The disk fills up, or the door is killed, between the start and the note of it; the iteration ends, and fails."""
-    world, one, known = jobs
-    answer = partial(answer_drift, world.workspace, one, 0, drift_to(0.2))
+    world, deployment, jobs_started = jobs
+    answer = partial(answer_drift, world.workspace, deployment, 0, drift_to(0.2))
     with monkeypatch.context() as full:
         full.setattr("modelsmith.loop.drifting.write_atomically", no_room)
         with pytest.raises(OSError, match="No space"):
             answer()
-        assert known.count() == 0, "what could not be noted is not begun"
+        assert jobs_started.count() == 0, "what could not be noted is not begun"
     with monkeypatch.context() as full:
         full.setattr("modelsmith.loop.drifting._done", no_room)
         for _ in range(3):
             with pytest.raises(OSError, match="No space"):
                 answer()
-    (job,) = known.newest()
+    (job,) = jobs_started.newest()
     assert (job.submitted.operation, job.submitted.arguments) == ("iterate", {"cluster": CLUSTER})
-    known.end(job.submitted.id, 6, None, {"code": "x"})
+    jobs_started.end(job.submitted.id, 6, None, {"code": "x"})
     assert job.submitted.id in answer()
-    assert (known.count(), answer()) == (1, None)
-    quiet = replace(one, terms=one.terms.model_copy(update={"on_drift": "tell"}))
+    assert (jobs_started.count(), answer()) == (1, None)
+    quiet = replace(deployment, terms=deployment.terms.model_copy(update={"on_drift": "tell"}))
     assert answer_drift(world.workspace, quiet, 1, drift_to(0.2)) is None, "the contract says nothing of it"
 
 
 def test_no_iteration_is_started_for_who_no_longer_serves(jobs):
     """It was taken back since, and the cluster is on hold: a drift that the door remembers starts nothing."""
-    world, one, known = jobs
+    world, deployment, jobs_started = jobs
     number = rollback.run(world.workspace, rollback.RollbackRequest(cluster=CLUSTER, reason="It drifts.")).pull
     world.approve(number, "oli")
     world.merge(number)
     sync(world.harness())
-    assert "no longer serves" in answer_drift(world.workspace, one, 0, drift_to(0.2))
-    assert known.count() == 0
-    one = replace(one, terms=one.terms.model_copy(update={"on_drift": "roll-back"}))
-    assert "no longer serves" in answer_drift(world.workspace, one, 1, drift_to(0.2))
+    assert "no longer serves" in answer_drift(world.workspace, deployment, 0, drift_to(0.2))
+    assert jobs_started.count() == 0
+    deployment = replace(deployment, terms=deployment.terms.model_copy(update={"on_drift": "roll-back"}))
+    assert "no longer serves" in answer_drift(world.workspace, deployment, 1, drift_to(0.2))
     assert world.harness().forge.list("open") == ()
 
 
@@ -690,9 +694,9 @@ def held(two_template, doors, tmp_path, monkeypatch):
     world = copied(two_template, tmp_path)
     doors(world).traffic(3_000, 0.6, 0.6)
     first = world.draft(1).specialist
-    asked = promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER, specialist=first))
-    world.approve(asked.pull, "maya")
-    world.merge(asked.pull)
+    result = promote.run(world.workspace, promote.PromoteRequest(cluster=CLUSTER, specialist=first))
+    world.approve(result.pull, "maya")
+    world.merge(result.pull)
     second = world.promote("customer-deployed", 2)
     world.approve(second, "maya")
     assert world.merge(second).status == "merged"
@@ -715,10 +719,15 @@ def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
                     assert answer.status == 200
                     return answer.headers["x-modelsmith-decision"]
 
-            made = [await one() for _ in range(400)]
+            ids = [await one() for _ in range(400)]
             reports = [
-                {"decision_id": one, "metric": "auction_win_rate", "value": int(n % 5 == 0), "idempotency_key": one}
-                for n, one in enumerate(made)
+                {
+                    "decision_id": decision_id,
+                    "metric": "auction_win_rate",
+                    "value": int(n % 5 == 0),
+                    "idempotency_key": decision_id,
+                }
+                for n, decision_id in enumerate(ids)
             ]
             async with session.post(f"{url}/feedback", json={"reports": reports}) as answer:
                 assert {result["result"] for result in (await answer.json())["results"]} == {"taken"}
@@ -731,9 +740,9 @@ def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
             await asyncio.to_thread(until, lambda: any("nothing follows yet (on-hold)" in words for words in messages))
             assert started.count() == 0
             clear = rollback.RollbackRequest(cluster=CLUSTER, clear_hold=True, reason="The feed is back.")
-            asked = await asyncio.to_thread(rollback.run, held.workspace, clear)
-            held.approve(asked.pull, "oli")
-            assert held.merge(asked.pull).status == "merged"
+            result = await asyncio.to_thread(rollback.run, held.workspace, clear)
+            held.approve(result.pull, "oli")
+            assert held.merge(result.pull).status == "merged"
             keeper._due.set()
             await asyncio.to_thread(until, lambda: any("an iteration is started" in words for words in messages))
 

@@ -13,8 +13,8 @@ def close(fresh):
     number = str(opened.json["pull"]["number"])
 
     def closing(person, reason="not needed"):
-        ran = fresh.modelsmith("pr", "close", number, "--reason", reason, "--key", fresh.key(person), "--json")
-        return ran.code, ran.json
+        result = fresh.modelsmith("pr", "close", number, "--reason", reason, "--key", fresh.key(person), "--json")
+        return result.code, result.json
 
     return closing
 
@@ -33,7 +33,7 @@ def test_a_second_proposal_of_the_same_says_which_words_stay(fresh):
         opening("A page", "--body", "Why."),
         opening("A leaf", "--body", "Why."),
     ]
-    assert [(one["pull"]["number"], one["kept"]) for one in lines] == [
+    assert [(document["pull"]["number"], document["kept"]) for document in lines] == [
         (1, []), (1, []), (1, ["body"]), (1, ["title", "body"])
     ]  # fmt: skip
 
@@ -42,8 +42,8 @@ def test_its_opener_closes_it_and_may_say_so_twice(fresh, close):
     closed = (0, {"number": 1, "title": "A page", "status": "closed"})
     assert [close("maya"), close("maya")] == [closed, closed]
     assert fresh.pulls() == {1: "A page"}
-    shown = fresh.modelsmith("pr", "show", "1", "--json").json["pull"]
-    assert (shown["status"], fresh.modelsmith("pr", "list", "--json").json["pulls"]) == ("closed", [])
+    pull = fresh.modelsmith("pr", "show", "1", "--json").json["pull"]
+    assert (pull["status"], fresh.modelsmith("pr", "list", "--json").json["pulls"]) == ("closed", [])
 
 
 def test_who_neither_opened_nor_decides_it_is_told_whom_to_ask(fresh, close):

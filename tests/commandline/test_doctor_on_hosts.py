@@ -16,21 +16,21 @@ from modelsmith.operations.doctor_hosts import looked_at, sentence
 
 @pytest.fixture
 def ways(tmp_path_factory, monkeypatch):
-    made = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 def test_each_host_says_for_itself_how_it_is(ways, tmp_path):
-    there, gone = ways.host("gpu-1"), ways.host("gpu-2")
-    gone.stop()
+    ready_host, stopped = ways.host("gpu-1"), ways.host("gpu-2")
+    stopped.stop()
     ways.write(tmp_path)
     finding, other = looked_at(load_hosts(tmp_path).hosts, [])
     assert (finding.subject, finding.level, other.subject, other.level) == ("host gpu-1", "ok", "host gpu-2", "bad")
     assert finding.sentence.startswith("answers, with modelsmith ")
     assert "processors" in finding.sentence
     assert other.sentence.startswith("cannot be reached: ")
-    assert not there.work.exists(), "nothing is made there"
+    assert not ready_host.work.exists(), "nothing is made there"
 
 
 def test_a_host_s_gpus_are_told():
@@ -53,15 +53,15 @@ def test_doctor_names_what_a_host_lacks_and_hosts_that_are_unknown_here(ways, fr
     path = fresh.clone / "clusters" / "rtb-pricing" / "cluster.yaml"
     path.write_text(path.read_text() + "hosts: [gpu-1, gpu-9, local]\ndevices: 2\n")
     fresh.must("commit", "-qam", "Train elsewhere")
-    found = fresh.modelsmith("doctor", "--json").json["findings"]
+    findings = fresh.modelsmith("doctor", "--json").json["findings"]
     rows = [
         (finding["subject"], finding["level"], finding["sentence"])
-        for finding in found
+        for finding in findings
         if finding["subject"].startswith("host ")
     ]
-    assert [one[:2] for one in rows] == [
+    assert [row[:2] for row in rows] == [
         ("host gpu-9", "note"), ("host gpu-1", "ok"), ("host gpu-1", "note"), ("host gpu-1", "note"),
-    ], json.dumps(found)  # fmt: skip
+    ], json.dumps(findings)  # fmt: skip
     assert rows[1][2].startswith("answers")
     assert [sentence for _, _, sentence in rows[2:]] == [
         "it does not have the base model tiny",

@@ -19,6 +19,6 @@ def test_doctor_knows_every_extra_that_a_user_can_install():
 
 def test_an_extra_that_lacks_a_part_is_named_with_what_installs_it(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", {"otel": ("json", "json.nothing.below", "nothing_here.below")})
-    (found,) = [finding for finding in doctor._machine(Workspace(tmp_path)) if finding.subject == "extra otel"]
-    assert (found.level, found.sentence) == ("note", "without json.nothing.below, nothing_here.below")
-    assert found.mend == "pip install 'modelsmith[otel]'"
+    (finding,) = [finding for finding in doctor._machine(Workspace(tmp_path)) if finding.subject == "extra otel"]
+    assert (finding.level, finding.sentence) == ("note", "without json.nothing.below, nothing_here.below")
+    assert finding.mend == "pip install 'modelsmith[otel]'"

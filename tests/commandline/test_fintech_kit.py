@@ -34,12 +34,12 @@ def bank(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.TempPathFac
         for name in PEOPLE:
             create_ssh_key(folder / "people" / name, f"{name}@example.org")
         enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}=people/{name}.pub")]
-        made = world.modelsmith(
+        result = world.modelsmith(
             "init", "clone", "--kit", "fintech", "--forge", "forge.git", *enrol, "--json", cwd=folder
         )
-        assert made.code == 0, made.out
-        assert (made.json["domain"], made.json["clusters"]) == ("fintech", ["payment-fraud"])
-        assert made.json["unheld_roles"] == []
+        assert result.code == 0, result.out
+        assert (result.json["domain"], result.json["clusters"]) == ("fintech", ["payment-fraud"])
+        assert result.json["unheld_roles"] == []
         tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model), kit=tiny.FINTECH)
         tiny.commit_to_root(world.clone, world.forge)
         stand_in(world.forge)
@@ -49,9 +49,9 @@ def bank(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_bank_gets_a_sound_set_of_its_own_and_no_word_of_another_field(tmp_path):
-    made = modelsmith(tmp_path, "init", "bank", "--kit", "fintech", "--json")
-    assert made.code == 0, made.out
-    assert made.json["unheld_roles"] == ["fraud-operations", "head-of-fraud", "model-risk", "platform"]
+    result = modelsmith(tmp_path, "init", "bank", "--kit", "fintech", "--json")
+    assert result.code == 0, result.out
+    assert result.json["unheld_roles"] == ["fraud-operations", "head-of-fraud", "model-risk", "platform"]
     bank = World(tmp_path)
     valid = bank.modelsmith("validate", "--json", cwd=tmp_path / "bank")
     assert (valid.code, valid.json["problems"]) == (0, [])
@@ -68,24 +68,24 @@ def test_a_bank_gets_a_sound_set_of_its_own_and_no_word_of_another_field(tmp_pat
 def test_every_kit_can_be_begun_from_and_a_wrong_name_lists_them(tmp_path):
     for name, kit in KITS.items():
         assert domains(kit_files(name, tmp_path)) == [path.split("/")[1] for path in kit.paths if "evals" in path]
-    ran = modelsmith(tmp_path, "init", "bank", "--kit", "fraud", "--json")
-    assert (ran.code, ran.json["code"]) == (2, "unknown-kit")
-    assert all(name in ran.json["mend"] for name in KITS)
+    result = modelsmith(tmp_path, "init", "bank", "--kit", "fraud", "--json")
+    assert (result.code, result.json["code"]) == (2, "unknown-kit")
+    assert all(name in result.json["mend"] for name in KITS)
 
 
 def test_the_loop_goes_to_the_person_who_answers_for_model_risk(bank, tmp_path):
     world = bank.copied_to(tmp_path / "world")
-    ran = world.modelsmith("iterate", "payment-fraud", "--json")
-    assert ran.code == 4, ran.out + ran.err
-    assert ran.json["waiting_for"] == ["@model-risk"]
-    number = str(ran.json["pull"])
+    result = world.modelsmith("iterate", "payment-fraud", "--json")
+    assert result.code == 4, result.out + result.err
+    assert result.json["waiting_for"] == ["@model-risk"]
+    number = str(result.json["pull"])
     wrong = world.modelsmith("approve", number, "--key", world.key("ida"), "--json")
     assert world.modelsmith("pr", "merge", number, "--json").code != 0, wrong.out
     for words in (("approve", number, "--key", world.key("rut")), ("pr", "merge", number), ("verify",)):
-        done = world.modelsmith(*words, "--json")
-        assert done.code == 0, done.out
+        approval = world.modelsmith(*words, "--json")
+        assert approval.code == 0, approval.out
     routing = yaml.safe_load((world.clone / "clusters/payment-fraud/routing.yaml").read_text())
-    assert [one["specialist"] for one in routing["serving"]] == ["base", ran.json["specialist"]]
+    assert [arm["specialist"] for arm in routing["serving"]] == ["base", result.json["specialist"]]
 
 
 def test_a_new_case_waits_for_the_head_of_fraud_a_cluster_for_model_risk(bank, tmp_path):
@@ -119,13 +119,13 @@ def test_a_list_of_steps_is_written_in_plain_words_and_a_slip_is_named(bank, tmp
         ("mean hold_payment?", ("--answer", steps.replace("hold_", "hald_"))),
         ("no-tipping-off", ("--answer", steps.replace("open_case", "call_customer"))),
     ):
-        ran = world.modelsmith(*case, *words, *rest, "--json")
-        assert ran.code == 2, ran.out
-        assert expected in ran.out
-    ran = world.modelsmith(*case, "--answer", steps, *rest, "--json")
-    assert ran.code == 0, ran.out
-    written = yaml.safe_load((world.clone / ran.json["files"][0]).read_text())
-    assert written["reference"] == {
+        result = world.modelsmith(*case, *words, *rest, "--json")
+        assert result.code == 2, result.out
+        assert expected in result.out
+    result = world.modelsmith(*case, "--answer", steps, *rest, "--json")
+    assert result.code == 0, result.out
+    scenario = yaml.safe_load((world.clone / result.json["files"][0]).read_text())
+    assert scenario["reference"] == {
         "typology": "laundering", "hold": 730, "steps": ["limit_account", "hold_payment", "open_case"]
     }  # fmt: skip
     (tmp_path / "cases.csv").write_text(
@@ -133,6 +133,6 @@ def test_a_list_of_steps_is_written_in_plain_words_and_a_slip_is_named(bank, tmp
         'laundering,held-out,"Four cousins pay in cash of a carousel, always 9800; it is sent on, nothing is left.",'
         'laundering,0,"limit_account, open_case",Sees it.,Good sales.,low,branch,bank-loss\n'
     )
-    ran = world.modelsmith("new", "scenarios", str(tmp_path / "cases.csv"), "--json")
-    assert ran.code == 0, ran.out
-    assert yaml.safe_load((world.clone / ran.json["files"][0]).read_text())["reference"]["steps"][1] == "open_case"
+    result = world.modelsmith("new", "scenarios", str(tmp_path / "cases.csv"), "--json")
+    assert result.code == 0, result.out
+    assert yaml.safe_load((world.clone / result.json["files"][0]).read_text())["reference"]["steps"][1] == "open_case"

@@ -37,9 +37,11 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
             ("pr", "open", "docs", "--title", "A page", "--key", fresh.key("petra")), ("pr", "show", "1"),
             ("pr", "close", "1", "--reason", "No.", "--key", fresh.key("petra"))]  # fmt: skip
     for words in fine:
-        ran = fresh.modelsmith(*words, "--json")
-        assert ran.code == (6 if words == ("doctor",) else 0), f"no model is at hand, which doctor says: {ran.out}"
-        schemas["-".join(words[:2] if words[0] == "pr" else words[:1])].validate(ran.json)
+        result = fresh.modelsmith(*words, "--json")
+        assert result.code == (6 if words == ("doctor",) else 0), (
+            f"no model is at hand, which doctor says: {result.out}"
+        )
+        schemas["-".join(words[:2] if words[0] == "pr" else words[:1])].validate(result.json)
     wrong = [
         ("pr", "show", "9"),
         ("results", "--tag", "none"),
@@ -48,9 +50,9 @@ def test_what_commands_print_fits_the_exported_schemas(fresh):
         ("no",),
     ]
     for words in wrong:
-        ran = fresh.modelsmith(*words, "--json")
-        assert ran.code == 2, ran.out
-        schemas["error"].validate(ran.json)
+        result = fresh.modelsmith(*words, "--json")
+        assert result.code == 2, result.out
+        schemas["error"].validate(result.json)
     assert fresh.modelsmith("pr", "show", "9", "--json").json["next"] == {"operation": "pr list", "arguments": {}}
 
 
@@ -59,14 +61,14 @@ def test_progress_is_one_json_object_a_line(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with reporter(as_json=True) as notify:
         notify(Progress("promote", "opened\nby \u202e somebody"))
-        for done in range(1, 4):
-            notify(Progress("eval", "base", done, 3))
+        for count in range(1, 4):
+            notify(Progress("eval", "base", count, 3))
         notify(Progress("train", "sft", 0, 48, 90.04))
     lines = [json.loads(line) for line in sys.stderr.getvalue().splitlines()]  # type: ignore[attr-defined]
     for line in lines:
         fits.validate(line)
-    told = [(line["phase"], line["done"], line["seconds_left"]) for line in lines]
-    assert told == [("promote", 0, None), ("eval", 1, None), ("eval", 3, 0.0), ("train", 0, 90.0)]
+    told_lines = [(line["phase"], line["done"], line["seconds_left"]) for line in lines]
+    assert told_lines == [("promote", 0, None), ("eval", 1, None), ("eval", 3, 0.0), ("train", 0, 90.0)]
 
 
 def test_the_page_for_agents_names_every_command():

@@ -24,10 +24,10 @@ CALLING_GIT = (
 
 
 def plain_git(folder: Path, *words: str, **environment: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "-C", folder, *words], capture_output=True, text=True, check=True, env={**os.environ, **environment}
     )
-    return done.stdout
+    return process.stdout
 
 
 @pytest.fixture
@@ -72,24 +72,24 @@ def strict(tmp_path: Path) -> Path:
 
 def test_whatever_git_is_set_to_the_repository_is_whole_and_can_be_used(tmp_path, strict):
     create_ssh_key(tmp_path / "maya", "maya@example.org")
-    made = modelsmith(
+    result = modelsmith(
         tmp_path, "init", "made", "--person", "platform=maya.pub", "--json", GIT_CONFIG_GLOBAL=str(strict)
     )
-    assert made.code == 0, made.out
+    assert result.code == 0, result.out
     clone = tmp_path / "made"
-    written = {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
     committed = set(plain_git(clone, "ls-files", "-z").split("\0")[:-1])
-    assert committed == {path for path in written if not path.startswith(".git/")}
+    assert committed == {path for path in files if not path.startswith(".git/")}
     assert ".github/governance/trust/harness.pem" in committed
     assert plain_git(clone, "status", "--porcelain", GIT_CONFIG_GLOBAL=os.devnull) == ""
     assert not (clone / ".git" / "hooks").exists()
     plain_git(tmp_path, "clone", "-q", "made.git", "second", GIT_CONFIG_GLOBAL=os.devnull)
     for folder in (clone, tmp_path / "second"):
         plain_git(folder, "config", "modelsmith.forge", str(tmp_path / "made.git"))
-        for words in (("validate",), ("verify", "--root", made.json["root"]), ("status",), ("pr", "list")):
+        for words in (("validate",), ("verify", "--root", result.json["root"]), ("status",), ("pr", "list")):
             own = World(tmp_path).environment() | {"GIT_CONFIG_GLOBAL": str(strict)}
-            ran = Ran(*WARM.run(words, folder, own))
-            assert (words, ran.code) == (words, 0), ran.out + ran.err
+            command = Ran(*WARM.run(words, folder, own))
+            assert (words, command.code) == (words, 0), command.out + command.err
 
 
 @pytest.mark.usefixtures("installed_hook")
@@ -100,8 +100,8 @@ def test_a_proposal_is_opened_and_read_whatever_git_is_set_to(fresh, strict):
     words = ("pr", "open", "docs", "--title", "A page", "--key", world.key("petra"), "--json")
     opened = Ran(*WARM.run(words, world.clone, own))
     assert opened.code == 0, opened.out
-    shown = Ran(*WARM.run(("pr", "show", "1", "--json"), world.clone, own))
-    assert (shown.code, shown.json["pull"]["paths"]) == (0, ["notes.md"])
+    view = Ran(*WARM.run(("pr", "show", "1", "--json"), world.clone, own))
+    assert (view.code, view.json["pull"]["paths"]) == (0, ["notes.md"])
 
 
 @pytest.mark.parametrize("name", CALLING_GIT)
@@ -114,16 +114,16 @@ def test_a_calling_gits_variables_lead_to_no_other_repository(tmp_path, name):
     before = snapshot(outer)
     inside = {"GIT_INDEX_FILE": "index", "GIT_OBJECT_DIRECTORY": "objects", "GIT_CONFIG": "config"}.get(name, "")
     value = outer if name == "GIT_WORK_TREE" else outer / ".git" / inside
-    made = modelsmith(tmp_path, "init", "made", "--json", **{name: str(value)})
-    assert made.code == 0, made.out
+    result = modelsmith(tmp_path, "init", "made", "--json", **{name: str(value)})
+    assert result.code == 0, result.out
     assert snapshot(outer) == before
     beside = {"HOME": str(tmp_path), "MODELSMITH_HOME": str(tmp_path / "home")}
-    assert modelsmith(tmp_path / "made", "verify", "--root", made.json["root"], **beside).code == 0
+    assert modelsmith(tmp_path / "made", "verify", "--root", result.json["root"], **beside).code == 0
 
 
 def test_a_repository_of_sha256_works_with_a_forge_as_path_and_as_url(tmp_path):
-    made = modelsmith(tmp_path, "init", "made", "--json", GIT_DEFAULT_HASH="sha256")
-    assert made.code == 0, made.out
+    result = modelsmith(tmp_path, "init", "made", "--json", GIT_DEFAULT_HASH="sha256")
+    assert result.code == 0, result.out
     clone = tmp_path / "made"
     assert plain_git(clone, "rev-parse", "--show-object-format").strip() == "sha256"
     beside = str(tmp_path / "home")
@@ -146,8 +146,8 @@ def test_a_failed_init_leaves_everything_as_it_was(tmp_path, there, missing):
         for folder in ("made", "forge", "deep/home/keys"):
             (work / folder).mkdir(parents=True)
     before = snapshot(work)
-    ran = modelsmith(work, "init", "made", "--forge", "forge", "--json", PATH=str(tools), MODELSMITH_HOME=str(home))
-    assert (ran.code, missing in ran.json["code"]) == (6, True), ran.out
+    result = modelsmith(work, "init", "made", "--forge", "forge", "--json", PATH=str(tools), MODELSMITH_HOME=str(home))
+    assert (result.code, missing in result.json["code"]) == (6, True), result.out
     assert snapshot(work) == before
 
 
@@ -156,8 +156,8 @@ def test_a_failed_init_leaves_everything_as_it_was(tmp_path, there, missing):
     [("x", "x", "h"), ("x", "x/forge", "h"), ("y/x", "y", "h"), ("x", "f", "x/home"), ("x", "f", "f/home")],
 )
 def test_repository_forge_and_keys_must_not_lie_in_one_another(tmp_path, directory, forge, home):
-    ran = modelsmith(tmp_path, "init", directory, "--forge", forge, "--json", MODELSMITH_HOME=str(tmp_path / home))
-    assert (ran.code, ran.json["code"]) == (2, "same-place")
+    result = modelsmith(tmp_path, "init", directory, "--forge", forge, "--json", MODELSMITH_HOME=str(tmp_path / home))
+    assert (result.code, result.json["code"]) == (2, "same-place")
     assert snapshot(tmp_path) == {}
 
 
@@ -170,8 +170,8 @@ def test_init_never_touches_what_stands_in_its_place(tmp_path):
     words = [("file",), ("full",), ("file/x",), ("loop",), ("/",), ("x" * 300,), ("/proc/x",), ("new", "--kit", "no")]
     words += [("new", "--forge", place) for place in ("file", "full", "file/x", "/proc/x", "x" * 300)]
     for more in words:
-        ran = modelsmith(tmp_path, "init", *more, "--json")
-        assert (more, ran.code) == (more, 2), ran.out
+        result = modelsmith(tmp_path, "init", *more, "--json")
+        assert (more, result.code) == (more, 2), result.out
         assert snapshot(tmp_path) == before
 
 
@@ -189,8 +189,8 @@ def test_people_who_cannot_be_enrolled_are_named_with_the_mend(tmp_path):
         ("platform=one.pub", "domain-lead=two.pub"): "already",
         ("platform=mach.pub",): "already",
     }
-    for given, words in cases.items():
-        people = [word for one in given for word in ("--person", one)]
+    for values, words in cases.items():
+        people = [word for value in values for word in ("--person", value)]
         ended = modelsmith(tmp_path, "init", "made", *people, "--json")
         assert ended.code == 2, ended
         assert ended.json["code"] == "bad-person"
@@ -216,21 +216,21 @@ def test_what_init_tells_to_do_next_is_what_its_kit_lacks(tmp_path, gone, next_s
         if not path.startswith(gone):
             (tmp_path / "kit" / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "kit" / path).write_bytes(data)
-    made = modelsmith(tmp_path, "init", "made", "--kit", "./kit", "--domain", "adtech")
-    assert made.code == 0, made.err
-    assert made.out.rstrip().endswith(f"&& modelsmith {next_step}")
+    result = modelsmith(tmp_path, "init", "made", "--kit", "./kit", "--domain", "adtech")
+    assert result.code == 0, result.err
+    assert result.out.rstrip().endswith(f"&& modelsmith {next_step}")
     assert f"    modelsmith {next_step}\n" in (tmp_path / "made/README.md").read_text()
 
 
 def test_a_command_that_is_told_can_be_given_where_names_have_blanks(tmp_path):
     folder = tmp_path / "my r\u00e4der"
     folder.mkdir()
-    made = modelsmith(folder, "init", "a clone", "--kit", "empty", "--domain", "bikes")
-    assert made.code == 0, made.err
-    assert f"Next: cd '{folder / 'a clone'}' && modelsmith new set NAME" in made.out
+    result = modelsmith(folder, "init", "a clone", "--kit", "empty", "--domain", "bikes")
+    assert result.code == 0, result.err
+    assert f"Next: cd '{folder / 'a clone'}' && modelsmith new set NAME" in result.out
     hook = folder / "a clone.git/hooks/pre-receive"
     hook.unlink()
     clone = World(folder)
     answer = clone.modelsmith("doctor", "--json", cwd=folder / "a clone").json["findings"]
-    mends = [one["mend"] for one in answer if "hook is missing" in one["sentence"]]
+    mends = [finding["mend"] for finding in answer if "hook is missing" in finding["sentence"]]
     assert mends == [f"modelsmith hook install '{folder / 'a clone.git'}'"]

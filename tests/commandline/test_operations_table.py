@@ -99,33 +99,35 @@ def test_the_command_line_keeps_a_session_to_its_role(tmp_path, role, words, cod
     if role is not None:
         environment["MODELSMITH_ROLE"] = role
     command = [sys.executable, "-m", "modelsmith", *words, "--json"]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    answer = json.loads(ran.stdout)
-    assert (ran.returncode, answer["code"], answer["details"].get("roles")) == (2, code, roles)
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    answer = json.loads(process.stdout)
+    assert (process.returncode, answer["code"], answer["details"].get("roles")) == (2, code, roles)
 
 
 def test_the_catalogue_says_of_each_operation_what_a_tool_needs(tmp_path):
-    done = run(Workspace(tmp_path), SchemaExportRequest(operations=True))
+    result = run(Workspace(tmp_path), SchemaExportRequest(operations=True))
     listed = json.loads((tmp_path / ".iterate/schemas/operations.json").read_text())
     assert listed == catalogue()
-    assert list(done.operations) == [one["name"] for one in listed] == [operation.name for operation in OPERATIONS]
-    for one in listed:
+    assert (
+        list(result.operations) == [entry["name"] for entry in listed] == [operation.name for operation in OPERATIONS]
+    )
+    for entry in listed:
         for schema in ("inputSchema", "outputSchema"):
-            Draft202012Validator.check_schema(one[schema])
-            assert one[schema]["type"] == "object"
-        hints, effect = one["annotations"], one["effect"]
+            Draft202012Validator.check_schema(entry[schema])
+            assert entry[schema]["type"] == "object"
+        hints, effect = entry["annotations"], entry["effect"]
         assert hints["readOnlyHint"] <= (effect == "reads")
         assert not (hints["readOnlyHint"] and hints["destructiveHint"])
-        writes_a_file = {"svg", "file", "directory"} & one["inputSchema"]["properties"].keys()
-        assert not (hints["readOnlyHint"] and writes_a_file), one["name"]
-    takes = Draft202012Validator(next(one for one in listed if one["name"] == "rollback")["inputSchema"])
+        writes_a_file = {"svg", "file", "directory"} & entry["inputSchema"]["properties"].keys()
+        assert not (hints["readOnlyHint"] and writes_a_file), entry["name"]
+    takes = Draft202012Validator(next(entry for entry in listed if entry["name"] == "rollback")["inputSchema"])
     assert takes.is_valid({"cluster": "rtb-pricing", "clear_hold": True})
     assert not takes.is_valid({"clear_hold": True})
 
 
 def test_the_page_of_operations_is_that_of_the_table():
-    made = "python -m modelsmith.operations.catalogue > docs/operations.md"
-    assert (DOCS / "operations.md").read_text() == operations_page(), made
+    command = "python -m modelsmith.operations.catalogue > docs/operations.md"
+    assert (DOCS / "operations.md").read_text() == operations_page(), command
     assert _MEANINGS.keys() == set(get_args(Effect))
 
 
@@ -135,7 +137,7 @@ def test_every_command_speaks_json_but_servers_and_the_hook():
 
     def commands(command, words):
         if not isinstance(command, click.Group):
-            return {" ".join(words)} if not any("--json" in one.opts for one in command.params) else set()
+            return {" ".join(words)} if not any("--json" in option.opts for option in command.params) else set()
         names = command.list_commands(click.Context(command))
         return set().union(*(commands(command.get_command(click.Context(command), n), [*words, n]) for n in names))
 

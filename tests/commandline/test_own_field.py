@@ -44,11 +44,11 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("field")
     create_ssh_key(folder / "ada", "ada@example.org")
     roles = ("--role", "domain-lead=clinical-lead", "--role", "release-owner=medical-director")
-    made = modelsmith(
+    result = modelsmith(
         folder, "init", "clone", "--kit", "empty", "--domain", "triage", *roles,
         "--person", "clinical-lead=ada.pub", "--json",
     )  # fmt: skip
-    assert made.code == 0, made.out
+    assert result.code == 0, result.out
     world = World(folder)
     steps = [
         ("set", "notes", "--description", "How urgent, and where to.", "--field", "urgency=red|amber|green",
@@ -60,9 +60,9 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> World:
         ("cluster", "triage", "--description", "Sorts notes.", "--metric", "missed_red"),
     ]  # fmt: skip
     for step in steps:
-        ran = world.modelsmith("new", *step, "--json")
-        assert ran.code == 0, ran.out
-        assert all((world.clone / path).is_file() for path in ran.json["files"])
+        step_result = world.modelsmith("new", *step, "--json")
+        assert step_result.code == 0, step_result.out
+        assert all((world.clone / path).is_file() for path in step_result.json["files"])
     rule = world.clone / "evals/triage/notes/evalset.yaml"
     rule.write_text(rule.read_text().replace("min_scenarios: 20", "min_scenarios: 1"))
     return world
@@ -88,10 +88,10 @@ def test_what_new_writes_is_valid_and_is_a_kit_to_start_together_from(field, tmp
     assert together.code == 0, together.out
     assert (together.json["domain"], together.json["clusters"]) == ("triage", ["triage"])
     assert (together.json["people"], "clinical-lead" in together.json["unheld_roles"]) == ({}, True)
-    taken = yaml.safe_load(
+    scenario = yaml.safe_load(
         (tmp_path / "desk/evals/triage/notes/held_out/chest-pain/chest-pain-held-01.yaml").read_text()
     )
-    assert taken["messages"][0]["content"] == HELD
+    assert scenario["messages"][0]["content"] == HELD
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_what_new_writes_is_valid_and_is_a_kit_to_start_together_from(field, tmp
 )  # fmt: skip
 def test_new_writes_over_nothing_and_refuses_what_validate_would_refuse(field, words, code, said):
     before = snapshot(field.folder)
-    ran = field.modelsmith("new", *words, "--json")
-    assert (ran.code, ran.json["code"]) == (2, code), ran.out
-    assert said in ran.json["message"]
-    assert ran.json["mend"]
+    result = field.modelsmith("new", *words, "--json")
+    assert (result.code, result.json["code"]) == (2, code), result.out
+    assert said in result.json["message"]
+    assert result.json["mend"]
     assert snapshot(field.folder) == before
 
 
@@ -135,8 +135,8 @@ def test_an_answer_may_be_a_plain_word_in_any_language(field, tmp_path):
          "wer=Sie|Er|Opa"),
     ]  # fmt: skip
     for step in steps:
-        ran = world.modelsmith("new", *step, "--json")
-        assert ran.code == 0, ran.out
+        result = world.modelsmith("new", *step, "--json")
+        assert result.code == 0, result.out
     rule = world.clone / "evals/triage/rufe/evalset.yaml"
     assert "JSON" not in rule.read_text()
     rule.write_text(rule.read_text().replace("min_scenarios: 20", "min_scenarios: 1"))
@@ -150,8 +150,8 @@ def test_an_answer_may_be_a_plain_word_in_any_language(field, tmp_path):
 def test_fields_of_an_answer_are_named_in_any_language(field, tmp_path):
     world = field.copied_to(tmp_path / "world")
     fields = ("--field", "Gewerk=Sanitär|Elektro", "--field", "Größe=klein|groß", "--field", "größe", "--field", "緊急")
-    ran = world.modelsmith("new", "set", "meldungen", "--description", "Wer kommt.", *fields, "--json")
-    assert ran.code == 0, ran.out
+    result = world.modelsmith("new", "set", "meldungen", "--description", "Wer kommt.", *fields, "--json")
+    assert result.code == 0, result.out
     folder = world.clone / "evals/triage/meldungen"
     points = yaml.safe_load((folder / "rubrics/meldungen.yaml").read_text())["points"]
     assert [point["id"] for point in points] == ["answer-format", "gewerk", "grosse", "grosse-01", "field"]
@@ -163,8 +163,8 @@ def test_fields_of_an_answer_are_named_in_any_language(field, tmp_path):
         "rohr,,Der Hahn tropft.,Sanitär,klein,1,x,Sieht den Hahn.,Eine Lampe.,low,mieter,schaden\n"
         "rohr,held-out,Im Keller steht alles unter Wasser.,Sanitär,groß,2,y,Sieht es.,Nichts.,low,mieter,schaden\n"
     )
-    ran = world.modelsmith("new", "scenarios", "--set", "triage/meldungen", str(tmp_path / "cases.csv"), "--json")
-    assert ran.code == 0, ran.out
+    result = world.modelsmith("new", "scenarios", "--set", "triage/meldungen", str(tmp_path / "cases.csv"), "--json")
+    assert result.code == 0, result.out
     rule = folder / "evalset.yaml"
     rule.write_text(rule.read_text().replace("min_scenarios: 20", "min_scenarios: 1"))
     assert world.modelsmith("validate", "--json").json["problems"] == []
@@ -181,9 +181,11 @@ def test_a_label_is_added_and_those_before_it_stay_as_they_were(field, tmp_path)
             f"  base_model: {{name: j, uri: file:///j, digest: 'sha256:{'0' * 64}', license: MIT}}\n"
         )
     for number, (answer, verdict) in enumerate((("Go: now # please", "pass"), ("Go.", "fail")), start=1):
-        ran = world.modelsmith("new", "label", "chest-pain-core-01", "--answer", answer, "--verdict", verdict, "--json")
-        assert ran.code == 0, ran.out
-        to_do = [one for one in ran.json["remaining"] if one["field"] == "judge.min_kappa"]
+        result = world.modelsmith(
+            "new", "label", "chest-pain-core-01", "--answer", answer, "--verdict", verdict, "--json"
+        )
+        assert result.code == 0, result.out
+        to_do = [entry for entry in result.json["remaining"] if entry["field"] == "judge.min_kappa"]
         assert len(to_do) == 2 - number, "the first label alone is of one kind; it is written all the same"
         labels = yaml.safe_load((folder / "labels/judge.yaml").read_text())
         assert [label["answer"] for label in labels] == ["Go: now # please", "Go."][:number]
@@ -197,14 +199,14 @@ def test_on_a_terminal_it_asks_and_says_what_may_be_answered(field, tmp_path):
     note = "A graze on the knee, clean: it bled a little."
     typed = [note, "urgency=green", "route=home", "", "Sees that it is harmless.", "Red: it sounds bad.", "huge", "low",
              "nurse", "delay", "", ""]  # fmt: skip
-    shown = on_a_terminal(world, ("new", "scenario", "chest-pain"), typed)
-    assert "urgency=red|amber|green" in shown
-    assert "low, medium, high" in shown
-    written = yaml.safe_load(
+    screen = on_a_terminal(world, ("new", "scenario", "chest-pain"), typed)
+    assert "urgency=red|amber|green" in screen
+    assert "low, medium, high" in screen
+    scenario = yaml.safe_load(
         (world.clone / "evals/triage/notes/scenarios/chest-pain/chest-pain-core-03.yaml").read_text()
     )
-    assert written["reference"] == {"urgency": "green", "route": "home"}
-    assert (written["risk"], written["messages"][0]["content"]) == ("low", note)
+    assert scenario["reference"] == {"urgency": "green", "route": "home"}
+    assert (scenario["risk"], scenario["messages"][0]["content"]) == ("low", note)
 
 
 def test_a_slip_on_a_terminal_costs_one_line_and_not_all_of_them(field, tmp_path):
@@ -213,15 +215,15 @@ def test_a_slip_on_a_terminal_costs_one_line_and_not_all_of_them(field, tmp_path
         HELD.replace("ache", "a\u200bche"), "Cut finger, small.", "red", "urgency=gren", "urgency=green", "",
         "route=home", "", "Harmless.", "Red.", "low", "The nurse", "nurse", "lost time", "time", "Torn nail, dry.",
     ]  # fmt: skip
-    shown = on_a_terminal(world, ("new", "capability", "cuts"), typed)
+    screen = on_a_terminal(world, ("new", "capability", "cuts"), typed)
     for expected in ("U+200B", "expected FIELD=VALUE", "mean green?", "with route too", "has a space"):
-        assert expected in " ".join(shown.split())
-    written = yaml.safe_load((world.clone / "evals/triage/notes/held_out/cuts/cuts-held-01.yaml").read_text())
-    assert (written["operator_lens"], written["outcome_type"]) == ("nurse", "time")
+        assert expected in " ".join(screen.split())
+    scenario = yaml.safe_load((world.clone / "evals/triage/notes/held_out/cuts/cuts-held-01.yaml").read_text())
+    assert (scenario["operator_lens"], scenario["outcome_type"]) == ("nurse", "time")
     typed = ["urgency=green", "route=home", "", "{who} has a cut {where}", "", "who=A man|A boy", "where", "",
              "where=at home|outside", ""]  # fmt: skip
-    shown = on_a_terminal(world, ("new", "generator", "cuts"), typed)
-    assert "{where}, which has no values yet" in " ".join(shown.split())
+    screen = on_a_terminal(world, ("new", "generator", "cuts"), typed)
+    assert "{where}, which has no values yet" in " ".join(screen.split())
 
 
 def test_a_name_that_cannot_be_is_refused_before_anything_is_asked(field):
@@ -237,8 +239,8 @@ def test_a_new_cluster_is_trained_as_the_starter_kit_is(field, tmp_path):
     world = field.copied_to(tmp_path / "world")
     for file in world.clone.glob("evals/triage/notes/generators/*"):
         file.unlink()
-    ran = world.modelsmith("new", "cluster", "night", "--description", "x", "--metric", "y", "--json")
-    assert ran.code == 0, ran.out
+    result = world.modelsmith("new", "cluster", "night", "--description", "x", "--metric", "y", "--json")
+    assert result.code == 0, result.out
     training = yaml.safe_load((world.clone / "clusters/night/cluster.yaml").read_text())["training"]
     starter = yaml.safe_load((Path(__file__).parents[2] / "clusters/rtb-pricing/cluster.yaml").read_text())["training"]
     assert training == starter
@@ -248,8 +250,8 @@ def test_a_new_cluster_asks_no_generator_for_more_rows_than_it_can_make(field, t
     world = field.copied_to(tmp_path / "world")
     more = ("generator", "chest-pain", *RIGHT, "--template", "It hurts {long}", "--slot", "long=for a day|since noon")
     for step in (more, ("cluster", "night", "--description", "Sorts notes.", "--metric", "missed_red")):
-        ran = world.modelsmith("new", *step, "--json")
-        assert ran.code == 0, ran.out
+        result = world.modelsmith("new", *step, "--json")
+        assert result.code == 0, result.out
     assert [problem["file"] for problem in world.modelsmith("validate", "--json").json["problems"]] == [
         "evals/triage/notes/generators/chest-pain-01.yaml"
     ]
@@ -267,15 +269,15 @@ def on_a_terminal(world: World, words: tuple[str, ...], typed: list[str], code: 
     )  # fmt: skip
     os.close(theirs)
     os.write(ours, "".join(f"{line}\n" for line in typed).encode())
-    shown = b""
+    screen = b""
     try:
         while piece := os.read(ours, 4096):
-            shown += piece
+            screen += piece
     except OSError:
         pass  # the other end is closed
     os.close(ours)
-    assert process.wait(30) == code, shown.decode()
-    return shown.decode()
+    assert process.wait(30) == code, screen.decode()
+    return screen.decode()
 
 
 @pytest.mark.parametrize(
@@ -297,9 +299,9 @@ def test_an_init_that_cannot_begin_says_why_and_leaves_nothing(tmp_path, words, 
     (tmp_path / "linked/evals/ads/README.md").symlink_to("/etc/passwd")
     (tmp_path / "putty.ppk").write_text("PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\nAAAA\n")
     before = snapshot(tmp_path)
-    ran = modelsmith(tmp_path, "init", "made", *words, "--json")
-    assert (ran.code, ran.json["code"]) == (2, code), ran.out
-    assert ran.json["mend"]
+    result = modelsmith(tmp_path, "init", "made", *words, "--json")
+    assert (result.code, result.json["code"]) == (2, code), result.out
+    assert result.json["mend"]
     assert snapshot(tmp_path) == before
 
 
@@ -343,16 +345,16 @@ LINES = (
 def table(field, tmp_path):
     """Hands in a table; the files that it made are gone afterwards."""
     path = tmp_path / "cases.csv"
-    made = []
+    written_files = []
 
     def hand_in(*lines, encoding="utf-8-sig"):
         path.write_bytes("\r\n".join(lines).encode(encoding))
-        ran = field.modelsmith("new", "scenarios", str(path), "--json")
-        made.extend(ran.json.get("files", ()))
-        return ran
+        result = field.modelsmith("new", "scenarios", str(path), "--json")
+        written_files.extend(result.json.get("files", ()))
+        return result
 
     yield hand_in
-    for file in made:
+    for file in written_files:
         (field.clone / file).unlink()
 
 
@@ -363,27 +365,31 @@ def test_a_long_table_says_how_far_it_is(field, table):
         LINES[0].replace(words[0], f"{words[0]}, Fall {n}").replace(words[1], f"{words[1]}, Fall {n}")
         for n in range(12)
     ]
-    ran = table(COLUMNS, *lines)
-    assert ran.code == 0, ran.out
-    assert [path.rpartition("-")[2] for path in ran.json["files"]] == [f"{n:02d}.yaml" for n in range(3, 15)]
-    documents = [json.loads(line) for line in ran.err.splitlines() if line.startswith("{")]
-    assert {one["phase"] for one in documents} == {"new"}
-    read = [(one["done"], one["total"]) for one in documents if one["message"] == "reads the table"]
-    wrote = [(one["done"], one["total"]) for one in documents if one["message"].startswith("writes ")]
-    assert (read[0], read[-1], wrote[-1]) == ((2, 13), (13, 13), (12, 12)), "in between, as often as is of use"
+    result = table(COLUMNS, *lines)
+    assert result.code == 0, result.out
+    assert [path.rpartition("-")[2] for path in result.json["files"]] == [f"{n:02d}.yaml" for n in range(3, 15)]
+    documents = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
+    assert {document["phase"] for document in documents} == {"new"}
+    reading = [
+        (document["done"], document["total"]) for document in documents if document["message"] == "reads the table"
+    ]
+    writing = [
+        (document["done"], document["total"]) for document in documents if document["message"].startswith("writes ")
+    ]
+    assert (reading[0], reading[-1], writing[-1]) == ((2, 13), (13, 13), (12, 12)), "in between, as often as is of use"
 
 
 def test_a_spreadsheet_becomes_cases_each_under_its_next_free_number(field, table):
-    ran = table(COLUMNS, *LINES)
-    assert ran.code == 0, ran.out
-    core, held = ran.json["files"]
+    result = table(COLUMNS, *LINES)
+    assert result.code == 0, result.out
+    core, held_out = result.json["files"]
     assert core.endswith("/scenarios/chest-pain/chest-pain-core-03.yaml")
-    assert held.endswith("/held_out/rash/rash-held-01.yaml")
+    assert held_out.endswith("/held_out/rash/rash-held-01.yaml")
     case = yaml.safe_load((field.clone / core).read_text())
     assert case["reference"] == {"urgency": "red", "route": "ambulance"}
     assert case["messages"][0]["content"] == "Druck hinter dem Brustbein; er schwitzt."
     assert (case["critical"], case["variants"]) == (True, ["Es dr\u00fcckt in der Brust; er schwitzt stark."])
-    assert not [problem for problem in ran.json["remaining"] if not problem["file"].endswith("evalset.yaml")]
+    assert not [problem for problem in result.json["remaining"] if not problem["file"].endswith("evalset.yaml")]
 
 
 @pytest.mark.parametrize(
@@ -402,21 +408,21 @@ def test_a_spreadsheet_becomes_cases_each_under_its_next_free_number(field, tabl
 )  # fmt: skip
 def test_a_line_that_is_wrong_is_named_and_none_is_written(field, table, lines, where, words):
     before = snapshot(field.clone)
-    ran = table(*lines)
-    assert (ran.code, ran.json["code"]) == (2, "bad-table"), ran.out
-    assert where in ran.json["message"]
-    assert words in ran.json["message"] + str(ran.json["details"])
+    result = table(*lines)
+    assert (result.code, result.json["code"]) == (2, "bad-table"), result.out
+    assert where in result.json["message"]
+    assert words in result.json["message"] + str(result.json["details"])
     assert snapshot(field.clone) == before
 
 
 def test_lines_that_are_wrong_together_are_told_by_their_numbers(field, table):
     """No file that a mistake could lie in was written."""
-    ran = table(COLUMNS, LINES[1].replace("held-out", ""), LINES[1].replace("gestern", "heute"))
-    assert (ran.code, ran.json["code"]) == (2, "invalid-file"), ran.out
-    (problem,) = ran.json["details"]["problems"]
+    result = table(COLUMNS, LINES[1].replace("held-out", ""), LINES[1].replace("gestern", "heute"))
+    assert (result.code, result.json["code"]) == (2, "invalid-file"), result.out
+    (problem,) = result.json["details"]["problems"]
     assert (problem["file"], problem["line"]) == ("cases.csv", 3)
     assert "too near to cases.csv:2 (" in problem["message"]
-    assert ran.json["message"].startswith("cases.csv:3: ")
+    assert result.json["message"].startswith("cases.csv:3: ")
 
 
 @pytest.mark.parametrize(
@@ -437,15 +443,15 @@ def test_a_field_of_the_answer_may_be_called_like_a_column(columns, words):
 
 
 def test_a_table_of_another_encoding_is_refused_with_what_to_choose(table):
-    ran = table(COLUMNS, *LINES, encoding="cp1252")
-    assert (ran.code, ran.json["code"]) == (2, "bad-table")
-    assert "CSV UTF-8" in ran.json["mend"]
+    result = table(COLUMNS, *LINES, encoding="cp1252")
+    assert (result.code, result.json["code"]) == (2, "bad-table")
+    assert "CSV UTF-8" in result.json["mend"]
 
 
 def test_a_case_whose_name_no_windows_clone_could_hold_is_not_written(field, table):
-    ran = table(f"id;{COLUMNS}", f"aux;{LINES[0]}")
-    assert ran.code == 2
-    assert "Windows takes 'aux.yaml' for a device" in ran.json["message"]
+    result = table(f"id;{COLUMNS}", f"aux;{LINES[0]}")
+    assert result.code == 2
+    assert "Windows takes 'aux.yaml' for a device" in result.json["message"]
     assert not list((field.clone / "evals").rglob("aux.yaml"))
 
 
@@ -459,9 +465,9 @@ def test_a_case_whose_name_no_windows_clone_could_hold_is_not_written(field, tab
     ],
 )
 def test_a_table_as_spreadsheets_save_it_is_read(table, lines):
-    ran = table(*lines)
-    assert ran.code == 0, ran.out
-    assert len(ran.json["files"]) == 1
+    result = table(*lines)
+    assert result.code == 0, result.out
+    assert len(result.json["files"]) == 1
 
 
 UNSEEN = (
@@ -473,9 +479,9 @@ UNSEEN = (
 
 @pytest.mark.parametrize("note", UNSEEN)
 def test_what_nobody_sees_in_a_cell_is_written_as_an_escape(field, table, note):
-    ran = table(COLUMNS, LINES[0].replace("Druck hinter dem Brustbein; er schwitzt.", note))
-    assert ran.code == 0, ran.out
-    case = yaml.safe_load((field.clone / ran.json["files"][0]).read_text())
+    result = table(COLUMNS, LINES[0].replace("Druck hinter dem Brustbein; er schwitzt.", note))
+    assert result.code == 0, result.out
+    case = yaml.safe_load((field.clone / result.json["files"][0]).read_text())
     assert case["messages"][0]["content"] == note
 
 

@@ -75,16 +75,16 @@ finally:
 
 def imported(*words: str) -> set[str]:
     """Every module that is there when the command ends."""
-    asked = [sys.executable, "-c", RUN, json.dumps(["modelsmith", *words])]
-    ran = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    return set(json.loads(ran.stdout.splitlines()[-1]))
+    command = [sys.executable, "-c", RUN, json.dumps(["modelsmith", *words])]
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return set(json.loads(process.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("mcp", "--help")])
 def test_what_knows_no_operation_imports_a_dozen_modules_of_ours(words):
-    found = imported(*words)
-    assert {name for name in found if name.split(".")[0] == "modelsmith"} == BEFORE_A_COMMAND
-    assert not found & {"pydantic", "yaml", "subprocess", "logging", "socket", "cryptography"}
+    modules = imported(*words)
+    assert {name for name in modules if name.split(".")[0] == "modelsmith"} == BEFORE_A_COMMAND
+    assert not modules & {"pydantic", "yaml", "subprocess", "logging", "socket", "cryptography"}
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_every_default_that_nothing_validated_is_valid():
     for kind in kinds:
         kinds += kind.__subclasses__()
     defaults = [(kind, name, field.default) for kind in kinds for name, field in kind.model_fields.items()]
-    found = [(kind, name, default) for kind, name, default in defaults if isinstance(default, BaseModel)]
-    assert len(found) > 15
-    for kind, name, default in found:
+    with_models = [(kind, name, default) for kind, name, default in defaults if isinstance(default, BaseModel)]
+    assert len(with_models) > 15
+    for kind, name, default in with_models:
         assert type(default).model_validate_json(default.model_dump_json()) == default, f"{kind.__name__}.{name}"
         assert type(default).model_validate({}) == default, f"{kind.__name__}.{name}"
 
@@ -131,5 +131,5 @@ try:
 except ImportError:
     print(off, gc.isenabled(), gc.get_freeze_count() > 0)
 """
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["True", "True", "True"]
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["True", "True", "True"]

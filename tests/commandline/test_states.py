@@ -25,17 +25,17 @@ def config(world: World, name: str, value: str) -> None:
 )
 def test_a_forge_that_cannot_be_reached_is_named_with_the_reason(fresh, forge, told):
     config(fresh, "modelsmith.forge", forge)
-    ran = fresh.modelsmith("pr", "list", "--json")
-    assert (ran.code, ran.json["code"]) == (6, "unreachable")
-    assert told in ran.json["message"]
-    assert "modelsmith.forge" in ran.json["mend"]
-    assert "secret" not in ran.out
+    result = fresh.modelsmith("pr", "list", "--json")
+    assert (result.code, result.json["code"]) == (6, "unreachable")
+    assert told in result.json["message"]
+    assert "modelsmith.forge" in result.json["mend"]
+    assert "secret" not in result.out
 
 
 def test_a_relative_place_begins_at_the_clone_s_top_wherever_one_stands(fresh):
     for name in ("forge", "keys"):
-        there = fresh.must("config", f"modelsmith.{name}").strip()
-        config(fresh, f"modelsmith.{name}", os.path.relpath(there, fresh.clone))
+        place = fresh.must("config", f"modelsmith.{name}").strip()
+        config(fresh, f"modelsmith.{name}", os.path.relpath(place, fresh.clone))
     for folder in (fresh.clone, fresh.clone / "evals"):
         listed = fresh.modelsmith("pr", "list", "--json", cwd=folder)
         assert (listed.code, listed.json["pulls"]) == (0, [])
@@ -50,22 +50,22 @@ def test_a_clone_of_somebody_else_is_said_to_be_one(fresh):
     for path in (fresh.clone, fresh.clone / ".git"):
         os.chown(path, 65534, 65534)
     for words in (("pr", "list"), ("status",), ("verify",), ("iterate", "rtb-pricing")):
-        ran = fresh.modelsmith(*words, "--json")
-        assert (words, ran.code, ran.json["code"]) == (words, 6, "foreign-owner")
-        assert f"safe.directory '{fresh.clone}" in ran.json["mend"]
+        result = fresh.modelsmith(*words, "--json")
+        assert (words, result.code, result.json["code"]) == (words, 6, "foreign-owner")
+        assert f"safe.directory '{fresh.clone}" in result.json["mend"]
 
 
 def test_a_forge_whose_hook_has_lost_its_python_says_how_to_mend_it(fresh):
     fresh.commit("docs", {"notes.md": "A page.\n"})
     hook = fresh.forge / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\nexec /gone/bin/python -P -m modelsmith hook pre-receive\n")
-    ran = fresh.modelsmith("pr", "open", "docs", "--title", "A page", "--key", fresh.key("petra"), "--json")
-    assert (ran.code, ran.json["code"]) == (6, "broken-hook")
-    assert "modelsmith hook install" in ran.json["mend"]
+    result = fresh.modelsmith("pr", "open", "docs", "--title", "A page", "--key", fresh.key("petra"), "--json")
+    assert (result.code, result.json["code"]) == (6, "broken-hook")
+    assert "modelsmith hook install" in result.json["mend"]
     findings = fresh.modelsmith("doctor", "--json").json["findings"]
-    (found,) = [finding for finding in findings if "hook" in finding["sentence"] and finding["level"] == "bad"]
-    assert "/gone/bin/python" in found["sentence"]
-    assert "modelsmith hook install" in found["mend"]
+    (finding,) = [finding for finding in findings if "hook" in finding["sentence"] and finding["level"] == "bad"]
+    assert "/gone/bin/python" in finding["sentence"]
+    assert "modelsmith hook install" in finding["mend"]
 
 
 def test_an_approval_that_nobody_can_give_is_said_at_the_opening(fresh):
@@ -74,17 +74,17 @@ def test_an_approval_that_nobody_can_give_is_said_at_the_opening(fresh):
     for person in ("petra", "oli"):
         fresh.commit(f"by-{person}", {"notes.md": f"A page by {person}.\n"})
         words = ("pr", "open", f"by-{person}", "--title", "A page", "--key", fresh.key(person), "--json")
-        shown = fresh.modelsmith(*words).json["pull"]
-        assert shown["waiting_for"] == ["@platform"]
-        stuck[person] = any("nobody can approve for @platform" in note for note in shown["notes"])
+        pull = fresh.modelsmith(*words).json["pull"]
+        assert pull["waiting_for"] == ["@platform"]
+        stuck[person] = any("nobody can approve for @platform" in note for note in pull["notes"])
     assert stuck == {"petra": True, "oli": False}
 
 
 def test_a_detached_head_stops_nothing_that_needs_no_branch(fresh):
     fresh.must("checkout", "--quiet", "--detach")
     for words in (("status",), ("pr", "list"), ("verify", "--revision", "main"), ("rollback", "rtb-pricing")):
-        ran = fresh.modelsmith(*words, "--json")
-        assert ran.code == 0 or ran.json["code"] == "nothing-to-roll-back", ran.out
+        result = fresh.modelsmith(*words, "--json")
+        assert result.code == 0 or result.json["code"] == "nothing-to-roll-back", result.out
 
 
 def test_paths_are_those_of_the_folder_that_one_stands_in(fresh):
@@ -106,12 +106,12 @@ def test_paths_are_those_of_the_folder_that_one_stands_in(fresh):
 def test_a_result_that_cannot_be_printed_is_an_error_and_the_work_is_done(fresh, output):
     command = [str(Path(sys.executable).with_name("modelsmith")), "status"]
     target = f">{output}" if output else ">&-"
-    done = subprocess.run(
+    process = subprocess.run(
         ["sh", "-c", f'"$@" {target}', "sh", *command], cwd=fresh.clone, env=fresh.environment(), capture_output=True,
         text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 6
-    assert done.stderr.startswith("error (output-lost): The command is done")
+    assert process.returncode == 6
+    assert process.stderr.startswith("error (output-lost): The command is done")
 
 
 def test_a_reader_that_has_read_enough_takes_the_verdict_nothing_away(fresh):
@@ -120,9 +120,9 @@ def test_a_reader_that_has_read_enough_takes_the_verdict_nothing_away(fresh):
     for words, code in (("--help", 0), ("status", 0), ("validate", 2)):
         reader, writer = os.pipe()
         os.close(reader)
-        done = subprocess.run(
+        process = subprocess.run(
             [command, words], cwd=fresh.clone, env=fresh.environment(), stdout=writer, stderr=subprocess.PIPE,
             check=False,
         )  # fmt: skip
         os.close(writer)
-        assert (words, done.returncode, done.stderr) == (words, code, b"")
+        assert (words, process.returncode, process.stderr) == (words, code, b"")

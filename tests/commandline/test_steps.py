@@ -45,16 +45,16 @@ def mends():
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr == "then" and isinstance(node.value, ast.Call):
-                written = node.value.args[2]
-                if not isinstance(written, ast.Name):
-                    parts = [part.value for part in ast.walk(written) if isinstance(part, ast.Constant)]
+                mend = node.value.args[2]
+                if not isinstance(mend, ast.Name):
+                    parts = [part.value for part in ast.walk(mend) if isinstance(part, ast.Constant)]
                     yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
 
 
 def test_every_step_names_an_operation_and_its_fields():
-    found = list(calls())
-    assert {"iterate", "pr show", "pr merge", "approve", "rollback", "verify", "doctor"} <= {one[0] for one in found}
-    for operation, positional, options in found:
+    steps = list(calls())
+    assert {"iterate", "pr show", "pr merge", "approve", "rollback", "verify", "doctor"} <= {row[0] for row in steps}
+    for operation, positional, options in steps:
         fields = find(operation).load().request.model_fields
         argument = {
             name for name, field in fields.items() if any(isinstance(m, Cli) and m.argument for m in field.metadata)
@@ -64,9 +64,9 @@ def test_every_step_names_an_operation_and_its_fields():
 
 
 def test_an_error_that_leads_to_a_step_says_so_in_its_mend():
-    found = list(mends())
-    assert len(found) > 10
-    assert [where for where, mend in found if "`{next}`" not in mend] == []
+    texts = list(mends())
+    assert len(texts) > 10
+    assert [where for where, mend in texts if "`{next}`" not in mend] == []
 
 
 def test_the_mend_of_an_error_holds_the_line_of_its_step():
@@ -85,8 +85,8 @@ def test_its_line_read_by_a_shell_and_the_command_is_the_step(shown):
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))
 def test_whatever_an_argument_says_the_line_says_the_same(reason):
-    shown = step("rollback", {"cluster": "rtb-pricing"}, reason=reason)
-    assert shlex.split(shell_line(shown)) == ["modelsmith", "rollback", "rtb-pricing", "--reason", reason]
+    a_step = step("rollback", {"cluster": "rtb-pricing"}, reason=reason)
+    assert shlex.split(shell_line(a_step)) == ["modelsmith", "rollback", "rtb-pricing", "--reason", reason]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -102,9 +102,9 @@ def read_back(line: str, operation: str) -> dict[str, object]:
     words = shlex.split(line)[1 + len(operation.split()) :]
     command = command_for(find(operation))
     with command.make_context(operation, words) as context:
-        given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
+        typed = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}
         return {
             name: value if isinstance(value, int) else str(value)
             for name, value in context.params.items()
-            if name in given
+            if name in typed
         }

@@ -124,14 +124,14 @@ def test_what_both_sides_changed_is_a_conflict_with_its_path(pair):
 
 def test_a_contribution_is_one_commit_on_upstreams_main_and_no_more(pair):
     tip = pair.there({"docs/other.md": b"Other\n"})
-    done = pair.contribute({"modelsmith/a.py": b"a = 2\n"}, body="It was wrong.")
-    assert done.paths == ("modelsmith/a.py",)
-    assert pair.git.text("rev-list", f"{tip}..{done.branch}").split() == [done.commit]
-    assert set(pair.git.list_tree(done.commit)) == {*TOOLKIT, "docs/other.md"}
-    raw = pair.git.text("cat-file", "commit", done.commit)
+    result = pair.contribute({"modelsmith/a.py": b"a = 2\n"}, body="It was wrong.")
+    assert result.paths == ("modelsmith/a.py",)
+    assert pair.git.text("rev-list", f"{tip}..{result.branch}").split() == [result.commit]
+    assert set(pair.git.list_tree(result.commit)) == {*TOOLKIT, "docs/other.md"}
+    raw = pair.git.text("cat-file", "commit", result.commit)
     assert "Ann Other <ann@example.org>" in raw
     assert not any(private in raw for private in ("Somebody", "Maya", CLUSTER, "somebody@"))
-    assert pair.contribute({"modelsmith/a.py": b"a = 2\n"}, body="It was wrong.") == done
+    assert pair.contribute({"modelsmith/a.py": b"a = 2\n"}, body="It was wrong.") == result
 
 
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB\n" * 8

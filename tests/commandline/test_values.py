@@ -26,13 +26,13 @@ def numbers(annotation):
 
 def test_every_number_has_a_least_and_a_greatest_value():
     bounds = {
-        f"{operation.name}: {name}": {type(one) for one in field.metadata if isinstance(one, (Ge, Le))}
+        f"{operation.name}: {name}": {type(limit) for limit in field.metadata if isinstance(limit, (Ge, Le))}
         for operation in OPERATIONS
         for name, field in operation.load().request.model_fields.items()
         if numbers(field.annotation)
     }
     assert len(bounds) >= 6
-    assert {name: found for name, found in bounds.items() if found != {Ge, Le}} == {}
+    assert {name: limits for name, limits in bounds.items() if limits != {Ge, Le}} == {}
 
 
 def word_for(kind):
@@ -46,42 +46,51 @@ def word_for(kind):
 def test_no_option_or_argument_takes_nothing_for_something(operation):
     """An empty word is refused before anything is done, unless it is what is meant when it is left out."""
     command = command_for(operation)
-    taken = [param for param in command.params if isinstance(param.type, NotEmpty)]
+    parameters = [param for param in command.params if isinstance(param.type, NotEmpty)]
     words = {param.name: word_for(param.type) for param in command.params if param.required}
-    for param in taken:
-        given = {**words, param.name: ""}
+    for param in parameters:
+        values = {**words, param.name: ""}
         line = [
-            f"{one.opts[0]}={given[one.name]}" for one in command.params if one.name in given and one.opts[0][0] == "-"
+            f"{parameter.opts[0]}={values[parameter.name]}"
+            for parameter in command.params
+            if parameter.name in values and parameter.opts[0][0] == "-"
         ]
-        line += ["--", *(given[one.name] for one in command.params if one.name in given and one.opts[0][0] != "-")]
+        line += [
+            "--",
+            *(
+                values[parameter.name]
+                for parameter in command.params
+                if parameter.name in values and parameter.opts[0][0] != "-"
+            ),
+        ]
         if param.default == "":
             command.make_context(operation.name, line)
             continue
         with pytest.raises(click.BadParameter, match="empty"):
             command.make_context(operation.name, line)
     names = {param.name for param in command.params if param.type.name in ("text", "path")}
-    assert names == {param.name for param in taken}, "every word and path goes through the one rule"
+    assert names == {param.name for param in parameters}, "every word and path goes through the one rule"
 
 
 def test_a_value_that_git_would_take_for_an_option_is_named_and_refused(fresh):
     for option, code in (("against", "bad-source"), ("revision", "bad-revision"), ("tip", "bad-tip")):
-        asked = fresh.modelsmith("verify", f"--{option}=-1", "--json")
-        assert (asked.code, asked.json["code"]) == (2, code)
-        assert "-1" in asked.json["message"]
+        result = fresh.modelsmith("verify", f"--{option}=-1", "--json")
+        assert (result.code, result.json["code"]) == (2, code)
+        assert "-1" in result.json["message"]
 
 
 def test_a_name_too_long_for_a_cluster_is_refused_before_it_is_used(fresh):
     before = sorted(fresh.clone.rglob(".git/modelsmith/**"))
-    asked = fresh.modelsmith("iterate", "a" * 300, "--json")
-    assert (asked.code, asked.json["code"]) == (2, "unknown-cluster")
+    result = fresh.modelsmith("iterate", "a" * 300, "--json")
+    assert (result.code, result.json["code"]) == (2, "unknown-cluster")
     assert sorted(fresh.clone.rglob(".git/modelsmith/**")) == before
 
 
 def test_a_source_that_cannot_be_reached_is_named_and_not_the_forge(fresh):
-    asked = fresh.modelsmith("verify", "--against", "/nope", "--json")
-    assert asked.code == 6
-    assert "modelsmith.forge" not in asked.out
-    assert "/nope" in asked.json["mend"]
+    result = fresh.modelsmith("verify", "--against", "/nope", "--json")
+    assert result.code == 6
+    assert "modelsmith.forge" not in result.out
+    assert "/nope" in result.json["mend"]
     for words in (("eval", "--cluster", "x", "--tag", ""), ("approve", "1", "--key", ""), ("verify", "--tip", "")):
         assert fresh.modelsmith(*words).code == 2
     assert fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--workers", "9" * 20).code == 2
@@ -109,7 +118,7 @@ def test_whoever_loses_the_output_is_told_on_standard_error(words, code, tmp_pat
     ],
 )
 def test_a_slip_of_the_command_line_is_told_what_was_meant(tmp_path, words, said):
-    ran = subprocess.run([sys.executable, "-m", "modelsmith", *words], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 2
-    assert said in ran.stderr
-    assert "\\n" not in ran.stderr, "a page of help is shown as a page"
+    process = subprocess.run([sys.executable, "-m", "modelsmith", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert said in process.stderr
+    assert "\\n" not in process.stderr, "a page of help is shown as a page"

@@ -15,12 +15,12 @@ from modelsmith.repository.workspace import Workspace
 
 
 @asynccontextmanager
-async def door(world, said=None, settings=None):
+async def door(world, messages=None, settings=None):
     """The world's door with the embedded engine: its address, its follower and what it counts."""
     port, recorder = free_port(), Listed()
     keeper = SimpleNamespace(recorder=recorder, follow=lambda commit: None)
     workspace = Workspace.find(world.clone)
     listening = Listening("127.0.0.1", port)
-    say = (said if said is not None else []).append
+    say = (messages if messages is not None else []).append
     async with server.opened(workspace, settings or Settings(), listening, keeper, None, say) as follower:
         yield f"http://127.0.0.1:{port}", follower, recorder

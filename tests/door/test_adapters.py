@@ -30,8 +30,8 @@ def named(arm):
 
 def served(incumbent, watched=None, shadow=None):
     """A line with these arms."""
-    made = line(0.5 if watched else None, copied=1.0 if shadow else 0.0)
-    return replace(made, incumbent=incumbent, watched=watched, shadow=shadow)
+    line_made = line(0.5 if watched else None, copied=1.0 if shadow else 0.0)
+    return replace(line_made, incumbent=incumbent, watched=watched, shadow=shadow)
 
 
 def models_of(vllm, session):
@@ -70,14 +70,14 @@ def test_an_adapter_is_unloaded_after_its_last_request(scene):
     async def acts(vllm, models):
         model = await models.make(served(OLD), OLD)
         vllm.answers.clear()
-        asked = asyncio.ensure_future(by(model))
+        answer = asyncio.ensure_future(by(model))
         del model
         await until(lambda: vllm.asked)
         other = await models.make(served(NEW), NEW)
         assert vllm.changes == [("load", named(OLD)), ("load", named(NEW))], "a request is under way"
         vllm.answers.set()
-        assert await asked == named(OLD)
-        del asked
+        assert await answer == named(OLD)
+        del answer
         await until(lambda: list(vllm.loaded) == [named(NEW)])
         assert await by(other) == named(NEW)
 
@@ -89,11 +89,11 @@ def test_an_adapter_that_is_wanted_while_it_is_unloaded_is_loaded_again(scene):
         vllm.unloads.clear()
         await models.make(served(OLD), OLD)
         await until(lambda: ("unload", named(OLD)) in vllm.changes)
-        wanted = asyncio.ensure_future(models.make(served(OLD), OLD))
+        making = asyncio.ensure_future(models.make(served(OLD), OLD))
         await asyncio.sleep(0.05)
         assert vllm.changes[-1] == ("unload", named(OLD)), "one change of an adapter at a time"
         vllm.unloads.set()
-        assert await by(await wanted) == named(OLD)
+        assert await by(await making) == named(OLD)
         assert vllm.loads == 2
 
     scene(acts)
@@ -102,9 +102,9 @@ def test_an_adapter_that_is_wanted_while_it_is_unloaded_is_loaded_again(scene):
 def test_an_adapter_that_another_arm_asks_stays(scene):
     async def acts(vllm, models):
         twin = replace(SHADOW, artifact=OLD.artifact)
-        asked, copied = await models.make(served(OLD), OLD), await models.make(served(NEW, shadow=twin), twin)
+        original, copied = await models.make(served(OLD), OLD), await models.make(served(NEW, shadow=twin), twin)
         assert vllm.loads == 1
-        del asked
+        del original
         await models.make(served(NEW), NEW)
         await until(lambda: list(vllm.loaded) == [named(OLD)])
         assert await by(copied) == named(OLD)
@@ -117,12 +117,12 @@ def test_deployments_and_rollbacks_lose_no_request_and_leave_no_adapter(play, mo
     monkeypatch.setattr("modelsmith.door.models._adapter", lambda *of: Path("/store"))
 
     async def acts(door, vllm, models):
-        one = Follower(SimpleNamespace(private=Path("/nowhere")), models.make, lambda commit: None, print)
+        follower = Follower(SimpleNamespace(private=Path("/nowhere")), models.make, lambda commit: None, print)
         reported, stop = [], asyncio.Event()
 
         async def obey(which):
-            await one._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
-            door.door.follower.served = one.served
+            await follower._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
+            door.door.follower.served = follower.served
 
         async def ask():
             for number in count():
@@ -142,10 +142,10 @@ def test_deployments_and_rollbacks_lose_no_request_and_leave_no_adapter(play, mo
         await until(lambda: list(vllm.loaded) == [named(OLD)])
         assert set(reported) == {(200, arm.specialist, named(arm)) for arm in (OLD, NEW)}
         assert {end.failed_over for _, end in door.recorder.ends} == {False}
-        changes = [(what, {named(OLD): "old", named(NEW): "new"}[name]) for what, name in vllm.changes]
+        changes = [(action, {named(OLD): "old", named(NEW): "new"}[name]) for action, name in vllm.changes]
         assert changes.count(("load", "old")) == changes.count(("unload", "old")) + 1
         assert changes.count(("load", "new")) == changes.count(("unload", "new")) == 2
-        await one.close()
+        await follower.close()
 
     async def with_door(door):
         async with Vllm().running() as vllm:

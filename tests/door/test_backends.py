@@ -37,11 +37,11 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
         file = world.home / "serve.yaml"
         file.write_text(f"backends: {{{CLUSTER}: {{engine: vllm, url: '{url}', models: {{base: llama}}}}}}\n")
         workspace = Workspace.find(world.clone)
-        found = read_line(read_governed_state(world.git, "HEAD"), CLUSTER)
+        line_read = read_line(read_governed_state(world.git, "HEAD"), CLUSTER)
         async with aiohttp.ClientSession() as session:
             models = Models(workspace, load_settings(workspace, None), session)
-            base, adapter = [await models.make(found, arm) for arm in found.arms]
-            name = f"adapter-{found.watched.artifact.removeprefix('sha256:')}"
+            base, adapter = [await models.make(line_read, arm) for arm in line_read.arms]
+            name = f"adapter-{line_read.watched.artifact.removeprefix('sha256:')}"
             assert [await answer(model) for model in (base, adapter)] == ["llama", name]
             assert stub.loaded[name].startswith(str((world.home / "store").resolve()))
             stub.loaded.clear()
@@ -51,8 +51,10 @@ def test_adapters_are_loaded_into_vllm_under_their_digest_s_name(world):
             await until(lambda: not stub.loaded)
             stub.takes = False
             with pytest.raises(InfrastructureFailure, match="does not take the adapter"):
-                await models.make(found, found.watched)
-            staged = replace(found, shadow=Arm("iter-009-0000000c", found.watched.artifact, "sha256:" + "c" * 64))
+                await models.make(line_read, line_read.watched)
+            staged = replace(
+                line_read, shadow=Arm("iter-009-0000000c", line_read.watched.artifact, "sha256:" + "c" * 64)
+            )
             aside = {"url": "http://127.0.0.1:9/v1", "shadow_url": url, "engine": "vllm"}
             stub.takes = True
             beside = Models(workspace, Settings.model_validate({"backends": {CLUSTER: aside}}), session)
@@ -107,14 +109,14 @@ def test_each_model_has_the_price_of_its_name_or_that_of_others(tmp_path, fresh_
         backend = {"engine": "openai", "url": "https://x.invalid/v1", "models": {"base": "m"}}
         names = {arm.specialist: "s" for arm in line(0.5).arms}
         priced = {"input": 2, "output": 4}
-        made = []
+        all_prices = []
         async with aiohttp.ClientSession() as session:
             for prices in ({}, {"others": priced}, {WATCHED.specialist: priced}):
                 more = {"models": {**backend["models"], **names}, "prices": prices}
                 settings = Settings.model_validate({"backends": {"pricing": backend | more}})
                 models = Models(Workspace(fresh_template.clone, fresh_template.home), settings, session)
-                made.append([(await models.make(line(0.5), arm)).price for arm in line(0.5).arms])
+                all_prices.append([(await models.make(line(0.5), arm)).price for arm in line(0.5).arms])
                 models.close()
-        assert made == [[FREE, FREE], [Price(2e-6, 4e-6)] * 2, [FREE, Price(2e-6, 4e-6)]]
+        assert all_prices == [[FREE, FREE], [Price(2e-6, 4e-6)] * 2, [FREE, Price(2e-6, 4e-6)]]
 
     asyncio.run(scene())

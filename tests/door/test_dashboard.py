@@ -47,9 +47,9 @@ def nodes(expression: Any) -> Iterator[Any]:
     yield expression
     for name in ("expr", "lhs", "rhs", "vector_selector", "args"):
         below = getattr(expression, name, None)
-        for one in below if isinstance(below, list) else [below]:
-            if one is not None:
-                yield from nodes(one)
+        for node_below in below if isinstance(below, list) else [below]:
+            if node_below is not None:
+                yield from nodes(node_below)
 
 
 async def lived(door, folder) -> Samples:
@@ -77,8 +77,8 @@ async def lived(door, folder) -> Samples:
             await door.ask()
         await door.ask({"model": "nobody"})
         report = {"decision_id": headers["x-modelsmith-decision"], "metric": "won", "value": 1, "idempotency_key": "a"}
-        for sent in (report, {**report, "decision_id": "x.y"}):
-            async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", json=sent):
+        for body in (report, {**report, "decision_id": "x.y"}):
+            async with door.session.post(f"http://127.0.0.1:{door.port}/v1/feedback", json=body):
                 pass
         door.door.follower.troubles = {CLUSTER: IntegrityFailure("artifact-missing", "gone", "Fetch it.")}
         await until(lambda: not door.door.counting.shadows.under_way)
@@ -87,17 +87,17 @@ async def lived(door, folder) -> Samples:
             text = await answer.text()
     finally:
         recorder.close()
-    found: Samples = {}
+    samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.setdefault(sample.name, []).append(sample.labels)
-    return found
+            samples.setdefault(sample.name, []).append(sample.labels)
+    return samples
 
 
 def test_every_panel_asks_for_metrics_and_labels_that_a_door_shows(play, tmp_path):
     async def scene(door):
         samples = await lived(door, tmp_path)
-        asked = set()
+        names = set()
         for title, expression, legend in expressions():
             labels = set()
             for node in nodes(parsed(expression)):
@@ -105,15 +105,15 @@ def test_every_panel_asks_for_metrics_and_labels_that_a_door_shows(play, tmp_pat
                     assert set(node.modifier.labels) <= labels_of(node, samples), (title, node)
                 if isinstance(node, promql.VectorSelector):
                     assert node.name in samples, (title, node.name)
-                    asked.add(node.name)
+                    names.add(node.name)
                     labels |= set().union(*samples[node.name])
                     for matcher in node.matchers.matchers:
                         values = [sample[matcher.name] for sample in samples[node.name]]
                         assert any(re.fullmatch(matcher.value, value) for value in values), (title, matcher)
             assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, title
         families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in samples}
-        shown = {re.sub(r"_(total|bucket|sum)$", "", name) for name in asked}
-        assert families - shown == NOT_SHOWN
+        names_shown = {re.sub(r"_(total|bucket|sum)$", "", name) for name in names}
+        assert families - names_shown == NOT_SHOWN
 
     play(scene)
 
@@ -136,10 +136,10 @@ def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_it():
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     register_default_plugins()
-    made = dashboard()
-    known = json.loads(json.dumps(Dashboard.from_json(made), cls=JSONEncoder))
-    assert list(lost(made, known, "dashboard")) == []
-    places = [panel["gridPos"] for panel in made["panels"]]
+    board = dashboard()
+    reread = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
+    assert list(lost(board, reread, "dashboard")) == []
+    places = [panel["gridPos"] for panel in board["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     covered = [
         (x, y)
@@ -150,15 +150,15 @@ def test_grafanas_own_model_of_a_dashboard_knows_every_field_of_it():
     assert len(covered) == len(set(covered)), "two panels lie on one another"
 
 
-def lost(given: Any, known: Any, where: str) -> Iterator[str]:
+def lost(original: Any, other: Any, where: str) -> Iterator[str]:
     """What is no longer there after Grafana's model has read it."""
-    if isinstance(given, dict) and isinstance(known, dict):
-        for name, value in given.items():
-            yield from lost(value, known.get(name), f"{where}.{name}")
-    elif isinstance(given, list) and isinstance(known, list) and len(given) == len(known):
-        for number, value in enumerate(given):
-            yield from lost(value, known[number], f"{where}[{number}]")
-    elif given != known:
+    if isinstance(original, dict) and isinstance(other, dict):
+        for name, value in original.items():
+            yield from lost(value, other.get(name), f"{where}.{name}")
+    elif isinstance(original, list) and isinstance(other, list) and len(original) == len(other):
+        for number, value in enumerate(original):
+            yield from lost(value, other[number], f"{where}[{number}]")
+    elif original != other:
         yield where
 
 

@@ -24,8 +24,8 @@ class Speaker:
         self.name, self.order, self.go = name, order, go
 
     def speak(self, prompt, system, sampling, hear, most):
-        asked = prompt.messages[-1].content
-        self.order.append(f"{self.name} {asked}")
+        text = prompt.messages[-1].content
+        self.order.append(f"{self.name} {text}")
         hear("a")
         assert self.go.acquire(timeout=60)
         return Completion(prompt.key, "a", "stop", 3, 1, 0.0)
@@ -33,8 +33,8 @@ class Speaker:
 
 def models(*names):
     order, go, engine = [], threading.Semaphore(0), Engine()
-    made = [EmbeddedModel(name, Speaker(name, order, go), engine, 100, name == "shadow") for name in names]
-    return order, go, engine, made
+    embedded = [EmbeddedModel(name, Speaker(name, order, go), engine, 100, name == "shadow") for name in names]
+    return order, go, engine, embedded
 
 
 def body(text):
@@ -61,10 +61,10 @@ def test_copies_wait_until_no_caller_does():
         later[1].cancel()
         for _ in range(5):
             go.release()
-        asked = [await each for each in (first, later[0], later[2], *copies)]
-        assert [name for name, _ in asked] == ["served"] * 3 + ["shadow"] * 2
+        answers = [await each for each in (first, later[0], later[2], *copies)]
+        assert [name for name, _ in answers] == ["served"] * 3 + ["shadow"] * 2
         assert order == ["served 1", "served 2", "served 4", "shadow 1", "shadow 2"]
-        assert [turn.waited_ms > 0 for _, turn in asked] == [False, True, True, True, True]
+        assert [turn.waited_ms > 0 for _, turn in answers] == [False, True, True, True, True]
         engine.close()
 
     asyncio.run(scene())
@@ -75,8 +75,8 @@ def test_a_wait_for_a_turn_at_the_engine_is_not_measured_of_either_side(play):
 
     async def scene(door):
         order, go, engine, (served, shadow) = models("served", "shadow")
-        asked = replace(line(copied=1.0), incumbent=INCUMBENT, shadow=SHADOW)
-        clusters = {CLUSTER: Ready(asked, served, None, shadow)}
+        copying_line = replace(line(copied=1.0), incumbent=INCUMBENT, shadow=SHADOW)
+        clusters = {CLUSTER: Ready(copying_line, served, None, shadow)}
         door.door.follower.served = Served("c" * 40, Rules(None, clusters), clusters)
         tasks = [asyncio.ensure_future(door.ask({"messages": body(str(n))["messages"]})) for n in range(3)]
         await until(lambda: order and door.door._gate.inside == 3)
@@ -85,7 +85,7 @@ def test_a_wait_for_a_turn_at_the_engine_is_not_measured_of_either_side(play):
             go.release()
         assert [status for status, _, _ in [await each for each in tasks]] == [200] * 3
         await until(lambda: len(door.recorder.ends) == 9)
-        assert [one.split()[0] for one in order] == ["served"] * 3 + ["shadow"] * 3
+        assert [entry.split()[0] for entry in order] == ["served"] * 3 + ["shadow"] * 3
         mine = [end for decision, end in door.recorder.ends if decision.stage != "shadow"]
         copied = [end for decision, end in door.recorder.ends if decision.stage == "shadow"]
         assert sum(end.total_ms >= 3000 for end in mine) == 3, "callers waited, and that is what they are told"
@@ -98,11 +98,11 @@ def test_a_wait_for_a_turn_at_the_engine_is_not_measured_of_either_side(play):
 def test_a_copy_that_waits_is_not_counted_when_the_door_closes(play):
     async def scene(door):
         order, go, engine, (served, shadow) = models("served", "shadow")
-        asked = replace(line(copied=1.0), incumbent=INCUMBENT, shadow=SHADOW)
+        copying_line = replace(line(copied=1.0), incumbent=INCUMBENT, shadow=SHADOW)
         caller = asyncio.ensure_future(whole(served, "1"))
         await until(lambda: order)
         shadows = door.door.counting.shadows
-        copy = shadows.begin(Ready(asked, served, None, shadow), "k", INCUMBENT, ASKED | {"max_tokens": 8})
+        copy = shadows.begin(Ready(copying_line, served, None, shadow), "k", INCUMBENT, ASKED | {"max_tokens": 8})
         shadows.follow(copy, Answered(200, None, 0.001, 1, 1))
         await asyncio.sleep(0.05)
         await shadows.close()

@@ -197,8 +197,8 @@ def test_a_body_that_claims_to_be_compressed_is_never_unpacked(play, path, caplo
 
     async def scene(door):
         for _ in range(2):
-            asked = head("Content-Encoding: gzip", host=f"127.0.0.1:{door.port}", length=6)
-            answer = await raw(door, asked.replace(b"/v1/chat/completions", path.encode(), 1) + b"SECRET")
+            request = head("Content-Encoding: gzip", host=f"127.0.0.1:{door.port}", length=6)
+            answer = await raw(door, request.replace(b"/v1/chat/completions", path.encode(), 1) + b"SECRET")
             assert answer.split()[1] in (b"415", b"404", b"405")
         assert (await door.ask())[0] == 200
 
@@ -211,8 +211,8 @@ def test_a_body_that_claims_to_be_compressed_is_never_unpacked(play, path, caplo
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n", b"5\r\n{}\r\n0\r\n\r\n", b"-1\r\n"])
 def test_a_body_in_broken_chunks_is_the_caller_s_fault(play, chunks):
     async def scene(door):
-        asked = head("Transfer-Encoding: chunked", host=f"127.0.0.1:{door.port}", length=None)
-        assert b" 400 " in (await raw(door, asked + chunks)).splitlines()[0]
+        request = head("Transfer-Encoding: chunked", host=f"127.0.0.1:{door.port}", length=None)
+        assert b" 400 " in (await raw(door, request + chunks)).splitlines()[0]
         assert door.specialist.asked == []
 
     play(scene)
@@ -220,12 +220,12 @@ def test_a_body_in_broken_chunks_is_the_caller_s_fault(play, chunks):
 
 def test_nothing_of_a_caller_s_headers_reaches_a_backend(play):
     async def scene(door):
-        given = {
+        arguments = {
             "Authorization": "Bearer stolen", "Cookie": "a=b", "X-Forwarded-For": "1.2.3.4", "Proxy-Authorization": "x",
             "x-modelsmith-decision": "forged", "Accept-Encoding": "br", "Connection": "keep-alive, X-Secret",
             "X-Secret": "s",
         }  # fmt: skip
-        _, headers, _ = await door.ask(**given)
+        _, headers, _ = await door.ask(**arguments)
         assert headers["x-modelsmith-decision"] == "d1"
         assert door.specialist.headers[0].keys() == {
             "host", "content-type", "accept-encoding", "accept", "user-agent", "content-length",
@@ -270,7 +270,7 @@ def test_without_keys_no_page_in_a_browser_is_heard(play):
 
 def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
     keys = callers(tmp_path)
-    made, good = keys.issue("caller", ("pri*",), 1)
+    token, good = keys.issue("caller", ("pri*",), 1)
     _, other = keys.issue("caller", ("traffic-1",), 1)
     rotated = keys.issue("caller", ("pricing",), 1)[1]
     whole = keys.issue("caller", (), 1)[1]
@@ -282,7 +282,7 @@ def test_a_key_opens_its_clusters_until_it_is_revoked(play, tmp_path):
             assert headers["WWW-Authenticate"] == "Bearer"
         assert (await door.ask(Authorization=f"Bearer {other}"))[0] == 403
         assert (await door.ask(Authorization=f"Bearer {good}"))[0] == 200
-        keys.revoke(made.id)
+        keys.revoke(token.id)
         assert (await door.ask(Authorization=f"Bearer {good}"))[0] == 401
         assert (await door.ask(Authorization=f"Bearer {rotated}"))[0] == 200
         for path, status in (
@@ -364,10 +364,10 @@ def test_a_damaged_file_of_keys_opens_nothing_and_is_said(play, tmp_path):
 def test_too_many_wait_their_turn_and_then_are_told_when_to_come(play):
     async def scene(door):
         door.specialist.hold = asyncio.Event()
-        asked = [asyncio.create_task(door.ask()) for _ in range(6)]
-        await until(lambda: sum(each.done() for each in asked) == 3)
+        requests = [asyncio.create_task(door.ask()) for _ in range(6)]
+        await until(lambda: sum(each.done() for each in requests) == 3)
         door.specialist.hold.set()
-        answers = [await each for each in asked]
+        answers = [await each for each in requests]
         assert sorted(status for status, _, _ in answers) == [200, 200, 200, 429, 429, 429]
         assert {headers["Retry-After"] for status, headers, _ in answers if status == 429} == {"1"}
         assert (await door.ask())[0] == 200
@@ -407,7 +407,7 @@ def test_a_flood_of_reports_leaves_threads_and_turns_to_all_others(play, tmp_pat
     """Also of senders that hang up: their reports are read all the same, and no faster."""
     keys = callers(tmp_path)
     greedy, modest = (keys.issue("caller", (CLUSTER,), 1)[1] for _ in range(2))
-    inside, most, read = [], [], []
+    inside, most, senders = [], [], []
     go = threading.Event()
 
     def slow(body, may, sender):
@@ -415,7 +415,7 @@ def test_a_flood_of_reports_leaves_threads_and_turns_to_all_others(play, tmp_pat
         most.append(len(inside))
         go.wait(60)
         inside.remove(sender)
-        read.append(sender)
+        senders.append(sender)
         return 200, {}
 
     async def scene(door):
@@ -435,7 +435,9 @@ def test_a_flood_of_reports_leaves_threads_and_turns_to_all_others(play, tmp_pat
         go.set()
         assert await other == 200
         await asyncio.gather(*many)
-        assert read.index(next(one for one in read if one != read[0])) < 6, "it waits for a turn or two"
+        assert senders.index(next(sender for sender in senders if sender != senders[0])) < 6, (
+            "it waits for a turn or two"
+        )
         assert max(most) == 2
 
     play(scene, keys=keys)

@@ -51,13 +51,13 @@ def route_of(world, requests, *words):
     """What `modelsmith route` says of these requests."""
     path = world.folder / "requests.jsonl"
     path.write_text("".join(json.dumps(request) + "\n" for request in requests))
-    ran = world.modelsmith("route", str(path), *words, "--json")
-    return ran.code, ran.json
+    result = world.modelsmith("route", str(path), *words, "--json")
+    return result.code, result.json
 
 
 async def said_by(url, **more):
-    asked = client(f"{url}/v1")
-    raw = await asked.chat.completions.with_raw_response.create(**ASKED, **more)
+    caller = client(f"{url}/v1")
+    raw = await caller.chat.completions.with_raw_response.create(**ASKED, **more)
     return raw.headers, raw.parse()
 
 
@@ -81,9 +81,9 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
                 await asyncio.to_thread(get, f"{url}/readyz")
             served = await follower.start()
             ready = served.clusters[CLUSTER]
-            assert [one.record for one in watching(read_governed_state(world.git, served.commit))] == [
-                ready.line.watched.record
-            ]
+            assert [
+                watched_window.record for watched_window in watching(read_governed_state(world.git, served.commit))
+            ] == [ready.line.watched.record]
             assert await asyncio.to_thread(get, f"{url}/readyz") == {
                 "status": "ready", "commit": world.main(), "trouble": [], "counting": True,
             }  # fmt: skip
@@ -92,8 +92,8 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
             assert ready.line.watched.specialist.startswith("iter-001-")
             headers, whole = await said_by(url)
             assert headers["x-modelsmith-specialist"] in ("base", ready.line.watched.specialist)
-            asked = client(f"{url}/v1")
-            stream = await asked.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
+            caller = client(f"{url}/v1")
+            stream = await caller.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
             chunks = [chunk async for chunk in stream]
             assert whole.usage.completion_tokens == chunks[-1].usage.completion_tokens > 0
             texts = {"".join(c.choices[0].delta.content or "" for c in chunks if c.choices)}
@@ -103,11 +103,11 @@ def test_a_deployed_specialist_answers_from_its_verified_main(world):
             with pytest.raises(openai.BadRequestError, match="tools"):
                 await said_by(url, tools=[])
             with pytest.raises(openai.BadRequestError, match="tokens"):
-                await asked.chat.completions.create(**ASKED | {"max_tokens": 5000})
+                await caller.chat.completions.create(**ASKED | {"max_tokens": 5000})
             long = [{"role": "user", "content": "Why? " * 2000}]
             with pytest.raises(openai.BadRequestError, match="at most 400"):
-                await asked.chat.completions.create(**ASKED | {"messages": long})
-            await until(lambda: [one.answers for one in busy_doors(world.home / "doors")] == [2])
+                await caller.chat.completions.create(**ASKED | {"messages": long})
+            await until(lambda: [busy_door.answers for busy_door in busy_doors(world.home / "doors")] == [2])
         assert busy_doors(world.home / "doors") == []
 
     run(scene)
@@ -226,9 +226,9 @@ def test_who_served_goes_on_for_want_of_the_next_unless_main_took_it_back(stands
         return None
 
     async def scene():
-        follower = Follower(None, make, lambda commit: None, lambda what, error: None)
-        for commit, one in (("a" * 40, line()), ("b" * 40, after)):
-            await follower._obey(_Plan(commit, Rules(None, [line().cluster.cluster]), {"pricing": one}, {}))
+        follower = Follower(None, make, lambda commit: None, lambda subject, error: None)
+        for commit, new_line in (("a" * 40, line()), ("b" * 40, after)):
+            await follower._obey(_Plan(commit, Rules(None, [line().cluster.cluster]), {"pricing": new_line}, {}))
         assert list(follower.troubles) == ["pricing"]
         assert list(follower.served.clusters) == (["pricing"] if stands else [])
         assert follower.served.lacking == (frozenset() if stands else {"pricing"})
@@ -299,7 +299,7 @@ def test_doors_of_one_clone_are_killed_restarted_and_closed(world):
             )
             doors.extend(start(world, port) for port in ports)
             assert {(await asyncio.to_thread(ready, port))["status"] for port in ports} == {"ready"}
-            streams = [await one.chat.completions.create(**ASKED, stream=True) for one in clients]
+            streams = [await caller.chat.completions.create(**ASKED, stream=True) for caller in clients]
             for stream in streams:
                 await anext(aiter(stream))
             doors[0].kill()
@@ -333,16 +333,16 @@ def test_what_cannot_be_served_is_said_in_one_error(world):
     port = free_port()
 
     def refusal(*words, **more):
-        ran = world.modelsmith("serve", "--port", str(port), *words, env=world.environment() | more)
-        return ran.code, ran.err
+        result = world.modelsmith("serve", "--port", str(port), *words, env=world.environment() | more)
+        return result.code, result.err
 
     assert refusal() == (2, refusal()[1])
     assert "serve-key issue" in refusal()[1]
     assert "keys-needed" in refusal("--no-keys", "--host", "0.0.0.0")[1] or "tls-needed" in refusal("--host", "::")[1]
     assert "outside-role" in refusal("--no-keys", MODELSMITH_ROLE="operator")[1]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", port))
+        sock.listen()
         code, err = refusal("--no-keys")
         assert (code, "address-taken" in err) == (6, True)
 
@@ -371,8 +371,8 @@ def test_route_says_where_requests_go_and_what_a_change_moves(world):
     assert routed["requests"][0]["passed_over"] == [
         {"rule": "gold", "condition": "body /metadata/tier"}, {"rule": "named", "condition": "last_message"},
     ]  # fmt: skip
-    assert [one["share"] for one in routed["requests"][1]["answering"]] == [1.0]
-    assert [(one["number"], one["before"], one["after"]) for one in routed["moved"]] == [
+    assert [request["share"] for request in routed["requests"][1]["answering"]] == [1.0]
+    assert [(move["number"], move["before"], move["after"]) for move in routed["moved"]] == [
         (1, CLUSTER, None), (2, None, CLUSTER),
     ]  # fmt: skip
     assert "PRIVATE" not in json.dumps(routed)

@@ -98,8 +98,8 @@ def test_a_stream_that_breaks_off_says_nothing_of_the_format(play):
     async def scene(door):
         door.points, door.specialist.piece, door.specialist.dies_after = POINTS, "{}", 2
         door.serve(1.0)
-        asked = ASKED | {"stream": True}
-        async with door.session.post(f"{door.url}/chat/completions", json=asked) as answer:
+        body = ASKED | {"stream": True}
+        async with door.session.post(f"{door.url}/chat/completions", json=body) as answer:
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.read()
         await until(lambda: door.recorder.ends)

@@ -26,16 +26,16 @@ def test_a_specialist_that_hangs_leaves_turns_and_connections(play, room, held):
         door.door.counting = replace(door.door.counting, room=room)
         door.serve(0.25)
         door.specialist.hold = asyncio.Event()
-        asked = list[asyncio.Task]()
+        requests = list[asyncio.Task]()
 
         def are_held():
-            return sum(not one.done() for one in asked) <= held
+            return sum(not request.done() for request in requests) <= held
 
         while len(door.specialist.asked) < held or sum(end.failed_over for _, end in door.recorder.ends) < 10:
-            asked += [asyncio.create_task(door.ask()) for _ in range(20)]
+            requests += [asyncio.create_task(door.ask()) for _ in range(20)]
             await until(are_held)
         assert len(door.specialist.asked) == held
-        answers = [one.result() for one in asked if one.done()]
+        answers = [request.result() for request in requests if request.done()]
         assert {(status, answer["choices"][0]["message"]["content"]) for status, _, answer in answers} == {
             (200, "from incumbent")
         }
@@ -46,7 +46,7 @@ def test_a_specialist_that_hangs_leaves_turns_and_connections(play, room, held):
         assert not any(measured_of(end, None)["errors"] for end in others)
         assert f'reason="{CROWDED}"'.encode() in door.door.counting.metrics.exposition()
         door.specialist.hold.set()
-        assert {(await one)[0] for one in asked} == {200}
+        assert {(await request)[0] for request in requests} == {200}
         before = len(door.specialist.asked)
         while len(door.specialist.asked) == before:
             assert (await door.ask())[0] == 200
@@ -63,8 +63,8 @@ def test_a_cluster_that_hangs_leaves_turns_to_others(play):
         ready[OTHER] = replace(ready[OTHER], incumbent=replace(ready[OTHER].incumbent, url=door.specialist.url))
         door.incumbent.hold = asyncio.Event()
         hanging = [asyncio.create_task(door.ask()) for _ in range(2 * WIDE.at_once)]
-        await until(lambda: sum(one.done() for one in hanging) == 2 * (WIDE.at_once - most))
-        assert {(await one)[0] for one in hanging if one.done()} == {429}
+        await until(lambda: sum(request.done() for request in hanging) == 2 * (WIDE.at_once - most))
+        assert {(await request)[0] for request in hanging if request.done()} == {429}
         await until(lambda: len(door.incumbent.asked) == most)
         assert door.door._gate.waiting == most
         for _ in range(3):
@@ -80,10 +80,10 @@ def test_a_cluster_that_hangs_leaves_turns_to_others(play):
 def test_one_cluster_that_nobody_shares_with_has_every_turn(play):
     async def scene(door):
         door.specialist.hold = asyncio.Event()
-        asked = [asyncio.create_task(door.ask()) for _ in range(WIDE.at_once)]
+        requests = [asyncio.create_task(door.ask()) for _ in range(WIDE.at_once)]
         await until(lambda: len(door.specialist.asked) == WIDE.at_once)
         door.specialist.hold.set()
-        assert {(await one)[0] for one in asked} == {200}
+        assert {(await request)[0] for request in requests} == {200}
 
     play(scene, limits=WIDE)
 
@@ -95,7 +95,7 @@ def test_chance_alone_leads_no_side_to_its_part(turns):
         most = part(turns, share)
         assert most <= turns
         beyond = sum(
-            comb(turns, held) * Fraction(share) ** held * (1 - Fraction(share)) ** (turns - held)
-            for held in range(most, turns)
+            comb(turns, count) * Fraction(share) ** count * (1 - Fraction(share)) ** (turns - count)
+            for count in range(most, turns)
         )
         assert beyond * share < 1e-6

@@ -65,15 +65,17 @@ def scene(tmp_path, monkeypatch):
         async def whole():
             monkeypatch.setattr(follow, "LOAD_SECONDS", seconds)
             loader = Loader()
-            one = Follower(SimpleNamespace(private=tmp_path), loader.make, lambda commit: None, lambda *what: None)
+            follower = Follower(
+                SimpleNamespace(private=tmp_path), loader.make, lambda commit: None, lambda *words: None
+            )
 
             async def obey(which):
-                await one._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
-                return one.served.clusters[CLUSTER]
+                await follower._obey(_Plan("a" * 40, Rules(None, [CLUSTER]), {CLUSTER: which}, {}))
+                return follower.served.clusters[CLUSTER]
 
             async with asyncio.timeout(100):
-                await acts(one, obey, loader)
-                await one.close()
+                await acts(follower, obey, loader)
+                await follower.close()
 
         asyncio.run(whole())
 
@@ -81,25 +83,25 @@ def scene(tmp_path, monkeypatch):
 
 
 def test_a_shadow_that_hangs_while_loading_delays_no_takeback(scene):
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         ready = await obey(line(0.5, copied=1.0))
         await until(lambda: loader.begun)
         assert (ready.line.share, ready.shadow, await copied(ready)) == (0.5, None, None)
         taken_back = replace(line(), shadow=None)
         assert (await obey(taken_back)).line.watched is None
         await until(lambda: loader.cancelled == 1)
-        assert one.troubles == {}
+        assert follower.troubles == {}
 
     scene(acts)
 
 
 def test_a_newer_main_with_the_same_shadow_goes_on_loading_it(scene):
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         await obey(line(copied=1.0))
         await obey(line(0.5, copied=1.0))
         loader.go.set()
-        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
-        assert (loader.begun, one.served.clusters[CLUSTER].line.share) == (1, 0.5)
+        await until(lambda: follower.served.clusters[CLUSTER].shadow == SHADOW)
+        assert (loader.begun, follower.served.clusters[CLUSTER].line.share) == (1, 0.5)
 
     scene(acts)
 
@@ -107,44 +109,46 @@ def test_a_newer_main_with_the_same_shadow_goes_on_loading_it(scene):
 def test_a_shadow_that_cannot_be_loaded_is_said_and_counted(scene, tmp_path):
     """Until it can be: who serves main loads it again when it looks again."""
 
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         loader.fails = REFUSED
         loader.go.set()
         await obey(line(copied=1.0))
-        await until(lambda: one.troubles)
-        assert {what: error.code for what, error in one.troubles.items()} == {"shadow of pricing": "adapter-not-loaded"}
+        await until(lambda: follower.troubles)
+        assert {subject: error.code for subject, error in follower.troubles.items()} == {
+            "shadow of pricing": "adapter-not-loaded"
+        }
         assert "does not take" in why_unloaded(tmp_path / "live", CLUSTER, SHADOW.record)
-        assert (await copied(one.served.clusters[CLUSTER])).status == 503
+        assert (await copied(follower.served.clusters[CLUSTER])).status == 503
         loader.fails = None
         await obey(line(copied=1.0))
-        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
-        assert (one.troubles, why_unloaded(tmp_path / "live", CLUSTER, SHADOW.record)) == ({}, None)
+        await until(lambda: follower.served.clusters[CLUSTER].shadow == SHADOW)
+        assert (follower.troubles, why_unloaded(tmp_path / "live", CLUSTER, SHADOW.record)) == ({}, None)
 
     scene(acts)
 
 
 def test_what_this_machine_lacks_is_not_the_specialists_failure(scene):
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         loader.fails = InvalidInput("no-served-name", "serve.yaml does not name it", "Add it.")
         loader.go.set()
         await obey(line(copied=1.0))
-        await until(lambda: one.troubles)
-        assert await copied(one.served.clusters[CLUSTER]) is None
+        await until(lambda: follower.troubles)
+        assert await copied(follower.served.clusters[CLUSTER]) is None
 
     scene(acts)
 
 
 def test_a_shadow_that_takes_long_to_load_is_said_and_counts_for_nothing(scene):
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         await obey(line(copied=1.0))
-        await until(lambda: one.troubles)
-        assert [error.code for error in one.troubles.values()] == ["shadow-not-loaded"]
-        assert await copied(one.served.clusters[CLUSTER]) is None
+        await until(lambda: follower.troubles)
+        assert [error.code for error in follower.troubles.values()] == ["shadow-not-loaded"]
+        assert await copied(follower.served.clusters[CLUSTER]) is None
         await obey(line(copied=1.0))
         assert loader.begun == 1, "what hangs is not begun a second time"
         loader.go.set()
-        await until(lambda: one.served.clusters[CLUSTER].shadow == SHADOW)
-        assert one.troubles == {}
+        await until(lambda: follower.served.clusters[CLUSTER].shadow == SHADOW)
+        assert follower.troubles == {}
 
     scene(acts, seconds=0.05)
 
@@ -153,7 +157,7 @@ def test_a_model_that_hangs_holds_up_its_own_cluster_alone(scene, monkeypatch):
     """A deployment of one cluster hangs while it is loaded; another one's is taken back on main, and later its own."""
     loads = []
 
-    async def acts(one, obey, loader):
+    async def acts(follower, obey, loader):
         def patience(seconds):
             monkeypatch.setattr(follow, "PATIENCE_SECONDS", seconds)
 
@@ -163,33 +167,36 @@ def test_a_model_that_hangs_holds_up_its_own_cluster_alone(scene, monkeypatch):
                 await loader.go.wait()
             return arm
 
-        one._make = make
+        follower._make = make
 
         async def both(first, second):
             lines = {CLUSTER: line(first), "support": line(second, "support")}
-            lines = {name: replace(one, standing=frozenset({INCUMBENT.specialist})) for name, one in lines.items()}
-            await one._obey(_Plan("a" * 40, Rules(None, [*lines]), lines, {}))
-            return [one.served.clusters[name].line.share for name in lines]
+            lines = {
+                name: replace(each_line, standing=frozenset({INCUMBENT.specialist}))
+                for name, each_line in lines.items()
+            }
+            await follower._obey(_Plan("a" * 40, Rules(None, [*lines]), lines, {}))
+            return [follower.served.clusters[name].line.share for name in lines]
 
         patience(300.0)
         assert await both(0.5, None) == [0.5, 0.0]
         patience(0.1)
         assert await both(0.5, 0.5) == [0.5, 0.0], "support goes on as it was"
-        assert one.troubles["support"].code == "model-loading"
+        assert follower.troubles["support"].code == "model-loading"
         patience(300.0)
         assert await both(None, 0.5) == [0.0, 0.0], "the other's takeback waits for nothing"
-        one._again = 1.0
+        follower._again = 1.0
         loader.go.set()
-        await until(lambda: one._again == 0.0)
+        await until(lambda: follower._again == 0.0)
         assert await both(None, 0.5) == [0.0, 0.5]
-        assert one.troubles == {}
+        assert follower.troubles == {}
         assert loads.count(("support", WATCHED)) == 1
         loader.go.clear()
         assert await both(None, None) == [0.0, 0.0]
         patience(0.1)
         assert await both(None, 0.5) == [0.0, 0.0]
         assert await both(None, None) == [0.0, 0.0]
-        assert one._making == {}, "what no main asks for is loaded no longer"
+        assert follower._making == {}, "what no main asks for is loaded no longer"
 
     scene(acts)
 

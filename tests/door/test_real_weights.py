@@ -24,23 +24,23 @@ ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "m
 CLUSTER_FILE = f"clusters/{CLUSTER}/cluster.yaml"
 
 
-async def said_alone(world, arm, asked):
+async def said_alone(world, arm, body):
     """What one model says, loaded anew with nobody else beside it."""
     workspace = Workspace.find(world.clone)
     line = read_line(read_governed_state(world.git, "HEAD"), CLUSTER)
     async with aiohttp.ClientSession() as session:
         models = Models(workspace, Settings(), session)
         model = await models.make(line, arm)
-        async with model.ask(as_governed(asked, line.governed)) as reply:
+        async with model.ask(as_governed(body, line.governed)) as reply:
             whole = json.loads(b"".join([piece async for piece in reply.pieces]))
         models.close()
     return whole["choices"][0]["message"]["content"]
 
 
 async def must(world, *words):
-    ran = await asyncio.to_thread(world.modelsmith, *words, "--json")
-    assert ran.code == 0, ran.out + ran.err
-    return ran.json
+    result = await asyncio.to_thread(world.modelsmith, *words, "--json")
+    assert result.code == 0, result.out + result.err
+    return result.json
 
 
 @asynccontextmanager
@@ -62,11 +62,11 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
 
     async def scene():
         async with following(world) as (url, follower, _):
-            stop, asked = asyncio.Event(), client(f"{url}/v1")
+            stop, caller = asyncio.Event(), client(f"{url}/v1")
 
             async def ask():
                 while not stop.is_set():
-                    raw = await asked.chat.completions.with_raw_response.create(**ASKED)
+                    raw = await caller.chat.completions.with_raw_response.create(**ASKED)
                     answer = raw.parse()
                     assert raw.headers["x-modelsmith-specialist"] == answer.model
                     assert "x-modelsmith-failed-over-from" not in raw.headers
@@ -74,11 +74,14 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
 
             callers = [asyncio.create_task(ask()) for _ in range(3)]
 
-            async def seen(who, number):
+            async def seen(arm, number):
                 """So many more answers of somebody."""
                 before = len(reported)
                 await until(
-                    lambda: sum(one == who for one, _ in reported[before:]) >= number or any(c.done() for c in callers)
+                    lambda: (
+                        sum(reporter == arm for reporter, _ in reported[before:]) >= number
+                        or any(c.done() for c in callers)
+                    )
                 )
 
             await seen("base", 5)
@@ -91,7 +94,7 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
             await seen("base", 10)
             stop.set()
             await asyncio.gather(*callers)
-            assert {one for one, _ in reported[late:]} == {"base"}
+            assert {reporter for reporter, _ in reported[late:]} == {"base"}
         artifact = read_governed_state(world.git, "HEAD").histories.find(specialist).artifact
         arms = {"base": Arm("base", None, ""), specialist: Arm(specialist, artifact, "")}
         alone = {name: await said_alone(world, arm, ASKED) for name, arm in arms.items()}
@@ -128,12 +131,12 @@ def test_a_real_export_answers_copies_in_the_shadow(world):
             await until(lambda: follower.served.clusters[CLUSTER].shadow is not None)
             line = follower.served.clusters[CLUSTER].line
             assert (line.shadow.specialist, line.watched.specialist, follower.troubles) == (child, adapter, {})
-            asked = client(f"{url}/v1")
-            models = {(await asked.chat.completions.create(**ASKED)).model for _ in range(6)}
+            caller = client(f"{url}/v1")
+            models = {(await caller.chat.completions.create(**ASKED)).model for _ in range(6)}
             assert models <= {"base", adapter}
             by_base = sum(decision.arm == "incumbent" for decision in recorder.decisions if decision.stage != "shadow")
             assert by_base, "all of six with a share of a tenth"
-            await until(lambda: sum(one.stage == "shadow" for one, _ in recorder.ends) == 2 * by_base)
+            await until(lambda: sum(ending.stage == "shadow" for ending, _ in recorder.ends) == 2 * by_base)
             ends = [
                 end for decision, end in recorder.ends if (decision.stage, decision.arm) == ("shadow", "specialist")
             ]

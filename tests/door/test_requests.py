@@ -54,9 +54,9 @@ def test_what_a_request_leaves_out_is_as_in_the_eval(play):
         }  # fmt: skip
         own = [{"role": "developer", "content": "Rhyme."}, {"role": "user", "content": "Why?"}]
         await door.ask({"messages": own, "temperature": 0.5, "max_completion_tokens": 4, "metadata": {"a": "b"}})
-        asked = door.specialist.asked[1]
-        assert (asked["messages"], asked["temperature"], asked["max_completion_tokens"]) == (own, 0.5, 4)
-        assert "max_tokens" not in asked
+        request = door.specialist.asked[1]
+        assert (request["messages"], request["temperature"], request["max_completion_tokens"]) == (own, 0.5, 4)
+        assert "max_tokens" not in request
 
     play(scene)
 
@@ -87,8 +87,8 @@ def test_the_incumbent_answers_for_a_specialist_that_is_down(play):
     async def scene(door):
         for status in (500, 404, 401, 302):
             door.specialist.status = status
-            got, headers, answer = await door.ask()
-            assert (got, answer["choices"][0]["message"]["content"]) == (200, "from incumbent")
+            code, headers, answer = await door.ask()
+            assert (code, answer["choices"][0]["message"]["content"]) == (200, "from incumbent")
             assert headers["x-modelsmith-specialist"] == INCUMBENT.specialist
             assert headers["x-modelsmith-record"] == INCUMBENT.record
             assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
@@ -136,20 +136,20 @@ def test_a_stream_that_has_begun_is_never_begun_again(play, dies_after):
         stream = await client(door.url).chat.completions.create(
             model=CLUSTER, messages=[{"role": "user", "content": "Why?"}], stream=True
         )
-        heard = []
+        parts = []
 
         async def listen():
             async for chunk in stream:
-                heard.append(chunk.choices[0].delta.content or "")  # noqa: PERF401 (what came before an error counts)
+                parts.append(chunk.choices[0].delta.content or "")  # noqa: PERF401 (what came before an error counts)
 
         if dies_after == 0:
             await listen()
-            assert "".join(heard) == "xxxxx"
+            assert "".join(parts) == "xxxxx"
             assert len(door.incumbent.asked) == 1
         else:
             with pytest.raises(openai.APIError):
                 await listen()
-            assert heard == ["x"] * dies_after
+            assert parts == ["x"] * dies_after
             assert door.incumbent.asked == []
         await until(lambda: len(door.recorder.ends) == 1)
         ((_, end),) = door.recorder.ends
@@ -238,12 +238,12 @@ def test_neither_log_nor_metrics_hold_what_was_said(play):
         async with door.session.get(door.url.removesuffix("/v1") + "/metrics") as answer:
             metrics = await answer.text()
         await until(lambda: door.log.exists() and door.log.read_text().endswith("\n"))
-        written = door.log.read_text()
-        assert json.loads(written.splitlines()[0])["specialist"] == WATCHED.specialist
+        text = door.log.read_text()
+        assert json.loads(text.splitlines()[0])["specialist"] == WATCHED.specialist
         assert "# counted" in metrics
         assert "modelsmith_door_main_obeyed 1.0" in metrics
         for secret in ("SECRET", "from specialist"):
-            assert secret not in written
+            assert secret not in text
             assert secret not in metrics
 
     play(scene)

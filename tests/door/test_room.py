@@ -49,9 +49,9 @@ def test_a_backend_is_not_down_where_the_door_is_slow_to_look(play, monkeypatch,
         body = {"messages": [{"role": "user", "content": "x" * length}]}
         async with backends.backends(Room(PLENTY, 512, list)) as session:
             hog()
-            found = await asyncio.gather(*(answer_of(session, door.incumbent.url, body) for _ in range(8)))
+            statuses = await asyncio.gather(*(answer_of(session, door.incumbent.url, body) for _ in range(8)))
             busy = False
-        assert found == [200] * 8
+        assert statuses == [200] * 8
 
     play(scene)
 
@@ -104,7 +104,7 @@ def test_a_request_or_copy_without_room_leaves_nothing_to_compare(play, lacking)
             status, _, _ = await door.ask()
             await until(lambda: door.door.counting.shadows.under_way == 0)
         assert status == (200 if lacking == "copy" else 503)
-        assert [one for one, _ in door.recorder.ends if one.stage == "shadow"] == door.shadow.asked == []
+        assert [reporter for reporter, _ in door.recorder.ends if reporter.stage == "shadow"] == door.shadow.asked == []
 
     play(scene)
 
@@ -128,10 +128,10 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
     limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (320, 320))
     doors, figures = [], []
 
-    def is_open(one):
-        one.setblocking(False)
+    def is_open(connection):
+        connection.setblocking(False)
         try:
-            return one.recv(1) != b""
+            return connection.recv(1) != b""
         except BlockingIOError:
             return True
         except OSError:
@@ -170,16 +170,16 @@ def test_a_door_without_descriptors_keeps_what_it_has(world):
             await in_time(caller.models.list)
             under_way = asyncio.create_task(caller.chat.completions.create(**fields))
             await until(lambda: len(backend.asked) == 1)
-            held = [await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port)) for _ in range(400)]
-            await until(lambda: not all(map(is_open, held)))
+            connections = [await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port)) for _ in range(400)]
+            await until(lambda: not all(map(is_open, connections)))
             log = world.private / "logs" / "door.jsonl"
             await until(lambda: log.exists() and f'"code": "{CODE}"' in log.read_text())
-            assert sum(map(is_open, held)) < 320
+            assert sum(map(is_open, connections)) < 320
             assert not under_way.done()
             backend.hold.set()
             assert (await under_way).choices
-            for one in held:
-                one.close()
+            for connection in connections:
+                connection.close()
             assert (await in_time(partial(caller.chat.completions.create, **fields))).choices
             figures.append(await in_time(partial(asyncio.to_thread, read_figures)))
             doors[0].terminate()

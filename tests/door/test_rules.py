@@ -20,8 +20,8 @@ from modelsmith.schema.router import Router
 CLUSTERS = ("bids", "traffic")
 
 
-def rules(*written):
-    return Rules(Router.model_validate_json(json.dumps({"rules": written})), CLUSTERS)
+def rules(*rule_documents):
+    return Rules(Router.model_validate_json(json.dumps({"rules": rule_documents})), CLUSTERS)
 
 
 def asked(model="m", headers=None, **body):
@@ -49,19 +49,19 @@ ALL = {"name": "all", "cluster": "traffic"}
     ],
 )
 def test_a_rule_takes_what_meets_all_of_its_conditions(when, yes, no):
-    found = rules({"name": "first", "when": when, "cluster": "bids"}, ALL)
-    assert (found.route(yes).cluster, found.route(yes).rule) == ("bids", "first")
-    assert found.route(no).cluster == "traffic"
-    assert next(found.passed_over(no))[0] == "first"
-    assert list(found.passed_over(yes)) == []
+    ruleset = rules({"name": "first", "when": when, "cluster": "bids"}, ALL)
+    assert (ruleset.route(yes).cluster, ruleset.route(yes).rule) == ("bids", "first")
+    assert ruleset.route(no).cluster == "traffic"
+    assert next(ruleset.passed_over(no))[0] == "first"
+    assert list(ruleset.passed_over(yes)) == []
 
 
 def test_texts_in_parts_and_in_two_forms_of_unicode_are_read_alike():
-    found = rules({"name": "one", "when": {"last_message": "caf\u00e9"}, "cluster": "bids"})
+    ruleset = rules({"name": "one", "when": {"last_message": "caf\u00e9"}, "cluster": "bids"})
     parts = [{"type": "image_url"}, {"type": "text", "text": "cafe\u0301"}, {"type": "text", "text": 7}, "caf\u00e9"]
-    assert found.route(asked(messages=[{"role": "user", "content": parts}])).cluster == "bids"
+    assert ruleset.route(asked(messages=[{"role": "user", "content": parts}])).cluster == "bids"
     for nothing in ({}, {"messages": []}, {"messages": ["x"]}, {"messages": [{"content": None}]}, {"messages": 3}):
-        assert found.route(asked(**nothing)) is None
+        assert ruleset.route(asked(**nothing)) is None
 
 
 def test_without_rules_the_model_names_the_cluster():
@@ -93,10 +93,10 @@ WHENS = st.fixed_dictionaries(
 )
 @example([{"last_message": "z"}] * 30 + [{"last_message": "a"}], "a", {}, {}, "a")
 def test_the_index_of_rules_finds_what_reading_them_in_order_finds(whens, model, headers, body, text):
-    found = rules(*({"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)))
+    ruleset = rules(*({"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)))
     request = asked(model, headers, **body, **says(text))
-    passed = [name for name, _ in found.passed_over(request)]
-    route = found.route(request)
+    passed = [name for name, _ in ruleset.passed_over(request)]
+    route = ruleset.route(request)
     assert (route.rule if route else None) == (f"r{len(passed)}" if len(passed) < len(whens) else None)
 
 
@@ -128,13 +128,13 @@ def test_validate_names_each_mistake_of_the_rules(tmp_path: Path):
         "- {name: one, cluster: nowhere}\n"
         "- {name: late, when: {last_message: '((a{100}){10}){10}'}, cluster: bids}\n"
     )
-    found = validate(WorkTree(tmp_path), ["clusters/router.yaml"]).problems
-    rows = [(one.line, one.field) for one in found]
+    problems = validate(WorkTree(tmp_path), ["clusters/router.yaml"]).problems
+    rows = [(problem.line, problem.field) for problem in problems]
     assert rows == [
         (2, "rules[0].cluster"), (2, "rules[0].when.last_message"), (3, "rules[1].cluster"), (3, "rules[1].name"),
         (4, "rules[2]"), (4, "rules[2].cluster"), (4, "rules[2].when.last_message"),
     ]  # fmt: skip
-    assert all(one.message and one.mend for one in found)
+    assert all(problem.message and problem.mend for problem in problems)
 
 
 def test_validate_names_rules_that_no_request_comes_to(tmp_path: Path):
@@ -168,10 +168,10 @@ def test_validate_names_rules_that_no_request_comes_to(tmp_path: Path):
 @given(st.lists(WHENS, min_size=1, max_size=8), st.data())
 def test_a_rule_that_is_called_unreachable_takes_nothing(whens, data):
     """Whatever request meets it, a rule before it has taken that one."""
-    written = [{"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)]
-    text = json.dumps({"rules": written}).encode()
+    rule_documents = [{"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)]
+    text = json.dumps({"rules": rule_documents}).encode()
     source = read_source("clusters/router.yaml", text, Router)[0]
-    found = rules(*written)
+    ruleset = rules(*rule_documents)
     for problem in odd_rules(source):
         number = int(re.fullmatch(r"rules\[(\d+)\]", problem.field)[1])
         when = whens[number]
@@ -181,5 +181,5 @@ def test_a_rule_that_is_called_unreachable_takes_nothing(whens, data):
             place[1:].split("/")[0]: [value] if "/0" in place else value
             for place, value in when.get("body", {}).items()
         }
-        route = found.route(asked(model, when.get("headers", {}), **body, **says(message)))
+        route = ruleset.route(asked(model, when.get("headers", {}), **body, **says(message)))
         assert int(route.rule[1:]) < number

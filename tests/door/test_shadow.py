@@ -46,8 +46,8 @@ def test_the_caller_gets_the_incumbents_answer_and_both_are_counted(play):
         mine, theirs = (decision for decision in door.recorder.decisions if decision.stage == "shadow")
         assert {mine.record, theirs.record} == {SHADOW.record}
         assert (mine.share, mine.unit == theirs.unit) == (0.5, False)
-        (asked,), (copied,) = door.incumbent.asked, door.shadow.asked
-        assert asked | {"model": "shadow"} == copied
+        (request,), (copied,) = door.incumbent.asked, door.shadow.asked
+        assert request | {"model": "shadow"} == copied
 
     play(scene)
 
@@ -130,9 +130,9 @@ def test_who_hangs_up_leaves_nothing_to_compare(play):
     async def scene(door):
         door.incumbent.hold = asyncio.Event()
         shadowed(door)
-        left = asyncio.create_task(door.ask())
+        impatient = asyncio.create_task(door.ask())
         await until(lambda: door.incumbent.asked)
-        left.cancel()
+        impatient.cancel()
         await until(lambda: door.recorder.ends)
         door.incumbent.hold = None
         await door.ask()
@@ -160,7 +160,7 @@ def test_a_share_of_keys_is_copied_and_always_the_same(play):
         for user in range(60):
             await door.ask({"user": f"u{user}"})
         await until(lambda: not door.door.counting.shadows.under_way)
-        copied.append({one["user"] for one in door.shadow.asked})
+        copied.append({request["user"] for request in door.shadow.asked})
 
     for _ in range(2):
         play(scene, limits=Limits(shadows_at_once=60))
@@ -224,7 +224,7 @@ def test_how_slowly_its_caller_reads_is_no_time_of_the_incumbents(play):
         shadowed(door)
         assert await read_slowly(door, 4.0)
         await until(lambda: len(door.recorder.ends) == 3)
-        (served,) = (end for one, end in door.recorder.ends if one.stage != "shadow")
+        (served,) = (end for name, end in door.recorder.ends if name.stage != "shadow")
         assert served.total_ms > 4000
         assert ends(door)["incumbent"].status == 200
         assert ends(door)["incumbent"].total_ms < 3500
@@ -298,7 +298,7 @@ def test_a_sticky_key_is_copied_once_since_only_its_first_answer_counts(play):
         for user in ("u1", "u1", "u2", "u1"):
             await door.ask({"user": user})
             await until(lambda: not door.door.counting.shadows.under_way)
-        assert [one["user"] for one in door.shadow.asked] == ["u1", "u2"]
+        assert [request["user"] for request in door.shadow.asked] == ["u1", "u2"]
 
     play(scene)
 

@@ -15,11 +15,11 @@ def test_a_specialist_that_fails_gets_nothing_once_it_is_taken_back(play, tmp_pa
                     break
             recorder.flush()
             assert recorder.latched(WATCHED.record)
-            asked = len(door.specialist.asked)
+            count = len(door.specialist.asked)
             for _ in range(40):
                 status, headers, _ = await door.ask()
                 assert (status, headers["x-modelsmith-specialist"]) == (200, "iter-001-0000000a")
-            assert len(door.specialist.asked) == asked
+            assert len(door.specialist.asked) == count
         finally:
             recorder.close()
 

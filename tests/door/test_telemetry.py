@@ -88,9 +88,9 @@ def plain(attributes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.server.shutdown()
+    collecting = Collector()
+    yield collecting
+    collecting.server.shutdown()
 
 
 @contextmanager
@@ -101,12 +101,12 @@ def telemetry(monkeypatch: pytest.MonkeyPatch, endpoint: str, **variables: str) 
     for name, value in ({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | SOON | variables).items():
         monkeypatch.setenv(name, value)
     messages: list[str] = []
-    made = open_telemetry(os.environ, messages.append)
-    assert made is not None, messages
+    opened_telemetry = open_telemetry(os.environ, messages.append)
+    assert opened_telemetry is not None, messages
     try:
-        yield made, messages
+        yield opened_telemetry, messages
     finally:
-        made.close()
+        opened_telemetry.close()
 
 
 def exported(folder, telemetry, scene, **options):
@@ -129,9 +129,9 @@ def test_a_collector_gets_a_span_and_the_figures_of_each_request(collector, tmp_
         door.incumbent.status = 500
         await door.ask()
 
-    with telemetry(monkeypatch, f"http://127.0.0.1:{collector.port}", OTEL_SERVICE_NAME="desk") as (made, _):
+    with telemetry(monkeypatch, f"http://127.0.0.1:{collector.port}", OTEL_SERVICE_NAME="desk") as (exporter, _):
         begin = time.time_ns()
-        exported(tmp_path, made, scene)
+        exported(tmp_path, exporter, scene)
     spans = sorted(collector.spans.values(), key=lambda span: span.start_time_unix_nano)
     assert [(span.name, span.kind) for span in spans] == [(f"chat {CLUSTER}", Span.SPAN_KIND_CLIENT)] * 4
     rows = [plain(span.attributes) for span in spans]
@@ -178,14 +178,14 @@ def test_nothing_of_a_prompt_an_answer_or_a_key_goes_to_a_collector(collector, t
 
     with telemetry(
         monkeypatch, f"http://127.0.0.1:{collector.port}", OTEL_EXPORTER_OTLP_HEADERS="x-key=collector-key"
-    ) as (made, _):
-        exported(tmp_path, made, scene, keys=keys)
+    ) as (spans, _):
+        exported(tmp_path, spans, scene, keys=keys)
     assert {plain(span.attributes)[names.STATUS] for span in collector.spans.values()} == {200}
     assert len(collector.spans) == 3
     assert {headers["x-key"] for headers in collector.headers} == {"collector-key"}
     whole = b"".join(collector.raw)
-    for one in private:
-        assert one.encode() not in whole
+    for private_text in private:
+        assert private_text.encode() not in whole
     assert bytes.fromhex(TRACE[3:35]) not in whole, "a rule takes it for its sticky key"
 
 
@@ -204,10 +204,10 @@ def test_a_collector_that_takes_nothing_costs_no_answer_and_no_end(kind, tmp_pat
             assert time.monotonic() - begin < 60, "each answer would wait for the exporter's limit"
 
         few = {"OTEL_BSP_MAX_QUEUE_SIZE": "20", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
-        with telemetry(monkeypatch, f"http://127.0.0.1:{port}", **few) as (made, messages):
-            exported(tmp_path, made, scene)
+        with telemetry(monkeypatch, f"http://127.0.0.1:{port}", **few) as (spans, messages):
+            exported(tmp_path, spans, scene)
             begin = time.monotonic()
-            made.close()
+            spans.close()
             assert time.monotonic() - begin < 60
         deadline = time.monotonic() + 60
         while (
@@ -222,7 +222,7 @@ def test_a_collector_that_comes_back_is_told_again_and_that_is_said(collector, t
     port = collector.port
     collector.server.shutdown()
     collector.server.server_close()
-    with telemetry(monkeypatch, f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none") as (made, messages):
+    with telemetry(monkeypatch, f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="none") as (spans, messages):
 
         async def scene(door):
             for word in ("NOT EXPORTED", "exported again"):
@@ -234,7 +234,7 @@ def test_a_collector_that_comes_back_is_told_again_and_that_is_said(collector, t
                 if word == "NOT EXPORTED":
                     Collector(port)
 
-        exported(tmp_path, made, scene)
+        exported(tmp_path, spans, scene)
 
 
 def test_what_waits_to_be_told_is_bounded():
@@ -250,11 +250,11 @@ def test_what_waits_to_be_told_is_bounded():
             pass
 
     sink = Stuck()
-    made = Telemetry(sink)
+    telemetry_made = Telemetry(sink)
     for _ in range(MOST_WAITING + 5_000):
-        made.note(None)
+        telemetry_made.note(None)
     sink.go.set()
-    made.close()
+    telemetry_made.close()
     assert MOST_WAITING <= sink.told <= MOST_WAITING + 1
 
 
@@ -272,7 +272,7 @@ def test_what_waits_to_be_told_is_bounded():
 def test_nothing_is_exported_unless_the_variables_say_so(variables, words):
     messages = []
     assert open_telemetry(variables, messages.append) is None
-    assert all(words in one for one in messages) if words else messages == []
+    assert all(words in message for message in messages) if words else messages == []
     assert bool(messages) == bool(words)
 
 

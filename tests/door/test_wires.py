@@ -26,8 +26,14 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (l
 def kept_at(door):
     """Connections to the specialist's backend that the next request would go over."""
     port = int(door.specialist.url.removesuffix("/v1").rpartition(":")[2])
-    kept = door.session.connector._conns.items()
-    return [one for key, some in kept if key.port == port for one, _ in some if one.is_connected()]
+    connections = door.session.connector._conns.items()
+    return [
+        connection
+        for key, some in connections
+        if key.port == port
+        for connection, _ in some
+        if connection.is_connected()
+    ]
 
 
 @pytest.fixture
@@ -37,17 +43,17 @@ def raw(play):
     Or it says ``more``.
     """
 
-    def played(scene, said, closes=False, more=None):
+    def played(scene, response, closes=False, more=None):
         async def whole(door):
-            asked = []
+            requests = []
 
             async def serve(reader, writer):
                 try:
                     while True:
                         head = await reader.readuntil(b"\r\n\r\n")
                         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-                        asked.append((head, await reader.readexactly(length)))
-                        writer.write(said)
+                        requests.append((head, await reader.readexactly(length)))
+                        writer.write(response)
                         if closes:
                             return
                         if more:
@@ -62,7 +68,7 @@ def raw(play):
             door.specialist.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
             door.serve(1.0)
             try:
-                await scene(door, asked)
+                await scene(door, requests)
             finally:
                 server.close()
 
@@ -82,12 +88,12 @@ def raw(play):
 def test_every_way_of_http_to_end_an_answer_is_understood(raw, said, closes):
     """Three times, as a connection that is kept, or that its server has closed, is met by the next request."""
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         for turn in range(3):
             status, headers, body = await door.ask()
             assert (status, body) == (200, SAID)
             assert "x-modelsmith-failed-over-from" not in headers
-            assert len(asked) == turn + 1
+            assert len(requests) == turn + 1
             await until(lambda: not closes or not kept_at(door))
 
     raw(scene, said, closes)
@@ -103,11 +109,11 @@ def test_every_way_of_http_to_end_an_answer_is_understood(raw, said, closes):
     ],
 )
 def test_bytes_that_are_no_answer_are_the_incumbent_s_to_answer(raw, said):
-    async def scene(door, asked):
+    async def scene(door, requests):
         status, headers, body = await door.ask()
         assert (status, body["choices"][0]["message"]["content"]) == (200, "from incumbent")
         assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
-        assert [len(door.recorder.ends), len(asked)] == [1, 1]
+        assert [len(door.recorder.ends), len(requests)] == [1, 1]
 
     raw(scene, said, closes=True)
 
@@ -115,11 +121,11 @@ def test_bytes_that_are_no_answer_are_the_incumbent_s_to_answer(raw, said):
 def test_what_follows_an_answer_is_no_answer_to_the_next(raw):
     """A backend that says two answers at once: else the second would go to another caller."""
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         for _ in range(3):
             status, _, body = await door.ask()
             assert (status, body) == (200, SAID)
-        assert len(asked) == 3
+        assert len(requests) == 3
 
     raw(scene, WHOLE + WHOLE.replace(b"from raw", b"from odd"))
 
@@ -133,10 +139,10 @@ def test_what_comes_unasked_is_no_answer_to_the_next(raw):
         hint.clear()
         writer.write(WHOLE.replace(b"from raw", b"from odd"))
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         for turn in range(3):
             status, _, body = await door.ask()
-            assert (status, body, len(asked)) == (200, SAID, turn + 1)
+            assert (status, body, len(requests)) == (200, SAID, turn + 1)
             assert len(kept_at(door)) == 1
             hint.set()
             await until(lambda: not kept_at(door))
@@ -151,7 +157,7 @@ def test_interim_answers_without_end_are_the_incumbent_s_to_answer(raw, length):
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
             await writer.drain()
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         status, headers, body = await door.ask({"messages": [{"role": "user", "content": "x" * length}]})
         assert (status, body["choices"][0]["message"]["content"]) == (200, "from incumbent")
         assert headers["x-modelsmith-failed-over-from"] == WATCHED.specialist
@@ -166,7 +172,7 @@ def test_an_interim_answer_is_no_end_of_the_wait_for_one(raw, length):
     async def silent(writer):
         await asyncio.Event().wait()
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         door.silence_seconds = 0.3
         door.serve(1.0)
         status, headers, _ = await door.ask({"messages": [{"role": "user", "content": "x" * length}]})
@@ -182,15 +188,15 @@ def test_no_turn_of_the_loop_is_spent_on_one_backend_s_tiny_pieces(raw):
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in answer)
     most = 0
 
-    def counted(read):
+    def counted(receive):
         def reading(self, data):
             nonlocal most
             most = max(most, len(data))
-            return read(self, data)
+            return receive(self, data)
 
         return reading
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         for _ in range(2):
             status, headers, body = await door.ask()
             assert (status, body) == (200, json.loads(answer))
@@ -205,10 +211,10 @@ def test_no_turn_of_the_loop_is_spent_on_one_backend_s_tiny_pieces(raw):
 
 @pytest.mark.parametrize("length", [1, MOST + 1])
 def test_a_backend_gets_the_whole_request_however_long_it_is(raw, length):
-    async def scene(door, asked):
+    async def scene(door, requests):
         text = "x" * length
         status, _, _ = await door.ask({"messages": [{"role": "user", "content": text}]})
-        head, body = asked[0]
+        head, body = requests[0]
         assert status == 200
         assert json.loads(body)["messages"][-1]["content"] == text
         assert head.lower().count(b"\r\nhost: 127.0.0.1:") == head.count(b"\r\n\r\n") == 1
@@ -220,7 +226,7 @@ def test_a_backend_gets_the_whole_request_however_long_it_is(raw, length):
 def test_a_backend_that_says_nothing_more_is_given_up(raw, stream):
     head = HEAD.replace(b"application/json", b"text/event-stream") if stream else HEAD
 
-    async def scene(door, asked):
+    async def scene(door, requests):
         door.silence_seconds = 0.5
         door.serve(1.0)
         _, headers, _ = await door.ask({"stream": False})

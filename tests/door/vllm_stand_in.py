@@ -23,7 +23,7 @@ class Vllm:
 
     @property
     def loads(self):
-        return sum(what == "load" for what, _ in self.changes)
+        return sum(action == "load" for action, _ in self.changes)
 
     @asynccontextmanager
     async def running(self):
