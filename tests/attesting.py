@@ -39,8 +39,8 @@ def governing(tree, sigstore: PrivateSigstore, accounts, **other) -> dict[str, b
         if person["id"] in accounts:
             login, number = accounts[person["id"]]
             person |= {"logins": {"github": login}, "accounts": {"github": number}}
-    written = {POLICY: policy, PEOPLE: people}
-    files = {path: yaml.safe_dump(document, sort_keys=False).encode() for path, document in written.items()}
+    documents = {POLICY: policy, PEOPLE: people}
+    files = {path: yaml.safe_dump(document, sort_keys=False).encode() for path, document in documents.items()}
     return files | {ROOT: sigstore.trusted_root(), WORKFLOW: SOURCE.read_bytes()}
 
 
@@ -59,8 +59,8 @@ class Job:
         self.config = folder / "trust-config.json"
         self.config.write_bytes(sigstore.trust_config())
 
-    def sign(self, said: dict, **claims: str) -> bytes:
-        token = self.sigstore.token(workflow_claims(sha=claims.pop("sha", said["base"]), **claims))
-        parsed = ReviewsAttestation.model_validate_json(canonical_json(said))
+    def sign(self, predicate: dict, **claims: str) -> bytes:
+        token = self.sigstore.token(workflow_claims(sha=claims.pop("sha", predicate["base"]), **claims))
+        parsed = ReviewsAttestation.model_validate_json(canonical_json(predicate))
         with mock.patch.dict(os.environ, {"SIGSTORE_ID_TOKEN": token}):
             return seal(attestation(parsed), Ambient(self.config))

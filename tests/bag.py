@@ -23,11 +23,11 @@ class Bag:
         self._random = np.random.default_rng(7)
 
     def vectors(self, texts):
-        found = np.zeros((len(texts), 512))
+        vectors = np.zeros((len(texts), 512))
         for row, text in enumerate(texts):
             for word, count in Counter(plain_words(text)).items():
                 digest = hashlib.sha256(self._synonyms.get(word, word).encode()).digest()
-                found[row, int.from_bytes(digest[:4], "big") % 512] += count
-        found += self._noise * self._random.standard_normal(found.shape)
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        return (found / np.where(lengths, lengths, 1)).astype(np.float32)
+                vectors[row, int.from_bytes(digest[:4], "big") % 512] += count
+        vectors += self._noise * self._random.standard_normal(vectors.shape)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.where(lengths, lengths, 1)).astype(np.float32)

@@ -64,7 +64,7 @@ def line(
         deployment=Deployment(shadow_share=copied),
     )
     governed = Governed("Be brief.", Sampling(max_new_tokens=16), Chat())
-    watched, wanted = WATCHED if share is not None else None, Format(points, Chat(thinking="strip"))
+    watched, answer_format = WATCHED if share is not None else None, Format(points, Chat(thinking="strip"))
     return Line(
         cluster,
         "c" * 40,
@@ -72,7 +72,7 @@ def line(
         watched,
         share or 0.0,
         governed,
-        wanted,
+        answer_format,
         shadow=SHADOW if copied else None,
         shadowed_as=SHADOW.record,
     )
@@ -88,9 +88,9 @@ class Listed:
     taken_back: set[str] = field(default_factory=set)
     trouble: str | None = None
 
-    def decided(self, *, key: str, **said: Any) -> Decision:
+    def decided(self, *, key: str, **fields: Any) -> Decision:
         self.keys.append(key)
-        self.decisions.append(Decision(id=f"d{len(self.keys)}", unit=key, at=datetime.now(UTC), **said))
+        self.decisions.append(Decision(id=f"d{len(self.keys)}", unit=key, at=datetime.now(UTC), **fields))
         return self.decisions[-1]
 
     def answered(self, decision: Decision, answered: Answered) -> None:
@@ -237,8 +237,8 @@ class Opened:
             )
             for model, backend in backends.items()
         )
-        asked = line(share, name, self.points, self.copied)
-        return Ready(asked, first, second if share is not None else None, third if self.copied else None)
+        line_asked = line(share, name, self.points, self.copied)
+        return Ready(line_asked, first, second if share is not None else None, third if self.copied else None)
 
     def serve(self, share: float | None, router: Router | None = None, *more: str) -> None:
         """Serve the cluster with this share for the specialist, by these rules."""
@@ -248,8 +248,8 @@ class Opened:
     async def ask(self, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
         """Status, headers and JSON of an answer."""
         data = body if isinstance(body, bytes) else json.dumps(ASKED | (body or {})).encode()
-        given = {"Content-Type": "application/json"} | headers
-        async with self.session.post(f"{self.url}/chat/completions", data=data, headers=given) as answer:
+        sent_headers = {"Content-Type": "application/json"} | headers
+        async with self.session.post(f"{self.url}/chat/completions", data=data, headers=sent_headers) as answer:
             return answer.status, dict(answer.headers), json.loads(await answer.read())
 
 
@@ -287,7 +287,7 @@ async def opened(
         await web.SockSite(runner, listening).start()
         port = runner.addresses[0][1]
         hosts.add(f"127.0.0.1:{port}")
-        made = Opened(
+        opened_door = Opened(
             f"http://127.0.0.1:{port}/v1",
             port,
             door,
@@ -298,9 +298,9 @@ async def opened(
             session,
             folder / "door.jsonl",
         )
-        made.serve(1.0)
+        opened_door.serve(1.0)
         try:
-            yield made
+            yield opened_door
         finally:
             await runner.cleanup()
             await shadows.close()

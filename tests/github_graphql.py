@@ -56,10 +56,10 @@ def wrong_with_answer(
     """
     if "errors" in answer:
         return [] if all("message" in error for error in answer["errors"]) else ["an error says nothing"]
-    found = execute_sync(schema, parse(query), root_value=answer["data"], variable_values=variables)
-    if found.errors:
-        return [error.message for error in found.errors]
-    return [] if found.data == answer["data"] else [f"{answer['data']} has more than was asked for: {found.data}"]
+    result = execute_sync(schema, parse(query), root_value=answer["data"], variable_values=variables)
+    if result.errors:
+        return [error.message for error in result.errors]
+    return [] if result.data == answer["data"] else [f"{answer['data']} has more than was asked for: {result.data}"]
 
 
 @cache
@@ -95,23 +95,23 @@ def cut(whole: str) -> str:
     info = TypeInfo(full)
     named = _Named(info)
     visit(document, TypeInfoVisitor(info, named))
-    kept: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     todo: list[Any] = [full.query_type, full.mutation_type, *(full.type_map[name] for name in named.fields)]
     while todo:
         kind = todo.pop()
-        if kind.name in kept:
+        if kind.name in types:
             continue
-        kept[kind.name] = kind
+        types[kind.name] = kind
         if isinstance(kind, GraphQLObjectType):
-            wanted = named.fields[kind.name] or {"id"}
-            kind.fields = {name: field for name, field in kind.fields.items() if name in wanted}
+            fields_needed = named.fields[kind.name] or {"id"}
+            kind.fields = {name: field for name, field in kind.fields.items() if name in fields_needed}
             kind.interfaces = ()
         if hasattr(kind, "types"):
-            kind.types = tuple(one for one in kind.types if _is_asked_for(one.name))
+            kind.types = tuple(graphql_type for graphql_type in kind.types if _is_asked_for(graphql_type.name))
             todo += kind.types
         for field in getattr(kind, "fields", {}).values():
-            todo += [get_named_type(one.type) for one in (field, *getattr(field, "args", {}).values())]
-    return "\n\n".join(print_type(kind) for _, kind in sorted(kept.items()) if kind.name not in _BUILT_IN)
+            todo += [get_named_type(member.type) for member in (field, *getattr(field, "args", {}).values())]
+    return "\n\n".join(print_type(kind) for _, kind in sorted(types.items()) if kind.name not in _BUILT_IN)
 
 
 _BUILT_IN = {"Int", "Float", "String", "Boolean", "ID"}

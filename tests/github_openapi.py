@@ -54,18 +54,18 @@ class Description:
         self._document = document
         self._patterns = {path: re.compile(re.sub(r"\{[a-z_]+\}", r"[^/]+", path)) for path in document["paths"]}
 
-    def problems(self, method: str, path: str, status: int, answer: Any, sent: Any) -> list[str]:
+    def problems(self, method: str, path: str, status: int, answer: Any, body: Any) -> list[str]:
         """Why an answer, or what was sent, is not as GitHub describes it."""
-        found = [one for one, pattern in self._patterns.items() if pattern.fullmatch(path)]
-        if not found:
+        templates = [template for template, pattern in self._patterns.items() if pattern.fullmatch(path)]
+        if not templates:
             return []
-        operation = self._document["paths"][found[-1]].get(method.lower())
+        operation = self._document["paths"][templates[-1]].get(method.lower())
         if operation is None:
             return [f"{method} {path} is nothing that GitHub serves"]
         where = f"{method} {path} {status}"
         problems = []
-        if sent is not None and status < 400:
-            problems += self._errors(f"{where}, sent", operation.get("requestBody"), sent)
+        if body is not None and status < 400:
+            problems += self._errors(f"{where}, sent", operation.get("requestBody"), body)
         if status in (401, 404, 403) and str(status) not in operation["responses"]:
             return problems
         described = operation["responses"].get(str(status))
@@ -97,27 +97,27 @@ def description() -> Description | None:
 def cut(document: dict[str, Any]) -> dict[str, Any]:
     """The paths that are served and what they refer to; OpenAPI 3.0's ``nullable`` as JSON Schema says it."""
     paths = {path: document["paths"][path] for path in SERVED}
-    kept: dict[str, dict[str, Any]] = {}
+    sections: dict[str, dict[str, Any]] = {}
     todo = [paths]
     while todo:
         for reference in set(re.findall(r'"#/components/([a-z]+)/([^"]+)"', json.dumps(todo.pop()))):
             kind, name = reference
-            if kind in ("schemas", "responses") and name not in kept.setdefault(kind, {}):
-                kept[kind][name] = document["components"][kind][name]
-                todo.append(kept[kind][name])
-    found = _plain({"paths": paths, "components": kept})
-    assert isinstance(found, dict)
-    return found
+            if kind in ("schemas", "responses") and name not in sections.setdefault(kind, {}):
+                sections[kind][name] = document["components"][kind][name]
+                todo.append(sections[kind][name])
+    plain = _plain({"paths": paths, "components": sections})
+    assert isinstance(plain, dict)
+    return plain
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if not isinstance(value, dict):
         return value
-    plain = {name: _plain(one) for name, one in value.items() if name not in ("examples", "example", "description")}
+    plain = {name: _plain(part) for name, part in value.items() if name not in ("examples", "example", "description")}
     if "properties" in value:
-        plain["properties"] = {name: _plain(one) for name, one in value["properties"].items()}
+        plain["properties"] = {name: _plain(part) for name, part in value["properties"].items()}
     if plain.pop("nullable", None) is True:
         return {"anyOf": [{"type": "null"}, plain]}
     return plain

@@ -58,12 +58,12 @@ class Proof:
 
     def run(self) -> Iterable[str]:
         """The steps; each is said when it is done."""
-        for who in ("ann", "ben"):
-            create_ssh_key(self.folder / who, f"{who}@example.org")
-        persons = [f"platform={self.folder / who}.pub" for who in ("ann", "ben")]
+        for person in ("ann", "ben"):
+            create_ssh_key(self.folder / person, f"{person}@example.org")
+        persons = [f"platform={self.folder / person}.pub" for person in ("ann", "ben")]
         enrol = [word for person in persons for word in ("--person", person)]
         forge = f"github:{self.place.web}/{self.name}"
-        made = self.modelsmith(
+        result = self.modelsmith(
             "init", "clone", "--kit", "empty", "--domain", "proof", "--forge", forge, *enrol, cwd=self.folder
         )
         yield f"init: {self.name} holds a promotion repository"
@@ -87,14 +87,14 @@ class Proof:
         elsewhere = self.folder / "elsewhere"
         environment = os.environ | Token(self.tokens[0]).for_git(self.place)
         subprocess.run(["git", "clone", "-q", self.place.url, elsewhere], check=True, env=environment)
-        self.modelsmith("verify", "--root", made["root"], cwd=elsewhere, token=None)
+        self.modelsmith("verify", "--root", result["root"], cwd=elsewhere, token=None)
         yield "verify: holds in a plain clone, without GitHub"
 
     def opened(self) -> int:
         git = Git(self.clone)
-        who = Ident("Ann", "ann@example.org", datetime.now(UTC))
+        author = Ident("Ann", "ann@example.org", datetime.now(UTC))
         main = git.rev("refs/heads/main")
-        git.update_ref("refs/heads/page", git.commit_files(main, {"page.md": b"A page.\n"}, "A page\n", who), None)
+        git.update_ref("refs/heads/page", git.commit_files(main, {"page.md": b"A page.\n"}, "A page\n", author), None)
         words = ("pr", "open", "page", "--title", "A page", "--key", str(self.folder / "ann"))
         number = self.modelsmith(*words)["pull"]["number"]
         again = self.modelsmith(*words)["pull"]["number"]
@@ -103,20 +103,22 @@ class Proof:
         return int(number)
 
     def modelsmith(self, *words: str, code: int = 0, cwd: Path | None = None, token: int | None = 0) -> dict[str, Any]:
-        kept = {name: value for name, value in os.environ.items() if not re.match(r"MODELSMITH_|GITHUB_|GIT_", name)}
-        environment = kept | {"MODELSMITH_HOME": str(self.folder / "home")}
+        environment_before = {
+            name: value for name, value in os.environ.items() if not re.match(r"MODELSMITH_|GITHUB_|GIT_", name)
+        }
+        environment = environment_before | {"MODELSMITH_HOME": str(self.folder / "home")}
         if token is not None:
             environment[TOKENS[0]] = self.tokens[token]
-        found, out, err = self.command([*words, "--json"], cwd or self.clone, environment)
-        if found != code:
-            raise NotProvenError(f"`modelsmith {' '.join(words)}` ended with {found}, not {code}:\n{out}{err}")
+        status, out, err = self.command([*words, "--json"], cwd or self.clone, environment)
+        if status != code:
+            raise NotProvenError(f"`modelsmith {' '.join(words)}` ended with {status}, not {code}:\n{out}{err}")
         answer = json.loads(out)
         assert isinstance(answer, dict)
         return answer
 
-    def pull(self, who: int, number: int) -> Any:
+    def pull(self, person: int, number: int) -> Any:
         """The pull request, as PyGithub gives it to this account."""
-        login = github.Github(auth=github.Auth.Token(self.tokens[who]), base_url=self.place.api, retry=None)
+        login = github.Github(auth=github.Auth.Token(self.tokens[person]), base_url=self.place.api, retry=None)
         return login.get_repo(self.name).get_pull(number)
 
     def refusal_of_own_approval(self, number: int) -> int:
@@ -134,13 +136,13 @@ class Proof:
             time.sleep(2)
 
 
-def differences(exchanges: Iterable[Mapping[str, Any]], known: Description) -> list[str]:
+def differences(exchanges: Iterable[Mapping[str, Any]], spec: Description) -> list[str]:
     """What GitHub said, or was told, that is not as it describes itself."""
     return [
         problem
         for exchange in exchanges
         if exchange["status"] not in (301, 304) and exchange["path"] != "/graphql"
-        for problem in known.problems(
+        for problem in spec.problems(
             exchange["method"],
             exchange["path"].partition("?")[0],
             exchange["status"],
@@ -153,8 +155,8 @@ def differences(exchanges: Iterable[Mapping[str, Any]], known: Description) -> l
 def installed(words: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
     """The command beside this Python."""
     command = [str(Path(sys.executable).with_name("modelsmith")), *words]
-    done = subprocess.run(command, cwd=cwd, env=dict(environment), capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+    process = subprocess.run(command, cwd=cwd, env=dict(environment), capture_output=True, text=True)
+    return process.returncode, process.stdout, process.stderr
 
 
 def main(
@@ -164,28 +166,28 @@ def main(
     parser = argparse.ArgumentParser(prog="make github-proof REPO=owner/name")
     parser.add_argument("repository")
     parser.add_argument("--server", default="https://github.com", help="another GitHub, such as an Enterprise Server")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     missing = [name for name in TOKENS if not environment.get(name)]
     if missing:
         print(f"Set {' and '.join(missing)}: tokens of two accounts that may write this repository.", file=sys.stderr)
         return 2
-    there = parse_place(f"github:{asked.server}/{asked.repository}")
+    place = parse_place(f"github:{options.server}/{options.repository}")
     tokens = (environment[TOKENS[0]], environment[TOKENS[1]])
-    with tempfile.TemporaryDirectory() as folder, Recorder(there.web, there.api, tokens) as recorder:
+    with tempfile.TemporaryDirectory() as folder, Recorder(place.web, place.api, tokens) as recorder:
         try:
-            for step in Proof(recorder, there.full_name, tokens, Path(folder), command).run():
+            for step in Proof(recorder, place.full_name, tokens, Path(folder), command).run():
                 print(f"ok  {step}", flush=True)
             proven = True
         except (NotProvenError, github.GithubException, subprocess.CalledProcessError) as error:
             print(f"NOT PROVEN  {recorder._scrubbed(str(error))}", file=sys.stderr)
             proven = False
         recorded.mkdir(parents=True, exist_ok=True)
-        file = recorded / f"{there.full_name.replace('/', '+')}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+        file = recorded / f"{place.full_name.replace('/', '+')}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
         file.write_text(recorder.lines())
-    known = description()
-    found = differences(recorder.exchanges, known) if known else ["not compared: run `make openapi`"]
+    spec = description()
+    differences_found = differences(recorder.exchanges, spec) if spec else ["not compared: run `make openapi`"]
     print(f"{len(recorder.exchanges)} exchanges kept in {file}; read them before you share them")
-    print("\n".join(f"differs from GitHub's description: {one}" for one in found))
+    print("\n".join(f"differs from GitHub's description: {line}" for line in differences_found))
     return 0 if proven else 1
 
 

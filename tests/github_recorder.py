@@ -67,38 +67,45 @@ class Recorder:
         """The exchanges, one a line."""
         return "".join(json.dumps(exchange, sort_keys=True, ensure_ascii=False) + "\n" for exchange in self.exchanges)
 
-    def _pass_on(self, asked: BaseHTTPRequestHandler) -> None:
-        body = _read_body(asked)
-        rest = asked.path.startswith("/api/")
-        if asked.path.startswith("/api/v3"):
-            there = self._up_api + asked.path.removeprefix("/api/v3")
+    def _pass_on(self, request: BaseHTTPRequestHandler) -> None:
+        body = _read_body(request)
+        rest = request.path.startswith("/api/")
+        if request.path.startswith("/api/v3"):
+            target = self._up_api + request.path.removeprefix("/api/v3")
         else:
-            there = self._graphql if asked.path == "/api/graphql" else self._up_web + asked.path
-        url = urlsplit(there)
+            target = self._graphql if request.path == "/api/graphql" else self._up_web + request.path
+        url = urlsplit(target)
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         connection = kind(url.netloc, timeout=120)
-        headers = {name: value for name, value in asked.headers.items() if name.lower() not in _OURS}
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS}
         try:
             path = f"{url.path}?{url.query}" if url.query else url.path
-            connection.request(asked.command, path, body or None, headers)
+            connection.request(request.command, path, body or None, headers)
             answer = connection.getresponse()
-            sent = answer.read()
+            content = answer.read()
         finally:
             connection.close()
-        found = {name.lower(): value for name, value in answer.getheaders()}
+        answer_headers = {name.lower(): value for name, value in answer.getheaders()}
         if rest:
-            path = "/graphql" if there == self._graphql else there.removeprefix(self._up_api)
-            self._keep(asked, path, answer.status, found, body, sent)
+            path = "/graphql" if target == self._graphql else target.removeprefix(self._up_api)
+            self._keep(request, path, answer.status, answer_headers, body, content)
         else:
             self.git += 1
-        shown = {name: self._here(value) for name, value in found.items() if name not in _OURS}
-        _answer(asked, answer.status, shown, self._here(sent.decode()).encode() if rest else sent)
+        headers_sent = {name: self._here(value) for name, value in answer_headers.items() if name not in _OURS}
+        _answer(request, answer.status, headers_sent, self._here(content.decode()).encode() if rest else content)
 
     def _keep(
-        self, asked: BaseHTTPRequestHandler, path: str, status: int, headers: dict[str, str], sent: bytes, said: bytes
+        self,
+        request: BaseHTTPRequestHandler,
+        path: str,
+        status: int,
+        headers: dict[str, str],
+        request_body: bytes,
+        response_body: bytes,
     ) -> None:
         exchange = {
-            "method": asked.command, "path": path, "status": status, "sent": _parsed(sent), "answer": _parsed(said),
+            "method": request.command, "path": path, "status": status, "sent": _parsed(request_body),
+            "answer": _parsed(response_body),
             "headers": {name: value for name, value in headers.items() if name in _KEPT or "ratelimit" in name},
         }  # fmt: skip
         self.exchanges.append(json.loads(self._scrubbed(json.dumps(exchange))))

@@ -170,25 +170,25 @@ class Repo:
     owners_errors: list[dict[str, Any]] = field(default_factory=list)
 
     def git(self, *words: str) -> str:
-        done = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
-        return done.stdout.strip() if done.returncode == 0 else ""
+        process = subprocess.run(["git", "-C", self.bare, *words], capture_output=True, text=True, env=clean())
+        return process.stdout.strip() if process.returncode == 0 else ""
 
     def refs(self) -> dict[str, str]:
         """The commit of each ref, by git's own files (gitrepository-layout): a process would be most of an answer.
 
         As git does it reads the loose ones first, which may be packed meanwhile.
         """
-        found: dict[str, str] = {}
+        refs: dict[str, str] = {}
         for folder, _, names in os.walk(self.bare / "refs"):
             for name in names:
                 file = Path(folder, name)
                 with suppress(FileNotFoundError):
-                    found[str(file.relative_to(self.bare))] = file.read_text(encoding="utf-8").strip()
+                    refs[str(file.relative_to(self.bare))] = file.read_text(encoding="utf-8").strip()
         packed = self.bare / "packed-refs"
         lines = packed.read_text(encoding="utf-8").splitlines() if packed.exists() else []
         for commit, _, ref in (line.partition(" ") for line in lines if not line.startswith(("#", "^"))):
-            found.setdefault(ref, commit)
-        return {ref: commit for ref, commit in found.items() if _COMMIT.fullmatch(commit)}
+            refs.setdefault(ref, commit)
+        return {ref: commit for ref, commit in refs.items() if _COMMIT.fullmatch(commit)}
 
     def branch(self, name: str) -> str:
         """The commit of a branch; empty without one."""
@@ -209,9 +209,11 @@ class Fault:
 
 def clean() -> dict[str, str]:
     """An environment in which git is nobody's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    who = {f"GIT_{role}_{what}": "GitHub" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return kept | who | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    identity = {
+        f"GIT_{role}_{name_part}": "GitHub" for role in ("AUTHOR", "COMMITTER") for name_part in ("NAME", "EMAIL")
+    }
+    return inherited | identity | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 def now() -> str:
@@ -315,12 +317,14 @@ class GitHubServer:
         body = _read_body(http)
         url = urlsplit(http.path)
         if url.path == "/api/graphql":
-            sent = json.loads(body)
+            request = json.loads(body)
             try:
-                answer = self._graphql(http, sent)
+                answer = self._graphql(http, request)
                 status = 200
-                if self.description and (known := github_graphql.schema()):
-                    self.wrong += github_graphql.wrong_with_answer(known, sent["query"], sent["variables"], answer)
+                if self.description and (schema := github_graphql.schema()):
+                    self.wrong += github_graphql.wrong_with_answer(
+                        schema, request["query"], request["variables"], answer
+                    )
             except Refused as refused:
                 status, answer = refused.status, refused.body
             self.asked.append((http.command, "/graphql", status))
@@ -343,17 +347,17 @@ class GitHubServer:
             fault.times -= 1
             if fault.how != "502 after":
                 return _fault(fault.how, limits)
-        sent = json.loads(body) if body else None
+        body_sent = json.loads(body) if body else None
         try:
             with self._lock:
-                status, answer, more = self._route(http, path, parse_qs(query), sent)
+                status, answer, more = self._route(http, path, parse_qs(query), body_sent)
         except Refused as refused:
             status, answer, more = refused.status, refused.body, refused.headers
         if fault:
             return 502, limits, b"<html>502 Bad Gateway</html>"
         text = json.dumps(answer).encode() if answer is not None else b""
         if self.description and status != 301:
-            self.wrong += self.description.problems(http.command, path, status, answer, sent)
+            self.wrong += self.description.problems(http.command, path, status, answer, body_sent)
         headers = limits | {"content-type": "application/json; charset=utf-8"} | more
         if http.command == "GET" and status == 200:
             etag = f'W/"{hashlib.sha256(text).hexdigest()}"'
@@ -373,7 +377,7 @@ class GitHubServer:
         return None
 
     def _route(
-        self, http: BaseHTTPRequestHandler, path: str, query: dict[str, list[str]], sent: Any
+        self, http: BaseHTTPRequestHandler, path: str, query: dict[str, list[str]], payload: Any
     ) -> tuple[int, Any, dict[str, str]]:
         account = self._account(http)
         parts = path.strip("/").split("/")
@@ -400,7 +404,7 @@ class GitHubServer:
                 if needs and needs not in account.permissions:
                     text = "Resource not accessible by personal access token"
                     raise Refused(403, text, x_accepted_github_permissions=f"{needs}=write")
-                return serve(repo, account, match, query, sent)
+                return serve(repo, account, match, query, payload)
         raise Refused(404, "Not Found")
 
     def _elsewhere(self, http: BaseHTTPRequestHandler, parts: list[str]) -> Any:
@@ -429,7 +433,7 @@ class GitHubServer:
             ("GET", r"commits/([0-9a-f]+)/check-runs", "", self._runs),
         ]
 
-    def _get_repository(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _get_repository(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """How it merges is shown to those who administer it."""
         methods = repo.methods if "administration" in account.permissions else {}
         return 200, self._repository(repo) | methods, {}
@@ -459,24 +463,24 @@ class GitHubServer:
             if repo.git("merge-base", tip, main) == tip:
                 pull.state, pull.merge, pull.merged_at = "closed", main, now()
 
-    def _list(self, repo: Repo, account: Account, match: Any, query: dict[str, list[str]], sent: Any) -> Any:
+    def _list(self, repo: Repo, account: Account, match: Any, query: dict[str, list[str]], payload: Any) -> Any:
         state = query.get("state", ["open"])[0]
         head, size = query.get("head", [None])[0], int(query.get("per_page", ["30"])[0])
         page = int(query.get("page", ["1"])[0])
-        found = [
+        entries = [
             pull
             for pull in sorted(repo.pulls.values(), key=lambda pull: -pull.number)
             if state in ("all", pull.state)
             and (head is None or head == f"{pull.head_repo.split('/')[0]}:{pull.head_ref}")
         ]
         more = {}
-        if page * size < len(found):
+        if page * size < len(entries):
             rest = "&".join(f"{name}={value[0]}" for name, value in query.items() if name != "page")
             more["link"] = f'<{self.api}/repos/{repo.full_name}/pulls?{rest}&page={page + 1}>; rel="next"'
-        return 200, [self._pull(repo, pull, full=False) for pull in found[(page - 1) * size : page * size]], more
+        return 200, [self._pull(repo, pull, full=False) for pull in entries[(page - 1) * size : page * size]], more
 
-    def _open(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        head = sent["head"].rpartition(":")[2]
+    def _open(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        head = payload["head"].rpartition(":")[2]
         tip = repo.branch(head)
         about = {"resource": "PullRequest", "field": "head", "code": "invalid"}
         if not tip:
@@ -487,7 +491,11 @@ class GitHubServer:
         if repo.git("merge-base", tip, "refs/heads/main") == tip:
             text = f"No commits between main and {head}"
             raise Refused(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": text}])
-        return 201, self._pull(repo, self.opened(repo, account.login, head, sent["title"], sent.get("body") or "")), {}
+        return (
+            201,
+            self._pull(repo, self.opened(repo, account.login, head, payload["title"], payload.get("body") or "")),
+            {},
+        )
 
     def opened(self, repo: Repo, login: str, head: str, title: str, body: str = "", source: Repo | None = None) -> Pull:
         """A pull request, as if it were opened in the pages."""
@@ -505,25 +513,25 @@ class GitHubServer:
             raise Refused(404, "Not Found")
         return pull
 
-    def _get(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _get(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         return 200, self._pull(repo, self._one(repo, match)), {}
 
-    def _edit(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _edit(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         pull = self._one(repo, match)
-        pull.title, pull.body = sent.get("title", pull.title), sent.get("body", pull.body)
-        if sent.get("state") and pull.merge is None:
-            pull.state = sent["state"]
+        pull.title, pull.body = payload.get("title", pull.title), payload.get("body", pull.body)
+        if payload.get("state") and pull.merge is None:
+            pull.state = payload["state"]
         return 200, self._pull(repo, pull), {}
 
-    def _reviews(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _reviews(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         return 200, self._one(repo, match).reviews, {}
 
-    def _review(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _review(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Create a review for a pull request"; that authors cannot approve is in "About pull request reviews"."""
         pull = self._one(repo, match)
-        if account.login == pull.login and sent["event"] == "APPROVE":
+        if account.login == pull.login and payload["event"] == "APPROVE":
             raise Refused(422, "Unprocessable Entity", ["Can not approve your own pull request"])
-        return 200, self.reviewed(repo, pull, account.login, sent["event"], sent.get("commit_id")), {}
+        return 200, self.reviewed(repo, pull, account.login, payload["event"], payload.get("commit_id")), {}
 
     def reviewed(self, repo: Repo, pull: Pull, login: str, event: str, commit: str | None = None) -> dict[str, Any]:
         """A review, as if it were given in the pages."""
@@ -537,12 +545,12 @@ class GitHubServer:
         pull.reviews.append(review)
         return review
 
-    def _merge(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _merge(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Merge a pull request": 405 when it may not be merged, 409 when the head is another than ``sha``."""
         pull = self._one(repo, match)
         if pull.state != "open":
             raise Refused(405, "Pull Request is not mergeable")
-        if sent and sent.get("sha") not in (None, pull.sha):
+        if payload and payload.get("sha") not in (None, pull.sha):
             raise Refused(409, "Head branch was modified. Review and try the merge again.")
         if pull.draft:
             raise Refused(405, "Pull Request is still a draft")
@@ -551,7 +559,7 @@ class GitHubServer:
         approved = any(review["state"] == "APPROVED" for review in pull.reviews)
         if repo.needs_approval and not approved:
             raise Refused(405, "At least 1 approving review is required by reviewers with write access.")
-        method = (sent or {}).get("merge_method", "merge")
+        method = (payload or {}).get("merge_method", "merge")
         if not repo.methods[f"allow_{method}_commit" if method == "merge" else f"allow_{method}_merge"]:
             raise Refused(405, f"{method.capitalize()} commits are not allowed on this repository.")
         merged = self.merged(repo, pull)
@@ -566,12 +574,12 @@ class GitHubServer:
         pull.state, pull.merge, pull.merged_at = "closed", commit, now()
         return commit
 
-    def _graphql(self, http: BaseHTTPRequestHandler, sent: dict[str, Any]) -> dict[str, Any]:
+    def _graphql(self, http: BaseHTTPRequestHandler, request: dict[str, Any]) -> dict[str, Any]:
         """The merge queue, by "Merging a pull request with a merge queue" and the schema's ``enqueuePullRequest``."""
         self._account(http)
-        variables = sent["variables"]
+        variables = request["variables"]
         with self._lock:
-            if "enqueuePullRequest" in sent["query"]:
+            if "enqueuePullRequest" in request["query"]:
                 repo, pull = next(
                     (r, p) for r in self.repos.values() for p in r.pulls.values() if variables["id"] == f"PR_{p.number}"
                 )
@@ -582,13 +590,15 @@ class GitHubServer:
                 return {"data": {"enqueuePullRequest": {"mergeQueueEntry": self._entry(repo, pull)}}}
             repo = self.repos[f"{variables['owner']}/{variables['name']}".lower()]
             pull = repo.pulls[variables["number"]]
-            left = [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
+            removals = (
+                [{"__typename": "RemovedFromMergeQueueEvent", "reason": pull.left_queue}] if pull.left_queue else []
+            )
             if pull.number in (repo.queue or ()):
-                left = [{"__typename": "AddedToMergeQueueEvent"}]
+                removals = [{"__typename": "AddedToMergeQueueEvent"}]
             fields = {
                 "id": f"PR_{pull.number}",
                 "mergeQueueEntry": self._entry(repo, pull),
-                "timelineItems": {"nodes": left},
+                "timelineItems": {"nodes": removals},
             }
             return {"data": {"repository": {"pullRequest": fields}}}
 
@@ -607,32 +617,32 @@ class GitHubServer:
                 else:
                     self.merged(repo, repo.pulls[number])
 
-    def _request(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _request(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         pull = self._one(repo, match)
-        known = {token.login for token in self.tokens.values()}
-        for login in sent.get("reviewers", ()):
+        logins = {token.login for token in self.tokens.values()}
+        for login in payload.get("reviewers", ()):
             if login == pull.login:
                 raise Refused(422, "Review cannot be requested from pull request author.")
-            if login not in known:
+            if login not in logins:
                 text = "Reviews may only be requested from collaborators. One or more of the users or teams you "
                 raise Refused(422, f"{text}specified is not a collaborator of the {repo.full_name} repository.")
-        pull.requested = sorted({*pull.requested, *sent.get("reviewers", ())})
+        pull.requested = sorted({*pull.requested, *payload.get("reviewers", ())})
         return 201, self._pull(repo, pull, full=False), {}
 
-    def _comments(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _comments(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         return 200, self._one(repo, match).comments, {}
 
-    def _comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _comment(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         pull, url = self._one(repo, match), f"{self.web}/{repo.full_name}/pull/{match[1]}"
         comment = {
             "id": self._id(), "node_id": "IC", "url": url, "html_url": url, "issue_url": url,
-            "body": sent["body"], "user": self._user(account.login), "created_at": now(), "updated_at": now(),
+            "body": payload["body"], "user": self._user(account.login), "created_at": now(), "updated_at": now(),
             "author_association": "MEMBER",
         }  # fmt: skip
         pull.comments.append(comment)
         return 201, comment, {}
 
-    def _events(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _events(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         return 200, self._one(repo, match).events, {}
 
     def happened(self, pull: Pull, event: str, login: str, at: str | None = None, **more: Any) -> None:
@@ -647,21 +657,21 @@ class GitHubServer:
         self.happened(pull, "review_dismissed", login, dismissed_review=fields)
         review["state"] = "DISMISSED"
 
-    def _edit_comment(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _edit_comment(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         for pull in repo.pulls.values():
             for comment in pull.comments:
                 if comment["id"] == int(match[1]):
-                    comment["body"], comment["updated_at"] = sent["body"], now()
+                    comment["body"], comment["updated_at"] = payload["body"], now()
                     return 200, comment, {}
         raise Refused(404, "Not Found")
 
-    def _label(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _label(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Add labels to an issue"; that an unknown label is made is a guess, as people have seen it."""
         pull = self._one(repo, match)
-        pull.labels += [name for name in sent["labels"] if name not in pull.labels]
+        pull.labels += [name for name in payload["labels"] if name not in pull.labels]
         return 200, self._labels(pull), {}
 
-    def _unlabel(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _unlabel(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Remove a label from an issue": 404 when it does not have it."""
         pull, name = self._one(repo, match), unquote(match[2])
         if name not in pull.labels:
@@ -673,47 +683,51 @@ class GitHubServer:
         facts = {"node_id": "L", "url": self.api, "description": "", "color": "ededed", "default": False}
         return [facts | {"id": account_number(name), "name": name} for name in pull.labels]
 
-    def _status(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _status(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         status = {
             "id": self._id(), "node_id": "SC", "url": f"{self.api}/statuses/{match[1]}", "avatar_url": None,
-            "state": sent["state"], "description": sent.get("description"), "target_url": sent.get("target_url"),
-            "context": sent.get("context", "default"), "created_at": now(), "updated_at": now(),
+            "state": payload["state"], "description": payload.get("description"),
+            "target_url": payload.get("target_url"),
+            "context": payload.get("context", "default"), "created_at": now(), "updated_at": now(),
             "creator": self._user(account.login),
         }  # fmt: skip
         repo.statuses.append(status | {"sha": match[1]})
         return 201, status, {}
 
-    def _combined(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _combined(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Get the combined status for a specific reference": the last one of each context."""
-        last = {one["context"]: one for one in repo.statuses if one["sha"] == match[1]}
+        last = {
+            status_entry["context"]: status_entry for status_entry in repo.statuses if status_entry["sha"] == match[1]
+        }
         inner = [
-            {name: value for name, value in one.items() if name not in ("sha", "creator")} for one in last.values()
+            {name: value for name, value in status_entry.items() if name not in ("sha", "creator")}
+            for status_entry in last.values()
         ]
         url = f"{self.api}/repos/{repo.full_name}/commits/{match[1]}"
-        states = {one["state"] for one in inner}
+        states = {status_entry["state"] for status_entry in inner}
         state = "failure" if "failure" in states else "pending" if "pending" in states or not states else "success"
         facts = {"state": state, "statuses": inner, "sha": match[1], "total_count": len(inner)}
         return 200, facts | {"repository": self._minimal(repo), "commit_url": url, "url": f"{url}/status"}, {}
 
-    def _run(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _run(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "Create a check run": only GitHub Apps may. The shorter answer to others is a guess."""
         if not account.app:
             raise Refused(403, "You must authenticate via a GitHub App.")
         url = f"{self.api}/repos/{repo.full_name}/check-runs"
-        if not repo.git("rev-parse", "--verify", "--quiet", f"{sent['head_sha']}^{{commit}}"):
-            raise Refused(422, f"No commit found for SHA: {sent['head_sha']}")
-        output = {"title": None, "summary": None, "text": None} | (sent.get("output") or {})
+        if not repo.git("rev-parse", "--verify", "--quiet", f"{payload['head_sha']}^{{commit}}"):
+            raise Refused(422, f"No commit found for SHA: {payload['head_sha']}")
+        output = {"title": None, "summary": None, "text": None} | (payload.get("output") or {})
         run = {
-            "id": self._id(), "node_id": "CR", "head_sha": sent["head_sha"], "external_id": "", "url": url,
-            "html_url": url, "details_url": url, "status": sent["status"], "conclusion": sent.get("conclusion"),
-            "started_at": now(), "completed_at": now(), "name": sent["name"], "check_suite": {"id": 1},
+            "id": self._id(), "node_id": "CR", "head_sha": payload["head_sha"], "external_id": "", "url": url,
+            "html_url": url, "details_url": url, "status": payload["status"], "conclusion": payload.get("conclusion"),
+            "started_at": now(), "completed_at": now(), "name": payload["name"], "check_suite": {"id": 1},
             "output": output | {"annotations_count": 0, "annotations_url": url}, "pull_requests": [],
             "app": self._app(account.login),
         }  # fmt: skip
         repo.runs.append(run)
         return 201, run, {}
 
-    def _runs(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _runs(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         """By "List check runs for a Git reference": ``filter=latest``, the last of each name; by app is a guess."""
         last = {(run["name"], run["app"]["id"]): run for run in repo.runs if run["head_sha"] == match[1]}
         return 200, {"total_count": len(last), "check_runs": list(last.values())}, {}
@@ -747,7 +761,9 @@ class GitHubServer:
     def _repository(self, repo: Repo, full: bool = True) -> dict[str, Any]:
         owner, _, name = repo.full_name.partition("/")
         urls = dict.fromkeys(REPO_URLS, f"{self.api}/repos/{repo.full_name}")
-        false = {f"has_{what}": False for what in ("issues", "projects", "wiki", "pages", "downloads", "discussions")}
+        false = {
+            f"has_{feature}": False for feature in ("issues", "projects", "wiki", "pages", "downloads", "discussions")
+        }
         zero = dict.fromkeys(
             [
                 "forks",
@@ -807,8 +823,8 @@ class GitHubServer:
     def _git(self, http: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
         def say(status: int, text: str, **headers: str) -> None:
             self.asked.append((http.command, http.path, status))
-            shown = {"content-type": "text/plain"} | {k.replace("_", "-"): v for k, v in headers.items()}
-            _answer(http, status, shown, text.encode())
+            all_headers = {"content-type": "text/plain"} | {k.replace("_", "-"): v for k, v in headers.items()}
+            _answer(http, status, all_headers, text.encode())
 
         kind, _, secret = (http.headers.get("Authorization") or "").partition(" ")
         name, _, token = base64.b64decode(secret).decode().partition(":") if kind.lower() == "basic" else ("", "", "")
@@ -859,8 +875,12 @@ class GitHubServer:
 
 def _is_greeting(environment: Mapping[str, str]) -> bool:
     """Whether a reader begins to speak version 2 of git's protocol: the answer is the same whatever refs there are."""
-    asked = environment["REQUEST_METHOD"], environment["QUERY_STRING"], environment["GIT_PROTOCOL"]
-    return environment["PATH_INFO"].endswith("/info/refs") and asked == ("GET", "service=git-upload-pack", "version=2")
+    request_line = environment["REQUEST_METHOD"], environment["QUERY_STRING"], environment["GIT_PROTOCOL"]
+    return environment["PATH_INFO"].endswith("/info/refs") and request_line == (
+        "GET",
+        "service=git-upload-pack",
+        "version=2",
+    )
 
 
 def account_number(name: str) -> int:
@@ -879,8 +899,8 @@ def _fault(how: str, limits: dict[str, str]) -> tuple[int, dict[str, str], bytes
         text = b'{"message": "You have triggered an abuse detection mechanism. Please retry your request again later."}'
         return 403, limits | {"content-type": "application/json"}, text
     if how == "too quickly":
-        found = b'[{"resource": "PullRequest", "code": "custom", "message": "was submitted too quickly"}]'
-        text = b'{"message": "Validation Failed", "errors": ' + found + b"}"
+        errors = b'[{"resource": "PullRequest", "code": "custom", "message": "was submitted too quickly"}]'
+        text = b'{"message": "Validation Failed", "errors": ' + errors + b"}"
         return 422, limits | {"content-type": "application/json"}, text
     if how == "404":
         return 404, limits | {"content-type": "application/json"}, b'{"message": "Not Found"}'

@@ -59,7 +59,7 @@ class SettingsServer(GitHubServer):
             raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that it was issued")
         return Account(f"app/{app}", frozenset())
 
-    def _installation(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _installation(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         if not account.login.startswith("app/") or not self.installed:
             raise Refused(404, "Not Found")
         facts = dict.fromkeys(["access_tokens_url", "repositories_url", "html_url"], self.web)
@@ -117,19 +117,29 @@ class SettingsServer(GitHubServer):
 
     def rules(self, repo: Repo, *bypass: str, **more: Any) -> None:
         """A ruleset on main that wants pull requests; the logins may bypass it."""
-        actors = [{"actor_type": "User", "actor_id": account_number(one), "bypass_mode": "always"} for one in bypass]
+        actors = [
+            {"actor_type": "User", "actor_id": account_number(login), "bypass_mode": "always"} for login in bypass
+        ]
         rule = PULLS_ONLY | {"parameters": PULLS_ONLY["parameters"] | more.pop("parameters", {})}
-        found = {"name": "main", "bypass_actors": actors, "rules": [rule, *more.pop("rules", ())]}
+        ruleset = {"name": "main", "bypass_actors": actors, "rules": [rule, *more.pop("rules", ())]}
         repo.rulesets = [ruleset for ruleset in repo.rulesets if ruleset["name"] != "main"]
-        self._keep(repo, found | {"target": "branch", "enforcement": "active"})
+        self._keep(repo, ruleset | {"target": "branch", "enforcement": "active"})
 
-    def _keep(self, repo: Repo, said: dict[str, Any], number: int | None = None) -> dict[str, Any]:
-        kept = {"conditions": {"ref_name": {"include": ["~DEFAULT_BRANCH"], "exclude": []}}, "rules": []} | said
-        kept |= {"id": number or self._id(), "source_type": "Repository", "source": repo.full_name, "node_id": "RS"}
-        kept |= {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
-        repo.rulesets = [*(ruleset for ruleset in repo.rulesets if ruleset["id"] != kept["id"]), kept]
+    def _keep(self, repo: Repo, fields: dict[str, Any], number: int | None = None) -> dict[str, Any]:
+        ruleset_kept = {
+            "conditions": {"ref_name": {"include": ["~DEFAULT_BRANCH"], "exclude": []}},
+            "rules": [],
+        } | fields
+        ruleset_kept |= {
+            "id": number or self._id(),
+            "source_type": "Repository",
+            "source": repo.full_name,
+            "node_id": "RS",
+        }
+        ruleset_kept |= {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+        repo.rulesets = [*(ruleset for ruleset in repo.rulesets if ruleset["id"] != ruleset_kept["id"]), ruleset_kept]
         self._enforce(repo)
-        return kept
+        return ruleset_kept
 
     def _enforce(self, repo: Repo) -> None:
         """A push to main is refused unless its account passes every ruleset that wants pull requests."""
@@ -143,53 +153,53 @@ class SettingsServer(GitHubServer):
             hook.unlink(missing_ok=True)
             return
         logins = {account.login for account in self.tokens.values()}
-        free = [login for login in sorted(logins) if all(_passes(one, login) == "always" for one in sets)]
+        free = [login for login in sorted(logins) if all(_passes(ruleset, login) == "always" for ruleset in sets)]
         (repo.bare / "rules").mkdir(exist_ok=True)
         (repo.bare / "rules" / "bypass").write_text(" ".join(free) + "\n")
         hook.parent.mkdir(exist_ok=True)
         hook.write_text(HOOK)
         hook.chmod(0o755)
 
-    def _rules_of_main(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _rules_of_main(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         where = {"ruleset_source_type": "Repository", "ruleset_source": repo.full_name}
         sets = [ruleset for ruleset in repo.rulesets if ruleset["enforcement"] == "active"]
-        return 200, [rule | where | {"ruleset_id": one["id"]} for one in sets for rule in one["rules"]], {}
+        return 200, [rule | where | {"ruleset_id": ruleset["id"]} for ruleset in sets for rule in ruleset["rules"]], {}
 
-    def _list_rulesets(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _list_rulesets(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         left_out = ("rules", "conditions", "bypass_actors")
         return 200, [{k: v for k, v in ruleset.items() if k not in left_out} for ruleset in repo.rulesets], {}
 
-    def _get_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        found = next((ruleset for ruleset in repo.rulesets if ruleset["id"] == int(match[1])), None)
-        if found is None:
+    def _get_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        ruleset_found = next((ruleset for ruleset in repo.rulesets if ruleset["id"] == int(match[1])), None)
+        if ruleset_found is None:
             raise Refused(404, "Not Found")
-        shown = found | {"current_user_can_bypass": _passes(found, account.login)}
+        visible_ruleset = ruleset_found | {"current_user_can_bypass": _passes(ruleset_found, account.login)}
         if ADMIN not in account.permissions:
-            shown.pop("bypass_actors", None)
-        return 200, shown, {}
+            visible_ruleset.pop("bypass_actors", None)
+        return 200, visible_ruleset, {}
 
-    def _make_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        if any(ruleset["name"] == sent["name"] for ruleset in repo.rulesets):
+    def _make_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        if any(ruleset["name"] == payload["name"] for ruleset in repo.rulesets):
             raise Refused(422, "Validation Failed", ["Name must be unique"])
-        return 201, self._keep(repo, sent) | {"current_user_can_bypass": "never"}, {}
+        return 201, self._keep(repo, payload) | {"current_user_can_bypass": "never"}, {}
 
-    def _put_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        return 200, self._keep(repo, sent, int(match[1])) | {"current_user_can_bypass": "never"}, {}
+    def _put_ruleset(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        return 200, self._keep(repo, payload, int(match[1])) | {"current_user_can_bypass": "never"}, {}
 
-    def _protection(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _protection(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         if repo.protection is None:
             raise Refused(404, "Branch not protected")
         return 200, repo.protection, {}
 
-    def _set_workflows(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        repo.workflows |= sent
+    def _set_workflows(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        repo.workflows |= payload
         return 204, None, {}
 
-    def _set_repository(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
-        repo.methods |= {name: value for name, value in sent.items() if name in repo.methods}
+    def _set_repository(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
+        repo.methods |= {name: value for name, value in payload.items() if name in repo.methods}
         return 200, self._repository(repo), {}
 
-    def _codeowners(self, repo: Repo, account: Account, match: Any, query: Any, sent: Any) -> Any:
+    def _codeowners(self, repo: Repo, account: Account, match: Any, query: Any, payload: Any) -> Any:
         return 200, {"errors": json.loads(json.dumps(repo.owners_errors))}, {}
 
 

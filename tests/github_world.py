@@ -18,11 +18,11 @@ def make_world(folder, github, tiny_model):
     for name in PEOPLE:
         create_ssh_key(world.folder / "people" / name, f"{name}@example.org")
     enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}={world.key(name)}.pub")]
-    made = world.modelsmith(
+    result = world.modelsmith(
         "init", "clone", "--forge", f"github:{github.web}/acme/promotions", *enrol, "--json",
         cwd=world.folder, env=as_(world, github.token("harness-gh")),
     )  # fmt: skip
-    assert made.code == 0, made.out
+    assert result.code == 0, result.out
     assert world.main() == world.git.rev("main"), "the first commit is at GitHub"
     tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
     tiny.commit_to_root(world.clone, world.forge)

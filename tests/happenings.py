@@ -66,12 +66,12 @@ def telling(plain_clone: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 @pytest.fixture
 def receive() -> Iterator[Callable[..., Receiver]]:
     """Makes receivers, and closes them."""
-    made: list[Receiver] = []
+    receivers: list[Receiver] = []
 
     def make(*answers: int, **how: object) -> Receiver:
-        made.append(Receiver(*answers, **how))
-        return made[-1]
+        receivers.append(Receiver(*answers, **how))
+        return receivers[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for receiver in receivers:
+        receiver.close()

@@ -29,7 +29,7 @@ def run(number: int, value: float, version: str = "1.0.0", minute: int = 0, **ch
     weights = changes.pop("weights_of_parts", (0.5, 0.3, 0.2))
     reach = 0.06
     estimate = Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=60)
-    held = Estimate(value=max(0.0, value - 0.05), low=0.0, high=1.0, n=60)
+    held_out = Estimate(value=max(0.0, value - 0.05), low=0.0, high=1.0, n=60)
     return RunResult(
         **{
             "run_id": digest(["run", number, version, value]),
@@ -51,7 +51,7 @@ def run(number: int, value: float, version: str = "1.0.0", minute: int = 0, **ch
             ),
             "headline": Headline(
                 composite=estimate,
-                held_out=held,
+                held_out=held_out,
                 sections=(),
                 per_rubric=(),
                 per_capability=(),
@@ -115,10 +115,10 @@ def specialist_history(of: RunResult | None, number: int, *events: str, evidence
 
 def routing(**shares: float) -> Routing:
     """``iter_001=0.1``: who serves what, the base model by name."""
-    serving = [(one if one == "base" else name(int(one[-3:])), share) for one, share in shares.items()]
+    serving = [(model if model == "base" else name(int(model[-3:])), share) for model, share in shares.items()]
     return Routing(
         cluster="rtb-pricing",
-        serving=tuple(Serving(specialist=one, artifact=None, share=share, record=None) for one, share in serving),
+        serving=tuple(Serving(specialist=model, artifact=None, share=share, record=None) for model, share in serving),
     )
 
 

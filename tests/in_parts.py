@@ -27,13 +27,13 @@ def replayed_in_parts(git, start, steps, cuts, now):
 def outcome(judge):
     """All that a replay says, whether it holds or not."""
     try:
-        found = judge()
+        result = judge()
     except ModelsmithError as error:
         return type(error), error.envelope()
-    main = found.main
+    main = result.main
     governed = (main.tree.commit, main.policy, main.people, main.codeowners, main.trusted, main.workflows)
-    counts = (found.changes, found.promotions, found.approvals)
-    return counts, governed, main.observers, main.histories, found.line, found.spent, found.latest
+    counts = (result.changes, result.promotions, result.approvals)
+    return counts, governed, main.observers, main.histories, result.line, result.spent, result.latest
 
 
 def after_receipts(git, steps):

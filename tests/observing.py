@@ -40,8 +40,8 @@ def put_on_main(world, branch, files):
     opened = world.modelsmith("pr", "open", branch, "--title", branch, "--key", world.key("dana"), "--json")
     number = str(opened.json["pull"]["number"])
     for words in (("approve", number, "--key", world.key("petra")), ("pr", "merge", number)):
-        ran = world.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
+        result = world.modelsmith(*words, "--json")
+        assert result.code == 0, result.out
 
 
 def observer(world, name="observer"):

@@ -23,14 +23,14 @@ def assert_readable(text: str) -> None:
     assert_clean(text.encode())
     for word in ("href", "url(", "@import", "javascript", "<image", "<foreignObject", "<style", "<script"):
         assert word not in text
-    boxes = [text_box(one) for one in root.iter(f"{SVG}text")]
-    for left, top, right, bottom, content in boxes:
-        assert left >= MARGIN - 1, content
+    boxes = [text_box(element) for element in root.iter(f"{SVG}text")]
+    for x, top, right, bottom, content in boxes:
+        assert x >= MARGIN - 1, content
         assert right <= WIDTH - MARGIN + 1, content
         assert 0 < top < bottom < float(root.get("height")), content
-    for one, other in combinations(boxes, 2):
-        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-        assert apart, (one, other)
+    for first, other in combinations(boxes, 2):
+        apart = first[2] <= other[0] or other[2] <= first[0] or first[3] <= other[1] or other[3] <= first[1]
+        assert apart, (first, other)
 
 
 def text_box(text: ET.Element) -> tuple[float, float, float, float, str]:
@@ -42,5 +42,5 @@ def text_box(text: ET.Element) -> tuple[float, float, float, float, str]:
     )
     width = wide * size * (1.05 if text.get("font-weight") else 1)
     x, y = float(text.get("x")), float(text.get("y"))
-    left = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor", "start"), x)
-    return left, y - 0.76 * size, left + width, y + 0.2 * size, text.text
+    x_left = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor", "start"), x)
+    return x_left, y - 0.76 * size, x_left + width, y + 0.2 * size, text.text

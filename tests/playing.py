@@ -9,15 +9,15 @@ from worlds import World
 
 def must(world: World, code: int, *words: str) -> Any:
     """Run a command that must end with a code; what it printed."""
-    ran = world.modelsmith(*words, "--json")
-    assert ran.code == code, ran.out + ran.err
-    return ran.json
+    result = world.modelsmith(*words, "--json")
+    assert result.code == code, result.out + result.err
+    return result.json
 
 
 def play(world: World, code: int, name: str, **values: object) -> Any:
     """Run a runbook with these values of its parameters; what it printed."""
-    given = [word for one, value in values.items() for word in ("--param", f"{one}={value}")]
-    return must(world, code, "runbook", "run", name, *given)
+    options = [word for parameter, value in values.items() for word in ("--param", f"{parameter}={value}")]
+    return must(world, code, "runbook", "run", name, *options)
 
 
 def states(result: Any) -> dict[str, str]:

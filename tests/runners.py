@@ -20,10 +20,10 @@ class Runner:
     def environment(self, name="", event=None):
         path = self.folder / "event.json"
         path.write_text(json.dumps(event or {}))
-        kept = {
+        inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "MODELSMITH_", "GITHUB_"))
         }
-        return kept | {
+        return inherited | {
             "HOME": str(self.folder), "MODELSMITH_HOME": str(self.folder / "home"),
             "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
             "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": self.world.github.web,

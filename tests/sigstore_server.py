@@ -89,10 +89,10 @@ def extensions(claims: Mapping[str, str]) -> dict[int, bytes]:
     """What Fulcio makes of a token of GitHub's, by number below 1.3.6.1.4.1.57264.1."""
     web = "https://github.com/"
     raw = {1: "iss", 2: "event_name", 3: "sha", 4: "workflow", 5: "repository", 6: "ref"}
-    found = {number: claims[name].encode() for number, name in raw.items() if name in claims}
-    found[8] = utf8(claims["iss"])
+    by_number = {number: claims[name].encode() for number, name in raw.items() if name in claims}
+    by_number[8] = utf8(claims["iss"])
     if "job_workflow_ref" not in claims:
-        return found
+        return by_number
     texts = {
         9: web + claims["job_workflow_ref"],
         10: claims["job_workflow_sha"],
@@ -109,7 +109,7 @@ def extensions(claims: Mapping[str, str]) -> dict[int, bytes]:
         21: f"{web}{claims['repository']}/actions/runs/{claims['run_id']}/attempts/{claims['run_attempt']}",
         22: claims["repository_visibility"],
     }
-    return found | {number: utf8(text) for number, text in texts.items()}
+    return by_number | {number: utf8(text) for number, text in texts.items()}
 
 
 class PrivateSigstore:
@@ -189,9 +189,9 @@ class PrivateSigstore:
         claims = self._tokens.get(token)
         if claims is None:
             return None
-        wanted = x509.load_pem_x509_csr(base64.b64decode(request["certificateSigningRequest"]))
-        chain = (self.issue(wanted.public_key(), claims), self.root)
-        pem = [one.public_bytes(ser.Encoding.PEM).decode() for one in chain]
+        csr = x509.load_pem_x509_csr(base64.b64decode(request["certificateSigningRequest"]))
+        chain = (self.issue(csr.public_key(), claims), self.root)
+        pem = [certificate.public_bytes(ser.Encoding.PEM).decode() for certificate in chain]
         return {"signedCertificateEmbeddedSct": {"chain": {"certificates": pem}}}
 
     def entry_v1(self, proposed: dict[str, Any]) -> dict[str, Any]:
@@ -220,21 +220,21 @@ class PrivateSigstore:
             "checkpoint": f"{note}\n\u2014 {ORIGIN} {b64(log[:4] + sign(self.log, note.encode()))}\n",
         }  # fmt: skip
         signed = b64(sign(self.log, rfc8785.dumps(promised)))
-        made = promised | {"verification": {"signedEntryTimestamp": signed, "inclusionProof": proof}}
-        self.entries.append(made)
-        return {secrets.token_hex(40): made}
+        entry = promised | {"verification": {"signedEntryTimestamp": signed, "inclusionProof": proof}}
+        self.entries.append(entry)
+        return {secrets.token_hex(40): entry}
 
     def entry_v2(self, request: dict[str, Any]) -> dict[str, Any]:
-        asked = request["hashedRekordRequestV002"]
+        record = request["hashedRekordRequestV002"]
         spec = {
-            "data": {"algorithm": "SHA2_256", "digest": asked["digest"]},
-            "signature": asked["signature"],
+            "data": {"algorithm": "SHA2_256", "digest": record["digest"]},
+            "signature": record["signature"],
         }
         body = rfc8785.dumps({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": {"hashedRekordV002": spec}})
         root, log = sha(b"\0" + body), self._tiles_id()
         note = f"{ORIGIN}\n1\n{b64(root)}\n"
         checkpoint = f"{note}\n\u2014 {ORIGIN} {b64(log[:4] + self.tiles.sign(note.encode()))}\n"
-        made = {
+        entry = {
             "logIndex": str(self._index()),
             "logId": {"keyId": b64(log)},
             "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
@@ -245,20 +245,20 @@ class PrivateSigstore:
             },
             "canonicalizedBody": b64(body),
         }  # fmt: skip
-        self.entries.append(made)
-        return made
+        self.entries.append(entry)
+        return entry
 
     def timestamp(self, query: bytes) -> bytes:
         """An RFC 3161 answer."""
-        asked = tsp.TimeStampReq.load(query)
+        stamp_request = tsp.TimeStampReq.load(query)
         info = tsp.TSTInfo(
             {
                 "version": 1,
                 "policy": "1.3.6.1.4.1.57264.2",
-                "message_imprint": asked["message_imprint"],
+                "message_imprint": stamp_request["message_imprint"],
                 "serial_number": secrets.randbits(63),
                 "gen_time": self.now().replace(microsecond=0),
-                "nonce": asked["nonce"],
+                "nonce": stamp_request["nonce"],
             }
         )
         leaf = asn1_x509.Certificate.load(self.tsa_leaf.public_bytes(ser.Encoding.DER))
@@ -430,14 +430,14 @@ def _handler(instance: PrivateSigstore) -> type[BaseHTTPRequestHandler]:
                 self.answer(b"{}", 404)
 
         def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers["content-length"]))
             if self.path == "/timestamp":
-                self.answer(instance.timestamp(sent), 200, "application/timestamp-reply")
+                self.answer(instance.timestamp(body), 200, "application/timestamp-reply")
                 return
-            answer = json.loads(sent)
+            answer = json.loads(body)
             if self.path == "/api/v2/signingCert":
-                found = instance.certify(answer, self.headers["authorization"].removeprefix("Bearer "))
-                self.answer(json.dumps(found or {}).encode(), 201 if found else 401)
+                answered = instance.certify(answer, self.headers["authorization"].removeprefix("Bearer "))
+                self.answer(json.dumps(answered or {}).encode(), 201 if answered else 401)
             elif self.path == "/api/v1/log/entries":
                 self.answer(json.dumps(instance.entry_v1(answer)).encode())
             elif self.path == "/api/v2/log/entries":

@@ -29,11 +29,11 @@ FETCHED = Path(__file__).parents[1] / ".cache" / "sshd"
 
 def sshd_program() -> str:
     """Where sshd is; the test is skipped where it is not, unless it must be."""
-    found = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin:{FETCHED}")
-    if found is None:
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin:{FETCHED}")
+    if program is None:
         fail = pytest.fail if os.environ.get("MODELSMITH_REQUIRE_TOOLS") else pytest.skip
         fail("OpenSSH's server is not here: run make sshd")
-    return str(found)
+    return str(program)
 
 
 class Sshd:
@@ -178,10 +178,10 @@ class Ways:
 
     def host(self, name: str = "gpu-1", **environment: str) -> Sshd:
         """Another host, whose key is known; what it starts has these variables."""
-        made = Sshd(self.folder, name, **environment)
-        self.hosts.append(made)
+        host = Sshd(self.folder, name, **environment)
+        self.hosts.append(host)
         self.know()
-        return made
+        return host
 
     def know(self) -> None:
         """Know every host by the key that it has now."""

@@ -95,7 +95,7 @@ def write_tiny_encoder(folder: Path, pooling: str = "mean", window: int = 48) ->
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"), ("2", "2_Normalize", "Normalize")]
-    written: dict[str, object] = {
+    files: dict[str, object] = {
         "modules.json": [
             {"idx": n, "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
             for n, (name, path, kind) in enumerate(modules)
@@ -105,7 +105,7 @@ def write_tiny_encoder(folder: Path, pooling: str = "mean", window: int = 48) ->
         },
         "sentence_bert_config.json": {"max_seq_length": window, "do_lower_case": False},
     }
-    for name, value in written.items():
+    for name, value in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(value))
     return listing_digest(folder)

@@ -28,7 +28,7 @@ def write_tiny_judge(folder: Path, questions: Sequence[str], replies: tuple[str,
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([*special, *letters])}, merges=[]))
     around = (r"^system\n[\s\S]*", r"^[\s\S]*\[\[answer [0-9a-f]{32}\]\]\n", r"\n\[\[end of answer [\s\S]*")
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(one), "") for one in around])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(pattern), "") for pattern in around])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(

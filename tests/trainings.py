@@ -130,19 +130,19 @@ class Watched:
 
 def once_at(step: int, action: Callable[[], None]) -> Callable[[Heartbeat], None]:
     """A progress function that acts at the first heartbeat from this step on."""
-    done: list[int] = []
+    reached: list[int] = []
 
     def progress(beat: Heartbeat) -> None:
-        if beat.step >= step and not done:
-            done.append(beat.step)
+        if beat.step >= step and not reached:
+            reached.append(beat.step)
             action()
 
     return progress
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    left, right = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
-    return left.keys() == right.keys() and all(bool((left[k] == right[k]).all()) for k in left)
+def same_weights(first: Path, other: Path) -> bool:
+    ours, right = (load_file(folder / "adapter_model.safetensors") for folder in (first, other))
+    return ours.keys() == right.keys() and all(bool((ours[k] == right[k]).all()) for k in ours)
 
 
 def sealed(adapter: Path, folder: Path) -> Path:
@@ -161,13 +161,13 @@ STAGES: dict[str, Stage] = {"sft": Sft(**COMMON), "dpo": Dpo(method="dpo", **COM
 
 def written(method: str, model: Path, path: Path) -> Case:
     """A short training of eight rows by ``sft`` or ``dpo``."""
-    asked = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
+    prompts = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
     if method == "sft":
         write_rows(
             path,
             [
                 TrainingRow(messages=messages, answer="x" * (1 + i), generator="g", template="t", points=("cause",))
-                for i, messages in enumerate(asked)
+                for i, messages in enumerate(prompts)
             ],
         )
     else:
@@ -178,7 +178,7 @@ def written(method: str, model: Path, path: Path) -> Case:
                 PreferencePair(
                     messages=messages, chosen="x" * (1 + i), rejected="no", source="generator", points=(), rubric=rubric
                 )
-                for i, messages in enumerate(asked)
+                for i, messages in enumerate(prompts)
             ],
         )
     return Case(model, path, STAGES[method])

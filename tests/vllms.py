@@ -48,7 +48,7 @@ def has_begun(notes: Path) -> bool:
 
 def gone(notes: Path) -> bool:
     """Whether the stand-in's server and engine have ended; they have a minute for it."""
-    numbers = [int(one) for one in (notes / "processes").read_text().split()]
+    numbers = [int(number) for number in (notes / "processes").read_text().split()]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers):

@@ -71,8 +71,8 @@ class Place:
     def main(self) -> str:
         """Main of the forge, read from its file where it has one: tests ask for it all the time."""
         file = self.forge / MAIN
-        found = file.read_text().strip() if file.is_file() else ""
-        commit = found if _COMMIT.fullmatch(found) else Git(self.forge).rev(MAIN)
+        content = file.read_text().strip() if file.is_file() else ""
+        commit = content if _COMMIT.fullmatch(content) else Git(self.forge).rev(MAIN)
         assert commit
         return commit
 
@@ -129,8 +129,8 @@ class World(Place):
         return str(self.folder / "people" / person)
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_"))}
-        return kept | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MODELSMITH_"))}
+        return inherited | {
             "MODELSMITH_HOME": str(self.home),
             "HOME": str(self.folder),
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -159,13 +159,13 @@ class World(Place):
         """Run ``modelsmith`` and let it die at a point; see stop_at.py. Where a worker is lost, none is a fork."""
         if "fleet.executor" in point or "training.supervisor" in point:
             return self.run(sys.executable, DRIVER, point, *words)
-        asked = (str(DRIVER), point, *words)
-        return Ran(*WARM.run_script(*asked, cwd=self.clone, environment=self.environment()))
+        command = (str(DRIVER), point, *words)
+        return Ran(*WARM.run_script(*command, cwd=self.clone, environment=self.environment()))
 
     def git_command(self, *words: str) -> Ran:
         """Run plain git in the clone, as a user would."""
-        who = ["-c", "user.name=Petra", "-c", "user.email=petra@example.org"]
-        return self.run("git", *who, *words)
+        identity = ["-c", "user.name=Petra", "-c", "user.email=petra@example.org"]
+        return self.run("git", *identity, *words)
 
     def commit(self, branch: str, files: dict[str, str | None]) -> str:
         """Commit files on a new branch from main, leaving main checked out."""
@@ -184,15 +184,15 @@ class World(Place):
 
     def must(self, *words: str) -> str:
         """Run plain git, which must succeed."""
-        ran = self.git_command(*words)
-        assert ran.code == 0, ran.err
-        return ran.out
+        result = self.git_command(*words)
+        assert result.code == 0, result.err
+        return result.out
 
     def pulls(self) -> dict[int, str]:
         """Titles of all pull requests by number."""
-        ran = self.modelsmith("pr", "list", "--all", "--json")
-        assert ran.code == 0, ran.out
-        return {pull["number"]: pull["title"] for pull in ran.json["pulls"]}
+        result = self.modelsmith("pr", "list", "--all", "--json")
+        assert result.code == 0, result.out
+        return {pull["number"]: pull["title"] for pull in result.json["pulls"]}
 
     def changed(self, path: str, edit: Callable[[dict[str, Any]], object], opener: str, approver: str) -> None:
         """A governed file is changed by pull request, which is approved and merged."""
@@ -203,14 +203,14 @@ class World(Place):
         opened = self.modelsmith("pr", "open", branch, "--title", branch, "--key", self.key(opener), "--json").json
         number = str(opened["pull"]["number"])
         for words in (("approve", number, "--key", self.key(approver)), ("pr", "merge", number)):
-            ran = self.modelsmith(*words, "--json")
-            assert ran.code == 0, ran.out
+            result = self.modelsmith(*words, "--json")
+            assert result.code == 0, result.out
 
     def state(self) -> dict[str, Any]:
         """Where the loop stands."""
-        found = json.loads((self.private / "state.json").read_bytes())["clusters"][CLUSTER]
-        assert isinstance(found, dict)
-        return found
+        state = json.loads((self.private / "state.json").read_bytes())["clusters"][CLUSTER]
+        assert isinstance(state, dict)
+        return state
 
     def folder_of(self, event: str) -> Path:
         """The folder of the newest specialist's event, as checked out."""
@@ -243,9 +243,9 @@ def fresh_template(tiny_model: Path, warm_gate: None, tmp_path_factory: pytest.T
         for name in (*PEOPLE, "stranger"):
             create_ssh_key(people / name, f"{name}@example.org")
         enrol = [word for name, role in PEOPLE.items() for word in ("--person", f"{role}={people / name}.pub")]
-        made = world.modelsmith("init", "clone", "--forge", "forge.git", *enrol, "--json", cwd=folder)
-        assert made.code == 0, made.out
-        assert made.json["unheld_roles"] == []
+        result = world.modelsmith("init", "clone", "--forge", "forge.git", *enrol, "--json", cwd=folder)
+        assert result.code == 0, result.out
+        assert result.json["unheld_roles"] == []
         tiny.shrink(world.clone, tiny_model, listing_digest(tiny_model))
         tiny.commit_to_root(world.clone, world.forge)
         stand_in(world.forge)
@@ -260,9 +260,9 @@ def first_iterate(fresh_template: World, tmp_path_factory: pytest.TempPathFactor
 
     def build(folder: Path) -> None:
         world = fresh_template.copied_to(folder)
-        ran = world.modelsmith("iterate", CLUSTER, "--json")
-        assert ran.code == 4, ran.out + ran.err
-        (folder / "ran.json").write_text(json.dumps(asdict(ran)))
+        result = world.modelsmith("iterate", CLUSTER, "--json")
+        assert result.code == 4, result.out + result.err
+        (folder / "ran.json").write_text(json.dumps(asdict(result)))
         world.pack()
 
     world = _own(tmp_path_factory, built_once(tmp_path_factory, "journey-waiting", build))
@@ -276,8 +276,8 @@ def deployed_template(first_iterate: tuple[World, Ran], tmp_path_factory: pytest
     def build(folder: Path) -> None:
         world = first_iterate[0].copied_to(folder)
         for words in (("approve", "4", "--key", world.key("maya")), ("pr", "merge", "4")):
-            ran = world.modelsmith(*words, "--json")
-            assert ran.code == 0, ran.out
+            result = world.modelsmith(*words, "--json")
+            assert result.code == 0, result.out
         world.pack()
 
     return _own(tmp_path_factory, built_once(tmp_path_factory, "journey-deployed", build))

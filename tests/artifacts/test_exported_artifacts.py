@@ -54,9 +54,9 @@ def refused(code, act):
 def test_an_export_is_sealed_and_its_kind_is_part_of_its_identity(kind, request, tmp_path):
     folder = request.getfixturevalue(kind)
     artifact = seal(folder)
-    kept = Store(tmp_path / "store").put(folder, artifact)
-    verify_artifact(kept, artifact)
-    export = export_of(kept)
+    stored = Store(tmp_path / "store").put(folder, artifact)
+    verify_artifact(stored, artifact)
+    export = export_of(stored)
     assert export is not None
     assert (export.parent, export.base_digest) == (PARENT, BASE)
     describe_export(folder, export.model_copy(update={"parent": BASE}), "Apache-2.0")
@@ -152,5 +152,5 @@ def test_sizes_of_blocks_are_those_of_the_format():
     sizes = pytest.importorskip("gguf").GGML_QUANT_SIZES
     from modelsmith.artifacts.gguf_header import _BLOCKS
 
-    known = {int(kind): size for kind, size in sizes.items()}
-    assert {kind: known[kind] for kind in _BLOCKS} == _BLOCKS
+    size_by_kind = {int(kind): size for kind, size in sizes.items()}
+    assert {kind: size_by_kind[kind] for kind in _BLOCKS} == _BLOCKS

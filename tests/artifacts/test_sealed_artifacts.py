@@ -96,13 +96,13 @@ def _flip(folder):
 
 
 def _socket(folder):
-    here = os.getcwd()
+    directory = os.getcwd()
     os.chdir(folder)
     try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind("door.json")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind("door.json")
     finally:
-        os.chdir(here)
+        os.chdir(directory)
 
 
 TAMPERS = [

@@ -36,12 +36,12 @@ def test_any_event_is_one_line_of_json_that_the_library_reads_back(reason, numbe
         metric_window=MetricWindow(metric="loss", window_minutes=5),
         record="sha256:" + "1" * 64,
     )
-    given_ = recorded(happening(1), number).model_copy(update={"event": event, "id": event.identity})
-    line = written(given_, SOURCE)
+    event_recorded = recorded(happening(1), number).model_copy(update={"event": event, "id": event.identity})
+    line = written(event_recorded, SOURCE)
     assert line.isascii()
     assert "\n" not in line
     back = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, line.encode()))
-    assert (back.get_id(), back.get_source(), back.get_time()) == (event.identity, SOURCE, given_.at)
+    assert (back.get_id(), back.get_source(), back.get_time()) == (event.identity, SOURCE, event_recorded.at)
     assert back.get_subject() == "rtb-pricing/iter-001-0a1b2c3d"
     assert back.get_data() == event.model_dump(mode="json")
 
@@ -55,10 +55,10 @@ def test_sequences_sort_as_text_in_the_order_of_events(numbers):
 
 
 def test_the_data_is_what_its_schema_says_and_the_envelope_names_it():
-    made = envelope(recorded(happening(1)), SOURCE)
-    schema = event_schemas()[made.get_type()]
-    assert made.get_dataschema() == schema["$id"]
-    Draft202012Validator(schema).validate(made.get_data())
+    cloud_event = envelope(recorded(happening(1)), SOURCE)
+    schema = event_schemas()[cloud_event.get_type()]
+    assert cloud_event.get_dataschema() == schema["$id"]
+    Draft202012Validator(schema).validate(cloud_event.get_data())
 
 
 def test_every_clone_names_the_repository_alike_and_tells_no_path(tmp_path):

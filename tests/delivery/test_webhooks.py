@@ -37,7 +37,7 @@ def test_events_arrive_in_order_once_and_signed_by_the_standard(telling, receive
     assert webhooks.delivered(telling, False).delivered == 3
     assert webhooks.delivered(telling, False).delivered == 0
     assert receiver.ids() == ids
-    assert [one["data"] for one in receiver.verified(secret)] == [
+    assert [event["data"] for event in receiver.verified(secret)] == [
         happening(number).model_dump(mode="json") for number in (1, 2, 3)
     ]
     assert receiver.heard[0][0]["content-type"] == "application/cloudevents+json"
@@ -90,8 +90,8 @@ def test_an_event_that_is_not_due_yet_holds_back_those_after_it(telling, receive
     webhooks.delivered(telling, False)
     webhooks.delivered(telling, False)
     assert len(receiver.heard) == 1
-    shown = webhooks.listed(telling).subscribers[0]
-    assert (shown.behind, shown.failure) == (2, "it answered 503")
+    subscriber = webhooks.listed(telling).subscribers[0]
+    assert (subscriber.behind, subscriber.failure) == (2, "it answered 503")
 
 
 def test_an_event_that_failed_while_a_clock_was_ahead_is_sent_again(telling, receive, monkeypatch):
@@ -141,12 +141,12 @@ def test_adding_a_name_that_is_taken_is_refused_and_moves_no_cursor(telling, rec
 
 def test_a_name_added_anew_in_the_midst_of_an_attempt_begins_anew(telling):
     """As when a wrong address hangs, and its subscriber is removed and added with the right one."""
-    heard = []
+    sent_messages = []
 
     class Sends:
         async def send(self, subscriber, message):
-            heard.append((subscriber.url, message.id))
-            if len(heard) == 1:
+            sent_messages.append((subscriber.url, message.id))
+            if len(sent_messages) == 1:
                 webhooks.remove(telling, "ops")
                 webhooks.add(telling, "ops", "https://right.example/", (), "cloudevents")
                 append(telling, 2)
@@ -165,7 +165,7 @@ def test_a_name_added_anew_in_the_midst_of_an_attempt_begins_anew(telling):
     first = append(telling, 1)
     over = anyio.Event()
     anyio.run(deliver)
-    assert heard == [("https://wrong.example/", *first), ("https://right.example/", happening(2).identity)]
+    assert sent_messages == [("https://wrong.example/", *first), ("https://right.example/", happening(2).identity)]
 
 
 def test_a_second_delivery_in_the_same_clone_is_kept_out(telling):
@@ -193,8 +193,8 @@ def test_an_address_inside_another_is_no_more_public_than_it_is_itself(inner):
         ipaddress.ip_address(int(ipaddress.ip_address("64:ff9b::")) | int(inner)),
         ipaddress.ip_address((0x2002 << 112) | (int(inner) << 80)),
     ]
-    for one in carried:
-        assert not is_public(one) or is_public(inner)
+    for address in carried:
+        assert not is_public(address) or is_public(inner)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_addresses_of_machines_networks_and_clouds_are_not_public(address):
 
 def test_addresses_of_the_internet_are_public():
     """The control of the two above."""
-    assert all(is_public(ipaddress.ip_address(one)) for one in ("93.184.215.14", "8.8.8.8", "2606:4700::1111"))
+    assert all(is_public(ipaddress.ip_address(text)) for text in ("93.184.215.14", "8.8.8.8", "2606:4700::1111"))
     assert networks(("10.0.0.0/8",))
     with pytest.raises(InvalidInput):
         networks(("10.0.0.1/8",))

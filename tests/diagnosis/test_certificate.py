@@ -26,12 +26,12 @@ words = st.lists(st.sampled_from(["rate", "floor", "bid", "1", "won"]), max_size
 
 def test_an_honest_batch_is_clean_and_its_figures_are_the_firewall_s(governed):
     rows = prompts_for_all(governed, 60, 17)
-    found = certificate(governed, rows, ROWS)
-    assert [part.part for part in found.parts] == ["core", "variants", "micro", "held_out", "labels"]
-    assert sum(part.texts for part in found.parts) == len(scored_texts(governed))
-    assert nearest_of(found) == round(separate(rows, scored_texts(governed), 1.01).nearest, 4)
-    assert max(part.overlap for part in found.parts) < 0.2
-    assert certificate(governed, rows, ROWS) == found
+    result = certificate(governed, rows, ROWS)
+    assert [part.part for part in result.parts] == ["core", "variants", "micro", "held_out", "labels"]
+    assert sum(part.texts for part in result.parts) == len(scored_texts(governed))
+    assert nearest_of(result) == round(separate(rows, scored_texts(governed), 1.01).nearest, 4)
+    assert max(part.overlap for part in result.parts) < 0.2
+    assert certificate(governed, rows, ROWS) == result
 
 
 def test_a_planted_text_is_found_in_its_part_and_not_quoted(governed):
@@ -39,14 +39,14 @@ def test_a_planted_text_is_found_in_its_part_and_not_quoted(governed):
     for part, scenario in (("held_out", governed.held_out[3]), ("core", governed.core[5])):
         text = scenario.user_texts()[0]
         planted = rows[0].model_copy(update={"messages": (Message(role="user", content=f"Dear team, {text} Thanks."),)})
-        found = certificate(governed, [*rows[1:], planted], ROWS)
-        (one,) = [one for one in found.parts if one.part == part]
-        assert (one.overlap, one.similarity > 0.9) == (1.0, True)
-        assert not set(plain_words(text)) & set(plain_words(json.dumps(json.loads(canonical_json(found))))) - {"core"}
-    variant = next(one for one in governed.core if one.variants).variants[0]
+        result = certificate(governed, [*rows[1:], planted], ROWS)
+        (part_found,) = [part_found for part_found in result.parts if part_found.part == part]
+        assert (part_found.overlap, part_found.similarity > 0.9) == (1.0, True)
+        assert not set(plain_words(text)) & set(plain_words(json.dumps(json.loads(canonical_json(result))))) - {"core"}
+    variant = next(scenario for scenario in governed.core if scenario.variants).variants[0]
     planted = rows[0].model_copy(update={"answer": variant if isinstance(variant, str) else str(variant)})
-    (one,) = [one for one in certificate(governed, [planted], ROWS).parts if one.part == "variants"]
-    assert one.overlap == 1.0
+    (part_found,) = [part for part in certificate(governed, [planted], ROWS).parts if part.part == "variants"]
+    assert part_found.overlap == 1.0
 
 
 @given(text=words, other=words, before=words)
@@ -76,19 +76,19 @@ NOTES = {
 @pytest.mark.parametrize("language", NOTES)
 def test_a_scored_text_inside_a_row_is_found_in_any_writing(language):
     """Where no space stands between words a whole sentence was one word, which no other text has."""
-    held = NOTES[language]
-    row = f"{held[:9]} 42. {held} Say why {held[::-1]}"
-    assert most_overlap([held], [row]) == 1.0
-    assert similarity(held, row) > 0.95
-    assert most_overlap([held], [held[::-1]]) < 0.2
+    note = NOTES[language]
+    row = f"{note[:9]} 42. {note} Say why {note[::-1]}"
+    assert most_overlap([note], [row]) == 1.0
+    assert similarity(note, row) > 0.95
+    assert most_overlap([note], [note[::-1]]) < 0.2
     others = [other for name, other in NOTES.items() if name != language]
-    assert max(similarity(held, other) for other in others) < 0.6
+    assert max(similarity(note, other) for other in others) < 0.6
 
 
 @pytest.mark.parametrize("disguise", [lambda text: "\u200b".join(text), lambda text: text.replace("e", "\u0435")])
 def test_what_is_not_seen_hides_no_run_of_words(disguise):
-    held = NOTES["English"]
-    assert most_overlap([held], [f"A note. {disguise(held)} Why?"]) == 1.0
+    note = NOTES["English"]
+    assert most_overlap([note], [f"A note. {disguise(note)} Why?"]) == 1.0
 
 
 def ruled(**limits: float) -> Any:
@@ -109,6 +109,6 @@ def test_policy_s_limits_hold_before_a_training_not_after_it(governed):
     with pytest.raises(InvalidInput) as refused:
         refuse_overlap([*rows[1:], planted], governed, ruled(most_overlap=0.2))
     assert (refused.value.code, refused.value.details["generator"]) == ("rows-overlap", planted.generator)
-    said = refused.value.message + refused.value.mend
-    assert governed.held_out[3].id not in said
-    assert most_overlap([text], [said]) == 0
+    sentence = refused.value.message + refused.value.mend
+    assert governed.held_out[3].id not in sentence
+    assert most_overlap([text], [sentence]) == 0

@@ -51,8 +51,8 @@ def test_what_follows_from_one_wrong_point_is_one_cluster(governed, observe, rig
 
     (cluster,) = failure_clusters(governed, observe(answer))
     assert cluster.points == ("cause", "action")
-    assert {one.points for one in cluster.missed} == {("cause", "action"), ("cause",)}
-    assert sum(one.cases for one in cluster.missed) == cluster.failed_cases == cluster.total_cases
+    assert {miss.points for miss in cluster.missed} == {("cause", "action"), ("cause",)}
+    assert sum(miss.cases for miss in cluster.missed) == cluster.failed_cases == cluster.total_cases
     assert cluster.pattern.startswith("answers pacing where bid_shading is right")
 
 

@@ -50,12 +50,12 @@ def renumbered(text: str) -> str:
 def reworded(text: str) -> str:
     """A few synonyms: one word in eight at most."""
     words = text.split()
-    left = len(words) // 8
+    changes_left = len(words) // 8
     for i, word in enumerate(words):
         bare = word.strip(".,;:").lower()
-        if left and bare in SYNONYMS:
+        if changes_left and bare in SYNONYMS:
             words[i] = SYNONYMS[bare]
-            left -= 1
+            changes_left -= 1
     return " ".join(words)
 
 
@@ -157,10 +157,10 @@ def test_honest_rows_pass_quickly(governed, observe, scored, limit):
 def test_each_generator_keeps_nine_rows_in_ten(governed, observe, scored, limit):
     clusters = failure_clusters(governed, observe(lambda *_: "no idea"))
     rows = generate_rows(governed, clusters, 480, 99)
-    kept = separate(rows, scored, limit).rows
+    kept_rows = separate(rows, scored, limit).rows
     for generator in governed.generators:
-        made = sum(r.generator == generator.id for r in rows)
-        assert sum(r.generator == generator.id for r in kept) >= 0.9 * made
+        total = sum(r.generator == generator.id for r in rows)
+        assert sum(r.generator == generator.id for r in kept_rows) >= 0.9 * total
 
 
 def test_a_dropped_row_names_its_scenario_but_never_a_held_out_one(governed, scored, limit):
@@ -282,10 +282,10 @@ class TestDryRun:
         before = dry_run(governed, Sft()).clear
         assert before
         rows = possible_rows(governed, Sft().rows, Sft().seed)
-        shown = rows[0].messages[0].content
+        text_of_row = rows[0].messages[0].content
         new, copy = (
             governed.core[3].model_copy(update={"variants": (text, *governed.core[3].variants[1:])})
-            for text in ("Nobody asked for the purple umbrella that stood beside the lighthouse.", shown)
+            for text in ("Nobody asked for the purple umbrella that stood beside the lighthouse.", text_of_row)
         )
         for core, dropped in (
             ((*governed.core[:3], new, *governed.core[4:]), False),

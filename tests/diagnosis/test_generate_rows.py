@@ -157,15 +157,15 @@ def test_a_generator_teaches_as_many_answers_as_its_slots_have_values(governed, 
             "templates": (Template(id="only", user="{who} is {ms} ms late"),),
         }
     )
-    made = generate_rows(replace(governed, rubric=rubric, generators=(late,)), all_fail, 4, 17)
-    assert {row.messages[0].content: json.loads(row.answer) for row in made} == {
-        f"{who} is {ms} ms late": {
+    made_rows = generate_rows(replace(governed, rubric=rubric, generators=(late,)), all_fail, 4, 17)
+    assert {row.messages[0].content: json.loads(row.answer) for row in made_rows} == {
+        f"{bidder} is {ms} ms late": {
             "cause": "timeout",
             "late_by": ms,
-            "say": f"{who}: {ms} ms late",
-            "more": [{"by": who}],
+            "say": f"{bidder}: {ms} ms late",
+            "more": [{"by": bidder}],
         }
-        for who in ("OpenX", "Xandr")
+        for bidder in ("OpenX", "Xandr")
         for ms in (20, 30)
     }
     spoken = late.model_copy(update={"answer": "Call {who}: {ms} ms too late, {unknown}."})

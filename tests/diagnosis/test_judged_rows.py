@@ -157,14 +157,14 @@ def test_pairs_come_also_of_what_only_the_judge_fails(recipe, judged, clusters, 
 
 def test_a_declared_miss_needs_no_judge_for_a_pair(judged, clusters):
     prompts = generate_prompts(judged, clusters, 6, 17)
-    heard: list[int] = []
+    sizes: list[int] = []
 
     def none(sampled: Any) -> list[dict[str, bool]]:
-        heard.append(len(sampled))
+        sizes.append(len(sampled))
         return [{} for _ in sampled]
 
     pairs = pairs_from(judged.rubric, prompts, [[Drawn("{}", False)]] * 6, none)
-    assert (len(pairs), set(heard)) == (6, {0})
+    assert (len(pairs), set(sizes)) == (6, {0})
 
 
 def test_a_pair_is_never_the_right_answer_against_itself(judged, clusters):
@@ -172,7 +172,9 @@ def test_a_pair_is_never_the_right_answer_against_itself(judged, clusters):
     point = {"id": "figure", "weight": 1.0, "text": "Says the figure."}
     check = {"type": "number", "expected": {"value": 42}}
     rubric = Rubric.model_validate(judged.rubric.model_dump(by_alias=True) | {"points": (point | {"check": check},)})
-    (prompt,) = [one.model_copy(update={"answer": "42"}) for one in generate_prompts(judged, clusters, 1, 17)]
+    (prompt,) = [
+        prompt_made.model_copy(update={"answer": "42"}) for prompt_made in generate_prompts(judged, clusters, 1, 17)
+    ]
     lines = [Drawn("42", True), Drawn(" 42\n", True), Drawn("42", True), Drawn("7", False)]
     assert missed_points(rubric, prompt, lines[0])
     assert [pair.rejected for pair in pairs_from(rubric, [prompt], [lines])] == ["7"]
@@ -193,9 +195,9 @@ def test_who_may_judge_rows_is_said_before_anything_is_asked(judged):
     ):
         try:
             require_rows_judge(judged.rubric, JUDGE, stage, base)
-            found = None
+            refusal = None
         except ModelsmithError as error:
-            found = error.code
-        assert found == code, stage
+            refusal = error.code
+        assert refusal == code, stage
     with pytest.raises(ValueError, match="judge_calls goes with sources"):
         Sft(judge_calls=1)

@@ -49,21 +49,21 @@ def planted(governed, rows):
 def test_a_paraphrase_that_no_word_betrays_is_dropped(governed, planted):
     batch, bag, text = planted
     texts = scored_texts(governed)
-    assert most_overlap((one.text for one in texts), [text]) == 0
+    assert most_overlap((scored.text for scored in texts), [text]) == 0
     assert not kept_apart(batch, texts, LIMIT, None).dropped
-    found = kept_apart(batch, texts, LIMIT, Meaning(bag, {"held_out": 0.95}))
-    (dropped,) = found.dropped
+    separation = kept_apart(batch, texts, LIMIT, Meaning(bag, {"held_out": 0.95}))
+    (dropped,) = separation.dropped
     assert (dropped.row, dropped.scenario, dropped.text, dropped.by) == (len(batch) - 1, HELD_OUT, "", "meaning")
-    assert list(found.rows) == batch[:-1]
-    (loss,) = losses(batch, found)
+    assert list(separation.rows) == batch[:-1]
+    (loss,) = losses(batch, separation)
     assert loss.sentence.endswith("like what is asked in a held-out scenario, by meaning")
 
 
 def test_a_person_sees_the_rows_nearest_in_meaning_of_any_part(governed, planted):
     batch, bag, _ = planted
-    found = nearest_in_meaning(batch, scored_texts(governed), bag, 3)
-    (place, near), *rest = found
-    assert (place, near.text.scenario, len(found)) == (len(batch) - 1, HELD_OUT, 3)
+    nearest = nearest_in_meaning(batch, scored_texts(governed), bag, 3)
+    (place, near), *rest = nearest
+    assert (place, near.text.scenario, len(nearest)) == (len(batch) - 1, HELD_OUT, 3)
     assert near.cosine >= 0.95 > rest[0][1].cosine >= rest[1][1].cosine > 0
     assert nearest_in_meaning([], scored_texts(governed), bag, 3) == nearest_in_meaning(batch, [], bag, 3) == ()
 
@@ -111,11 +111,11 @@ def test_labelled_answers_are_held_against_answers(governed, planted):
 def test_the_certificate_says_which_model_found_what_and_no_text(governed, planted):
     batch, bag, text = planted
     meaning = Meaning(bag, {"held_out": 0.95, "core": 0.9})
-    found = certificate(governed, batch, ROWS, meaning).meaning
-    assert (found.model, found.settings) == (MODEL.digest, MODEL.identity)
-    assert [(part.part, part.most_cosine) for part in found.parts] == [("core", 0.9), ("held_out", 0.95)]
-    assert found.parts[1].cosine > 0.99 > found.parts[0].cosine
-    assert not set(plain_words(text)) & set(plain_words(canonical_json(found).decode()))
+    nearness = certificate(governed, batch, ROWS, meaning).meaning
+    assert (nearness.model, nearness.settings) == (MODEL.digest, MODEL.identity)
+    assert [(part.part, part.most_cosine) for part in nearness.parts] == [("core", 0.9), ("held_out", 0.95)]
+    assert nearness.parts[1].cosine > 0.99 > nearness.parts[0].cosine
+    assert not set(plain_words(text)) & set(plain_words(canonical_json(nearness).decode()))
     clean = kept_apart(batch, scored_texts(governed), LIMIT, meaning).rows
     assert all(part.cosine < part.most_cosine for part in certificate(governed, clean, ROWS, meaning).meaning.parts)
     assert certificate(governed, batch, ROWS).meaning is None
@@ -141,21 +141,23 @@ def test_two_machines_agree_to_the_tolerance_and_no_further(governed, planted):
 
 
 def test_topics_by_meaning_keep_their_names_on_every_machine(governed):
-    asked = [*governed.core, *governed.micro]
-    found = topics(asked, Bag())
-    assert set(found) == {one.id for one in asked}
-    assert set(found.values()) <= set(found)
-    assert len(set(found.values())) > 1
+    scenarios = [*governed.core, *governed.micro]
+    topic_by_id = topics(scenarios, Bag())
+    assert set(topic_by_id) == {scenario.id for scenario in scenarios}
+    assert set(topic_by_id.values()) <= set(topic_by_id)
+    assert len(set(topic_by_id.values())) > 1
     for noise in (0.0, 1e-7, 1e-6):
-        assert topics(asked[::-1], Bag(noise=noise)) == found
+        assert topics(scenarios[::-1], Bag(noise=noise)) == topic_by_id
 
 
 @pytest.mark.parametrize("embedder", [None, Bag()])
 def test_a_topic_has_the_same_members_whatever_its_scenarios_are_called(governed, embedder):
-    asked = [*governed.core, *governed.micro]
-    called = {one.id: f"n-{hashlib.sha256(one.id.encode()).hexdigest()[:8]}" for one in asked}
-    other = [one.model_copy(update={"id": called[one.id]}) for one in asked]
-    assert topics(other, embedder) == {called[one]: called[name] for one, name in topics(asked, embedder).items()}
+    scenarios = [*governed.core, *governed.micro]
+    new_ids = {scenario.id: f"n-{hashlib.sha256(scenario.id.encode()).hexdigest()[:8]}" for scenario in scenarios}
+    other = [scenario.model_copy(update={"id": new_ids[scenario.id]}) for scenario in scenarios]
+    assert topics(other, embedder) == {
+        new_ids[scenario_id]: new_ids[name] for scenario_id, name in topics(scenarios, embedder).items()
+    }
 
 
 PARAPHRASED = {
@@ -172,19 +174,19 @@ def test_a_real_model_sees_a_paraphrase_that_words_do_not_show(governed, smollm2
     folder = resolve(SMOLLM2, tmp_path, smollm2_cache).folder
     model = MODEL.model_copy(update={"digest": SMOLLM2.digest})
     embedder = LocalEmbedder(model, folder)
-    scenario = next(one for one in governed.held_out if one.id in PARAPHRASED)
+    scenario = next(case for case in governed.held_out if case.id in PARAPHRASED)
     text = PARAPHRASED[scenario.id]
     few = replace(governed, core=(), micro=(), held_out=(scenario,), labels=())
     row = rows[0].model_copy(update={"messages": (Message(role="user", content=text),)})
-    others = [one for one in rows if one.generator != row.generator][:5]
+    others = [other_row for other_row in rows if other_row.generator != row.generator][:5]
     texts = scored_texts(few)
-    assert most_overlap((one.text for one in texts), [text]) == 0
+    assert most_overlap((scored.text for scored in texts), [text]) == 0
     assert not kept_apart([row], texts, LIMIT, None).dropped
     near = certificate(few, [row], ROWS, Meaning(embedder, {"held_out": 1.0})).meaning.parts[0].cosine
     far = certificate(few, others, ROWS, Meaning(embedder, {"held_out": 1.0})).meaning.parts[0].cosine
     assert far < near
-    found = kept_apart([*others, row], texts, LIMIT, Meaning(embedder, {"held_out": (far + near) / 2}))
-    assert [one.row for one in found.dropped] == [len(others)]
+    separation = kept_apart([*others, row], texts, LIMIT, Meaning(embedder, {"held_out": (far + near) / 2}))
+    assert [drop.row for drop in separation.dropped] == [len(others)]
 
 
 class Broken(Bag):
@@ -195,10 +197,10 @@ class Broken(Bag):
         self._factor = factor
 
     def vectors(self, texts):
-        found = super().vectors(texts)
+        plain = super().vectors(texts)
         with np.errstate(invalid="ignore"):
-            found[::2] *= self._factor
-        return found
+            plain[::2] *= self._factor
+        return plain
 
 
 @pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf"), 0.5, 100.0, -0.9])

@@ -27,9 +27,9 @@ def says(cause):
 def clusters_of(governed, observe, right):
     """Clusters of a run in which the named scenarios get these causes, and every other the right answer."""
 
-    def clusters_of(given):
+    def clusters_of(answers):
         return failure_clusters(
-            governed, observe(lambda s, *_: says(given[s.id]) if s.id in given else right(s), sections=("core",))
+            governed, observe(lambda s, *_: says(answers[s.id]) if s.id in answers else right(s), sections=("core",))
         )
 
     return clusters_of
@@ -50,10 +50,14 @@ def test_the_same_pattern_has_the_same_id_though_other_cases_show_it(clusters_of
 
 
 def test_two_wrong_answers_are_two_patterns_and_single_ones_stay_together(clusters_of, shading):
-    given = dict.fromkeys(shading[:4], "pacing") | dict.fromkeys(shading[4:7], "timeout")
-    given |= {shading[7]: "price_floor", shading[8]: "supply_path"}
-    found = {cluster.id: cluster.failed_cases for cluster in clusters_of(given)}
-    assert found == {f"{SHADING}.cause.pacing": 4, f"{SHADING}.cause.timeout": 3, f"{SHADING}.cause.various": 2}
+    answers = dict.fromkeys(shading[:4], "pacing") | dict.fromkeys(shading[4:7], "timeout")
+    answers |= {shading[7]: "price_floor", shading[8]: "supply_path"}
+    cases_by_pattern = {cluster.id: cluster.failed_cases for cluster in clusters_of(answers)}
+    assert cases_by_pattern == {
+        f"{SHADING}.cause.pacing": 4,
+        f"{SHADING}.cause.timeout": 3,
+        f"{SHADING}.cause.various": 2,
+    }
 
 
 def test_no_word_of_the_model_is_in_a_name(clusters_of, shading):
@@ -71,10 +75,12 @@ def _past(governed, clusters, iteration, failed, methods=("sft",)):
 
 
 def test_what_comes_next_is_chosen_by_what_was_tried(governed, clusters_of, shading):
-    found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
+    clusters = clusters_of(dict.fromkeys(shading[:8], "pacing"))
 
     def after(*past):
-        (cluster,) = remembered(found, [_past(governed, found, number, *one) for number, one in enumerate(past, 1)])
+        (cluster,) = remembered(
+            clusters, [_past(governed, clusters, number, *attempt) for number, attempt in enumerate(past, 1)]
+        )
         return cluster.history.action, cluster.history.persistent, cluster.history.iterations
 
     same, helped = (shading[:8],), (shading[:5],)
@@ -89,26 +95,28 @@ def test_what_comes_next_is_chosen_by_what_was_tried(governed, clusters_of, shad
 
 
 def test_where_a_judge_decides_a_person_is_asked_instead_of_a_reward(governed, clusters_of, shading):
-    found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
-    past = [_past(governed, found, number, shading[:8], ("sft", "dpo")) for number in (1, 2)]
-    (cluster,) = remembered(found, past, judged=True)
+    clusters = clusters_of(dict.fromkeys(shading[:8], "pacing"))
+    past = [_past(governed, clusters, number, shading[:8], ("sft", "dpo")) for number in (1, 2)]
+    (cluster,) = remembered(clusters, past, judged=True)
     assert cluster.history.action == "review"
     assert "reward" not in cluster.reviewer_action
 
 
 def test_a_pattern_says_since_when_and_with_how_many_rows_it_was_trained(governed, clusters_of, shading):
-    found = clusters_of(dict.fromkeys(shading[:8], "pacing"))
-    (cluster,) = remembered(found, [_past(governed, found, 3, shading[:8]), _past(governed, found, 4, shading[:7])])
+    clusters = clusters_of(dict.fromkeys(shading[:8], "pacing"))
+    (cluster,) = remembered(
+        clusters, [_past(governed, clusters, 3, shading[:8]), _past(governed, clusters, 4, shading[:7])]
+    )
     history = cluster.history
     assert (history.first_seen, history.iterations) == (3, 2)
-    assert [(one.before, one.after) for one in history.tried] == [(8, 8), (8, 7)]
-    made = sum(row.generator == SHADING for row in generate_rows(governed, found, 60, 17))
-    assert {one.rows for one in history.tried} == {made}
+    assert [(attempt.before, attempt.after) for attempt in history.tried] == [(8, 8), (8, 7)]
+    total = sum(row.generator == SHADING for row in generate_rows(governed, clusters, 60, 17))
+    assert {attempt.rows for attempt in history.tried} == {total}
     assert cluster.reviewer_action == (
         "training by sft did not help (8 to 8 in iteration 3, 8 to 7 in iteration 4): "
         "add a stage of method dpo: its wrong answers against right ones"
     )
-    (unseen,) = remembered(clusters_of(dict.fromkeys(shading[:8], "timeout")), [_past(governed, found, 3, shading)])
+    (unseen,) = remembered(clusters_of(dict.fromkeys(shading[:8], "timeout")), [_past(governed, clusters, 3, shading)])
     assert (unseen.history.first_seen, unseen.history.action) == (None, "train")
 
 
@@ -140,11 +148,11 @@ def test_failures_without_a_declared_value_are_told_apart_by_topic(governed, emb
         return {c.id: (c.failed_cases, c.pattern) for c in failure_clusters(plain, _core(plain, answer), embedder)}
 
     some = ids(lambda name: name.startswith("case-1"))
-    kept = {name: found for name, found in some.items() if ".near-case-1" in name}
-    assert sum(cases for cases, _ in kept.values()) >= 24
-    assert all("cases like case-1" in pattern for _, pattern in kept.values())
+    near_cases = {name: counts for name, counts in some.items() if ".near-case-1" in name}
+    assert sum(cases for cases, _ in near_cases.values()) >= 24
+    assert all("cases like case-1" in pattern for _, pattern in near_cases.values())
     fewer = ids(lambda name: name.startswith("case-1") and name[-1] in "13579")
-    assert set(kept) & set(fewer)
+    assert set(near_cases) & set(fewer)
     assert set(ids(lambda name: True)) == {f"{cases[0].capability}.team.answer"}
 
 

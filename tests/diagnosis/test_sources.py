@@ -82,12 +82,12 @@ def test_a_data_set_s_rows_carry_manifest_and_line_and_name_bad_lines(governed, 
     wrong = note(1) | {"right": '{"cause": "creative_size", "action": "cut_latency"}'}
     data = lines(note(1), b"{not json\n", {"note": "x"}, b"\n", note(2), {"note": "n", "right": "prose"}, b"[1]\n")
     (folder / "tickets.jsonl").write_bytes(data)
-    one = manifest(data)
-    offer = offer_of(workspace, governed, one, 9, 1, TODAY)
+    dataset = manifest(data)
+    offer = offer_of(workspace, governed, dataset, 9, 1, TODAY)
     assert [row.lineage.line for row in offer.rows] == [1, 5]
-    assert {row.lineage.manifest for row in offer.rows} == {content_digest(one)}
+    assert {row.lineage.manifest for row in offer.rows} == {content_digest(dataset)}
     assert (offer.offered, offer.rejected) == (6, Counter({"unreadable": 4}))
-    assert [re.match(r"tickets, line (\d)", said)[1] for said in offer.notes] == ["2", "3", "6", "7"]
+    assert [re.match(r"tickets, line (\d)", note_text)[1] for note_text in offer.notes] == ["2", "3", "6", "7"]
     data = lines({**wrong, "fields": {"cause": "timeout", "action": "cut_latency"}})
     (folder / "tickets.jsonl").write_bytes(data)
     two = manifest(data, columns={"prompt": "note", "answer": "right", "reference": "fields"})
@@ -99,8 +99,8 @@ def test_no_odd_line_ends_a_training_or_takes_a_neighbour_with_it(governed, work
     halves = lines(note(2) | {"note": "\ud83d cut"}, note(3) | {"right": '{"cause": "\ud83d"}'})
     odd = (longest, b"x" + longest, longest * 2, longest[:-1] * 3 + b"\n", halves)
     assert len(longest) == datasets.LONGEST_LINE + 1
-    for one in odd:
-        data = lines(note(1), one, note(9))
+    for odd_line in odd:
+        data = lines(note(1), odd_line, note(9))
         (folder / "tickets.jsonl").write_bytes(data)
         offer = offer_of(workspace, governed, manifest(data), 9, 1, TODAY)
         assert [row.lineage.line for row in offer.rows] == [1, data.count(b"\n")]
@@ -162,8 +162,8 @@ def test_a_file_that_changes_while_it_is_read_gives_no_row(governed, workspace, 
     path.write_bytes(data)
     real = datasets._copy
 
-    def copy_then_change(dataset: Dataset, found: Path, copy: Any) -> None:
-        real(dataset, found, copy)
+    def copy_then_change(dataset: Dataset, source: Path, copy: Any) -> None:
+        real(dataset, source, copy)
         path.write_bytes(lines({"note": "planted", "right": TIMEOUT}))
 
     monkeypatch.setattr(datasets, "_copy", copy_then_change)
@@ -187,26 +187,26 @@ def parquet(path: Path, table: Any, **how: Any) -> Dataset:
 
 def test_parquet_rows_are_the_same_rows_and_a_bomb_is_not_unpacked(governed, workspace, folder, monkeypatch):
     fields = {"cause": "timeout", "action": "cut_latency"}
-    records = [one | {"fields": fields} for one in (*map(note, range(5)), {"note": None, "right": TIMEOUT})]
-    one = parquet(folder / "t.parquet", pa.Table.from_pylist(records), row_group_size=2)
-    one = one.model_copy(update={"columns": Columns(prompt="note", answer="right", reference="fields")})
-    offer = offer_of(workspace, governed, one, 9, 1, TODAY)
+    records = [record | {"fields": fields} for record in (*map(note, range(5)), {"note": None, "right": TIMEOUT})]
+    dataset = parquet(folder / "t.parquet", pa.Table.from_pylist(records), row_group_size=2)
+    dataset = dataset.model_copy(update={"columns": Columns(prompt="note", answer="right", reference="fields")})
+    offer = offer_of(workspace, governed, dataset, 9, 1, TODAY)
     assert [row.lineage.line for row in offer.rows] == [1, 2, 3, 4, 5]
     assert offer.rejected == Counter({"unreadable": 1})
     once = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["a" * 1_000_000]))
     alike = pa.table({"note": once, "right": [TIMEOUT] * 3000})
-    one = parquet(folder / "many.parquet", alike, compression="zstd")
+    dataset = parquet(folder / "many.parquet", alike, compression="zstd")
     assert (folder / "many.parquet").stat().st_size < 100_000
-    assert offer_of(workspace, governed, one, 9, 1, TODAY).rejected == Counter({"unreadable": 3000})
+    assert offer_of(workspace, governed, dataset, 9, 1, TODAY).rejected == Counter({"unreadable": 3000})
     bomb = pa.table({"note": ["a" * 3_000_000], "right": [TIMEOUT]})
-    one = parquet(folder / "bomb.parquet", bomb, compression="zstd", use_dictionary=False)
+    dataset = parquet(folder / "bomb.parquet", bomb, compression="zstd", use_dictionary=False)
     monkeypatch.setattr(datasets, "MOST_GROUP", 1 << 20)
     with pytest.raises(InvalidInput, match="unpacks to more than"):
-        offer_of(workspace, governed, one, 9, 1, TODAY)
+        offer_of(workspace, governed, dataset, 9, 1, TODAY)
     (folder / "t.parquet").write_bytes(b"PAR1 and no more")
-    one = manifest(b"PAR1 and no more", "file:t.parquet", format="parquet")
+    dataset = manifest(b"PAR1 and no more", "file:t.parquet", format="parquet")
     with pytest.raises(InvalidInput) as refused:
-        offer_of(workspace, governed, one, 9, 1, TODAY)
+        offer_of(workspace, governed, dataset, 9, 1, TODAY)
     assert refused.value.code == "dataset-unreadable"
 
 
@@ -221,15 +221,15 @@ def clusters(governed, observe):
 
 
 def batch(recipe: Recipe, folder: Path, clusters: Any, sources: Sources) -> tuple[tuple[TrainingRow, ...], Any]:
-    made = prepare(recipe, folder, Sft(rows=60, sources=sources), clusters, MODEL)
+    prepared = prepare(recipe, folder, Sft(rows=60, sources=sources), clusters, MODEL)
     rows = read_rows(folder / "rows.jsonl", TrainingRow)
-    assert list(rows) == [plain(row) for row in made.rows]
-    return rows, made
+    assert list(rows) == [plain(row) for row in prepared.rows]
+    return rows, prepared
 
 
 def capabilities(governed: Any, rows: Sequence[TrainingRow]) -> Counter[str]:
-    known = {generator.id: generator.capability for generator in governed.generators}
-    return Counter(row.lineage.capability if row.lineage else known[row.generator] for row in rows)
+    capability_of = {generator.id: generator.capability for generator in governed.generators}
+    return Counter(row.lineage.capability if row.lineage else capability_of[row.generator] for row in rows)
 
 
 def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
@@ -240,8 +240,8 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
     monkeypatch.setattr(answers, "open_substrate", lambda *_: talker)
     plain = prepare(recipe, tmp_path / "plain", Sft(rows=60), clusters, MODEL)
     own = Sources(own_samples=OwnSamples(share=0.5, samples=1))
-    rows, made = batch(recipe, tmp_path / "own", clusters, own)
-    (source,) = made.sources
+    rows, prepared = batch(recipe, tmp_path / "own", clusters, own)
+    (source,) = prepared.sources
     assert (source.source, source.kept) == ("own-sample", sum(row.lineage is not None for row in rows))
     assert 0.35 * len(rows) < source.kept <= 0.5 * len(rows)
     assert capabilities(governed, rows) == capabilities(governed, plain.rows)
@@ -252,16 +252,16 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
     scored = {text for scenario in (*governed.core, *governed.held_out) for text in scenario.user_texts()}
     assert not scored & set(talker.heard), "no scored text is ever asked"
     talker.say = lambda *_: '{"cause": "wrong"}'
-    rows, made = batch(recipe, tmp_path / "fails", clusters, own)
-    assert made.sources[0].kept == 0
-    assert made.sources[0].rejected == {"fails-rubric": made.sources[0].offered}
+    rows, prepared = batch(recipe, tmp_path / "fails", clusters, own)
+    assert prepared.sources[0].kept == 0
+    assert prepared.sources[0].rejected == {"fails-rubric": prepared.sources[0].offered}
     assert rows == tuple(read_rows(tmp_path / "plain" / "rows.jsonl", TrainingRow))
 
 
 def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
     governed, recipe, clusters, tmp_path, monkeypatch
 ):
-    held = [text for scenario in governed.held_out for text in scenario.user_texts()]
+    texts = [text for scenario in governed.held_out for text in scenario.user_texts()]
     state = {"parrot": False, "number": 0}
 
     def say(system: str, text: str) -> str:
@@ -270,21 +270,21 @@ def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
         state["number"] += 1
         right = re.search(r"^\{.*\}$", text, re.MULTILINE)[0]
         words = "".join(f"{chr(97 + state['number'] // 26 % 26)}{chr(97 + state['number'] % 26)}{w} " for w in TAIL)
-        note = held[state["number"] % len(held)] if state["parrot"] else words
+        note = texts[state["number"] % len(texts)] if state["parrot"] else words
         texts_by_prompt[note.strip()] = right
         return note
 
     texts_by_prompt: dict[str, str] = {}
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(say))
     teacher = Sources(teacher=Teacher.model_validate({"name": "mentor", "endpoint": ENDPOINT, "share": 0.5}))
-    rows, made = batch(recipe, tmp_path / "good", clusters, teacher)
-    (source,) = made.sources
+    rows, prepared = batch(recipe, tmp_path / "good", clusters, teacher)
+    (source,) = prepared.sources
     assert source.kept == sum(row.lineage is not None for row in rows) > 10
     state["parrot"] = True
-    rows, made = batch(recipe, tmp_path / "parrot", clusters, teacher)
-    (source,) = made.sources
+    rows, prepared = batch(recipe, tmp_path / "parrot", clusters, teacher)
+    (source,) = prepared.sources
     assert (source.kept, source.rejected) == (0, {"near-scored": source.offered})
-    assert not any(text in str(rows) for text in held)
+    assert not any(text in str(rows) for text in texts)
     state["parrot"] = False
 
     def telling(system: str, text: str) -> str:
@@ -307,14 +307,14 @@ ENDPOINT = {"url": "http://127.0.0.1:1/v1", "model": "m"}
 def test_rows_of_a_data_set_that_are_scored_texts_are_dropped_and_counted(
     governed, recipe, workspace, folder, clusters, tmp_path
 ):
-    held = [scenario for scenario in governed.held_out if scenario.capability == "auction-timeout"]
-    planted = [{"note": scenario.user_texts()[0], "right": json.dumps(scenario.reference)} for scenario in held]
+    scenarios = [scenario for scenario in governed.held_out if scenario.capability == "auction-timeout"]
+    planted = [{"note": scenario.user_texts()[0], "right": json.dumps(scenario.reference)} for scenario in scenarios]
     data = lines(*planted, note(1), note(2))
     (folder / "tickets.jsonl").write_bytes(data)
     recipe = Recipe(workspace, recipe.cluster, replace(governed, datasets=(manifest(data, retain_until=date.max),)))
     sources = Sources(datasets=Datasets(names=("tickets",), share=0.5))
-    rows, made = batch(recipe, tmp_path / "s", clusters, sources)
-    (source,) = made.sources
+    rows, prepared = batch(recipe, tmp_path / "s", clusters, sources)
+    (source,) = prepared.sources
     assert source.rejected == {"near-scored": len(planted), "near-row": 1}, (
         "a second note with another number is no new one"
     )

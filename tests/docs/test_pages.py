@@ -30,13 +30,13 @@ def anchor(heading: str) -> str:
 
 def links(page: Path) -> list[tuple[Path, str]]:
     """Files of this repository that the page links, each with the anchor."""
-    found = (link.partition("#") for link in _LINK.findall(prose(page)) if not link.startswith(("http", "mailto")))
-    return [((page.parent / path).resolve() if path else page, name) for path, _, name in found]
+    targets = (link.partition("#") for link in _LINK.findall(prose(page)) if not link.startswith(("http", "mailto")))
+    return [((page.parent / path).resolve() if path else page, name) for path, _, name in targets]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
-    lost = [(str(there), name) for there, name in links(page) if not there.exists() or not _has(there, name)]
+    lost = [(str(target), name) for target, name in links(page) if not target.exists() or not _has(target, name)]
     assert lost == []
 
 
@@ -45,13 +45,13 @@ def _has(page: Path, name: str) -> bool:
 
 
 def test_every_page_is_found_from_the_readme():
-    known, waiting = set(), [ROOT / "README.md"]
+    pages_seen, waiting = set(), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
-        if page not in known and page.suffix == ".md" and page.is_file():
-            known.add(page)
-            waiting += [there for there, _ in links(page)]
-    assert sorted(str(page) for page in (ROOT / "docs").rglob("*.md") if page not in known) == []
+        if page not in pages_seen and page.suffix == ".md" and page.is_file():
+            pages_seen.add(page)
+            waiting += [target for target, _ in links(page)]
+    assert sorted(str(page) for page in (ROOT / "docs").rglob("*.md") if page not in pages_seen) == []
 
 
 def test_no_page_that_is_read_from_the_top_is_endless():

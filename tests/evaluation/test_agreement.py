@@ -35,31 +35,31 @@ class TestCohensKappa:
         n = both + person + judge + neither
         assume(max(both, neither) < n)
         expected = theirs(np.array([[both, person], [judge, neither]]))
-        found = cohens_kappa(both, person, judge, neither, confidence)
-        assert found.value == pytest.approx(expected.kappa, **CLOSE)
+        estimate = cohens_kappa(both, person, judge, neither, confidence)
+        assert estimate.value == pytest.approx(expected.kappa, **CLOSE)
         if expected.std_kappa > 1e-6:
             reach = two_sided(confidence) * expected.std_kappa
             bounds = (max(-1, expected.kappa - reach), min(1, expected.kappa + reach))
-            assert tuple(found)[1:] == pytest.approx(bounds, **CLOSE)
+            assert tuple(estimate)[1:] == pytest.approx(bounds, **CLOSE)
 
     @given(counts, counts, counts, counts)
     def test_it_is_the_textbooks_formula_on_raw_pairs(self, both, person, judge, neither):
         pairs = [(1, 1)] * both + [(1, 0)] * person + [(0, 1)] * judge + [(0, 0)] * neither
         assume(len(set(pairs)) > 1)
-        one, other = np.array(pairs).T
-        observed = np.mean(one == other)
-        chance = one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())
+        person_verdicts, other = np.array(pairs).T
+        observed = np.mean(person_verdicts == other)
+        chance = person_verdicts.mean() * other.mean() + (1 - person_verdicts.mean()) * (1 - other.mean())
         assume(chance < 1)
         expected = (observed - chance) / (1 - chance)
         assert cohens_kappa(both, person, judge, neither, 0.95).value == pytest.approx(expected, **CLOSE)
 
     @given(counts, counts, counts, counts, confidences)
     def test_the_interval_holds_the_value_within_minus_one_and_one(self, both, person, judge, neither, confidence):
-        found = cohens_kappa(both, person, judge, neither, confidence)
-        if found is not None:
-            assert -1 <= found.low <= found.value <= found.high <= 1
+        estimate = cohens_kappa(both, person, judge, neither, confidence)
+        if estimate is not None:
+            assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
             mirrored = cohens_kappa(neither, judge, person, both, confidence)
-            assert tuple(mirrored) == pytest.approx(tuple(found), **CLOSE)
+            assert tuple(mirrored) == pytest.approx(tuple(estimate), **CLOSE)
 
     def test_the_example_of_fleiss_cohen_and_everitt_kind(self):
         """Two readers and fifty cases: 20 both, 5 and 10 one alone, 15 neither (kappa 0.4 in every textbook)."""
@@ -71,19 +71,19 @@ class TestCohensKappa:
 
     @pytest.mark.parametrize("table", [(5, 0, 5, 0), (0, 5, 0, 5), (5, 5, 0, 0), (0, 0, 5, 5)])
     def test_a_side_that_never_varies_agrees_by_chance_only(self, table):
-        found = cohens_kappa(*table, 0.95)
-        assert found.value == pytest.approx(0)
-        assert found.low < 0 < found.high, "nothing varies on one side, and the interval stays open"
+        estimate = cohens_kappa(*table, 0.95)
+        assert estimate.value == pytest.approx(0)
+        assert estimate.low < 0 < estimate.high, "nothing varies on one side, and the interval stays open"
 
     def test_full_agreement_on_ten_answers_is_not_certain(self):
-        found = cohens_kappa(5, 0, 0, 5, 0.95)
-        assert (found.value, found.high) == (1, 1)
-        assert found.low == pytest.approx(2 * wilson(10, 10, 0.95).low - 1)
+        estimate = cohens_kappa(5, 0, 0, 5, 0.95)
+        assert (estimate.value, estimate.high) == (1, 1)
+        assert estimate.low == pytest.approx(2 * wilson(10, 10, 0.95).low - 1)
 
     def test_full_disagreement_on_ten_answers_is_not_certain(self):
-        found = cohens_kappa(0, 5, 5, 0, 0.95)
-        assert (found.value, found.low) == (-1, -1)
-        assert found.high > -0.5
+        estimate = cohens_kappa(0, 5, 5, 0, 0.95)
+        assert (estimate.value, estimate.low) == (-1, -1)
+        assert estimate.high > -0.5
 
 
 verdicts_strategy = st.lists(
@@ -97,7 +97,7 @@ verdicts_strategy = st.lists(
         st.sampled_from([True, False, None]),
     ),
     max_size=40,
-    unique_by=lambda one: one.label,
+    unique_by=lambda verdict_row: verdict_row.label,
 )
 
 
@@ -105,33 +105,37 @@ class TestAgreement:
     @given(verdicts_strategy, st.randoms(use_true_random=False))
     def test_the_order_of_verdicts_changes_no_byte(self, verdicts, random):
         shuffled = random.sample(verdicts, len(verdicts))
-        one, other = (agreement("j", digest(1), some, 0.95, 0.5) for some in (verdicts, shuffled))
-        assert canonical_json(one) == canonical_json(other)
-        assert JudgeAgreement.model_validate_json(canonical_json(one)) == one
+        first, other = (agreement("j", digest(1), some, 0.95, 0.5) for some in (verdicts, shuffled))
+        assert canonical_json(first) == canonical_json(other)
+        assert JudgeAgreement.model_validate_json(canonical_json(first)) == first
 
     @given(verdicts_strategy, st.floats(-1, 1))
     def test_every_figure_is_what_the_definitions_say(self, verdicts, needed):
-        found = agreement("j", digest(1), verdicts, 0.95, needed)
-        assert found.agreed == sum(v.person is v.judge for v in verdicts)
-        assert found.unclear == sum(v.judge is None for v in verdicts)
-        assert found.labels == labels_digest(v.label for v in verdicts)
-        assert sum(p.agreed for p in found.points) == found.agreed
-        assert sum(p.total for p in found.points) == len(verdicts)
-        assert [p.point for p in found.points] == sorted({v.point for v in verdicts})
+        measured_agreement = agreement("j", digest(1), verdicts, 0.95, needed)
+        assert measured_agreement.agreed == sum(v.person is v.judge for v in verdicts)
+        assert measured_agreement.unclear == sum(v.judge is None for v in verdicts)
+        assert measured_agreement.labels == labels_digest(v.label for v in verdicts)
+        assert sum(p.agreed for p in measured_agreement.points) == measured_agreement.agreed
+        assert sum(p.total for p in measured_agreement.points) == len(verdicts)
+        assert [p.point for p in measured_agreement.points] == sorted({v.point for v in verdicts})
         clear = [v for v in verdicts if v.judge is not None]
         alike = {(v.person, v.judge) for v in clear}
         if not clear or alike in ({(True, True)}, {(False, False)}):
-            assert found.kappa is None
+            assert measured_agreement.kappa is None
         else:
-            assert found.kappa.n == len(clear)
-        assert found.met == (found.kappa is not None and not found.unclear and found.kappa.value >= needed)
+            assert measured_agreement.kappa.n == len(clear)
+        assert measured_agreement.met == (
+            measured_agreement.kappa is not None
+            and not measured_agreement.unclear
+            and measured_agreement.kappa.value >= needed
+        )
 
     def test_a_point_has_a_kappa_of_its_own(self):
         lines = [("polite", True, True), ("polite", False, False), ("clear", True, False), ("clear", False, True)]
         verdicts = [LabelVerdict(label=digest(i), point=p, person=a, judge=b) for i, (p, a, b) in enumerate(lines)]
-        found = agreement("j", digest(1), verdicts, 0.95, None)
-        assert {p.point: p.kappa.value for p in found.points} == {"polite": 1, "clear": -1}
-        assert (found.kappa.value, found.met) == (0, None)
+        result = agreement("j", digest(1), verdicts, 0.95, None)
+        assert {p.point: p.kappa.value for p in result.points} == {"polite": 1, "clear": -1}
+        assert (result.kappa.value, result.met) == (0, None)
 
 
 LABELS = (
@@ -160,43 +164,43 @@ def measured(script, subject: GovernedSet | None = None) -> JudgeAgreement:
     return measure_agreement(ModelJudge(Scripted(script), JudgeModel(name="small"), digest("w")), subject)
 
 
-def greets(asked: str) -> str:
-    answer = asked.split("[[answer ")[1]
+def greets(question: str) -> str:
+    answer = question.split("[[answer ")[1]
     return PASS if "Hello" in answer or "Dear" in answer else FAIL
 
 
 class TestMeasuring:
     def test_a_judge_that_thinks_like_people_agrees_fully(self):
-        found = measured(greets)
-        assert (found.judge, found.agreed, found.unclear, found.met) == ("small", 4, 0, True)
-        assert (found.kappa.value, found.kappa.n) == (1, 4)
-        assert found.labels == labels_digest(map(label_digest, LABELS))
-        assert {v.label: v.person for v in found.verdicts} == {label_digest(x): x.verdict == "pass" for x in LABELS}
-        assert found.identity == ModelJudge(Scripted(greets), JudgeModel(name="small"), digest("w")).identity
+        result = measured(greets)
+        assert (result.judge, result.agreed, result.unclear, result.met) == ("small", 4, 0, True)
+        assert (result.kappa.value, result.kappa.n) == (1, 4)
+        assert result.labels == labels_digest(map(label_digest, LABELS))
+        assert {v.label: v.person for v in result.verdicts} == {label_digest(x): x.verdict == "pass" for x in LABELS}
+        assert result.identity == ModelJudge(Scripted(greets), JudgeModel(name="small"), digest("w")).identity
 
     def test_a_judge_that_lets_everything_pass_is_no_better_than_chance(self):
-        found = measured(lambda _: '{"reason": "Fine.", "verdict": "pass"}')
-        assert (found.agreed, found.kappa.value, found.met) == (2, 0, False)
+        result = measured(lambda _: '{"reason": "Fine.", "verdict": "pass"}')
+        assert (result.agreed, result.kappa.value, result.met) == (2, 0, False)
 
     def test_a_reply_that_is_no_verdict_is_neither_agreement_nor_disagreement(self):
-        found = measured(lambda asked: "I like it" if "Rule 7" in asked else greets(asked))
-        assert (found.agreed, found.unclear, found.kappa.n, found.kappa.value) == (3, 1, 3, 1)
-        assert found.met is False, "three clear replies agree, and one label is still open"
+        result = measured(lambda question: "I like it" if "Rule 7" in question else greets(question))
+        assert (result.agreed, result.unclear, result.kappa.n, result.kappa.value) == (3, 1, 3, 1)
+        assert result.met is False, "three clear replies agree, and one label is still open"
 
     def test_the_run_hears_which_model_a_server_measures_as_its_judge(self):
-        def served(asked):
-            return Completion("", greets(asked), "stop", 1, 1, 0.1, served="judge-2")
+        def served(question):
+            return Completion("", greets(question), "stop", 1, 1, 0.1, served="judge-2")
 
         for weights, names in (("unknown", {"judge-2"}), ("pinned", set())):
-            heard = []
+            served_names = []
             judge = ModelJudge(Scripted(served, weights), JudgeModel(name="small"), digest("w"))
-            assert measure_agreement(judge, governed(), heard.append).agreed == 4
-            assert set(heard) == names
+            assert measure_agreement(judge, governed(), served_names.append).agreed == 4
+            assert set(served_names) == names
 
     def test_an_engine_that_fails_leaves_no_agreement_behind(self):
         failure = InfrastructureFailure("endpoint-unreachable", "m", "n")
         with pytest.raises(InfrastructureFailure) as caught:
-            measured(lambda asked: failure if "Rule 7" in asked else greets(asked))
+            measured(lambda question: failure if "Rule 7" in question else greets(question))
         assert caught.value is failure
 
     def test_a_judge_that_keeps_a_verdict_to_itself_leaves_no_agreement(self):
@@ -212,8 +216,8 @@ class TestMeasuring:
             measure_agreement(Lazy(), governed())
 
     def test_without_labels_nobody_is_asked_and_nothing_is_known(self):
-        found = measured(lambda _: pytest.fail("asked"), governed(labels=()))
-        assert (found.kappa, found.met, found.verdicts, found.points) == (None, None, (), ())
+        result = measured(lambda _: pytest.fail("asked"), governed(labels=()))
+        assert (result.kappa, result.met, result.verdicts, result.points) == (None, None, (), ())
 
     def test_a_set_without_a_judge_cannot_be_measured(self):
         subject = governed()
@@ -243,8 +247,8 @@ ROWS = [
 
 
 def verdict(judge: JudgeAgreement | None, min_kappa: float | None) -> tuple[str, list[str]]:
-    found = headline(ROWS, None, rule(min_kappa), judge)
-    return found.verdict, [check.sentence for check in found.checks if check.name == "judge-agreement"]
+    result = headline(ROWS, None, rule(min_kappa), judge)
+    return result.verdict, [check.sentence for check in result.checks if check.name == "judge-agreement"]
 
 
 class TestTheGate:
@@ -263,7 +267,9 @@ class TestTheGate:
         assert sentence.endswith("asked for 0.600 (2 of 4 labelled answers judged alike)")
 
     def test_unclear_replies_are_inconclusive(self):
-        outcome, (sentence,) = verdict(measured(lambda asked: "?" if "Rule 7" in asked else greets(asked)), 0.6)
+        outcome, (sentence,) = verdict(
+            measured(lambda question: "?" if "Rule 7" in question else greets(question)), 0.6
+        )
         assert (outcome, sentence) == (
             "INCONCLUSIVE", "the judge small gave no clear verdict on 1 of 4 labelled answers"
         )  # fmt: skip
@@ -285,6 +291,6 @@ class TestTheGate:
         assert verdict(None, None) == ("PASS", [])
 
     def test_a_kappa_just_below_is_shown_with_digits_enough(self):
-        found = measured(greets)
-        near = found.model_copy(update={"met": False, "kappa": found.kappa.model_copy(update={"value": 0.5999999})})
+        result = measured(greets)
+        near = result.model_copy(update={"met": False, "kappa": result.kappa.model_copy(update={"value": 0.5999999})})
         assert "kappa 0.5999999 " in verdict(near, 0.6)[1][0]

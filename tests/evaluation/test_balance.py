@@ -43,13 +43,15 @@ def sets(draw: st.DrawFn) -> GovernedSet:
     return governed(some("core", 1), some("held", 0), some("micro", 0), weights)
 
 
-def part(found, dimension, value):
-    one = next(one for one in found.dimensions if one.dimension == dimension)
-    return next((v.composite for v in one.values if v.value == value), 0.0)
+def part(set_balance, dimension, value):
+    dimension_found = next(
+        dimension_found for dimension_found in set_balance.dimensions if dimension_found.dimension == dimension
+    )
+    return next((v.composite for v in dimension_found.values if v.value == value), 0.0)
 
 
-def kinds(found, dimension=None):
-    return {(flag.kind, flag.value) for flag in found.flags if flag.dimension == dimension}
+def kinds(set_balance, dimension=None):
+    return {(flag.kind, flag.value) for flag in set_balance.flags if flag.dimension == dimension}
 
 
 @given(sets())
@@ -58,8 +60,8 @@ def test_the_parts_of_every_dimension_add_up_to_the_whole_composite(invented):
     for dimension in balance(invented).dimensions:
         assert math.isclose(math.fsum(value.composite for value in dimension.values), 1.0, abs_tol=1e-12)
         assert all(0 <= value.composite <= 1 + 1e-12 for value in dimension.values)
-        held = math.fsum(value.held_out for value in dimension.values)
-        assert math.isclose(held, 1.0 if invented.held_out else 0.0, abs_tol=1e-12)
+        total = math.fsum(value.held_out for value in dimension.values)
+        assert math.isclose(total, 1.0 if invented.held_out else 0.0, abs_tol=1e-12)
 
 
 @given(sets(), st.sampled_from(("capability", "risk", "operator_lens", "outcome_type")))
@@ -71,8 +73,8 @@ def test_a_part_is_what_the_composite_loses_when_its_scenarios_fail(invented, di
         thresholds=invented.evalset.thresholds,
         decision=invented.evalset.decision,
     )
-    one = next(one for one in balance(invented).dimensions if one.dimension == dimension)
-    for value in one.values:
+    row = next(row for row in balance(invented).dimensions if row.dimension == dimension)
+    for value in row.values:
         rows = [
             VerdictRow(
                 section=sample.section,
@@ -97,7 +99,7 @@ def test_one_more_scenario_of_a_capability_never_lowers_its_part(invented, capab
     micro = (*invented.micro, more) if where == "micro" else invented.micro
     weights = invented.evalset.composite
     grown = governed(core, invented.held_out, micro, (weights.core, weights.robustness, weights.micro))
-    before, after = (part(balance(one), "capability", capability) for one in (invented, grown))
+    before, after = (part(balance(some_set), "capability", capability) for some_set in (invented, grown))
     assert after >= before - 1e-12
 
 
@@ -113,10 +115,10 @@ def test_a_set_that_overweights_one_failure_mode_says_so():
     core = [scenario(f"t-{n}", "timeout") for n in range(14)] + [
         scenario(f"{name}-{n}", name) for name in ("floors", "pacing") for n in range(3)
     ]
-    found = balance(governed(core, weights=(1, 0, 0)))
-    assert [flag.value for flag in found.flags if flag.kind == "overweight"] == ["timeout"]
-    assert part(found, "capability", "timeout") == pytest.approx(0.7)
-    sentence = next(flag.sentence for flag in found.flags if flag.kind == "overweight")
+    set_balance = balance(governed(core, weights=(1, 0, 0)))
+    assert [flag.value for flag in set_balance.flags if flag.kind == "overweight"] == ["timeout"]
+    assert part(set_balance, "capability", "timeout") == pytest.approx(0.7)
+    sentence = next(flag.sentence for flag in set_balance.flags if flag.kind == "overweight")
     assert sentence == "capability timeout carries 70% of the composite; the others carry 15% on average."
 
 
@@ -132,34 +134,34 @@ def test_twice_the_others_is_allowed_and_more_is_not():
 
 def test_few_micro_scenarios_make_a_capability_heavy_though_core_is_even():
     core = [scenario(f"{name}-{n}", name) for name in ("floors", "pacing", "timeout") for n in range(4)]
-    found = balance(governed(core, micro=[scenario("m", "floors")], weights=(0.5, 0, 0.5)))
-    assert part(found, "capability", "floors") == pytest.approx(0.5 / 3 + 0.5)
-    assert ("overweight", "floors") in kinds(found, "capability")
+    set_balance = balance(governed(core, micro=[scenario("m", "floors")], weights=(0.5, 0, 0.5)))
+    assert part(set_balance, "capability", "floors") == pytest.approx(0.5 / 3 + 0.5)
+    assert ("overweight", "floors") in kinds(set_balance, "capability")
 
 
 def test_a_capability_without_held_out_scenarios_is_named():
     core = [scenario("a", "floors"), scenario("b", "pacing")]
-    found = balance(governed(core, held_out=[scenario("h", "floors"), scenario("i", "timeout")]))
-    assert {("no-held-out", "pacing"), ("held-out-only", "timeout")} <= kinds(found, "capability")
+    set_balance = balance(governed(core, held_out=[scenario("h", "floors"), scenario("i", "timeout")]))
+    assert {("no-held-out", "pacing"), ("held-out-only", "timeout")} <= kinds(set_balance, "capability")
 
 
 def test_held_out_that_asks_in_other_proportions_is_said_in_scenarios():
     core = [scenario(f"a-{n}", "floors") for n in range(5)] + [scenario(f"b-{n}", "pacing") for n in range(5)]
-    held = [scenario(f"h-{n}", "floors") for n in range(8)] + [scenario(f"i-{n}", "pacing") for n in range(2)]
-    found = balance(governed(core, held))
-    one = found.dimensions[0]
-    assert (one.distance, one.moves) == (pytest.approx(0.3), 3)
-    assert ("held-out-differs", None) in kinds(found, "capability")
+    held_out = [scenario(f"h-{n}", "floors") for n in range(8)] + [scenario(f"i-{n}", "pacing") for n in range(2)]
+    set_balance = balance(governed(core, held_out))
+    dimension = set_balance.dimensions[0]
+    assert (dimension.distance, dimension.moves) == (pytest.approx(0.3), 3)
+    assert ("held-out-differs", None) in kinds(set_balance, "capability")
     assert "3 of 10 held-out scenarios would need another capability to stand as core does." in [
-        flag.sentence for flag in found.flags
+        flag.sentence for flag in set_balance.flags
     ]
-    assert ("held-out-differs", None) not in kinds(balance(governed(core, held[1:8] + held[8:])), "risk")
+    assert ("held-out-differs", None) not in kinds(balance(governed(core, held_out[1:8] + held_out[8:])), "risk")
 
 
 def test_a_set_without_held_out_is_not_reproached_with_it():
-    found = balance(governed([scenario("a", "floors", text=STORY), scenario("b", "pacing")]))
-    assert not found.flags
-    assert {dimension.distance for dimension in found.dimensions} == {None}
+    set_balance = balance(governed([scenario("a", "floors", text=STORY), scenario("b", "pacing")]))
+    assert not set_balance.flags
+    assert {dimension.distance for dimension in set_balance.dimensions} == {None}
 
 
 STORY = "Publishers in Spain raised their minimum price on Monday and 41 percent of our answers came back as too cheap."
@@ -168,17 +170,17 @@ STORY = "Publishers in Spain raised their minimum price on Monday and 41 percent
 def test_the_same_case_told_twice_is_found_within_and_between_sections():
     copy = STORY.replace("41", "57").replace("Monday", "Tuesday")
     core = [scenario("a", text=STORY), scenario("b", text=copy), scenario("c", text="Spend ran out before noon today.")]
-    held = [
+    held_out = [
         scenario("x", text=f"Good morning. {copy}"),
         scenario("y", text="A creative failed its review on one site."),
     ]
-    near = {duplicate.group: duplicate for duplicate in near_duplicates(governed(core, held))}
+    near = {duplicate.group: duplicate for duplicate in near_duplicates(governed(core, held_out))}
     assert (near["core"].pairs[0].first, near["core"].pairs[0].second) == ("a", "b")
     assert near["core"].duplicates == 1
     assert near["held_out"].duplicates == 0
     assert near["held_out_to_core"].pairs[0].first == "x"
     assert near["held_out_to_core"].duplicates == 1
-    flags = [flag.sentence for flag in balance(governed(core, held)).flags if flag.kind == "near-duplicates"]
+    flags = [flag.sentence for flag in balance(governed(core, held_out)).flags if flag.kind == "near-duplicates"]
     assert len(flags) == 2
     assert "a ~ b" in flags[0]
 
@@ -226,13 +228,13 @@ WORDS = (
 @settings(deadline=None)
 def test_the_listed_pairs_are_the_nearest_by_brute_force(stories):
     core = [scenario(f"s-{n:02d}", text=" ".join(words)) for n, words in enumerate(stories)]
-    texts = {one.id: one.messages[0].content for one in core}
+    texts = {case.id: case.messages[0].content for case in core}
     nearest = {
         name: max(similarity(text, other) for key, other in texts.items() if key != name)
         for name, text in texts.items()
     }
-    found = near_duplicates(governed(core))
-    assert found[0].pairs[0].similarity == pytest.approx(max(nearest.values()))
-    for pair in found[0].pairs:
+    groups = near_duplicates(governed(core))
+    assert groups[0].pairs[0].similarity == pytest.approx(max(nearest.values()))
+    for pair in groups[0].pairs:
         assert pair.similarity == pytest.approx(similarity(texts[pair.first], texts[pair.second]))
         assert any(pair.similarity == pytest.approx(nearest[name]) for name in (pair.first, pair.second))

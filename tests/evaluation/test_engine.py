@@ -58,11 +58,13 @@ def facts(observations: Sequence[Observation]) -> list[object]:
 
 class TestARun:
     def test_every_wording_of_every_section_is_asked_once_and_scored(self, tmp_path):
-        parrot, heard = Parrot(), []
-        observations = evaluate(tmp_path, substrate=parrot, progress=lambda done, total: heard.append((done, total)))
+        parrot, reported = Parrot(), []
+        observations = evaluate(
+            tmp_path, substrate=parrot, progress=lambda count, total: reported.append((count, total))
+        )
         assert len(observations) == len(parrot.asked) == TOTAL
-        assert heard[0] == (0, TOTAL)
-        assert heard[-1] == (TOTAL, TOTAL)
+        assert reported[0] == (0, TOTAL)
+        assert reported[-1] == (TOTAL, TOTAL)
         assert {(observation.section, observation.wording) for observation in observations} == {
             ("core", 0),
             ("robustness", 1),
@@ -82,7 +84,7 @@ class TestARun:
         assert again.asked == []
 
     def test_sections_can_be_asked_alone(self, tmp_path):
-        assert {one.section for one in evaluate(tmp_path, sections=("robustness",))} == {"robustness"}
+        assert {observation.section for observation in evaluate(tmp_path, sections=("robustness",))} == {"robustness"}
         assert len(evaluate(tmp_path, tag="t2", sections=("held_out",))) == 24
 
     def test_every_repeat_has_its_own_seed(self, tmp_path):
@@ -144,8 +146,8 @@ class TestErrors:
         first = caught.value.details["first"][0]["error"]
         assert first["code"] == "endpoint-down"
         assert f"The first one: {first['message']}" in caught.value.message
-        kept = RunFolder(tmp_path, "rtb-pricing", "t1").observations()
-        assert {observation_key(one) for one in kept if one.row is None} == self.failing
+        observations = RunFolder(tmp_path, "rtb-pricing", "t1").observations()
+        assert {observation_key(observation) for observation in observations if observation.row is None} == self.failing
 
     def test_what_no_repetition_mends_names_its_scenario_and_its_own_mend(self, tmp_path):
         class Short(Parrot):
@@ -235,8 +237,8 @@ class RemoteJudge:
 class TestServedNames:
     def evaluate(self, folder: Path, substrate: Remote) -> int:
         subject = governed()
-        asked = request(subject).model_copy(update={"engine": Remote.facts})
-        with RunFolder(folder, "rtb-pricing", "t1").opened(asked) as run:
+        spec = request(subject).model_copy(update={"engine": Remote.facts})
+        with RunFolder(folder, "rtb-pricing", "t1").opened(spec) as run:
             return len(run_eval(subject, substrate, run).keys)
 
     def test_a_resumed_run_is_never_made_of_two_models_answers(self, tmp_path):
@@ -273,21 +275,21 @@ def _start(iterate: Path, tag: str, delay: float) -> subprocess.Popen[bytes]:
 class TestCrashes:
     def test_killed_again_and_again_nothing_is_lost_or_doubled(self, tmp_path):
         path = tmp_path / "rtb-pricing" / "runs" / "t1" / "observations.jsonl"
-        kept = b""
+        content = b""
         for _ in range(2):
             worker = _start(tmp_path, "t1", 0.05)
             deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and (not path.exists() or path.stat().st_size <= len(kept)):
+            while time.monotonic() < deadline and (not path.exists() or path.stat().st_size <= len(content)):
                 time.sleep(0.01)
             os.kill(worker.pid, signal.SIGKILL)
             worker.wait()
             now = path.read_bytes()
-            assert now.startswith(kept)
-            assert len(now) > len(kept)
-            kept = now
+            assert now.startswith(content)
+            assert len(now) > len(content)
+            content = now
         parrot = Parrot()
         observations = evaluate(tmp_path, substrate=parrot)
-        assert len(parrot.asked) == TOTAL - kept.count(b"\n")
+        assert len(parrot.asked) == TOTAL - content.count(b"\n")
         assert path.read_bytes().count(b"\n") == TOTAL
         assert facts(observations) == facts(evaluate(tmp_path / "other"))
 
@@ -314,36 +316,41 @@ class TestCrashes:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert caught.value.code == "write-failed"
-        kept = path.read_bytes()
-        assert kept.endswith(b"\n")
+        content = path.read_bytes()
+        assert content.endswith(b"\n")
         parrot = Parrot()
         assert facts(evaluate(tmp_path, substrate=parrot)) == facts(evaluate(tmp_path / "other"))
-        assert len(parrot.asked) == TOTAL - kept.count(b"\n") < TOTAL
+        assert len(parrot.asked) == TOTAL - content.count(b"\n") < TOTAL
 
 
 class TestIdentityAndCost:
     def test_the_run_id_does_not_depend_on_times_or_order(self, tmp_path):
-        one, other = evaluate(tmp_path / "a"), evaluate(tmp_path / "b", substrate=Parrot(delay=0.001))
+        first, other = evaluate(tmp_path / "a"), evaluate(tmp_path / "b", substrate=Parrot(delay=0.001))
         question, engine, weights = governed().question(), Parrot.facts, digest("w")
-        assert run_id(question, weights, None, engine, one) == run_id(question, weights, None, engine, other[::-1])
-        assert run_id(question, digest("x"), None, engine, one) != run_id(question, weights, None, engine, one)
+        assert run_id(question, weights, None, engine, first) == run_id(question, weights, None, engine, other[::-1])
+        assert run_id(question, digest("x"), None, engine, first) != run_id(question, weights, None, engine, first)
 
     def test_another_completion_is_another_run(self, tmp_path):
-        one = evaluate(tmp_path)
-        changed = [one[0].model_copy(update={"completion": one[0].completion + " "}), *one[1:]]
+        observations = evaluate(tmp_path)
+        changed = [
+            observations[0].model_copy(update={"completion": observations[0].completion + " "}),
+            *observations[1:],
+        ]
         question, engine = governed().question(), Parrot.facts
-        assert run_id(question, digest("w"), None, engine, one) != run_id(question, digest("w"), None, engine, changed)
+        assert run_id(question, digest("w"), None, engine, observations) != run_id(
+            question, digest("w"), None, engine, changed
+        )
 
     def test_cost_counts_the_time_of_generation_once(self, tmp_path):
         started = time.monotonic()
         observations = evaluate(tmp_path, substrate=Parrot(delay=0.005))
         elapsed = time.monotonic() - started
-        found = cost(observations, Prices(currency="EUR", compute_per_hour=3600.0))
-        assert (found.p50_seconds, found.p95_seconds) == (0.25, 0.25)
-        assert (found.prompt_tokens, found.completion_tokens) == (10 * TOTAL, 5 * TOTAL)
-        assert 0.005 <= found.cost_per_decision <= elapsed / TOTAL
-        assert found.tokens_per_second == pytest.approx(5 / found.cost_per_decision)
-        assert found.currency == "EUR"
+        cost_facts = cost(observations, Prices(currency="EUR", compute_per_hour=3600.0))
+        assert (cost_facts.p50_seconds, cost_facts.p95_seconds) == (0.25, 0.25)
+        assert (cost_facts.prompt_tokens, cost_facts.completion_tokens) == (10 * TOTAL, 5 * TOTAL)
+        assert 0.005 <= cost_facts.cost_per_decision <= elapsed / TOTAL
+        assert cost_facts.tokens_per_second == pytest.approx(5 / cost_facts.cost_per_decision)
+        assert cost_facts.currency == "EUR"
 
     def test_cost_of_nothing_is_invalid_input(self):
         with pytest.raises(InvalidInput):
@@ -353,10 +360,10 @@ class TestIdentityAndCost:
 class TestQuick:
     def test_quick_asks_a_spread_part_with_critical_cases_first(self, tmp_path):
         observations = evaluate(tmp_path, quick=True)
-        asked = {observation.id for observation in observations if observation.section == "core"}
-        assert len(asked) == 3
-        assert "core-2" in asked
-        assert asked == {observation.id for observation in observations if observation.section == "robustness"}
+        ids = {observation.id for observation in observations if observation.section == "core"}
+        assert len(ids) == 3
+        assert "core-2" in ids
+        assert ids == {observation.id for observation in observations if observation.section == "robustness"}
         assert {observation.row.capability for observation in observations if observation.section == "held_out"} == {
             "cap-0",
             "cap-1",
@@ -366,15 +373,15 @@ class TestQuick:
     @given(st.integers(1, 40), st.integers(1, 45), st.randoms(use_true_random=False))
     def test_the_choice_is_fair_and_does_not_depend_on_order(self, count, limit, random):
         whole = [scenario(f"s-{n:02d}", n) for n in range(count)]
-        chosen = representative(whole, limit)
-        assert chosen == representative(random.sample(whole, count), limit)
-        assert len({one.id for one in chosen}) == len(chosen) == min(count, limit)
-        sizes = [sum(one.capability == f"cap-{n}" for one in chosen) for n in range(min(3, count))]
+        selected = representative(whole, limit)
+        assert selected == representative(random.sample(whole, count), limit)
+        assert len({case.id for case in selected}) == len(selected) == min(count, limit)
+        sizes = [sum(case.capability == f"cap-{n}" for case in selected) for n in range(min(3, count))]
         assert max(sizes) - min(sizes) <= 1
 
     def test_a_larger_choice_contains_the_smaller(self):
         whole = governed().core
-        assert {one.id for one in representative(whole, 4)} < {one.id for one in representative(whole, 6)}
+        assert {case.id for case in representative(whole, 4)} < {case.id for case in representative(whole, 6)}
 
     def test_the_plan_of_a_quick_run_is_part_of_the_whole(self):
         part, whole = (plan(governed(), SECTIONS, quick) for quick in (True, False))

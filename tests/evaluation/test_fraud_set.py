@@ -65,7 +65,7 @@ def playbook(answer: dict[str, object], reference: dict[str, object]) -> set[str
         "reversible-first": bool(steps) and not firsts[0] and firsts == sorted(firsts),
         "proportionate": 2 <= len(steps) <= 4 and len(steps) == len({*steps}),
     }
-    return {rule for rule, kept in rules.items() if not kept}
+    return {rule for rule, holds in rules.items() if not holds}
 
 
 @settings(max_examples=150)
@@ -91,9 +91,9 @@ def test_every_case_has_many_right_answers():
     }:
         reference = json.loads(right)
         lists = ({"steps": [*steps]} for count in (2, 3) for steps in permutations(STEPS, count))
-        found = [reference | steps for steps in lists if not playbook(reference | steps, reference)]
-        assert len(found) >= 20, right
-        assert not any(failed(answer, reference) for answer in found[::10])
+        right_answers = [reference | steps for steps in lists if not playbook(reference | steps, reference)]
+        assert len(right_answers) >= 20, right
+        assert not any(failed(answer, reference) for answer in right_answers[::10])
 
 
 def test_common_wrong_answers_fail_the_point_that_forbids_them():
@@ -130,14 +130,14 @@ def wrong_answers(right: dict[str, object]) -> list[tuple[object, str]]:
 
 
 def test_a_sum_within_five_percent_is_close_enough():
-    scenario = next(one for one in GOVERNED.core if one.id == "ato-core-09")
+    scenario = next(case for case in GOVERNED.core if case.id == "ato-core-09")
     assert scenario.reference["hold"] == 6000 + 5500
     assert not failed(scenario.reference | {"hold": 11000}, scenario.reference)
 
 
 def test_every_sum_to_hold_can_be_found_in_its_note():
     """It stands there, or it is the sum of two that do: then the criterion says so."""
-    added = {one.id for one in SCENARIOS if not _says(one.messages[-1].content, one.reference["hold"])}
+    added = {case.id for case in SCENARIOS if not _says(case.messages[-1].content, case.reference["hold"])}
     assert added == {"ato-core-09", "ato-held-09"}
     for scenario in SCENARIOS:
         for text in scenario.variants:
@@ -149,24 +149,24 @@ def _says(note: str, hold: int) -> bool:
 
 
 def test_the_set_is_even_and_held_out_asks_in_the_proportions_of_core():
-    found = balance(GOVERNED)
-    assert not found.flags
+    set_balance = balance(GOVERNED)
+    assert not set_balance.flags
     assert {len(scenario.wordings()) for scenario in GOVERNED.core} == {2}
     for part in (GOVERNED.core, GOVERNED.held_out):
         assert set(Counter(scenario.capability for scenario in part).values()) == {10}
-        assert sum(one.critical for one in part) == 6
-        gone = Counter(scenario.capability for scenario in part if scenario.reference["hold"] == 0)
-        assert min(gone.values()) >= 2
-        assert max(gone.values()) <= 8
+        assert sum(case.critical for case in part) == 6
+        zero_holds = Counter(scenario.capability for scenario in part if scenario.reference["hold"] == 0)
+        assert min(zero_holds.values()) >= 2
+        assert max(zero_holds.values()) <= 8
 
 
 def test_practice_teaches_every_capability_both_ways_and_no_exam_text():
     rows = prompts_for_all(GOVERNED, 240, 17)
-    kept = separate(rows, scored_texts(GOVERNED), GOVERNED.evalset.separation.training_to_scored)
-    assert len(kept.dropped) <= 5
+    separation = separate(rows, scored_texts(GOVERNED), GOVERNED.evalset.separation.training_to_scored)
+    assert len(separation.dropped) <= 5
     assert set(Counter(row.generator for row in rows).values()) == {20}
-    held = Counter((row.expected["typology"], row.expected["hold"] > 0) for row in kept.rows)
-    assert len(held) == 2 * len(STOPS)
-    for row in kept.rows:
+    combinations = Counter((row.expected["typology"], row.expected["hold"] > 0) for row in separation.rows)
+    assert len(combinations) == 2 * len(STOPS)
+    for row in separation.rows:
         assert reward(GOVERNED.rubric, row.expected, row.answer) == 1
         assert _says(row.messages[-1].content, row.expected["hold"])

@@ -98,7 +98,7 @@ rows_strategy = st.lists(
     ),
     min_size=1,
     max_size=40,
-    unique_by=lambda one: (one.section, one.id, one.wording, one.repeat),
+    unique_by=lambda verdict_row: (verdict_row.section, verdict_row.id, verdict_row.wording, verdict_row.repeat),
 )
 
 
@@ -117,56 +117,61 @@ class TestFigures:
         means = {}
         for section in SIZES:
             scores = defaultdict(list)
-            for one in rows:
-                if one.section == section:
-                    points = one.points
-                    scores[one.id].append((points["format"] + 3 * points["cause"] + points["style"]) / 5)
+            for verdict_row in rows:
+                if verdict_row.section == section:
+                    points = verdict_row.points
+                    scores[verdict_row.id].append((points["format"] + 3 * points["cause"] + points["style"]) / 5)
             if scores:
                 means[section] = fmean(fmean(values) for values in scores.values())
-        assert {one.section: one.score.value for one in result.sections} == pytest.approx(means, abs=1e-9)
+        assert {
+            section_result.section: section_result.score.value for section_result in result.sections
+        } == pytest.approx(means, abs=1e-9)
         present = {section: weight for section, weight in weights.items() if section in means}
         if present:
             expected = sum(w * means[s] for s, w in present.items()) / sum(present.values())
             assert result.composite.value == pytest.approx(expected, abs=1e-9)
         else:
             assert result.composite.n == 0
-        for one in result.sections:
-            inside = [passed for (section, _), passed in mine.items() if section == one.section]
-            assert one.pass_rate.n == one.score.n == len(inside)
+        for verdict_row in result.sections:
+            inside = [passed for (section, _), passed in mine.items() if section == verdict_row.section]
+            assert verdict_row.pass_rate.n == verdict_row.score.n == len(inside)
             bounds = wilson(sum(inside), len(inside), 0.95)
-            assert (one.pass_rate.value, one.pass_rate.low, one.pass_rate.high) == pytest.approx(
-                tuple(bounds), abs=1e-9
-            )
+            assert (
+                verdict_row.pass_rate.value,
+                verdict_row.pass_rate.low,
+                verdict_row.pass_rate.high,
+            ) == pytest.approx(tuple(bounds), abs=1e-9)
         lost = {key for key, passed in mine.items() if not passed and theirs.get(key)}
         assert {(regression.section, regression.id) for regression in result.regressions} == lost
         assert result.compared == sum(theirs.get(key, False) for key in mine)
         pairs = [key for key in mine if key in theirs and key[0] in ("core", "held_out")]
         if pairs:
             bounds = paired_difference({k: mine[k] for k in pairs}, {k: theirs[k] for k in pairs}, 0.95)
-            found = result.difference
-            assert (found.value, found.low, found.high) == pytest.approx(tuple(bounds), abs=1e-9)
+            estimate = result.difference
+            assert (estimate.value, estimate.low, estimate.high) == pytest.approx(tuple(bounds), abs=1e-9)
         else:
             assert result.difference is None
         assert {p.point: (p.passed, p.total) for p in result.per_rubric} == {
-            point: (sum(one.points[point] for one in rows), len(rows)) for point in ("format", "cause", "style")
+            point: (sum(verdict_row.points[point] for verdict_row in rows), len(rows))
+            for point in ("format", "cause", "style")
         }
-        assert sum(one.total for one in result.per_capability) == len(mine)
-        assert sum(one.passed for one in result.per_capability) == sum(mine.values())
+        assert sum(capability_result.total for capability_result in result.per_capability) == len(mine)
+        assert sum(capability_result.passed for capability_result in result.per_capability) == sum(mine.values())
 
     @staticmethod
     def _passing(rows):
         passing = {}
-        for one in rows:
-            key = (one.section, one.id)
-            passing[key] = passing.get(key, True) and one.points["format"] and one.points["cause"]
+        for verdict_row in rows:
+            key = (verdict_row.section, verdict_row.id)
+            passing[key] = passing.get(key, True) and verdict_row.points["format"] and verdict_row.points["cause"]
         return passing
 
     @given(rows_strategy)
     def test_estimates_lie_inside_their_intervals(self, rows):
         result = headline(rows, None, rule())
-        for one in [result.composite, result.held_out, *(s.score for s in result.sections)]:
-            assert 0 <= one.low <= one.value <= one.high <= 1
-            assert one.high > one.low
+        for estimate in [result.composite, result.held_out, *(s.score for s in result.sections)]:
+            assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+            assert estimate.high > estimate.low
 
     def test_core_and_robustness_are_correlated_and_so_widen_the_interval(self):
         failing = {("core", n) for n in range(20)}
@@ -298,12 +303,14 @@ class TestVerdict:
             row("held_out", "alpha", 0, critical=True),
             row("held_out", "alpha", 1, critical=True, good=False),
         ]
-        found = critical_failures(reversed(rows), rule())
-        assert [(one.id, one.section, one.failed, one.answers, one.points) for one in found] == [
+        failures = critical_failures(reversed(rows), rule())
+        assert [
+            (failure.id, failure.section, failure.failed, failure.answers, failure.points) for failure in failures
+        ] == [
             ("zeta", "core", 1, 1, {"cause": 1, "style": 1}),
             ("alpha", "held_out", 1, 2, {"cause": 1}),
         ]
-        assert [how(one) for one in found] == [
+        assert [how(failure) for failure in failures] == [
             "score 0.20; misses cause, style",
             "1 of 2 answers fail, score 0.70; misses cause (1)",
         ]
@@ -347,7 +354,7 @@ class TestVerdict:
 
     def test_rows_left_out_of_a_run_are_noticed(self):
         rows = run({("core", 5), ("held_out", 5)})
-        shortened = [one for one in rows if all(one.points.values())]
+        shortened = [verdict_row for verdict_row in rows if all(verdict_row.points.values())]
         result = headline(shortened, run(), rule())
         assert result.verdict == "INCONCLUSIVE"
         assert "were not asked the same: 2 results have no equal counterpart" in sentence(result, "coverage")
@@ -355,9 +362,9 @@ class TestVerdict:
     @given(rows_strategy, rows_strategy)
     def test_a_pass_means_that_every_check_passes(self, rows, incumbent):
         result = headline(rows, incumbent, rule(min_scenarios=1, composite=0.3, held_out=0.3))
-        found = set(outcomes(result).values())
-        assert (result.verdict == "PASS") == (found == {"PASS"})
-        assert (result.verdict == "FAIL") == ("FAIL" in found)
+        verdicts = set(outcomes(result).values())
+        assert (result.verdict == "PASS") == (verdicts == {"PASS"})
+        assert (result.verdict == "FAIL") == ("FAIL" in verdicts)
 
 
 class TestComparison:
@@ -368,13 +375,13 @@ class TestComparison:
             with pytest.raises(InvalidInput, match="share no core or held-out"):
                 compare(a, b, rule())
             return
-        there, back = compare(a, b, rule()), compare(b, a, rule())
-        assert (there.gained, there.lost) == (back.lost, back.gained)
-        assert there.mcnemar_p == back.mcnemar_p == round(mcnemar_exact(there.gained, there.lost), 9)
-        assert there.difference.value == -back.difference.value
-        assert there.composite == back.composite[::-1]
-        assert {(f.section, f.id) for f in there.flips} == {(f.section, f.id) for f in back.flips}
-        assert [(p.gained, p.lost) for p in there.point_flips] == [(p.lost, p.gained) for p in back.point_flips]
+        forward, back = compare(a, b, rule()), compare(b, a, rule())
+        assert (forward.gained, forward.lost) == (back.lost, back.gained)
+        assert forward.mcnemar_p == back.mcnemar_p == round(mcnemar_exact(forward.gained, forward.lost), 9)
+        assert forward.difference.value == -back.difference.value
+        assert forward.composite == back.composite[::-1]
+        assert {(f.section, f.id) for f in forward.flips} == {(f.section, f.id) for f in back.flips}
+        assert [(p.gained, p.lost) for p in forward.point_flips] == [(p.lost, p.gained) for p in back.point_flips]
 
     def test_flips_name_scenario_and_rubric_points(self):
         result = compare(run({("core", 3)}), run({("held_out", 4)}), rule())
@@ -407,9 +414,9 @@ FEW = {"core": 8, "robustness": 8, "micro": 4, "held_out": 8}
 
 
 def refusal(mine, theirs=None, judge=None, **decision):
-    asked = rule(composite=0.5, held_out=0.5, **decision)
-    found = headline(mine, theirs or run(sizes=FEW), asked, judge)
-    return found.verdict, override_refusal(mine, found, asked)
+    gate_rule = rule(composite=0.5, held_out=0.5, **decision)
+    result = headline(mine, theirs or run(sizes=FEW), gate_rule, judge)
+    return result.verdict, override_refusal(mine, result, gate_rule)
 
 
 def test_a_person_may_override_too_few_data():
@@ -431,14 +438,14 @@ def test_a_person_may_override_too_few_data():
     ids=["a pass", "a held-out fail", "a part not asked", "a critical scenario fails", "unequally asked"],
 )
 def test_nobody_overrides_anything_else(mine, theirs, verdict, because):
-    found = refusal(mine, theirs)
-    assert found[0] == verdict
-    assert because in found[1]
+    result = refusal(mine, theirs)
+    assert result[0] == verdict
+    assert because in result[1]
 
 
 def test_nobody_overrides_a_judge_that_people_do_not_agree_with():
-    asked = rule(composite=0.5, held_out=0.5).model_copy(update={"min_kappa": 0.6})
+    gate_rule = rule(composite=0.5, held_out=0.5).model_copy(update={"min_kappa": 0.6})
     mine = run(sizes=FEW)
-    found = headline(mine, mine, asked, None)
-    assert found.verdict == "INCONCLUSIVE"
-    assert "no judge was measured" in (override_refusal(mine, found, asked) or "")
+    result = headline(mine, mine, gate_rule, None)
+    assert result.verdict == "INCONCLUSIVE"
+    assert "no judge was measured" in (override_refusal(mine, result, gate_rule) or "")

@@ -99,10 +99,10 @@ class TestWhatTheJudgeReads:
     @staticmethod
     def _holds(answer):
         text = question_text(question(answer))
-        before, shown, after = evidence_of(text)
+        before, quoted, after = evidence_of(text)
         mark = OPENS.search(text).group(1)
-        assert shown.split("\n") == ["| " + line for line in visible(answer.strip()).split("\n")]
-        assert mark not in shown
+        assert quoted.split("\n") == ["| " + line for line in visible(answer.strip()).split("\n")]
+        assert mark not in quoted
         other = question_text(question("another answer"))
         other_mark = OPENS.search(other).group(1)
         other_before, _, other_after = evidence_of(other)
@@ -116,9 +116,11 @@ class TestWhatTheJudgeReads:
 
     @given(texts)
     def test_what_cannot_be_seen_is_shown_and_no_control_token_survives(self, text):
-        shown = visible(text)
-        assert not re.search(r"<[|/!<\w\uff5c]|\[/?[A-Z_][A-Z_0-9]{2,}\]|\[\||~!?b|e~|\[(unused\d+|[gs]MASK)\]", shown)
-        assert all(c.isprintable() or c in "\n\t" or c.isspace() for c in shown)
+        text_shown = visible(text)
+        assert not re.search(
+            r"<[|/!<\w\uff5c]|\[/?[A-Z_][A-Z_0-9]{2,}\]|\[\||~!?b|e~|\[(unused\d+|[gs]MASK)\]", text_shown
+        )
+        assert all(c.isprintable() or c in "\n\t" or c.isspace() for c in text_shown)
 
     @pytest.mark.parametrize(
         "text", ['[1, 2, 3] {"a": ["b", [2024]]}', "see [1], [sic] and [a](b)", "a < b, c <= d, [x|y]"]
@@ -214,7 +216,7 @@ class TestReplies:
         class Slow(Scripted):
             def complete(self, prompts, system, sampling):
                 for completion in super().complete(prompts, system, sampling):
-                    keys = {verdict_key(one, model_judge.identity) for one in questions}
+                    keys = {verdict_key(question_, model_judge.identity) for question_ in questions}
                     recorded.append(len(Cache(tmp_path).find(KeptVerdict, keys)))
                     yield completion
 
@@ -265,9 +267,9 @@ class TestReplies:
 class TestInjection:
     @pytest.mark.parametrize("answer", [answer for answer in INJECTIONS if FAKE in answer])
     def test_a_judge_that_parrots_the_verdict_in_the_answer_gives_none(self, answer):
-        def parrot(asked: str) -> str:
-            _, shown, _ = evidence_of(asked)
-            return re.search(r"\{\"reason\".*?\}", shown).group()
+        def parrot(prompt: str) -> str:
+            _, quoted, _ = evidence_of(prompt)
+            return re.search(r"\{\"reason\".*?\}", quoted).group()
 
         (verdict,) = judge(parrot)[0].decide([question(answer)])
         assert verdict.error.details["problem"] == "repeats what stands in the answer"
@@ -309,16 +311,16 @@ class TestLength:
         assert too_long("x" * (MAX_ANSWER - 1))
 
     def test_the_task_stands_behind_the_longest_answer_too(self):
-        _, shown, after = evidence_of(question_text(question("x" * (MAX_ANSWER - 2))))
-        assert len(shown) == MAX_ANSWER
+        _, quoted, after = evidence_of(question_text(question("x" * (MAX_ANSWER - 2))))
+        assert len(quoted) == MAX_ANSWER
         assert POLITE.text in after
 
 
 class TestTheJudgeItself:
     def test_one_greedy_call_for_each_point_and_answer(self):
-        subject, substrate = judge(lambda asked: PASS if "hello" in asked else FAIL)
-        asked = [question("hello", "1"), question("no", "2"), question("hello", "3"), question(" hello\n", "4")]
-        verdicts = {verdict.key: verdict.passed for verdict in subject.decide(asked)}
+        subject, substrate = judge(lambda prompt: PASS if "hello" in prompt else FAIL)
+        questions = [question("hello", "1"), question("no", "2"), question("hello", "3"), question(" hello\n", "4")]
+        verdicts = {verdict.key: verdict.passed for verdict in subject.decide(questions)}
         assert verdicts == {"1": True, "2": False, "3": True, "4": True}
         assert len(substrate.asked) == 2
         ((system, sampling),) = substrate.settings

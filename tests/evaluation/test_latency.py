@@ -41,15 +41,17 @@ def test_both_get_the_same_requests_one_at_a_time_in_turn_after_a_warm_up(clock)
     slow = Timed("candidate", log, clock, [60.0] * WARM_UP + [0.5] * 99)
     fast = Timed("incumbent", log, clock, [60.0] * WARM_UP + [0.25] * 99)
     reported: list[tuple[int, int]] = []
-    found = in_turn(governed(), slow, fast, lambda *done: reported.append(done))
-    assert found.requests >= 1
-    assert (found.candidate.p50_seconds, found.candidate.p95_seconds) == (0.5, 0.5), "the warm-up does not count"
-    assert (found.incumbent.p50_seconds, found.incumbent.p95_seconds) == (0.25, 0.25)
+    measured_latency = in_turn(governed(), slow, fast, lambda *progress: reported.append(progress))
+    assert measured_latency.requests >= 1
+    assert (measured_latency.candidate.p50_seconds, measured_latency.candidate.p95_seconds) == (0.5, 0.5), (
+        "the warm-up does not count"
+    )
+    assert (measured_latency.incumbent.p50_seconds, measured_latency.incumbent.p95_seconds) == (0.25, 0.25)
     rounds = [log[i : i + 2] for i in range(0, len(log), 2)]
-    assert all({name for name, _ in one} == {"candidate", "incumbent"} for one in rounds)
-    assert all(one[0][1] == one[1][1] for one in rounds)
-    assert {one[0][0] for one in rounds} == {"candidate", "incumbent"}, "each goes first every other time"
-    assert len(rounds) == found.requests + found.warm_up
+    assert all({name for name, _ in round_} == {"candidate", "incumbent"} for round_ in rounds)
+    assert all(round_[0][1] == round_[1][1] for round_ in rounds)
+    assert {round_[0][0] for round_ in rounds} == {"candidate", "incumbent"}, "each goes first every other time"
+    assert len(rounds) == measured_latency.requests + measured_latency.warm_up
     assert reported == [(2 * number, len(log)) for number in range(len(rounds))], "who waits is told how far it is"
 
 

@@ -43,8 +43,10 @@ class Scripted:
 
 
 def asked(metered: MeteredSubstrate) -> list[ModelsmithError | None]:
-    found = {one.key: one.error for one in metered.complete(PROMPTS, "", Sampling(max_new_tokens=8))}
-    return [found[prompt.key] for prompt in PROMPTS]
+    error_by_key = {
+        completion.key: completion.error for completion in metered.complete(PROMPTS, "", Sampling(max_new_tokens=8))
+    }
+    return [error_by_key[prompt.key] for prompt in PROMPTS]
 
 
 def spent(path: Path) -> int:

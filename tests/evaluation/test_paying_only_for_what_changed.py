@@ -117,7 +117,7 @@ class TestWhatIsAskedAgain:
         parrot, second = bench.eval("t2", governed())
         assert parrot.asked == []
         assert bench.executed.because.total() == 0
-        same = [one.model_copy(update={"because": None}) for one in first]
+        same = [observation.model_copy(update={"because": None}) for observation in first]
         assert second == same
 
     def test_one_scenario_edited_only_it_runs_and_the_run_says_why(self, bench):
@@ -236,8 +236,11 @@ class TestJudgedPoints:
             bench.eval("t1", judged(), other_engine(**facts), judge=Judge(broken=True))
         assert (caught.value.code, caught.value.mend) == ("judge-unclear", "Another judge.")
         assert caught.value.details["failed"] == TOTAL
-        kept = RunFolder(bench.folder, CLUSTER, "t1").observations()
-        assert all(one.row is None and one.completion and one.error["code"] == "judge-unclear" for one in kept)
+        stored = RunFolder(bench.folder, CLUSTER, "t1").observations()
+        assert all(
+            observation.row is None and observation.completion and observation.error["code"] == "judge-unclear"
+            for observation in stored
+        )
         parrot, observations = bench.eval("t1", judged(), other_engine(**facts), judge=Judge())
         assert parrot.asked == []
         assert all(observation.row for observation in observations)
@@ -282,7 +285,7 @@ class TestSpoiltEntries:
         assert spoilt >= TOTAL // 2
         parrot, observations = bench.eval("t2", governed())
         assert len(parrot.asked) == spoilt
-        assert [observation.completion for observation in observations] == [one.completion for one in clean]
+        assert [observation.completion for observation in observations] == [other.completion for other in clean]
         assert bench.eval("t3", governed())[0].asked == []
 
     @pytest.mark.parametrize("content", [b"", b"not a database", b"SQLite format 3\x00" + b"\x07" * 5000])
@@ -323,7 +326,7 @@ def test_processes_share_a_cache_safely(tmp_path):
     ]
     documents = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert len({tuple(one["completions"]) for one in documents}) == 1
+    assert len({tuple(document["completions"]) for document in documents}) == 1
     bench = Bench(tmp_path)
     assert bench.eval("last", governed())[0].asked == []
 

@@ -69,17 +69,17 @@ def governed() -> GovernedSet:
 @pytest.mark.model
 def test_a_judge_that_is_too_small_is_found_out_and_never_scores_a_zero(judge: Heard, governed: GovernedSet) -> None:
     assert judge.lasting
-    found = measure_agreement(judge, governed)
-    print(found.model_dump_json(indent=1, exclude={"verdicts"}))
-    assert len(found.verdicts) == len(judge.said) == len(SAID)
+    result = measure_agreement(judge, governed)
+    print(result.model_dump_json(indent=1, exclude={"verdicts"}))
+    assert len(result.verdicts) == len(judge.said) == len(SAID)
     unclear = [verdict for verdict in judge.said if verdict.error is not None]
-    assert found.unclear == len(unclear)
+    assert result.unclear == len(unclear)
     for verdict in unclear:
         with pytest.raises(InvalidInput) as caught:
             score_completion(RUBRIC, SCENARIO, "refund", {"polite": verdict})
         assert caught.value.code == "judge-unclear"
-    assert found.met is False
-    assert found.unclear or found.kappa is None or found.kappa.value < 0.6
+    assert result.met is False
+    assert result.unclear or result.kappa is None or result.kappa.value < 0.6
     rule = GateRule(
         points=(PointWeight(id="polite", weight=1, required=True),),
         composite=CompositeWeights(core=1, robustness=0, micro=0),
@@ -92,6 +92,6 @@ def test_a_judge_that_is_too_small_is_found_out_and_never_scores_a_zero(judge: H
         )
         for section in ("core", "held_out")
     ]  # fmt: skip
-    measured = headline(rows, None, rule, found)
+    measured = headline(rows, None, rule, result)
     assert measured.verdict == "INCONCLUSIVE"
     assert [c.outcome for c in measured.checks if c.name == "judge-agreement"] == ["INCONCLUSIVE"]

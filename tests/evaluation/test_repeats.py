@@ -58,10 +58,10 @@ drawn_sets = st.integers(1, 3).flatmap(
 def test_every_rate_is_the_share_among_all_choices_of_k_tries(drawn_set):
     tries, wordings = drawn_set
     drawn = len(tries["s-0"])
-    found = rates(tries, wordings)
-    assert found.drawn == drawn
-    assert [rate.k for rate in found.rates] == sorted({1, *(k for k in (2, 4) if k < drawn), drawn})
-    for rate in found.rates:
+    repeat_rates = rates(tries, wordings)
+    assert repeat_rates.drawn == drawn
+    assert [rate.k for rate in repeat_rates.rates] == sorted({1, *(k for k in (2, 4) if k < drawn), drawn})
+    for rate in repeat_rates.rates:
         some, all_ = [], []
         for repeats in tries.values():
             choices = list(itertools.combinations([all(verdicts) for verdicts in repeats], rate.k))
@@ -74,15 +74,19 @@ def test_every_rate_is_the_share_among_all_choices_of_k_tries(drawn_set):
 
 @given(drawn_sets)
 def test_all_of_k_is_at_most_a_try_s_pass_rate_and_one_of_k_at_least(drawn_set):
-    found = rates(*drawn_set).rates
-    first = found[0]
+    repeat_rates = rates(*drawn_set).rates
+    first = repeat_rates[0]
     assert first.k == 1
     assert first.every == first.at_least_one
     shares = [sum(map(all, repeats)) / len(repeats) for repeats in drawn_set[0].values()]
     assert first.every.value == pytest.approx(sum(shares) / len(shares), abs=1e-9)
-    assert [one.every.value for one in found] == sorted((one.every.value for one in found), reverse=True)
-    assert [one.at_least_one.value for one in found] == sorted(one.at_least_one.value for one in found)
-    for rate in found:
+    assert [rate.every.value for rate in repeat_rates] == sorted(
+        (rate.every.value for rate in repeat_rates), reverse=True
+    )
+    assert [rate.at_least_one.value for rate in repeat_rates] == sorted(
+        rate.at_least_one.value for rate in repeat_rates
+    )
+    for rate in repeat_rates:
         for share in (rate.every, rate.at_least_one):
             assert 0 <= share.low <= share.value <= share.high <= 1
 
@@ -120,25 +124,25 @@ def test_fewer_tries_than_drawn_have_an_interval_over_scenarios():
 
 
 def test_an_answer_drawn_once_says_and_changes_nothing_about_repeats():
-    found = headline(rows({"a": [[True]], "b": [[False]]}), None, RULE)
-    assert found.sections[0].repeats is None
+    result = headline(rows({"a": [[True]], "b": [[False]]}), None, RULE)
+    assert result.sections[0].repeats is None
 
 
 def test_unequal_draws_count_as_the_least():
-    found = rates({"a": [[True], [False], [True]], "b": [[True], [True]]})
-    assert (found.drawn, [rate.k for rate in found.rates]) == (2, [1, 2])
-    assert found.rates[1].every.value == pytest.approx((1 / 3 + 1) / 2)
+    repeat_rates = rates({"a": [[True], [False], [True]], "b": [[True], [True]]})
+    assert (repeat_rates.drawn, [rate.k for rate in repeat_rates.rates]) == (2, [1, 2])
+    assert repeat_rates.rates[1].every.value == pytest.approx((1 / 3 + 1) / 2)
     assert rates({"a": [[True], [False]], "b": [[True]]}) is None
 
 
 def test_a_try_passes_when_each_of_its_wordings_does():
-    found = rates({"a": [[True, False], [False, True]], "b": [[True, True], [True, False]]}, wordings=(1, 2))
-    assert found.rates[-1].at_least_one.value == 0.5
-    assert found.rates[-1].every.value == 0
+    repeat_rates = rates({"a": [[True, False], [False, True]], "b": [[True, True], [True, False]]}, wordings=(1, 2))
+    assert repeat_rates.rates[-1].at_least_one.value == 0.5
+    assert repeat_rates.rates[-1].every.value == 0
 
 
 def test_the_order_of_rows_changes_no_byte_and_json_keeps_all():
-    made = rows({"a": [[True], [False], [True]], "b": [[True], [True], [False]]})
-    one, other = headline(made, None, RULE), headline(made[::-1], None, RULE)
-    assert canonical_json(one) == canonical_json(other)
-    assert Headline.model_validate_json(canonical_json(one)) == one
+    row_list = rows({"a": [[True], [False], [True]], "b": [[True], [True], [False]]})
+    first, other = headline(row_list, None, RULE), headline(row_list[::-1], None, RULE)
+    assert canonical_json(first) == canonical_json(other)
+    assert Headline.model_validate_json(canonical_json(first)) == first

@@ -64,13 +64,16 @@ def test_an_answer_cut_off_in_its_number_earns_what_it_earns_in_an_eval() -> Non
 
 @given(ANSWERS)
 def test_so_is_one_of_which_a_judge_decides_a_point(answers: list[tuple[str, bool]]) -> None:
-    def verdict(asked: str) -> str:
-        return PASS if int(sha256(asked.encode("utf-8", "replace"))[-1], 16) % 2 else FAIL
+    def verdict(prompt: str) -> str:
+        return PASS if int(sha256(prompt.encode("utf-8", "replace"))[-1], 16) % 2 else FAIL
 
     judge, subject = ModelJudge(Scripted(verdict), JudgeModel(name="judge"), sha256(b"")), rubric(JUDGED)
     due = []
     for text, cut in answers:
-        verdicts = {one.key: one for one in judge.decide([JudgeQuestion("tone", subject.points[-1], SCENARIO, text)])}
+        verdicts = {
+            verdict_.key: verdict_
+            for verdict_ in judge.decide([JudgeQuestion("tone", subject.points[-1], SCENARIO, text)])
+        }
         due.append(
             row_score(score_completion(subject, SCENARIO, text, verdicts, cut_off=cut)[0], point_weights(subject))
         )

@@ -159,10 +159,10 @@ def _tango_by_numbers(gained: int, lost: int, n: int, z: float, difference: floa
         return -sum(terms)
 
     low, high = max(0.0, -difference), (1 - difference) / 2
-    found = optimize.minimize_scalar(
+    minimum = optimize.minimize_scalar(
         unlikely, bounds=(low + 1e-14, high - 1e-14), method="bounded", options={"xatol": 1e-13}
     )
-    variance = n * (2 * found.x + difference * (1 - difference))
+    variance = n * (2 * minimum.x + difference * (1 - difference))
     return (gained - lost - n * difference) / math.sqrt(variance) - z
 
 
@@ -193,9 +193,9 @@ def test_no_change_at_all_leaves_the_known_closed_form(n, confidence):
 def test_exchanging_the_models_mirrors_the_difference(n, data):
     first = {str(i): data.draw(st.booleans()) for i in range(n)}
     second = {str(i): data.draw(st.booleans()) for i in range(n)}
-    one, other = ours.paired_difference(first, second, 0.95), ours.paired_difference(second, first, 0.95)
-    assert tuple(one) == pytest.approx((-other.value, -other.high, -other.low), abs=1e-12)
-    assert -1 <= one.low <= one.value <= one.high <= 1
+    forward, other = ours.paired_difference(first, second, 0.95), ours.paired_difference(second, first, 0.95)
+    assert tuple(forward) == pytest.approx((-other.value, -other.high, -other.low), abs=1e-12)
+    assert -1 <= forward.low <= forward.value <= forward.high <= 1
 
 
 @given(st.integers(0, 200), st.integers(0, 200))

@@ -36,15 +36,15 @@ def answered(subject: GovernedSet) -> tuple[dict[str, KeptCompletion], list[Verd
         for key, sample in samples.items()
     }
     grader = Grader(subject, samples, None)
-    rows = [one.row for one in grader.grade([observation(samples[key], text) for key, text in answers.items()])]
-    kept = {
+    rows = [graded.row for graded in grader.grade([observation(samples[key], text) for key, text in answers.items()])]
+    completions = {
         key: KeptCompletion(
             text=text, finish="stop", prompt_tokens=1, completion_tokens=1, seconds=0.1, wall_seconds=0.1,
             first_token_seconds=None,
         )
         for key, text in answers.items()
     }  # fmt: skip
-    return kept, [row for row in rows if row]
+    return completions, [row for row in rows if row]
 
 
 def observation(sample, text: str) -> Observation:
@@ -103,7 +103,10 @@ class TestWhatDiffers:
         core.pop(6)
         changed = replace(subject, core=(*core, scenario("core-9", 9)), held_out=(*subject.held_out, moved))
         change = set_change(subject, changed)
-        found_by_name = {one.id: (one.kind, one.fields, one.scored) for one in change.scenarios}
+        found_by_name = {
+            scenario_change.id: (scenario_change.kind, scenario_change.fields, scenario_change.scored)
+            for scenario_change in change.scenarios
+        }
         assert found_by_name == {
             "core-0": ("changed", ("messages",), True),
             "core-1": ("changed", ("operator_lens",), False),
@@ -150,7 +153,8 @@ class TestWhatDiffers:
         subject = judged()
         labelled = (("core-0", "Calm.", "pass"), ("core-0", "Hm.", "fail"), ("held-0", "Oh!", "fail"))
         then, now = (
-            replace(subject, labels=labels(*given)) for given in (labelled, (*labelled[1:2], ("held-0", "Oh!", "pass")))
+            replace(subject, labels=labels(*label_rows))
+            for label_rows in (labelled, (*labelled[1:2], ("held-0", "Oh!", "pass")))
         )
         gates = (Thresholds(composite=0.7, held_out=0.6), Thresholds(composite=0.95, held_out=0.6))
         change = set_change(then, now, gates)
@@ -165,15 +169,15 @@ class TestTheJudgesAgreement:
     def test_it_follows_what_people_say_now_of_answers_that_the_judge_saw(self):
         rows = [("core-0", f"Calm {n}.", "pass" if n < 10 else "fail") for n in range(20)]
         old = replace(measured(), labels=labels(*rows))
-        known = agreement_with(old, {label.answer: label.verdict == "pass" for label in old.labels})
-        assert carried_agreement(old, old, known) == known
+        agreement_before = agreement_with(old, {label.answer: label.verdict == "pass" for label in old.labels})
+        assert carried_agreement(old, old, agreement_before) == agreement_before
         new = replace(old, labels=labels(("core-0", "Calm 0.", "fail"), *rows[1:]))
-        fallen = carried_agreement(old, new, known)
-        assert (known.kappa.value, fallen.kappa.value) == (1.0, 0.9)
+        fallen = carried_agreement(old, new, agreement_before)
+        assert (agreement_before.kappa.value, fallen.kappa.value) == (1.0, 0.9)
         unseen = replace(old, labels=labels(*rows, ("core-0", "New.", "fail")))
-        assert carried_agreement(old, unseen, known) is None
+        assert carried_agreement(old, unseen, agreement_before) is None
         sharper = with_points(old, tone={"check": {"type": "judge", "instruction": "Is it calm and short?"}})
-        assert carried_agreement(old, sharper, known) is None
+        assert carried_agreement(old, sharper, agreement_before) is None
 
     def test_a_changed_min_kappa_leaves_every_verdict_as_it_is(self):
         old = measured()
@@ -193,9 +197,10 @@ def measured() -> GovernedSet:
     return replace(subject, evalset=subject.evalset.model_copy(update={"judge": judge}))
 
 
-def labels(*said: tuple[str, str, str]) -> tuple[Label, ...]:
+def labels(*label_rows: tuple[str, str, str]) -> tuple[Label, ...]:
     return tuple(
-        Label(scenario=scenario, point="tone", answer=answer, verdict=verdict) for scenario, answer, verdict in said
+        Label(scenario=scenario, point="tone", answer=answer, verdict=verdict)
+        for scenario, answer, verdict in label_rows
     )
 
 
@@ -242,7 +247,11 @@ class TestCarriedVerdicts:
         subject = governed()
         edited = replace(subject, core=(scenario("core-0", 0, reference={"cause": "timeout"}), *subject.core[1:]))
         unknown = carry(subject, edited, rows, {}).unknown
-        assert {one.key for one in unknown} == {"core/core-0/0/0", "robustness/core-0/1/0", "robustness/core-0/2/0"}
+        assert {sample.key for sample in unknown} == {
+            "core/core-0/0/0",
+            "robustness/core-0/1/0",
+            "robustness/core-0/2/0",
+        }
         carried = carry(subject, edited, rows, answers)
         assert sorted(carried.rows, key=str) == sorted(answered(edited)[1], key=str)
 
@@ -260,7 +269,7 @@ class TestCarriedVerdicts:
         assert len(carry(before, judged(text="Other words."), rows, {}).unknown) == len(rows)
         criteria = [{"point": "tone", "pass": "Polite.", "fail": "Rude."}]
         worded = replace(before, core=(scenario("core-0", 0, criteria=criteria), *before.core[1:]))
-        assert {one.scenario.id for one in carry(before, worded, rows, {}).unknown} == {"core-0"}
+        assert {sample.scenario.id for sample in carry(before, worded, rows, {}).unknown} == {"core-0"}
 
     @given(st.sets(st.sampled_from(["format", "cause"]), max_size=1), st.integers(0, 7), st.booleans())
     def test_whatever_is_carried_is_what_a_fresh_run_would_say(self, gone, edited_scenario, edit_point):
@@ -268,8 +277,8 @@ class TestCarriedVerdicts:
         answers, rows = answered(subject)
         new = with_points(subject, **dict.fromkeys(gone), **({"pacing": NEW_POINT} if edit_point else {}))
         core = [
-            scenario(one.id, n, reference={"cause": "price_floor"}) if n == edited_scenario else one
-            for n, one in enumerate(subject.core)
+            scenario(case.id, n, reference={"cause": "price_floor"}) if n == edited_scenario else case
+            for n, case in enumerate(subject.core)
         ]
         new = replace(new, core=tuple(core))
         fresh = {str((row.section, row.id, row.wording)): row for row in answered(new)[1]}
@@ -285,7 +294,7 @@ class TestFlips:
         after = carry(governed(), edited, rows, answers).rows
         turned = flips(rows, effective_rule(governed(), cluster), after, effective_rule(edited, cluster))
         assert turned
-        assert {point for one in turned for point in one.points} == {"cause"}
+        assert {point for turned_scenario in turned for point in turned_scenario.points} == {"cause"}
         counted = {flip.point: (flip.gained, flip.lost) for flip in point_flips(rows, after)}
         assert set(counted) == {"cause"}
         assert sum(counted["cause"]) == sum(

@@ -23,8 +23,8 @@ def few():
         for place, name in enumerate(CAPABILITIES)
         for n in range(2 + 4 * place)
     ]
-    held = [scenario(f"held-{n}", CAPABILITIES[n % 2], "high") for n in range(6)]
-    return governed(core, held, [scenario("micro-1", "bid-shading")], (0.5, 0.3, 0.2))
+    held_out = [scenario(f"held-{n}", CAPABILITIES[n % 2], "high") for n in range(6)]
+    return governed(core, held_out, [scenario("micro-1", "bid-shading")], (0.5, 0.3, 0.2))
 
 
 SHAPES = {
@@ -52,32 +52,32 @@ def test_it_is_readable_on_any_page_and_loads_nothing(shape):
 
 
 def test_every_bar_says_in_words_what_it_shows():
-    found = balance(few())
-    root = ET.fromstring(balance_chart(found))
+    set_balance = balance(few())
+    root = ET.fromstring(balance_chart(set_balance))
     titles = [title.text for title in root.iter(f"{SVG}title")]
-    for dimension in found.dimensions:
+    for dimension in set_balance.dimensions:
         for value in dimension.values:
             assert any(
                 t.startswith(f"{value.value} carries {value.composite:.1%} of the composite and {value.held_out:.1%}")
                 for t in titles
             )
     description = root.find(f"{SVG}desc").text
-    for flag in found.flags:
+    for flag in set_balance.flags:
         assert flag.sentence.rstrip(".") in description
 
 
 def test_bars_are_as_long_as_the_parts_they_stand_for():
-    found = balance(few())
-    root = ET.fromstring(balance_chart(found))
+    set_balance = balance(few())
+    root = ET.fromstring(balance_chart(set_balance))
     lengths = {}
     for group in root.iter(f"{SVG}g"):
         title = group.find(f"{SVG}title")
         if title is not None:
             bars = [float(bar.get("width")) for bar in group.iter(f"{SVG}rect") if bar.get("height") == "12"]
             lengths[title.text.split(" carries ")[0]] = sum(bars)
-    parts = {value.value: value.composite for dimension in found.dimensions for value in dimension.values}
-    for one, other in combinations([name for name in parts if parts[name]], 2):
-        assert lengths[one] / lengths[other] == pytest.approx(parts[one] / parts[other], rel=0.01)
+    parts = {value.value: value.composite for dimension in set_balance.dimensions for value in dimension.values}
+    for first, other in combinations([name for name in parts if parts[name]], 2):
+        assert lengths[first] / lengths[other] == pytest.approx(parts[first] / parts[other], rel=0.01)
 
 
 def test_no_wording_of_any_scenario_is_in_the_picture():

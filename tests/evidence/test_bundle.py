@@ -43,9 +43,9 @@ def change(evidence: Evidence, path: str, value) -> Evidence:
 
 
 def test_honest_evidence_recomputes_after_its_way_through_json(evidence, small):
-    for one in (evidence, small):
-        recompute(through_json(one))
-        assert canonical_json(through_json(one)) == canonical_json(one)
+    for some_evidence in (evidence, small):
+        recompute(through_json(some_evidence))
+        assert canonical_json(through_json(some_evidence)) == canonical_json(some_evidence)
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,15 @@ def whole():
 
 
 def test_runs_stand_in_the_order_of_time_with_what_came_of_them():
-    found = whole()
-    assert [(entry.number, entry.model) for entry in found.entries] == [
+    page = whole()
+    assert [(entry.number, entry.model) for entry in page.entries] == [
         (1, "base"), (2, name(1)), (3, name(2)), (4, "base"), (5, name(3)),
     ]  # fmt: skip
-    assert found.entries[2].events == (*DEPLOYED, "rolled-back")
-    assert [entry.serves for entry in found.entries] == [0.0, 0.0, 0.0, 0.9, 0.1]
-    assert found.entries[1].verdict == "FAIL"
-    assert found.entries[2].composite.low == pytest.approx(0.8)
-    assert found.serving == {"base": 0.9, name(3): 0.1}
+    assert page.entries[2].events == (*DEPLOYED, "rolled-back")
+    assert [entry.serves for entry in page.entries] == [0.0, 0.0, 0.0, 0.9, 0.1]
+    assert page.entries[1].verdict == "FAIL"
+    assert page.entries[2].composite.low == pytest.approx(0.8)
+    assert page.serving == {"base": 0.9, name(3): 0.1}
 
 
 def test_the_base_model_is_the_reference_of_each_question():
@@ -52,14 +52,14 @@ def test_the_base_model_is_the_reference_of_each_question():
 
 
 def test_another_question_is_another_line_and_is_said():
-    found = whole()
-    assert [entry.question for entry in found.entries] == [1, 1, 1, 2, 2]
-    assert [change.number for change in found.changes] == [4]
-    assert found.changes[0].sentence == (
+    page = whole()
+    assert [entry.question for entry in page.entries] == [1, 1, 1, 2, 2]
+    assert [change.number for change in page.changes] == [4]
+    assert page.changes[0].sentence == (
         "Question 2, not comparable with 1: other core cases, prompt or sampling "
         "(adtech/rtb-root-cause 1.1.0, before 1.0.0)."
     )
-    picture = ET.fromstring(history_chart(found))
+    picture = ET.fromstring(history_chart(page))
     blue = [
         line
         for line in picture.iter(f"{SVG}line")
@@ -71,9 +71,9 @@ def test_another_question_is_another_line_and_is_said():
 
 def test_a_question_that_comes_back_keeps_its_number():
     again = run(3, 0.8, minute=50)
-    found = history(FIRST, run(2, 0.7, "1.1.0", minute=20), again)
-    assert [entry.question for entry in found.entries] == [1, 2, 1]
-    assert [change.number for change in found.changes] == [2, 3]
+    page = history(FIRST, run(2, 0.7, "1.1.0", minute=20), again)
+    assert [entry.question for entry in page.entries] == [1, 2, 1]
+    assert [change.number for change in page.changes] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_a_question_that_comes_back_keeps_its_number():
     ],
 )
 def test_what_changed_is_named(changes, said, comparable):
-    found = history(FIRST, run(2, 0.9, minute=20, **changes))
-    assert f"other {said}" in found.changes[0].sentence
-    assert ("2, comparable with 1 except in held-out" in found.changes[0].sentence) == comparable
+    page = history(FIRST, run(2, 0.9, minute=20, **changes))
+    assert f"other {said}" in page.changes[0].sentence
+    assert ("2, comparable with 1 except in held-out" in page.changes[0].sentence) == comparable
 
 
 def test_quick_and_partial_runs_show_only_when_asked_for():
     quick, partial = run(2, 0.9, minute=5, quick=True), run(3, 0.8, minute=6, sections=("core",))
     assert [entry.model for entry in history(FIRST, quick, partial).entries] == [name(1)]
-    found = history(FIRST, quick, partial, everything=True)
-    assert [(entry.model, entry.complete) for entry in found.entries] == [
+    page = history(FIRST, quick, partial, everything=True)
+    assert [(entry.model, entry.complete) for entry in page.entries] == [
         (name(1), True),
         (name(2), False),
         (name(3), False),
@@ -103,15 +103,15 @@ def test_quick_and_partial_runs_show_only_when_asked_for():
 
 
 def test_an_incomplete_run_is_never_the_reference_nor_said_to_serve():
-    found = history(run(0, 0.9, quick=True), FIRST, routed=routing(base=1.0), everything=True)
-    assert found.questions[0].reference is None
-    assert found.entries[0].serves == 0
+    page = history(run(0, 0.9, quick=True), FIRST, routed=routing(base=1.0), everything=True)
+    assert page.questions[0].reference is None
+    assert page.entries[0].serves == 0
 
 
 def test_one_run_under_two_tags_is_one_run_at_its_first_place():
     again = run(0, 0.05, minute=30, tag="rtb-pricing-base-again")
-    found = history(BASE, FIRST, again)
-    assert [(entry.model, entry.tag) for entry in found.entries] == [("base", BASE.tag), (name(1), FIRST.tag)]
+    page = history(BASE, FIRST, again)
+    assert [(entry.model, entry.tag) for entry in page.entries] == [("base", BASE.tag), (name(1), FIRST.tag)]
 
 
 def test_a_failure_stays_one_when_a_later_rule_lets_the_same_answers_pass():
@@ -122,11 +122,11 @@ def test_a_failure_stays_one_when_a_later_rule_lets_the_same_answers_pass():
     again = {"rule": lower, "headline": passed}
     other_tag = history(failed, failed.model_copy(update=again | {"tag": "again"}))
     same_tag = history(failed.model_copy(update=again | {"before": failed.by_rule}))
-    for found in (other_tag, same_tag):
-        (entry,) = found.entries
+    for page in (other_tag, same_tag):
+        (entry,) = page.entries
         assert (entry.verdict, entry.threshold) == ("FAIL", 0.7)
-        assert [(one.verdict, one.threshold) for one in entry.rejudged] == [("PASS", 0.4)]
-        assert "FAIL; PASS by a later rule, threshold 0.4" in history_chart(found)
+        assert [(judged_again.verdict, judged_again.threshold) for judged_again in entry.rejudged] == [("PASS", 0.4)]
+        assert "FAIL; PASS by a later rule, threshold 0.4" in history_chart(page)
 
 
 def test_a_plain_clone_shows_what_main_holds(evidence):
@@ -137,14 +137,14 @@ def test_a_plain_clone_shows_what_main_holds(evidence):
         of = run(number, 0.5, run_id=candidate.run_id, tag=f"tag-{number}")
         record = specialist_history(of, number, *DEPLOYED, evidence=True).records[1]
         promoted.append(Promoted(record, evidence.model_copy(update={"candidate": candidate})))
-    found = history(promoted=tuple(promoted))
-    assert [(entry.model, entry.tag) for entry in found.entries] == [
+    page = history(promoted=tuple(promoted))
+    assert [(entry.model, entry.tag) for entry in page.entries] == [
         ("base", None),
         (name(1), "tag-1"),
         (name(2), "tag-2"),
     ]
-    assert found.entries[1].composite == evidence.candidate.headline.composite
-    assert found.questions[0].reference == evidence.incumbent.headline.composite
+    assert page.entries[1].composite == evidence.candidate.headline.composite
+    assert page.questions[0].reference == evidence.incumbent.headline.composite
 
 
 def test_what_only_main_knows_stands_between_the_iterations_of_the_ledger(evidence):
@@ -155,8 +155,8 @@ def test_what_only_main_knows_stands_between_the_iterations_of_the_ledger(eviden
         evidence.model_copy(update={"candidate": candidate, "incumbent": candidate}),
     )
     third = run(3, 0.8, minute=40)
-    found = history(BASE, FIRST, run(0, 0.1, minute=15), third, promoted=(lost,))
-    assert [entry.model for entry in found.entries] == ["base", name(1), "base", name(2), name(3)]
+    page = history(BASE, FIRST, run(0, 0.1, minute=15), third, promoted=(lost,))
+    assert [entry.model for entry in page.entries] == ["base", name(1), "base", name(2), name(3)]
 
 
 def test_nothing_that_is_the_operators_is_shown():

@@ -47,25 +47,27 @@ def invented() -> GovernedSet:
         scenario(f"case-{n}", "floors" if n % 2 else "pacing", "high", variants=(f"case {n} again", f"once more {n}"))
         for n in range(7)
     ]
-    held = [scenario(f"held-{n}", text=f"{SECRET} number {n}", variants=(f"{SECRET} retold {n}",)) for n in range(5)]
-    made = governed(core, held, [scenario(f"micro-{n}") for n in range(6)])
-    sampling = made.evalset.sampling.model_copy(update={"repeats": 2})
-    return replace(made, evalset=made.evalset.model_copy(update={"sampling": sampling}))
+    held_out = [
+        scenario(f"held-{n}", text=f"{SECRET} number {n}", variants=(f"{SECRET} retold {n}",)) for n in range(5)
+    ]
+    invented_set = governed(core, held_out, [scenario(f"micro-{n}") for n in range(6)])
+    sampling = invented_set.evalset.sampling.model_copy(update={"repeats": 2})
+    return replace(invented_set, evalset=invented_set.evalset.model_copy(update={"sampling": sampling}))
 
 
-def answered(asked: GovernedSet, failing=()) -> list[Observation]:
+def answered(eval_set: GovernedSet, failing=()) -> list[Observation]:
     """About every third answer wrong; ``failing`` are the keys of answers that ended in an error."""
     observations = []
-    for number, sample in enumerate(plan(asked, SECTIONS, quick=False)):
+    for number, sample in enumerate(plan(eval_set, SECTIONS, quick=False)):
         text = (
             json.dumps(sample.scenario.reference)
             if random.Random(sample.key).random() < 0.65
             else f'{{"cause": "{SECRET}"}}'
         )
-        points, reasons = score_completion(asked.rubric, sample.scenario, text)
+        points, reasons = score_completion(eval_set.rubric, sample.scenario, text)
         failed = sample.key in failing
         row = VerdictRow(
-            section=sample.section, scenario=asked.digests[sample.scenario.id], id=sample.scenario.id,
+            section=sample.section, scenario=eval_set.digests[sample.scenario.id], id=sample.scenario.id,
             capability=sample.scenario.capability, critical=sample.scenario.critical, wording=sample.wording,
             repeat=sample.repeat, points=points,
         )  # fmt: skip
@@ -80,24 +82,24 @@ def answered(asked: GovernedSet, failing=()) -> list[Observation]:
     return observations
 
 
-def finished(asked: GovernedSet, observations: list[Observation], rule: GateRule | None = None) -> RunResult:
+def finished(eval_set: GovernedSet, observations: list[Observation], rule: GateRule | None = None) -> RunResult:
     rule = rule or GateRule(
-        points=point_weights(asked.rubric),
-        composite=asked.evalset.composite,
+        points=point_weights(eval_set.rubric),
+        composite=eval_set.evalset.composite,
         thresholds=Thresholds(composite=0.5, held_out=0.5),
-        decision=asked.evalset.decision,
+        decision=eval_set.evalset.decision,
     )
     weights = digest("weights")
     rows = [observation.row for observation in observations if observation.row]
     return RunResult(
-        run_id=run_id(asked.question(), weights, None, ENGINE, observations), tag="rtb-pricing-base",
+        run_id=run_id(eval_set.question(), weights, None, ENGINE, observations), tag="rtb-pricing-base",
         cluster="rtb-pricing",
-        model="base", weights=weights, question=asked.question(), rubric=asked.rubric_digest,
-        eval_set=asked.folder.removeprefix("evals/"), eval_set_version=asked.evalset.version, eval_tree="0" * 40,
+        model="base", weights=weights, question=eval_set.question(), rubric=eval_set.rubric_digest,
+        eval_set=eval_set.folder.removeprefix("evals/"), eval_set_version=eval_set.evalset.version, eval_tree="0" * 40,
         engine=ENGINE, rule=rule, headline=headline(rows, None, rule), incumbent=None,
         cost=Cost(p50_seconds=0.1, p95_seconds=0.2, prompt_tokens=1, completion_tokens=1, tokens_per_second=1.0,
                   cost_per_decision=0.0, currency="EUR"),
-        sections=SECTIONS, quick=False, attempts=1, scenarios=len(asked.digests), executed=len(rows),
+        sections=SECTIONS, quick=False, attempts=1, scenarios=len(eval_set.digests), executed=len(rows),
         started_at=datetime(2026, 1, 1, tzinfo=UTC), duration_seconds=60.0,
     )  # fmt: skip
 
@@ -147,16 +149,16 @@ def test_conversation_answer_usage_and_reason_are_what_the_run_holds(invented, r
         facts = sample.metadata
         if facts["section"] == "held_out":
             continue
-        one = by_key[facts["section"], facts[CLUSTER], facts["wording"], facts["repeat"]]
-        asked = next(s for s in (*invented.core, *invented.micro) if s.id == one.id)
+        observation = by_key[facts["section"], facts[CLUSTER], facts["wording"], facts["repeat"]]
+        case = next(s for s in (*invented.core, *invented.micro) if s.id == observation.id)
         assert [(m.role, m.text) for m in sample.input] == [
             ("system", "Answer."),
-            ("user", asked.wordings()[one.wording][-1].content),
+            ("user", case.wordings()[observation.wording][-1].content),
         ]
-        assert sample.output.completion == sample.messages[-1].text == one.completion
-        assert json.loads(sample.target) == asked.reference
-        assert sample.output.usage.input_tokens == one.prompt_tokens
-        assert sample.scores["cause"].explanation == one.reasons.get("cause")
+        assert sample.output.completion == sample.messages[-1].text == observation.completion
+        assert json.loads(sample.target) == case.reference
+        assert sample.output.usage.input_tokens == observation.prompt_tokens
+        assert sample.scores["cause"].explanation == observation.reasons.get("cause")
     assert log.stats.model_usage["modelsmith/base"].input_tokens == sum(o.prompt_tokens for o in observations)
 
 
@@ -196,7 +198,7 @@ def test_where_wordings_differ_inspect_weighs_answers_and_we_scenarios():
 
     core = [scenario("one", variants=("once",)), scenario("many", variants=[f"again {n}" for n in range(4)])]
     uneven = governed(core)
-    rows = [one for one in answered(uneven) if one.section == "robustness"]
+    rows = [row for row in answered(uneven) if row.section == "robustness"]
     scores = {"one": [1.0], "many": [0.0] * 4}
     entries_found = [
         row.model_copy(update={"row": row.row.model_copy(update={"points": {"cause": scores[row.id][0] == 1.0}})})
@@ -212,9 +214,9 @@ def test_no_word_of_a_held_out_case_is_in_the_log(invented, read):
     keys = [sample.key for sample in plan(invented, SECTIONS, quick=False) if sample.section == "held_out"][:2]
     observations = answered(invented, failing=keys)
     log = read(inspect_log(finished(invented, observations), invented, observations))
-    held = [sample for sample in log.samples if sample.metadata["section"] == "held_out"]
-    assert len(held) == 20
-    for sample in held:
+    samples = [sample for sample in log.samples if sample.metadata["section"] == "held_out"]
+    assert len(samples) == 20
+    for sample in samples:
         assert SECRET not in sample.model_dump_json()
         assert (sample.messages, sample.output.choices, sample.target) == ([], [], "")
         assert not any(score.explanation for score in (sample.scores or {}).values())
@@ -257,52 +259,55 @@ def workspace(tmp_path_factory) -> Workspace:
     """A fresh promotion repository with one finished run of the starter set, its answers invented."""
     folder = tmp_path_factory.mktemp("export")
     init(Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone")))
-    made = Workspace(folder / "clone", home=folder / "home")
-    asked, cluster = load_eval_set(made.files, "adtech/rtb-root-cause"), load_cluster(made.files, "rtb-pricing")
-    observations = answered(asked)
-    result = finished(asked, observations, effective_rule(asked, cluster))
-    request = run_request(
-        asked, ENGINE, cluster="rtb-pricing", model="base", weights=result.weights, sections=SECTIONS, quick=False
+    workspace_made = Workspace(folder / "clone", home=folder / "home")
+    eval_set, cluster = (
+        load_eval_set(workspace_made.files, "adtech/rtb-root-cause"),
+        load_cluster(workspace_made.files, "rtb-pricing"),
     )
-    with RunFolder(made.private, "rtb-pricing", result.tag).opened(request) as opened:
+    observations = answered(eval_set)
+    result = finished(eval_set, observations, effective_rule(eval_set, cluster))
+    request = run_request(
+        eval_set, ENGINE, cluster="rtb-pricing", model="base", weights=result.weights, sections=SECTIONS, quick=False
+    )
+    with RunFolder(workspace_made.private, "rtb-pricing", result.tag).opened(request) as opened:
         opened.append(observations)
         opened.write_result(result)
-    ledger_of(made).record_run(result)
-    return made
+    ledger_of(workspace_made).record_run(result)
+    return workspace_made
 
 
 def test_the_verb_writes_a_log_of_the_starter_set_that_inspect_reads(workspace, tmp_path):
     from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample
 
-    done = run(workspace, ExportInspectRequest(tag="rtb-pricing-base", file=tmp_path / "logs" / "base.eval"))
-    asked = plan(load_eval_set(workspace.files, "adtech/rtb-root-cause"), SECTIONS, quick=False)
-    assert (done.samples, done.withheld) == (len(asked), sum(sample.section == "held_out" for sample in asked))
-    assert done.withheld > 0
+    result = run(workspace, ExportInspectRequest(tag="rtb-pricing-base", file=tmp_path / "logs" / "base.eval"))
+    samples = plan(load_eval_set(workspace.files, "adtech/rtb-root-cause"), SECTIONS, quick=False)
+    assert (result.samples, result.withheld) == (len(samples), sum(sample.section == "held_out" for sample in samples))
+    assert result.withheld > 0
     assert [Path(log.name).name for log in list_eval_logs(str(tmp_path / "logs"))] == ["base.eval"]
-    header = read_eval_log(done.file, header_only=True)
+    header = read_eval_log(result.file, header_only=True)
     assert (header.eval.task, header.eval.model, header.status) == (
         "adtech/rtb-root-cause",
         "modelsmith/base",
         "success",
     )
-    sample = read_eval_log_sample(done.file, id="core/timeout-core-01/0", epoch=1)
+    sample = read_eval_log_sample(result.file, id="core/timeout-core-01/0", epoch=1)
     assert sample.metadata["capability"] == "auction-timeout"
-    whole = read_eval_log(done.file).model_dump_json()
-    for one in load_eval_set(workspace.files, "adtech/rtb-root-cause").held_out:
-        for wording in one.wordings():
+    whole = read_eval_log(result.file).model_dump_json()
+    for case in load_eval_set(workspace.files, "adtech/rtb-root-cause").held_out:
+        for wording in case.wordings():
             assert json.dumps(wording[-1].content, ensure_ascii=False)[1:-1] not in whole
 
 
 def test_another_ending_an_existing_file_and_an_unknown_tag_are_refused(workspace, tmp_path):
-    taken = tmp_path / "taken.json"
-    taken.write_text("{}")
+    occupied = tmp_path / "taken.json"
+    occupied.write_text("{}")
     for file, tag, code in (
         (tmp_path / "log.txt", "rtb-pricing-base", "not-a-log"),
-        (taken, "rtb-pricing-base", "file-exists"),
+        (occupied, "rtb-pricing-base", "file-exists"),
         (tmp_path / "log.eval", "nobody", "unknown-tag"),
     ):
         with pytest.raises(InvalidInput) as refused:
             run(workspace, ExportInspectRequest(tag=tag, file=file))
         assert refused.value.code == code
-    assert taken.read_text() == "{}"
-    assert list(tmp_path.iterdir()) == [taken]
+    assert occupied.read_text() == "{}"
+    assert list(tmp_path.iterdir()) == [occupied]

@@ -27,10 +27,10 @@ from modelsmith.schema.run import JudgeAgreement, LabelVerdict
 SAID = [(True, True)] * 7 + [(False, False)] * 6 + [(True, False)] * 2 + [(False, None)]
 
 
-def judged(needed: float | None = 0.6, said=SAID) -> JudgeAgreement:
+def judged(needed: float | None = 0.6, label_verdicts=SAID) -> JudgeAgreement:
     verdicts = [
         LabelVerdict(label=digest(n), point=("cause", "action")[n % 2], person=person, judge=judge)
-        for n, (person, judge) in enumerate(said)
+        for n, (person, judge) in enumerate(label_verdicts)
     ]
     return agreement("small-judge", digest("judge"), verdicts, 0.95, needed)
 
@@ -97,8 +97,8 @@ def change(evidence: Evidence, path: str, value) -> Evidence:
 
 class TestEvidence:
     def test_honest_evidence_with_a_judge_or_with_repeats_recomputes(self, with_judge, small):
-        for one in (with_judge, repeated(small, 3), again(small, judged(None), None)):
-            recompute(Evidence.model_validate_json(evidence_bytes(one)))
+        for some_evidence in (with_judge, repeated(small, 3), again(small, judged(None), None)):
+            recompute(Evidence.model_validate_json(evidence_bytes(some_evidence)))
 
     def test_a_judge_that_gave_an_unclear_reply_leaves_the_verdict_open(self, with_judge):
         (check,) = [c for c in with_judge.candidate.headline.checks if c.name == "judge-agreement"]
@@ -129,9 +129,9 @@ class TestEvidence:
     def test_any_flipped_verdict_on_a_label_is_found(self, with_judge):
         """What people say where the judge is unclear enters no figure; the promotion compares it with the labels."""
         for n, verdict in enumerate(with_judge.judge.verdicts):
-            for who in ("person", "judge") if verdict.judge is not None else ("judge",):
+            for side in ("person", "judge") if verdict.judge is not None else ("judge",):
                 with pytest.raises(IntegrityFailure):
-                    recompute(change(with_judge, f"judge.verdicts.{n}.{who}", not getattr(verdict, who)))
+                    recompute(change(with_judge, f"judge.verdicts.{n}.{side}", not getattr(verdict, side)))
 
     @pytest.mark.parametrize("needed", [0.1, 0.99, None])
     def test_another_least_agreement_is_found(self, small, needed):
@@ -151,8 +151,8 @@ class TestEvidence:
 
     def test_evidence_with_a_judge_is_clean_and_the_public_sees_no_label(self, with_judge):
         assert_clean(evidence_bytes(with_judge))
-        shown = view(with_judge, "public", {})["judge"]
-        assert shown.keys() == {"judge", "agreed", "unclear", "kappa", "points", "met"}
+        fields = view(with_judge, "public", {})["judge"]
+        assert fields.keys() == {"judge", "agreed", "unclear", "kappa", "points", "met"}
         assert view(with_judge, "reviewer", {})["judge"]["verdicts"][0].keys() == {"label", "point", "person", "judge"}
 
 
@@ -216,9 +216,9 @@ class TestOnTheTerminal:
         assert "kappa not defined" in judge_line(judged(None, [(True, True)]))
 
     def test_repeats_by_section(self, small):
-        shown = io.StringIO()
-        repeat_table(repeated(small, 2).candidate.headline.sections, Page(shown))
-        lines = shown.getvalue().splitlines()
+        output = io.StringIO()
+        repeat_table(repeated(small, 2).candidate.headline.sections, Page(output))
+        lines = output.getvalue().splitlines()
         assert " ".join(lines[0].split()) == "section k passes at least once in k passes every time in k"
         assert [line.split()[0] for line in lines[1:]] == [
             "core",

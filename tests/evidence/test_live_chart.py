@@ -14,12 +14,12 @@ def finding(metric="auction_win_rate", scale="relative", **other):
 
 @pytest.mark.parametrize("outcome", ["confirm", "roll-back", "inconclusive"])
 def test_the_picture_is_readable_at_every_outcome(outcome):
-    found = [
+    rows = [
         finding(), finding("errors", "points", allowed=0.02, loss=0.6, least=0.4, most=None),
         finding("a-metric-with-a-name-that-goes-on-and-on-and-on-and-on-and-on", loss=None, least=None, most=None),
         finding("slow", "points", loss=-0.9, least=-0.99, most=-0.8),
     ]  # fmt: skip
-    text = live_chart("iter-002-0000000a in production", outcome, found, "2000 of 10000 decisions; 12 minutes left")
+    text = live_chart("iter-002-0000000a in production", outcome, rows, "2000 of 10000 decisions; 12 minutes left")
     assert_readable(text)
     assert outcome in text
     assert "errors: a loss of 60.0 points, excluded below 40.0 points, allowed 2.0 points" in text

@@ -126,8 +126,8 @@ def test_it_says_how_to_check_it(small, cluster, asked):
 
 
 def test_nothing_private_is_in_it(evidence, small, cluster, asked):
-    for one in (evidence, small):
-        assert_clean(packet(one, cluster, asked).encode())
+    for some_evidence in (evidence, small):
+        assert_clean(packet(some_evidence, cluster, asked).encode())
 
 
 def test_text_from_outside_cannot_become_markup(small, cluster):
@@ -163,8 +163,8 @@ def test_a_larger_set_detects_a_smaller_effect(evidence_with, rows_with):
     effects = []
     for size in (5, 20, 80):
         sizes = {"core": size, "held_out": size}
-        found = evidence_with(candidate=rows_with(0.8, sizes=sizes), incumbent=rows_with(0.7, seed=2, sizes=sizes))
-        effects.append(detectable(found.candidate.headline.difference, found.rule.decision.confidence))
+        drawn = evidence_with(candidate=rows_with(0.8, sizes=sizes), incumbent=rows_with(0.7, seed=2, sizes=sizes))
+        effects.append(detectable(drawn.candidate.headline.difference, drawn.rule.decision.confidence))
     assert effects == sorted(effects, reverse=True)
     assert effects[0] > 2.5 * effects[2]
 
@@ -184,8 +184,8 @@ def test_latency_is_that_of_single_requests_or_not_told_at_all(evidence, cluster
     assert "| one request, p50 | 0.151 s | 0.149 s |" in text
     assert "12 to each model, one at a time, the two models in turn, after 2 to warm up" in text
     without = packet(evidence.model_copy(update={"latency": None}), cluster)
-    for shown in (text, without):
-        assert "0.412" not in shown, "a time under the load of an eval compares nothing"
+    for page in (text, without):
+        assert "0.412" not in page, "a time under the load of an eval compares nothing"
     assert " s |" not in without.partition("### Speed and cost")[2].partition("###")[0]
 
 
@@ -203,10 +203,10 @@ def test_a_score_at_its_threshold_never_looks_as_it_is_not(evidence, cluster, pa
     value = passed / 2500
     mine = evidence.candidate.headline
     near = mine.model_copy(update={"composite": mine.composite.model_copy(update={"value": value})})
-    shown = packet(
+    page = packet(
         evidence.model_copy(update={"candidate": evidence.candidate.model_copy(update={"headline": near})}), cluster
     )
-    row = next(line for line in shown.splitlines() if line.startswith("| **Composite**"))
+    row = next(line for line in page.splitlines() if line.startswith("| **Composite**"))
     figure, _, threshold, result = (cell.strip() for cell in row.split("|")[2:6])
     assert (float(figure) >= float(threshold)) == (value >= 0.7) == (result == "PASS")
 
@@ -217,7 +217,7 @@ def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cl
         PartOverlap(part="held_out", texts=30, similarity=0.38, overlap=0.0),
     )
     mended = RecoveryFacts(stage=1, failure="oom", action="smaller-batch", rows_at_once=4)
-    found = evidence.model_copy(
+    certified = evidence.model_copy(
         update={
             "firewall": Firewall(rows=evidence.training.rows_digest, parts=parts),
             "training": evidence.training.model_copy(
@@ -225,7 +225,7 @@ def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cl
             ),
         }
     )
-    text = packet(found, cluster)
+    text = packet(certified, cluster)
     assert_clean(text.encode())
     for line in (
         "firewall, core | 12 texts; nearest pair 0.41 alike; at most 12.5% of a text's words stand in the rows",
@@ -240,13 +240,13 @@ def test_certificate_and_what_training_did_stand_beside_the_lineage(evidence, cl
 def test_judges_of_several_stages_stand_one_by_one_where_they_differ(evidence, cluster):
     facts = {"method": "sft", "settings": "sha256:" + "1" * 64, "seed": 1, "parent": None, "rows": 4,
              "rows_digest": "sha256:" + "2" * 64, "steps": 2}  # fmt: skip
-    one, two = ("sha256:" + digit * 64 for digit in "ab")
+    first, two = ("sha256:" + digit * 64 for digit in "ab")
     for judges, rows in (
-        ((one, one), ["judge of rows | `aaaaaaaaaaaa`"]),
-        ((one, two), ["judge of rows, stage 1 | `aaaaaaaaaaaa`", "judge of rows, stage 2 | `bbbbbbbbbbbb`"]),
+        ((first, first), ["judge of rows | `aaaaaaaaaaaa`"]),
+        ((first, two), ["judge of rows, stage 1 | `aaaaaaaaaaaa`", "judge of rows, stage 2 | `bbbbbbbbbbbb`"]),
     ):
         stages = tuple(StageFacts(**facts, rows_judge=judge) for judge in judges)
-        training = evidence.training.model_copy(update={"stages": stages, "rows_judge": one})
+        training = evidence.training.model_copy(update={"stages": stages, "rows_judge": first})
         text = packet(evidence.model_copy(update={"training": training}), cluster)
         assert [
             line for line in text.splitlines() if "judge of rows" in line and not any(r in line for r in rows)
@@ -255,8 +255,8 @@ def test_judges_of_several_stages_stand_one_by_one_where_they_differ(evidence, c
 
 
 def test_who_trains_again_says_that_of_several_seeds_one_was_repeated(evidence):
-    one, other = ("sha256:" + digit * 64 for digit in "ab")
-    each = (SeedTry(seed=1, held_in=0.5, artifact=one), SeedTry(seed=10_001, held_in=0.4, artifact=other))
+    first, other = ("sha256:" + digit * 64 for digit in "ab")
+    each = (SeedTry(seed=1, held_in=0.5, artifact=first), SeedTry(seed=10_001, held_in=0.4, artifact=other))
     tries = SeedTries(asked=8, asked_digest="sha256:" + "c" * 64, each=each)
     assert tries_again(evidence.training) == "from the same rows"
     several = evidence.training.model_copy(update={"tries": tries})

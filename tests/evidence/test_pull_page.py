@@ -50,11 +50,11 @@ def visible(page):
 def test_a_promotion_tells_what_decides_and_folds_the_rest():
     page = promotion_page(PACKET, FOLDER, 7)
     assert page.startswith(("**PASS**", "**FAIL**"))
-    shown = visible(page)
+    text = visible(page)
     for heading in ("The registered rule", "Regressions", "Open risk", "Rollback", "What happens next"):
-        assert f"### {heading}" in shown
-    assert "Speed and cost" in shown
-    assert "Answers passed by rubric point" not in shown
+        assert f"### {heading}" in text
+    assert "Speed and cost" in text
+    assert "Answers passed by rubric point" not in text
     assert "Answers passed by rubric point" in page
     assert "`modelsmith" in page.replace("```sh\n", "`") or "modelsmith verify" in page
     assert page.count("<details>") == page.count("</details>")

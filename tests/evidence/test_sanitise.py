@@ -192,8 +192,8 @@ def test_machine_names_hold_no_ordinary_words():
 
 
 def test_real_evidence_its_signature_and_its_record_raise_no_alarm(evidence, small):
-    for one in (evidence, small):
-        data = evidence_bytes(one)
+    for some_evidence in (evidence, small):
+        data = evidence_bytes(some_evidence)
         envelope = {
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "dsseEnvelope": {"payload": base64.b64encode(data).decode(), "signatures": [{"sig": "MEUCIQ/ab/cd+e=="}]},
@@ -228,11 +228,11 @@ def test_the_list_of_audiences_names_no_type_that_is_gone():
 
 
 def test_the_public_sees_scores_and_no_digest_or_verdict_row(small):
-    shown = view(small, "public", {})
-    assert shown["cluster"] == "rtb-pricing"
-    text = json.dumps(shown)
-    assert "artifact" not in shown
-    assert "candidate" not in shown
+    fields = view(small, "public", {})
+    assert fields["cluster"] == "rtb-pricing"
+    text = json.dumps(fields)
+    assert "artifact" not in fields
+    assert "candidate" not in fields
     assert "sha256:" not in text
     run = view(small.candidate, "public", {})
     assert run["headline"]["composite"]["value"] == small.candidate.headline.composite.value
@@ -302,5 +302,5 @@ def test_what_is_not_searched_for_want_of_a_character_holds_no_leak() -> None:
     for _ in range(20_000):
         text = "".join(chance.choices(pieces, k=chance.randint(1, 12)))
         matches = ((kind, match) for kind, pattern in sanitise.LEAKS.items() for match in pattern.finditer(text))
-        found = next((kind for kind, match in matches if not sanitise._allowed(kind, match)), None)
-        assert sanitise._kind(text) == found, repr(text)
+        kind = next((kind for kind, match in matches if not sanitise._allowed(kind, match)), None)
+        assert sanitise._kind(text) == kind, repr(text)

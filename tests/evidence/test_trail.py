@@ -78,5 +78,5 @@ def test_the_ledger_tells_of_every_rule_that_judged_a_candidate():
     lower = first.rule.model_copy(update={"thresholds": Thresholds(composite=0.4, held_out=0.4)})
     again = first.model_copy(update={"rule": lower, "before": first.by_rule})
     mine = run(2, 0.8)
-    found = tuple(earlier_runs([run(0, 0.1), first, again, mine], [name(1), name(2)], mine))
-    assert [(one.model, one.judged.rule) for one in found] == [(name(1), first.rule), (name(1), lower)]
+    runs = tuple(earlier_runs([run(0, 0.1), first, again, mine], [name(1), name(2)], mine))
+    assert [(entry.model, entry.judged.rule) for entry in runs] == [(name(1), first.rule), (name(1), lower)]

@@ -66,7 +66,7 @@ def test_hostile_words_in_a_name_are_words_in_the_picture(words: str) -> None:
     curve = curve_of(REWARDED)
     assert curve
     root = ElementTree.fromstring(training_curve([StageShown(words, 8, curve)], words))
-    assert {one.tag.rpartition("}")[2] for one in root.iter()} <= {
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
         "svg", "title", "desc", "rect", "text", "line", "g", "polyline", "circle"
     }  # fmt: skip
 
@@ -104,9 +104,9 @@ def test_a_reviewer_reads_in_the_packet_how_the_training_went(rewarded, small, c
 
 
 def test_who_keeps_the_loss_for_operators_keeps_its_curve_too(rewarded) -> None:
-    shown = for_reviewers(rewarded, {"TrainingFacts.final_loss": "operator"})
-    assert (shown.training.final_loss, shown.training.curves) == (None, ())
-    assert training_picture(shown) is None
+    reviewed = for_reviewers(rewarded, {"TrainingFacts.final_loss": "operator"})
+    assert (reviewed.training.final_loss, reviewed.training.curves) == (None, ())
+    assert training_picture(reviewed) is None
 
 
 def test_the_packets_picture_shows_every_stage_and_is_always_the_same(rewarded) -> None:

@@ -24,11 +24,11 @@ PIECES = st.lists(
 def odd_parts(markdown: str) -> list[str]:
     """Kinds of things that a reader makes of a list of one line or of a table, besides these and text."""
     tokens = READER.parse(markdown)
-    found = [child.type for token in tokens for child in token.children or []] + [token.type for token in tokens]
+    kinds = [child.type for token in tokens for child in token.children or []] + [token.type for token in tokens]
     lists = sum(token.type == "bullet_list_open" for token in tokens)
     odd = [
         kind
-        for kind in found
+        for kind in kinds
         if not re.match(r"text|inline|paragraph|bullet_list|list_item|table|t[rhd]_|thead|tbody", kind)
     ]
     return odd + ["list"] * (lists - 1)

@@ -60,10 +60,10 @@ class ExecutorContract(ABC):
     def test_a_job_is_heard_and_its_result_comes_back(self, executor: Executor, tmp_path: Path) -> None:
         folder = folder_of(tmp_path / "job", steps=3)
         worker = executor.submit(folder)
-        heard = worker.beats(worker.since, LONG)
-        assert (steps(heard.lines), heard.status) == ([1, 2, 3], 0)
-        assert worker.beats(heard.since, 0).lines == []
-        assert worker.beats(worker.since, 0) == heard, "an answer that was lost is given again"
+        result = worker.beats(worker.since, LONG)
+        assert (steps(result.lines), result.status) == ([1, 2, 3], 0)
+        assert worker.beats(result.since, 0).lines == []
+        assert worker.beats(worker.since, 0) == result, "an answer that was lost is given again"
         assert worker.fetch()
         assert (folder / "made" / "count.txt").read_text() == "3"
         assert (folder / "worker.log").is_file()
@@ -78,12 +78,12 @@ class ExecutorContract(ABC):
     def test_a_killed_worker_is_told_and_the_next_goes_on(self, executor: Executor, tmp_path: Path) -> None:
         folder = folder_of(tmp_path / "job", steps=4, dies_at=2)
         worker = executor.submit(folder)
-        heard = worker.beats(worker.since, LONG)
-        assert (steps(heard.lines), heard.status) == ([1, 2], -signal.SIGKILL)
+        result = worker.beats(worker.since, LONG)
+        assert (steps(result.lines), result.status) == ([1, 2], -signal.SIGKILL)
         assert not worker.fetch()
         again = executor.submit(folder)
-        heard = again.beats(again.since, LONG)
-        assert (steps(heard.lines), heard.status, again.fetch()) == ([3, 4], 0, True)
+        result = again.beats(again.since, LONG)
+        assert (steps(result.lines), result.status, again.fetch()) == ([3, 4], 0, True)
 
     def test_a_stalled_worker_keeps_nobody_waiting_and_can_be_ended(self, executor: Executor, tmp_path: Path) -> None:
         worker = executor.submit(folder_of(tmp_path / "job", steps=2, seconds_a_step=1000))
@@ -112,13 +112,13 @@ class ExecutorContract(ABC):
 
     def test_what_is_no_plain_file_makes_a_result_none(self, executor: Executor, tmp_path: Path) -> None:
         """A link would lead out of the folder, and whoever reads a pipe waits for ever."""
-        made = tmp_path / "job" / "made"
+        result_folder = tmp_path / "job" / "made"
         for spoil in (
-            lambda: (made / "link").symlink_to(tmp_path / "job" / "job.json"),
-            lambda: (made / "folder").symlink_to(tmp_path),
-            lambda: os.mkfifo(made / "pipe"),
+            lambda: (result_folder / "link").symlink_to(tmp_path / "job" / "job.json"),
+            lambda: (result_folder / "folder").symlink_to(tmp_path),
+            lambda: os.mkfifo(result_folder / "pipe"),
             lambda: listing_only_an_input(tmp_path / "job"),
-            lambda: made.rename(tmp_path / "elsewhere") and made.symlink_to(tmp_path / "elsewhere"),
+            lambda: result_folder.rename(tmp_path / "elsewhere") and result_folder.symlink_to(tmp_path / "elsewhere"),
         ):
             shutil.rmtree(tmp_path / "job", ignore_errors=True)
             worker = executor.submit(folder_of(tmp_path / "job", steps=1))

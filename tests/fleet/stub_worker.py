@@ -36,12 +36,12 @@ def work(folder: Path, stop: threading.Event) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             if stop.wait(job.get("seconds_a_step", 0.0)):
                 return STOPPED
-        made = folder / "made"
-        made.mkdir(exist_ok=True)
-        (made / "count.txt").write_text(str(job["steps"]))
+        output = folder / "made"
+        output.mkdir(exist_ok=True)
+        (output / "count.txt").write_text(str(job["steps"]))
         write_json(
             folder / RESULT_FILE,
-            Result(steps=job["steps"], files={f"made/{name}": digest for name, digest in listing(made).items()}),
+            Result(steps=job["steps"], files={f"made/{name}": digest for name, digest in listing(output).items()}),
         )
         for name, text in job.get("afterwards", {}).items():
             (folder / name).write_text(text)

@@ -70,12 +70,12 @@ class Queue:
 
     def processes(self):
         """Processes at work for this clone."""
-        found = []
+        pids = []
         for process in psutil.process_iter(["cmdline", "status"]):
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
             if alive and str(self.private) in (process.info["cmdline"] or ()):
-                found.append(process.pid)
-        return found
+                pids.append(process.pid)
+        return pids
 
     def elsewhere(self, script):
         """Run a script in a process of its own; it has this queue as `jobs`, and `die`."""
@@ -86,9 +86,9 @@ class Queue:
 def queue(tmp_path, monkeypatch):
     monkeypatch.setattr(of_jobs, "_RUNNER", "stub_job")
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    made = Queue(tmp_path)
-    yield made
-    for pid in made.processes():
+    job_queue = Queue(tmp_path)
+    yield job_queue
+    for pid in job_queue.processes():
         os.kill(pid, signal.SIGKILL)
 
 
@@ -119,11 +119,11 @@ def test_jobs_of_a_cluster_run_in_order_and_nobody_needs_to_look(queue):
     end = time.monotonic() + 60
     while len(queue.ran()) < 5 and time.monotonic() < end:
         time.sleep(0.1)
-    of_one = [one for one in queue.ran() if one["cluster"] == CLUSTER]
-    assert [one["id"] for one in of_one] == ids
+    of_one = [entry for entry in queue.ran() if entry["cluster"] == CLUSTER]
+    assert [entry["id"] for entry in of_one] == ids
     for before, after in pairwise(of_one):
         assert before["ended"] + 0.3 <= after["began"], "it begins when the one before has let go of all that it held"
-    assert [one["id"] for one in queue.ran() if one["cluster"] == "fraud"] == [other]
+    assert [entry["id"] for entry in queue.ran() if entry["cluster"] == "fraud"] == [other]
     queue.until(*["done"] * 5)
 
 
@@ -171,7 +171,7 @@ def test_a_queue_goes_on_whenever_its_starter_is_killed(queue, moment, there):
     assert len(queue.states()) == there
     job = queue.ask(number=1, seconds=0.3).job.submitted.id
     queue.until("done", look=True)
-    assert [one["id"] for one in queue.ran()] == [job], "it ran once"
+    assert [entry["id"] for entry in queue.ran()] == [job], "it ran once"
 
 
 def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
@@ -191,7 +191,7 @@ def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
     for looker in lookers:
         looker.start()
     try:
-        assert [one.wait(100) for one in those] == [0] * 4
+        assert [process.wait(100) for process in those] == [0] * 4
         end = time.monotonic() + 100
         while set(queue.states()) != {"done"} and time.monotonic() < end:
             time.sleep(0.1)
@@ -199,9 +199,9 @@ def test_many_who_ask_and_look_at_once_start_each_job_once(queue):
         looking.set()
         for looker in lookers:
             looker.join()
-    ran = sorted(queue.ran(), key=lambda one: one["began"])
-    assert len({one["id"] for one in ran}) == len(ran) == len(queue.states())
-    assert all(before["ended"] <= after["began"] for before, after in pairwise(ran))
+    entries = sorted(queue.ran(), key=lambda entry: entry["began"])
+    assert len({entry["id"] for entry in entries}) == len(entries) == len(queue.states())
+    assert all(before["ended"] <= after["began"] for before, after in pairwise(entries))
     numbers = [job.submitted.arguments["number"] for job in reversed(queue.jobs.newest())]
     assert set(numbers[:4]) == {0, 1, 2, 3}
 
@@ -214,7 +214,7 @@ def test_cancelling_what_waits_takes_it_out_and_what_runs_ends(queue):
     assert queue.jobs.find(waits).ended.exit == 130
     assert queue.jobs.cancel(runs, 20).state == "cancelled"
     queue.until("cancelled", "cancelled", "done")
-    assert [one["id"] for one in queue.ran()] == [last]
+    assert [entry["id"] for entry in queue.ran()] == [last]
     queue.jobs.resume(queue.workspace, waits)
     queue.until("cancelled", "done", "done")
     with pytest.raises(InvalidInput) as caught:
@@ -242,7 +242,7 @@ def test_what_was_asked_for_runs_as_who_asked_whoever_starts_it(queue, monkeypat
     monkeypatch.setenv(of_jobs.ROLE, "operator")
     queue.jobs.go_on()
     queue.until("done")
-    assert [(one["role"], one["home"]) for one in queue.ran()] == [("promoter", str(tmp_path / "theirs"))]
+    assert [(entry["role"], entry["home"]) for entry in queue.ran()] == [("promoter", str(tmp_path / "theirs"))]
 
 
 def test_only_so_many_are_at_work_however_many_clusters_are_named(queue, monkeypatch):
@@ -287,6 +287,6 @@ print(json.dumps({"before": len(before), "left": left, "codes": [apart.wait(), p
 def test_a_container_s_first_process_leaves_no_job_behind_as_a_zombie(queue):
     """The second and third job are started by the one before, which ends; others keep their exit codes."""
     script = [sys.executable, "-c", ELSEWHERE + ADOPTS, queue.workspace.root, queue.private]
-    ran = subprocess.run(script, capture_output=True, text=True, timeout=120)
-    assert json.loads(ran.stdout) == {"before": 5, "left": True, "codes": [5, 7]}, ran.stderr
+    process = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert json.loads(process.stdout) == {"before": 5, "left": True, "codes": [5, 7]}, process.stderr
     assert queue.states() == ["done"] * 3

@@ -152,9 +152,9 @@ def test_a_keeper_that_is_killed_takes_its_worker_with_it(host: Sshd, tmp_path: 
 
 def ranks_on(host: Sshd) -> dict[int, psutil.Process]:
     """Processes that do one job there together, by their number; of a start under way those that are there already."""
-    found = [process for process in host.processes() if "stub_worker" in process.cmdline()]
-    rows = [(one.environ().get("RANK"), one) for one in found]
-    return {int(rank): one for rank, one in rows if rank is not None}
+    workers = [process for process in host.processes() if "stub_worker" in process.cmdline()]
+    rows = [(worker.environ().get("RANK"), worker) for worker in workers]
+    return {int(rank): worker for rank, worker in rows if rank is not None}
 
 
 def test_processes_that_do_one_job_on_a_host_end_together(host: Sshd, tmp_path: Path) -> None:
@@ -235,12 +235,12 @@ def test_nothing_of_a_job_that_was_fetched_stays_on_the_host(host: Sshd, tmp_pat
     ]  # fmt: skip
     dies = on(host).submit(folder_of(tmp_path / "dies", steps=2, dies_at=1))
     assert (dies.beats(0, LONG).status, dies.fetch()) == (-9, False)
-    (left,) = host.work.glob("jobs/*")
+    (old_folder,) = host.work.glob("jobs/*")
     long_ago = time.time() - (of_host.KEPT_DAYS + 1) * 86_400
-    os.utime(left, (long_ago, long_ago))
+    os.utime(old_folder, (long_ago, long_ago))
     job = on(host).submit(folder_of(tmp_path / "other", steps=1))
-    assert not left.exists(), "what nobody comes back for goes"
-    assert not (host.work / "control" / left.name).exists()
+    assert not old_folder.exists(), "what nobody comes back for goes"
+    assert not (host.work / "control" / old_folder.name).exists()
     assert job.beats(0, LONG).status == 0
 
 
@@ -294,8 +294,8 @@ def test_what_goes_on_here_is_not_overwritten_by_an_older_state_of_a_host(
     host.stop()
     with pytest.raises(HostLostError):
         to_the_end(job)
-    here = pool.submit(folder)
-    assert (steps(here.beats(0, LONG).lines), here.beats(0, 0).status) == ([1, 2], -9), "this machine went on"
+    local = pool.submit(folder)
+    assert (steps(local.beats(0, LONG).lines), local.beats(0, 0).status) == ([1, 2], -9), "this machine went on"
     host.start()
     folder_of(folder, steps=3)
     again = on(host).submit(folder)

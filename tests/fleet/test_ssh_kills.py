@@ -141,10 +141,10 @@ def once(patch: pytest.MonkeyPatch, name: str, number: int, moment: str, action:
         due = len(calls) == number
         if due and moment == "before":
             action()
-        found = real(*args, **named)
+        result = real(*args, **named)
         if due and moment == "after":
             action()
-        return found
+        return result
 
     patch.setattr(holder, last, stand_in)
 
@@ -156,9 +156,9 @@ def test_a_job_goes_on_whole_whatever_of_it_is_killed_there(host: Sshd, tmp_path
     settings = host.host()
     job = SshExecutor("gpu-1", settings, "stub_worker").submit(folder)
     first_words(job)
-    for one in [process for process in host.processes() if who in " ".join(process.cmdline())]:
+    for one_process in [process for process in host.processes() if who in " ".join(process.cmdline())]:
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            one_process.kill()
     assert to_the_end(job) != 0
     until(lambda: not host.processes())
     job.fetch()
@@ -166,9 +166,9 @@ def test_a_job_goes_on_whole_whatever_of_it_is_killed_there(host: Sshd, tmp_path
     goes_on_whole(host, settings, folder)
 
 
-def goes_on_whole(host: Sshd, said: Host, folder: Path) -> None:
+def goes_on_whole(host: Sshd, host_settings: Host, folder: Path) -> None:
     """The next run ends well, with each step told once and nothing at work there."""
-    again = SshExecutor("gpu-1", said, "stub_worker").submit(folder)
+    again = SshExecutor("gpu-1", host_settings, "stub_worker").submit(folder)
     assert to_the_end(again) == 0
     again.fetch()
     is_done_once(host, folder)

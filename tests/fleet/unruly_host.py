@@ -47,7 +47,7 @@ def main(play: str) -> None:
             say("started", "0" * 16, number=0)
             say("ended", number=0)
         elif kind == "list":
-            many = [f"made/f{one}" for one in range(5000)]
+            many = [f"made/f{number}" for number in range(5000)]
             say("ready", body=listing(*(many if play == "names-too-many" else ["worker.log"])))
         elif kind == "get":
             while play == "drips":

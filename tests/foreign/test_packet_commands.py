@@ -35,16 +35,16 @@ def shell(reader, commands):
 
 
 def refused(reader, saying):
-    done = shell(reader, pasted(reader))
-    assert done.returncode != 0
-    assert saying in done.stdout
+    process = shell(reader, pasted(reader))
+    assert process.returncode != 0
+    assert saying in process.stdout
 
 
 @pytest.mark.parametrize("packet", ["02-*/packet.md", "04-*/packet.md"])
 def test_the_evidence_that_the_packet_was_made_of_is_accepted(reader, packet):
-    done = shell(reader, pasted(reader, packet))
-    assert done.returncode == 0, done.stdout
-    assert "Verified OK" in done.stdout
+    process = shell(reader, pasted(reader, packet))
+    assert process.returncode == 0, process.stdout
+    assert "Verified OK" in process.stdout
 
 
 def test_evidence_that_was_edited_is_refused(reader):

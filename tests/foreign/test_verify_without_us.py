@@ -160,17 +160,17 @@ class TestTheAudit:
     def audit(self, deployed_template, tmp_path):
         until = datetime.now(UTC).isoformat()
         words = ("audit", "--from", "2026-01-01", "--to", until, "--out", str(tmp_path / "audit"))
-        ran = deployed_template.modelsmith(*words)
-        assert ran.code == 0, ran.out
+        result = deployed_template.modelsmith(*words)
+        assert result.code == 0, result.out
         return tmp_path / "audit"
 
     def run(self, reader, audit):
         return reader.run("An audit", {"audit=~/audit": f"audit='{audit}'"})
 
     def test_it_is_signed_and_tells_every_change_and_approval(self, reader, audit, cosign):
-        done = self.run(reader, audit)
-        assert done.returncode == 0, done.stdout
-        assert {"Verified OK", "pull request 4 approved by maya"} <= set(done.stdout.splitlines())
+        process = self.run(reader, audit)
+        assert process.returncode == 0, process.stdout
+        assert {"Verified OK", "pull request 4 approved by maya"} <= set(process.stdout.splitlines())
 
     def test_what_was_changed_breaks_the_seal(self, reader, audit, cosign):
         path = audit / "audit.json"
@@ -185,9 +185,9 @@ class TestTheAudit:
         path.write_bytes(data)
         signed = seal(statement("audit.json", data, AUDIT_TYPE, {}), deployed_template.harness_keys / "harness.pem")
         (audit / "audit.sigstore.json").write_bytes(signed)
-        done = self.run(reader, audit)
-        assert "Verified OK" in done.stdout
-        assert "approvals of 4" in done.stdout
+        process = self.run(reader, audit)
+        assert "Verified OK" in process.stdout
+        assert "approvals of 4" in process.stdout
 
 
 class TestOpenssl:
@@ -224,8 +224,8 @@ class TestTheApproval:
         reader.refuses("The approval", "Could not verify signature")
 
     def test_the_keys_are_those_of_people_and_no_harness(self, reader, deployed_template):
-        done = reader.run("The approval", {"for approval in": 'cat "$out/allowed_signers"; for approval in'})
-        signers = [line.split(" ") for line in done.stdout.splitlines() if "namespaces=" in line]
+        process = reader.run("The approval", {"for approval in": 'cat "$out/allowed_signers"; for approval in'})
+        signers = [line.split(" ") for line in process.stdout.splitlines() if "namespaces=" in line]
         keys = {name: f"{kind} {body}" for name, _, kind, body in signers}
         people = deployed_template.folder / "people"
         assert keys == {name: ssh.public_key(people / name) for name in ("maya", "noor", "dana", "petra", "oli")}

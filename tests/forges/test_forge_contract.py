@@ -194,14 +194,14 @@ def test_a_merge_moves_main_and_says_so(forge_world):
     assert merged.status == "merged"
     assert forge_world.git.is_ancestor(merged.merge, forge_world.main())
     assert forge_world.forge().main() == forge_world.main()
-    assert [(one.number, one.merge) for one in forge_world.forge().list("merged")] == [(merged.number, merged.merge)]
+    assert [(pull.number, pull.merge) for pull in forge_world.forge().list("merged")] == [(merged.number, merged.merge)]
     assert "evals/b.yaml" in forge_world.forge_git.list_tree("main")
 
 
 def test_a_merge_of_a_stale_base_keeps_what_main_gained(forge_world):
-    one = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
+    first = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
     two = approved(forge_world, files={"evals/two.yaml": "2\n"}, branch="two")
-    merge(forge_world, one)
+    merge(forge_world, first)
     merge(forge_world, two)
     assert {"evals/one.yaml", "evals/two.yaml"} <= set(forge_world.forge_git.list_tree("main"))
 
@@ -222,11 +222,11 @@ def test_a_merged_pull_request_cannot_be_closed(forge_world):
 
 
 def test_a_merge_built_on_an_older_main_is_refused(forge_world):
-    one = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
+    first = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
     two = approved(forge_world, files={"evals/two.yaml": "2\n"}, branch="two")
     main = forge_world.main()
     late = with_receipts(forge_world, two, forge_world.merge_commit(two, main))
-    merge(forge_world, one)
+    merge(forge_world, first)
     with pytest.raises(InfrastructureFailure) as caught:
         forge_world.forge().merge(two.number, late, main)
     assert caught.value.code == "ref-moved"
@@ -234,12 +234,12 @@ def test_a_merge_built_on_an_older_main_is_refused(forge_world):
 
 
 def test_only_a_merge_of_this_head_moves_main(forge_world):
-    one = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
+    first = approved(forge_world, files={"evals/one.yaml": "1\n"}, branch="one")
     two = approved(forge_world, files={"evals/two.yaml": "2\n"}, branch="two")
     main = forge_world.main()
-    for wrong in (forge_world.merge_commit(two), one.head, forge_world.commit({"x": "y"})):
+    for wrong in (forge_world.merge_commit(two), first.head, forge_world.commit({"x": "y"})):
         with pytest.raises(InvalidInput) as caught:
-            forge_world.forge().merge(one.number, wrong, main)
+            forge_world.forge().merge(first.number, wrong, main)
         assert caught.value.code == "not-a-merge"
     assert forge_world.main() == main
 

@@ -33,10 +33,10 @@ def hub(world, github):
 def forge(hub, token=None, actor="smith", private="private", naps=None, name="acme/promotions"):
     place = parse_place(f"github:{hub.github.web}/{name}")
     identity = ForgeIdentity(actor, hub.keys / actor)
-    made = GitHubForge(place, Token(token or hub.tokens[actor]), hub.folder / private, hub.git, identity)
+    github_forge = GitHubForge(place, Token(token or hub.tokens[actor]), hub.folder / private, hub.git, identity)
     if naps is not None:
-        made._faces.rest._sleep = naps.append
-    return made
+        github_forge._faces.rest._sleep = naps.append
+    return github_forge
 
 
 def code_of(call, kind=ModelsmithError):
@@ -57,22 +57,22 @@ def test_the_servers_answers_are_held_against_githubs_description():
     if description() is None:
         pytest.skip(f"{FILE} is missing; `make openapi` fetches it where npm can")
     wrong = description().problems("GET", "/repos/a/b", 200, {"full_name": "a/b"}, None)
-    assert any("'archived' is a required property" in one for one in wrong)
+    assert any("'archived' is a required property" in problem for problem in wrong)
 
 
 def test_what_is_asked_of_githubs_graphql_is_in_its_schema():
-    known = github_graphql.schema()
-    if known is None:
+    schema = github_graphql.schema()
+    if schema is None:
         pytest.skip(f"{github_graphql.FILE} is missing; `make openapi` fetches it where npm can")
-    assert [github_graphql.wrong_with_query(known, query) for query in github_graphql.queries()] == [[], []]
-    assert github_graphql.wrong_with_query(known, "{ repository(owner: 1) { pulls } }")
+    assert [github_graphql.wrong_with_query(schema, query) for query in github_graphql.queries()] == [[], []]
+    assert github_graphql.wrong_with_query(schema, "{ repository(owner: 1) { pulls } }")
     entry = {"position": "first", "state": "QUEUED"}
     answer = {"data": {"enqueuePullRequest": {"mergeQueueEntry": entry}}}
     facts = {"id": "PR_1", "head": "0" * 40}
-    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], facts, answer)
+    assert github_graphql.wrong_with_answer(schema, github_graphql.queries()[1], facts, answer)
     entry["position"] = 1
-    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], facts, answer) == []
-    assert github_graphql.wrong_with_answer(known, github_graphql.queries()[1], {"head": "0" * 40}, answer)
+    assert github_graphql.wrong_with_answer(schema, github_graphql.queries()[1], facts, answer) == []
+    assert github_graphql.wrong_with_answer(schema, github_graphql.queries()[1], {"head": "0" * 40}, answer)
 
 
 def test_without_a_token_the_error_says_which_one_to_make():
@@ -204,17 +204,17 @@ def test_a_force_push_after_the_approval_shuts_the_gate(hub):
 def test_reviews_in_the_pages_are_heard_with_their_commit_and_not_counted(hub):
     pull = hub.propose(requester="maya")
     old = pull.head
-    shown = hub.repo.pulls[pull.number]
-    hub.github.reviewed(hub.repo, shown, "dana-gh", "REQUEST_CHANGES", commit="1" * 40)
-    hub.github.reviewed(hub.repo, shown, "dana-gh", "APPROVE", commit=old)
-    hub.github.reviewed(hub.repo, shown, "noor-gh", "APPROVE", commit="2" * 40)
-    heard = hub.forge().get(pull.number)
-    assert [(one.login, one.verdict, one.head) for one in heard.heard] == [
+    face = hub.repo.pulls[pull.number]
+    hub.github.reviewed(hub.repo, face, "dana-gh", "REQUEST_CHANGES", commit="1" * 40)
+    hub.github.reviewed(hub.repo, face, "dana-gh", "APPROVE", commit=old)
+    hub.github.reviewed(hub.repo, face, "noor-gh", "APPROVE", commit="2" * 40)
+    pull_now = hub.forge().get(pull.number)
+    assert [(entry.login, entry.verdict, entry.head) for entry in pull_now.heard] == [
         ("dana-gh", "approve", old),
         ("noor-gh", "approve", "2" * 40),
     ]
     main = hub.forge().fetch_into(hub.git)
-    decision = decide_merge(read_governed_state(hub.git, main), heard, datetime.now(UTC)).decision
+    decision = decide_merge(read_governed_state(hub.git, main), pull_now, datetime.now(UTC)).decision
     assert decision.approvals == ()
     assert any("noor-gh approved at the forge, of another commit (222222222222)" in note for note in decision.notes)
 
@@ -242,14 +242,14 @@ def test_what_is_closed_in_the_pages_is_closed(hub):
     pull = hub.propose()
     hub.repo.pulls[pull.number].state = "closed"
     assert hub.forge().get(pull.number).status == "closed"
-    assert [one.number for one in hub.forge().list("closed")] == [pull.number]
+    assert [closed.number for closed in hub.forge().list("closed")] == [pull.number]
     assert hub.propose().number > pull.number
 
 
 def test_github_s_word_that_one_is_merged_merges_nothing(hub):
     pull = hub.propose()
-    shown = hub.repo.pulls[pull.number]
-    shown.state, shown.merge, shown.merged_at = "closed", hub.main(), "2026-01-01T00:00:00Z"
+    face = hub.repo.pulls[pull.number]
+    face.state, face.merge, face.merged_at = "closed", hub.main(), "2026-01-01T00:00:00Z"
     assert hub.forge().get(pull.number).status == "closed"
     assert hub.forge().list("merged") == ()
 
@@ -272,7 +272,7 @@ def test_github_s_own_merge_of_an_open_gate_is_merged_and_has_no_receipts(hub):
 def test_no_answer_while_opening_doubles_nothing(hub, how):
     hub.github.fail("POST", r"/pulls$", how)
     pull = hub.propose()
-    assert [one.number for one in hub.forge().list()] == [pull.number]
+    assert [opened.number for opened in hub.forge().list()] == [pull.number]
     assert len(hub.repo.pulls) == 1
 
 
@@ -320,9 +320,10 @@ def test_a_used_up_rate_limit_ends_the_command_with_the_time_to_come_back(hub):
 def test_a_limit_ends_by_githubs_clock_whatever_this_machines_says(hub, skew):
     import github
 
-    naps, there = [], time.time() + skew
+    naps, server_time = [], time.time() + skew
     headers = {
-        "date": formatdate(there, usegmt=True), "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(there) + 20),
+        "date": formatdate(server_time, usegmt=True), "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": str(int(server_time) + 20),
     }  # fmt: skip
     answers = iter([github.GithubException(403, {"message": "API rate limit exceeded"}, headers), None])
 
@@ -385,27 +386,27 @@ def test_what_somebody_else_opened_is_not_for_everybody_to_close(hub):
 def test_an_openers_words_are_no_markup_at_github(hub):
     body = "@everyone ```` see #1\n```\n<img src=x>"
     pull = hub.propose(body=body)
-    shown = hub.repo.pulls[pull.number].body
-    fence = shown.splitlines()[0].removesuffix("text")
+    body_shown = hub.repo.pulls[pull.number].body
+    fence = body_shown.splitlines()[0].removesuffix("text")
     assert set(fence) == {"`"}
-    assert shown.split(fence)[1] == f"text\n{body}\n"
+    assert body_shown.split(fence)[1] == f"text\n{body}\n"
     assert hub.forge().get(pull.number).body == body
 
 
-def standing(line, gate="waiting", details=(), asked=(), labels=()):
-    return lambda: Standing(gate, line, details, tuple({"github": login} for login in asked), labels=labels)
+def standing(line, gate="waiting", details=(), reviewers=(), labels=()):
+    return lambda: Standing(gate, line, details, tuple({"github": login} for login in reviewers), labels=labels)
 
 
 def test_how_the_gate_stands_is_one_comment_a_status_and_reviewers(hub):
     pull = hub.propose()
     for line in ("It waits for @platform.", "It waits for @platform.", "It waits for @domain-lead."):
-        hub.forge().announce(pull.number, standing(line, asked=("maya-gh", "smith-gh")))
-    shown = hub.repo.pulls[pull.number]
-    (comment,) = shown.comments
+        hub.forge().announce(pull.number, standing(line, reviewers=("maya-gh", "smith-gh")))
+    face = hub.repo.pulls[pull.number]
+    (comment,) = face.comments
     assert "It waits for @domain-lead." in comment["body"]
     assert f"modelsmith approve {pull.number}" in comment["body"]
-    assert shown.requested == ["maya-gh"], "who opened it there cannot be asked"
-    assert [(one["context"], one["state"], one["sha"]) for one in hub.repo.statuses] == [
+    assert face.requested == ["maya-gh"], "who opened it there cannot be asked"
+    assert [(status["context"], status["state"], status["sha"]) for status in hub.repo.statuses] == [
         ("modelsmith/gate", "pending", pull.head)
     ] * 2
     assert len(hub.github.rest_asked("POST", r"comments$")) == 1
@@ -415,25 +416,25 @@ def test_a_stranger_s_comment_with_our_mark_is_not_taken_for_ours(hub):
     """In a public repository anybody may comment: they would write "Gate: open" over what we put into theirs."""
     hub.repo.private = False
     pull = hub.propose()
-    shown = hub.repo.pulls[pull.number]
+    face = hub.repo.pulls[pull.number]
     forge(hub)._faces.say(pull.number, "**Gate: open.**")
-    theirs = shown.comments[0] | {"author_association": "NONE", "user": hub.github._user("stranger-gh")}
-    shown.comments[0] = theirs
+    theirs = face.comments[0] | {"author_association": "NONE", "user": hub.github._user("stranger-gh")}
+    face.comments[0] = theirs
     for line in ("It waits for @platform.", "It waits for @domain-lead."):
         hub.forge().announce(pull.number, standing(line))
-    first, second = shown.comments
+    first, second = face.comments
     assert first == theirs
     assert "It waits for @domain-lead." in second["body"]
 
 
 def test_labels_follow_the_gate_and_nobody_elses_label_is_touched(hub):
     pull = hub.propose()
-    shown = hub.repo.pulls[pull.number]
+    face = hub.repo.pulls[pull.number]
     hub.forge().announce(pull.number, standing("It waits.", labels=("gate waiting", "candidate")))
-    assert shown.labels == ["modelsmith: candidate", "modelsmith: gate waiting"]
-    shown.labels += ["urgent", "modelsmith"]
+    assert face.labels == ["modelsmith: candidate", "modelsmith: gate waiting"]
+    face.labels += ["urgent", "modelsmith"]
     hub.forge().announce(pull.number, standing("It is open.", gate="open", labels=("gate open", "candidate")))
-    assert sorted(shown.labels) == ["modelsmith", "modelsmith: candidate", "modelsmith: gate open", "urgent"]
+    assert sorted(face.labels) == ["modelsmith", "modelsmith: candidate", "modelsmith: gate open", "urgent"]
     before = len(hub.github.asked)
     hub.forge().announce(pull.number, standing("It is open.", gate="open", labels=("gate open", "candidate")))
     assert {method for method, _, _ in hub.github.asked[before:]} == {"GET"}, "what stands there is not written again"
@@ -465,7 +466,7 @@ def test_what_others_wrote_is_no_markup_in_the_comment(hub):
 def test_what_cannot_be_announced_stops_nothing(hub):
     weak = hub.github.token("smith-gh", "contents", "pull_requests")
     pull = hub.propose()
-    forge(hub, weak).announce(pull.number, standing("It waits.", asked=("nobody-there",)))
+    forge(hub, weak).announce(pull.number, standing("It waits.", reviewers=("nobody-there",)))
     assert len(hub.repo.pulls[pull.number].comments) == 1
     assert hub.repo.statuses == []
 

@@ -33,9 +33,9 @@ def hub(world, github, key):
     return world.at_github(github)
 
 
-def access(hub, **said):
+def access(hub, **variables):
     place = parse_place(f"github:{hub.github.web}/acme/promotions")
-    return find_access(place, hub.git.path, said)
+    return find_access(place, hub.git.path, variables)
 
 
 def forge(hub, token, actor="smith"):
@@ -64,11 +64,11 @@ def test_an_app_proposes_and_merges_and_its_secrets_are_nowhere(hub, key, monkey
     assert hub.repo.pulls[pull.number].login == "smith[bot]"
     secrets = [secret for secret in hub.github.tokens if secret.startswith("ghs_")] + pem(key).splitlines()[1:-1]
     assert len(secrets) > 10
-    kept = [path.read_bytes() for path in hub.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    contents = [path.read_bytes() for path in hub.folder.rglob("*") if path.is_file() and not path.is_symlink()]
     texts = [str(word).encode() for args in recorded for word in args] + [
         path.encode() for _, path, _ in hub.github.asked
     ]
-    assert not [secret for secret in secrets if any(secret.encode() in one for one in (*kept, *texts))]
+    assert not [secret for secret in secrets if any(secret.encode() in content for content in (*contents, *texts))]
     assert "ghs_" not in repr(app._faces.rest._token)
 
 
@@ -97,7 +97,7 @@ def test_an_apps_key_that_is_none_or_lies_in_the_clone_is_refused(hub, key):
         ({APP_ID: "5", APP_KEY_FILE: str(link)}, "key-in-clone"),
     ]
     for variables, code in cases:
-        assert refused(lambda said=variables: access(hub, **said)).code == code
+        assert refused(lambda values=variables: access(hub, **values)).code == code
     torn = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n"
     assert refused(lambda: forge(hub, access(hub, **{APP_ID: "5", APP_KEY: torn})).main()).code == "bad-app-key"
 

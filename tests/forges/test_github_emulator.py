@@ -90,9 +90,9 @@ def test_a_pull_request_s_life_is_read_and_written_as_at_our_own_server(web: str
     assert faces.open(BRANCH, "A note", "Body.").number == opened.number
     assert set(faces.open_ones()) == {opened.number}
     faces.describe(opened, "Another body.")
-    found = faces.get(opened.number)
-    assert found
-    assert found.body == "Another body."
+    face = faces.get(opened.number)
+    assert face
+    assert face.body == "Another body."
     assert [faces.say(opened.number, words) for words in ("First.", "First.", "Second.")] == [True, False, True]
     comments = faces.rest.ask_all("read the comments", f"/issues/{opened.number}/comments?per_page=100")
     assert [comment["body"].endswith("Second.") for comment in comments] == [True]

@@ -30,22 +30,22 @@ def said(hub, *more, reported=()):
     return list(findings(read_settings(rest(hub, *more)), reported))
 
 
-def bad(found):
-    return [f"{finding.subject}: {finding.sentence}" for finding in found if finding.level == "bad"]
+def bad(results):
+    return [f"{finding.subject}: {finding.sentence}" for finding in results if finding.level == "bad"]
 
 
 def apply(hub, reported=(), merger=None):
-    asked = rest(hub, ADMIN)
-    settings = read_settings(asked)
-    write_ruleset(asked, settings.own, wanted_ruleset(settings.own, reported, settings.actions, merger))
+    client = rest(hub, ADMIN)
+    settings = read_settings(client)
+    write_ruleset(client, settings.own, wanted_ruleset(settings.own, reported, settings.actions, merger))
 
 
 MERGER = {"actor_type": "User", "actor_id": 7, "bypass_mode": "always"}
 
 
 def test_without_rules_every_hole_is_named_with_why_and_how(hub):
-    found = said(hub, ADMIN)
-    assert bad(found) == [
+    results = said(hub, ADMIN)
+    assert bad(results) == [
         "GitHub main: whoever may push moves it, without pull request or check",
         "GitHub main: nothing stops its force pushes",
         "GitHub main: nothing stops its deletion",
@@ -53,16 +53,16 @@ def test_without_rules_every_hole_is_named_with_why_and_how(hub):
         "GitHub workflows: their token may write where they do not say otherwise",
         "GitHub workflows: they may approve pull requests",
     ]
-    assert all(one.why and one.mend for one in found if one.level == "bad")
+    assert all(finding.why and finding.mend for finding in results if finding.level == "bad")
 
 
 def test_what_the_token_may_not_see_counts_as_missing_by_its_permission(hub):
     hub.github.rules(hub.repo, "petra-gh", rules=[{"type": "deletion"}, {"type": "non_fast_forward"}])
-    unread = [one for one in said(hub) if "may not see" in one.sentence]
+    unread = [finding for finding in said(hub) if "may not see" in finding.sentence]
     assert {finding.subject for finding in unread} == {
         "GitHub bypass", "GitHub classic protection", "GitHub merging", "GitHub workflows",
     }  # fmt: skip
-    assert all(one.level == "bad" and "Administration" in one.mend for one in unread)
+    assert all(finding.level == "bad" and "Administration" in finding.mend for finding in unread)
 
 
 def test_our_ruleset_closes_what_it_can_and_writing_it_twice_is_once(hub):
@@ -72,9 +72,9 @@ def test_our_ruleset_closes_what_it_can_and_writing_it_twice_is_once(hub):
         apply(hub, CHECKS, MERGER)
     assert [ruleset["name"] for ruleset in hub.repo.rulesets] == ["modelsmith"]
     assert hub.github.rest_asked("POST", r"/rulesets$") == [201]
-    found = said(hub, ADMIN, reported=CHECKS)
-    assert bad(found) == []
-    assert [finding.sentence for finding in found if finding.subject == "GitHub bypass"] == [
+    results = said(hub, ADMIN, reported=CHECKS)
+    assert bad(results) == []
+    assert [finding.sentence for finding in results if finding.subject == "GitHub bypass"] == [
         "the account 7 passes ruleset 'modelsmith', always"
     ]
 
@@ -105,7 +105,7 @@ def test_what_others_put_into_our_ruleset_stays(hub):
 def test_a_required_check_must_come_from_the_workflow(hub, check, sentence):
     parameters = {"strict_required_status_checks_policy": False, "required_status_checks": [check]}
     hub.github.rules(hub.repo, rules=[{"type": "required_status_checks", "parameters": parameters}])
-    assert any(one.startswith(f"GitHub checks: {sentence}") for one in bad(said(hub, ADMIN, reported=CHECKS[:1])))
+    assert any(text.startswith(f"GitHub checks: {sentence}") for text in bad(said(hub, ADMIN, reported=CHECKS[:1])))
 
 
 def test_a_bypass_for_everybody_who_writes_is_no_rule(hub):
@@ -123,10 +123,10 @@ def test_classic_protection_counts_and_its_holes_are_named(hub):
         "enforce_admins": {"url": "https://api.github.com/x", "enabled": False},
         "allow_force_pushes": off, "allow_deletions": off, "required_linear_history": on,
     }  # fmt: skip
-    found = said(hub, ADMIN)
-    assert "GitHub main: it must be linear" in bad(found)
-    assert not any("force" in one or "owners" in one for one in bad(found))
-    notes = [finding.sentence for finding in found if finding.level == "note"]
+    results = said(hub, ADMIN)
+    assert "GitHub main: it must be linear" in bad(results)
+    assert not any("force" in text or "owners" in text for text in bad(results))
+    notes = [finding.sentence for finding in results if finding.level == "note"]
     assert "administrators pass the classic protection of main" in notes
     assert "every pull request needs 1 approvals" in notes
 
@@ -138,9 +138,9 @@ def test_a_queue_that_squashes_and_rules_that_refuse_our_merges_are_named(hub):
     )  # fmt: skip
     queue = {"type": "merge_queue", "parameters": numbers | {"merge_method": "SQUASH", "grouping_strategy": "ALLGREEN"}}
     hub.github.rules(hub.repo, rules=[queue, {"type": "required_signatures"}])
-    found = bad(said(hub, ADMIN))
-    assert "GitHub merging: the merge queue merges by squash" in found
-    assert "GitHub main: its commits must be signed in GitHub's way" in found
+    problems = bad(said(hub, ADMIN))
+    assert "GitHub merging: the merge queue merges by squash" in problems
+    assert "GitHub main: its commits must be signed in GitHub's way" in problems
 
 
 def test_lines_of_codeowners_that_github_does_not_take_are_named(hub):
@@ -177,15 +177,15 @@ def act(hub, monkeypatch, *permissions):
 
 def test_apply_shows_the_difference_and_sets_nothing_until_agreed_to(hub, workspace, monkeypatch):
     act(hub, monkeypatch, ADMIN)
-    shown = apply_settings(workspace, "smith-gh", yes=False)
-    assert [one.what for one in shown] == [
+    proposed_changes = apply_settings(workspace, "smith-gh", yes=False)
+    assert [change.what for change in proposed_changes] == [
         "the ruleset modelsmith", "how pull requests are merged", "what workflows may do",
     ]  # fmt: skip
-    assert any('"require_code_owner_review": true' in line for line in shown[0].lines)
+    assert any('"require_code_owner_review": true' in line for line in proposed_changes[0].lines)
     assert hub.repo.rulesets == []
-    done = apply_settings(workspace, "smith-gh", yes=True)
-    assert [one.lines for one in done] == [one.lines for one in shown]
-    assert all(one.done for one in done)
+    applied = apply_settings(workspace, "smith-gh", yes=True)
+    assert [change.lines for change in applied] == [change.lines for change in proposed_changes]
+    assert all(change.done for change in applied)
     assert apply_settings(workspace, "smith-gh", yes=True) == ()
     assert not [finding for finding in github_findings(workspace, workspace.setting("forge")) if finding.level == "bad"]
 

@@ -110,10 +110,10 @@ def test_somebody_unknown_cannot_open_a_pull_request_that_is_believed(world):
 
 def test_an_approval_cannot_be_moved_to_another_pull_request(world, pull):
     world.review("dana", pull)
-    taken = files_of(world, tip(world))
+    files = files_of(world, tip(world))
     world.propose({"evals/z.yaml": "z\n"}, branch="other")
     second = world.forge_git.rev("refs/modelsmith/pulls/2")
-    forged = world.forge_git.commit_files(None, taken, "forged", world.who, (second,))
+    forged = world.forge_git.commit_files(None, files, "forged", world.who, (second,))
     world.forge_git.run("update-ref", "refs/modelsmith/pulls/2", forged)
     with pytest.raises(IntegrityFailure, match="does not follow"):
         world.forge().get(2)
@@ -153,8 +153,8 @@ def test_a_number_that_json_readers_disagree_on_is_detected(world, pull):
 def test_an_event_whose_tree_is_damaged_is_detected(world, pull):
     literally = ("hash-object", "-w", "--literally", "--stdin", "-t")
     tree = world.forge_git.text(*literally, "tree", input=b"100644 event.json")
-    who = "smith <smith@example.org> 1767225600 +0000"
-    commit = f"tree {tree}\nparent {tip(world)}\nauthor {who}\ncommitter {who}\n\nx\n"
+    ident = "smith <smith@example.org> 1767225600 +0000"
+    commit = f"tree {tree}\nparent {tip(world)}\nauthor {ident}\ncommitter {ident}\n\nx\n"
     world.forge_git.update_ref(PULL, world.forge_git.text(*literally, "commit", input=commit.encode()), tip(world))
     refused(world, "damaged-object")
 
@@ -182,7 +182,7 @@ def test_what_is_too_large_to_be_an_event_is_not_read(world, pull, part):
 @pytest.mark.parametrize("name", ["1\u00a02", "2\u2028", "x\u0085y"])
 def test_a_ref_with_an_odd_name_hides_no_pull_request(world, pull, name):
     world.forge_git.run("update-ref", f"refs/modelsmith/pulls/{name}", world.main())
-    assert [one.number for one in world.forge().list(None)] == [1]
+    assert [opened.number for opened in world.forge().list(None)] == [1]
 
 
 def test_an_event_that_is_not_canonical_is_detected(world, pull):
@@ -230,9 +230,9 @@ def test_a_review_after_the_merge_does_not_change_that_it_is_merged(world, pull)
 @pytest.mark.parametrize(
     "edit_key",
     [
-        lambda known: known["dana"].pop("keys"),
-        lambda known: known["dana"]["keys"][0].update(valid_before="2026-01-01T00:00:00Z"),
-        lambda known: known["dana"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"),
+        lambda people: people["dana"].pop("keys"),
+        lambda people: people["dana"]["keys"][0].update(valid_before="2026-01-01T00:00:00Z"),
+        lambda people: people["dana"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"),
     ],
     ids=["removed", "ended", "revoked"],
 )
@@ -246,7 +246,7 @@ def test_an_approval_whose_key_is_no_good_any_more_stays_readable(world, pull, e
 
 def test_a_signature_by_a_key_that_the_actor_never_held_is_a_forgery(world, pull):
     before = world.main()
-    world.people(lambda known: known["dana"].pop("keys"))
+    world.people(lambda people: people["dana"].pop("keys"))
     statement = world.statement("dana", pull)
     log = world.forge()._reader.log(tip(world))
     facts = {"verdict": "approve", "change": statement.change}
@@ -258,7 +258,7 @@ def test_a_signature_by_a_key_that_the_actor_never_held_is_a_forgery(world, pull
 
 def test_a_proposal_of_a_revoked_key_is_not_adopted_but_proposed_again(world):
     first = world.propose(actor="noor", requester="maya")
-    world.people(lambda known: known["noor"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"))
+    world.people(lambda people: people["noor"]["keys"][0].update(revoked_at="2026-01-01T00:00:00Z"))
     world.forge().fetch_into(world.git)
     second = world.propose(requester="maya")
     assert (second.number, second.preparer) == (2, "smith")
@@ -267,7 +267,7 @@ def test_a_proposal_of_a_revoked_key_is_not_adopted_but_proposed_again(world):
 
 def test_a_merged_pull_request_stays_readable_when_its_reviewer_leaves(world, pull):
     world.merge(world.review("dana", pull))
-    world.people(lambda known: known["dana"].pop("keys"))
+    world.people(lambda people: people["dana"].pop("keys"))
     assert world.forge().get(1).status == "merged"
 
 
@@ -280,8 +280,8 @@ def test_a_pull_request_that_cannot_be_read_hides_no_other(world, pull):
     forge._push(forge._commit(event, None, (tip(world),)), PULL, tip(world))
     tree = world.forge_git.text("rev-parse", f"{PULL}^{{tree}}")
     for code in ("unknown-key", "missing-object"):
-        found, unreadable = world.forge().survey("open")
-        assert (found, {number: error.code for number, error in unreadable.items()}) == ((second,), {1: code})
+        readable, unreadable = world.forge().survey("open")
+        assert (readable, {number: error.code for number, error in unreadable.items()}) == ((second,), {1: code})
         assert world.forge().list("open") == (second,)
         (world.bare / "objects" / tree[:2] / tree[2:]).unlink(missing_ok=True)
     assert world.propose({"evals/d.yaml": "4"}, branch="three").number == 3
@@ -300,11 +300,11 @@ def test_a_rejection_is_heard_wherever_the_same_is_opened_again(world, pull):
     signed_again = {f"{folder}/record.json": "{}", f"{folder}/record.sigstore.json": "2"}
     promoted = world.propose(signed_again, branch="signed-again")
     written_again = world.propose({f"{folder}/record.json": "[]"}, branch="written-again")
-    heard = {
-        one.number: [(item.pull, item.review.actor, item.review.verdict) for item in one.elsewhere]
-        for one in world.forge().list("open")
+    objections = {
+        opened.number: [(item.pull, item.review.actor, item.review.verdict) for item in opened.elsewhere]
+        for opened in world.forge().list("open")
     }
-    assert heard == {
+    assert objections == {
         pull.number: [],
         again.number: [(pull.number, "dana", "reject")],
         other.number: [],
@@ -324,8 +324,8 @@ def test_merged_and_open_are_told_apart_however_it_is_asked(world, pull, monkeyp
     world.forge().close(closed.number, "no")
     monkeypatch.setattr("modelsmith.forges.reader._FEW", asked_alone)
     reader = Reader(world.forge_git)
-    told = {number: reader.status(tip, reader.main()) for number, tip in reader.tips().items()}
-    assert told == {pull.number: "merged", beside.number: "open", closed.number: "closed"}
+    statuses = {number: reader.status(tip, reader.main()) for number, tip in reader.tips().items()}
+    assert statuses == {pull.number: "merged", beside.number: "open", closed.number: "closed"}
 
 
 def test_who_asks_about_an_open_proposal_reads_no_merges(world, pull, monkeypatch):
@@ -354,17 +354,17 @@ def test_what_is_kept_of_logs_hides_no_rejection(world, pull, tmp_path):
     world.forge().close(closed.number, "no")
     again = world.propose(branch="again", requester="maya")
 
-    def seen(kept):
-        reader = Reader(world.forge_git, kept)
+    def seen(facts):
+        reader = Reader(world.forge_git, facts)
         tips, main = reader.tips(), reader.main()
         pulls = {number: reader.pull(number, tips, main) for number in tips}
         return pulls, {number: reader.status(tip, main) for number, tip in tips.items()}
 
     for _ in range(2):
-        kept = KeptFacts(tmp_path / "home", OUTLINES, "here")
-        assert seen(kept) == seen(None)
-        kept.save()
-    assert [item.pull for item in seen(kept)[0][again.number].elsewhere] == [pull.number]
+        facts = KeptFacts(tmp_path / "home", OUTLINES, "here")
+        assert seen(facts) == seen(None)
+        facts.save()
+    assert [item.pull for item in seen(facts)[0][again.number].elsewhere] == [pull.number]
     world.review("dana", pull, "withdraw")
-    assert [item.review.verdict for item in seen(kept)[0][again.number].elsewhere] == ["reject", "withdraw"]
-    assert seen(kept) == seen(None)
+    assert [item.review.verdict for item in seen(facts)[0][again.number].elsewhere] == ["reject", "withdraw"]
+    assert seen(facts) == seen(None)

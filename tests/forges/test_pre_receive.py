@@ -62,9 +62,9 @@ def test_what_git_does_not_say_to_a_hook_is_refused():
 
 def test_a_refusal_that_is_no_json_a_reader_can_hold_is_passed_over():
     mark = refusal_lines(InvalidInput("code", "Said.", "Mend.")).splitlines()[1].partition("{")[0]
-    found = find_refusal(f"remote: {mark}{'[' * 100_000}\n! [remote rejected] main (pre-receive hook declined)\n")
-    assert found is not None
-    assert found.code == "push-refused"
+    refusal = find_refusal(f"remote: {mark}{'[' * 100_000}\n! [remote rejected] main (pre-receive hook declined)\n")
+    assert refusal is not None
+    assert refusal.code == "push-refused"
 
 
 def test_a_merge_of_an_approved_pull_request_may_move_main(world, pull):
@@ -177,11 +177,11 @@ def test_receipts_due_cannot_be_left_out_nor_written_when_none_are(world, pull):
 def test_files_that_no_receipts_could_be_are_refused_unread(world, pull, files, monkeypatch):
     tip = world.commit(files, world.merge_commit(pull))
     blobs = [change.new_blob for change in world.git.change(f"{tip}^", tip).paths]
-    read = Git.read_blobs
+    read_blobs = Git.read_blobs
 
     def reading(git, oids):
         assert not set(blobs) & set(oids)
-        return read(git, oids)
+        return read_blobs(git, oids)
 
     monkeypatch.setattr(Git, "read_blobs", reading)
     refused("over-limits", world, tip, MAIN, receipts=lambda *_: RECEIPTS)
@@ -202,16 +202,16 @@ def test_a_receipt_that_is_a_link_is_refused(world, pull):
     )
 
 
-def event(world, kind, actor="smith", signer=None, tip=None, proof=None, **said):
+def event(world, kind, actor="smith", signer=None, tip=None, proof=None, **fields):
     """Commit of an event, made by hand."""
     forge = world.forge(signer or actor)
     tip = tip or world.forge_git.rev(PULL)
     forge.fetch_into(world.git)
     last = forge._reader.log(tip)[-1]
-    at = said.pop("at", None) or pre_receive.datetime.now(pre_receive.UTC).replace(microsecond=0)
-    base = said.pop("base", world.main())
-    made = new_event(last, kind, actor, at, base).model_copy(update=said)
-    return forge._commit(made, proof, (tip,))
+    at = fields.pop("at", None) or pre_receive.datetime.now(pre_receive.UTC).replace(microsecond=0)
+    base = fields.pop("base", world.main())
+    event_made = new_event(last, kind, actor, at, base).model_copy(update=fields)
+    return forge._commit(event_made, proof, (tip,))
 
 
 def test_a_signed_event_may_be_added(world, pull):
@@ -281,7 +281,7 @@ def test_an_event_names_a_main_that_listed_its_key(world, pull, kind):
     """Else whoever leaves would make the log unreadable for everybody: taken out, the key is looked for there."""
     before = world.main()
     key = ssh.public_key(world.keys / "stranger.pub")
-    world.people(lambda known: known["noor"].update(keys=[{"key": key}]))
+    world.people(lambda people: people["noor"].update(keys=[{"key": key}]))
     forge = world.forge("stranger")
     first = forge._reader.log(world.forge_git.rev(PULL))[0].event
     opening = first.model_copy(update={"pull": 2, "actor": "noor", "requester": "noor"})

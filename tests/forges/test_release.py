@@ -13,12 +13,12 @@ JOBS = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text
 
 
 def test_a_tag_that_is_not_on_main_is_not_built(tmp_path):
-    (step,) = (one for one in JOBS["build"]["steps"] if one.get("name") == "The tag is on main")
+    (step,) = (step for step in JOBS["build"]["steps"] if step.get("name") == "The tag is on main")
 
     def git(*words):
-        who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgSign=false"]
-        done = subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgSign=false"]
+        process = subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return process.stdout.strip()
 
     def built(commit):
         environment = {"PATH": "/usr/bin:/bin", "GITHUB_SHA": commit}
@@ -36,10 +36,10 @@ def test_what_publishes_takes_what_was_built_and_runs_nothing_else():
     """The provenance is GitHub's to make: of every file that is published, and of nothing else."""
     build, publish = JOBS["build"]["steps"], JOBS["publish"]["steps"]
     assert [step for step in publish if "run" in step or "checkout" in step["uses"]] == []
-    (kept,) = (step["with"] for step in build if "upload-artifact" in step.get("uses", ""))
-    taken, attested, _ = publish
-    assert (taken["with"]["name"], taken["with"]["path"]) == (kept["name"], kept["path"])
-    assert attested["with"]["subject-path"] == f"{kept['path']}*"
+    (upload,) = (step["with"] for step in build if "upload-artifact" in step.get("uses", ""))
+    download, attested, _ = publish
+    assert (download["with"]["name"], download["with"]["path"]) == (upload["name"], upload["path"])
+    assert attested["with"]["subject-path"] == f"{upload['path']}*"
 
 
 def test_the_package_holds_the_command_and_what_init_lays_down(tmp_path):
@@ -53,11 +53,11 @@ def test_the_package_holds_the_command_and_what_init_lays_down(tmp_path):
     assert "modelsmith = modelsmith.cli.main:main" in points.read_text()
     look = "from modelsmith.repository.kits import *; print(*kit_files('adtech', Path('.')), *files_at_github('m==1'))"
     environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-c", f"from pathlib import Path; {look}"], cwd=tmp_path, env=environment, text=True,
         check=True, capture_output=True,
     )  # fmt: skip
-    laid = done.stdout.split()
+    laid = process.stdout.split()
     assert ".github/workflows/modelsmith-reviews.yml" in laid
     assert "clusters/rtb-pricing/cluster.yaml" in laid
     assert not [path for path in laid if path.endswith("release.yml")]

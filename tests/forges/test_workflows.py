@@ -24,9 +24,9 @@ PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
 def read(file):
-    found = yaml.safe_load(file.read_text())
-    found["on"] = found.pop(True, found.get("on"))
-    return found
+    document = yaml.safe_load(file.read_text())
+    document["on"] = document.pop(True, document.get("on"))
+    return document
 
 
 def steps(file):
@@ -40,7 +40,7 @@ def step_of(name, title):
 @pytest.mark.parametrize("file", [*FILES, ACTION], ids=lambda file: file.name)
 def test_actions_of_others_are_pinned_by_commit_with_version_beside_it(file):
     used = re.findall(r"uses: (.+)", file.read_text())
-    assert [one for one in used if not one.startswith("./") and not PINNED.fullmatch(one)] == []
+    assert [action for action in used if not action.startswith("./") and not PINNED.fullmatch(action)] == []
 
 
 @each
@@ -48,7 +48,7 @@ def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
     workflow = read(file)
     assert workflow["permissions"] in ({}, {"contents": "read"})
     writes = {
-        name: {what for what, level in (job.get("permissions") or {}).items() if level == "write"}
+        name: {permission for permission, level in (job.get("permissions") or {}).items() if level == "write"}
         for name, job in workflow["jobs"].items()
     }
     assert {name: may for name, may in writes.items() if may} == {
@@ -61,8 +61,8 @@ def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
 
 @pytest.mark.parametrize("file", [*FILES, ACTION], ids=lambda file: file.name)
 def test_nothing_of_others_is_part_of_a_command(file):
-    found = yaml.safe_load(file.read_text())
-    jobs = found.get("jobs", {"action": found.get("runs")})
+    document = yaml.safe_load(file.read_text())
+    jobs = document.get("jobs", {"action": document.get("runs")})
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert [command for command in commands if "${{" in command] == []
 
@@ -82,19 +82,19 @@ def run_step(runner, step, name, event):
     """Run a step's command with bash as GitHub documents it (`bash -e`), in a job's folder and environment."""
     environment = runner.environment(name, event)
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-e", "-c", step["run"]], cwd=runner.clone, env=environment, capture_output=True, text=True
     )
-    assert runner.token not in done.stdout + done.stderr
-    return done
+    assert runner.token not in process.stdout + process.stderr
+    return process
 
 
 def test_the_checks_workflow_shows_seven_checks_and_is_green_itself(valid_hub, runner):
     pull = valid_hub.propose({"README.md": "Two.\n"})
     step = step_of("modelsmith-checks.yml", "Check")
     assert set(step["env"]) == {"GITHUB_TOKEN"}
-    done = run_step(runner, step, "pull_request_target", opened_event(pull.number))
-    assert done.returncode == 0, done.stdout
+    process = run_step(runner, step, "pull_request_target", opened_event(pull.number))
+    assert process.returncode == 0, process.stdout
     assert len(shown(valid_hub, pull.head)) == 7
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
     assert not (runner.clone / "pwned").exists()
@@ -106,8 +106,8 @@ def test_what_was_approved_since_turns_green_without_an_event_of_its_own(valid_h
     step = step_of("modelsmith-checks.yml", "Check all that are open")
     messages = []
     for _ in range(2):
-        done = run_step(runner, step, "workflow_run", {"workflow_run": {"id": 1}})
-        assert done.returncode == 0, done.stdout + done.stderr
+        process = run_step(runner, step, "workflow_run", {"workflow_run": {"id": 1}})
+        assert process.returncode == 0, process.stdout + process.stderr
         messages.append([shown(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
         valid_hub.review("maya", pulls[0])
     assert messages == [["action_required"] * 2, ["success", "action_required"]]
@@ -129,8 +129,8 @@ def test_a_log_somebody_broke_fails_the_look_at_all_and_hides_no_other(valid_hub
     monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
     pull = valid_hub.propose({"one.md": "Two.\n"}, branch="one")
     valid_hub.forge_git.run("update-ref", "refs/modelsmith/pulls/77", pull.head)
-    done = run_step(runner, step_of("modelsmith-checks.yml", "Check all that are open"), "push", {})
-    assert done.returncode == 1, done.stdout + done.stderr
+    process = run_step(runner, step_of("modelsmith-checks.yml", "Check all that are open"), "push", {})
+    assert process.returncode == 1, process.stdout + process.stderr
     assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
 
 
@@ -146,9 +146,9 @@ def test_a_look_at_all_that_are_open_is_never_cancelled_by_the_next():
 
 def test_the_checks_workflow_fails_where_it_has_no_answer(valid_hub, runner):
     step = step_of("modelsmith-checks.yml", "Check")
-    done = run_step(runner, step, "pull_request_target", {"pull_request": {"number": 99}})
-    assert done.returncode == 1
-    assert "99" in done.stdout + done.stderr
+    process = run_step(runner, step, "pull_request_target", {"pull_request": {"number": 99}})
+    assert process.returncode == 1
+    assert "99" in process.stdout + process.stderr
 
 
 def test_the_eval_workflow_tells_in_one_comment_what_came_of_it(valid_hub, runner, monkeypatch, tmp_path):
@@ -161,8 +161,8 @@ def test_the_eval_workflow_tells_in_one_comment_what_came_of_it(valid_hub, runne
     for name, value in {"SINCE": "HEAD^1", "COMMENT": "--comment", "RUNNER_TEMP": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        done = run_step(runner, step, "pull_request", opened_event(pull.number))
-        assert done.returncode == 0, done.stdout + done.stderr
+        process = run_step(runner, step, "pull_request", opened_event(pull.number))
+        assert process.returncode == 0, process.stdout + process.stderr
     page = (tmp_path / "eval.md").read_text()
     assert "Nothing to evaluate" in page
     bodys = [comment["body"] for comment in valid_hub.repo.pulls[pull.number].comments if EVAL_MARK in comment["body"]]
@@ -184,8 +184,8 @@ def test_the_action_installs_its_own_commit_or_the_package_that_is_named(tmp_pat
         "PATH": f"{tmp_path}:/usr/bin:/bin", "EXTRAS": "github", "TOOLKIT": toolkit,
         "GITHUB_ACTION_PATH": str(ACTION.parent),
     }  # fmt: skip
-    done = subprocess.run(["bash", "-e", "-c", command], env=environment, capture_output=True, text=True, check=True)
-    words = done.stdout.split()
+    process = subprocess.run(["bash", "-e", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    words = process.stdout.split()
     assert (words[0], words[-1]) == (str(GITHUB.parent), asked)
 
 
@@ -194,14 +194,16 @@ def test_the_action_installs_its_own_commit_or_the_package_that_is_named(tmp_pat
 )
 def test_the_reviews_workflow_installs_the_toolkit_as_main_has_it(tmp_path, toolkit, asked):
     laid = yaml.safe_load(files_at_github(toolkit)[".github/workflows/modelsmith-reviews.yml"])
-    (step,) = (one for one in laid["jobs"]["attest"]["steps"] if one.get("name", "").startswith("Install"))
+    (step,) = (
+        candidate for candidate in laid["jobs"]["attest"]["steps"] if candidate.get("name", "").startswith("Install")
+    )
     (tmp_path / "python3").write_text('#!/bin/sh\nmkdir -p "$3/bin"; ln -s /bin/echo "$3/bin/pip"\n')
     (tmp_path / "python3").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path), **step["env"]}
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split()[-1] == asked
+    assert process.stdout.split()[-1] == asked
 
 
 def test_no_review_is_signed_before_policy_believes_the_workflow(tmp_path):
@@ -221,7 +223,7 @@ def test_no_review_is_signed_before_policy_believes_the_workflow(tmp_path):
     policy.write_text("attested_forges: [{workflow: .github/workflows/modelsmith-reviews.yml}]\n")
     assert look() == ""
     assert (tmp_path / "output").read_text() == "believed=true\n"
-    after = [one.get("if") for one in steps(GITHUB / "workflows" / "modelsmith-reviews.yml")[2:]]
+    after = [later_step.get("if") for later_step in steps(GITHUB / "workflows" / "modelsmith-reviews.yml")[2:]]
     assert after == ["steps.policy.outputs.believed"] * 2
 
 

@@ -121,9 +121,9 @@ def test_visible_text_needs_no_escape(text):
     ],
 )  # fmt: skip
 def test_what_one_parser_lets_pass_and_another_does_not_is_refused(text, line, words):
-    found = [problem for problem in refused(text) if words in problem.message]
-    assert [problem.line for problem in found[:1]] == [line]
-    assert found[0].mend
+    problems = [problem for problem in refused(text) if words in problem.message]
+    assert [problem.line for problem in problems[:1]] == [line]
+    assert problems[0].mend
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ def test_a_file_says_what_its_lines_say_to_somebody_who_reads_the_diff(lines, ch
         data = read_yaml("f.yaml", text.encode()).data
     except Unreadable:
         return
-    known = {}
+    values = {}
     for line in text.split("\n"):
         stripped = line.removesuffix("\r").split(" #")[0].strip()
         if stripped and not stripped.startswith("#"):
             key, _, value = stripped.partition(": ")
-            known[key] = value
-    assert {key: str(value) for key, value in data.items()} == known
+            values[key] = value
+    assert {key: str(value) for key, value in data.items()} == values
 
 
 def test_honest_line_ends_of_either_kind_are_read():

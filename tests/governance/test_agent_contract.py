@@ -51,8 +51,8 @@ def test_every_tool_is_named_once():
     free = [name for scope in FREE for name in re.findall(r"`([^`]+)`", scope)]
     named = [*free, "promote", "rollback", "accept_scenario"]
     for tool in tools():
-        assert [one for one in named if fnmatch.fnmatch(tool.name, one)], tool.name
-    assert [one for one in free if not any(fnmatch.fnmatch(tool.name, one) for tool in tools())] == []
+        assert [pattern for pattern in named if fnmatch.fnmatch(tool.name, pattern)], tool.name
+    assert [pattern for pattern in free if not any(fnmatch.fnmatch(tool.name, pattern) for tool in tools())] == []
     assert not any(tool.row.effect == "decides" for tool in tools())
 
 

@@ -25,7 +25,7 @@ def test_every_type_of_the_list_is_looked_at_here():
 
 def built_in(name):
     kind, field = name.split(".")
-    return next(who for who, fields in AUDIENCE[kind].items() if field in fields)
+    return next(reader for reader, fields in AUDIENCE[kind].items() if field in fields)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(ORDER)), st.sampled_from(FIELDS))

@@ -201,8 +201,8 @@ def test_fast_matching_agrees_with_the_obvious_definition(pattern, path):
 
 @given(st.lists(st.tuples(PATTERN, st.sampled_from(["", "@a", "@b @c"])), max_size=6), PATH)
 def test_the_owner_is_always_the_last_covering_line(lines, path):
-    owners = parse("\n".join(f"{pattern} {who}" for pattern, who in lines))
-    expected = [tuple(who.split()) for pattern, who in lines if naive(pattern, path)]
+    owners = parse("\n".join(f"{pattern} {owner}" for pattern, owner in lines))
+    expected = [tuple(owner.split()) for pattern, owner in lines if naive(pattern, path)]
     assert owners.errors == ()
     assert owners.owners(path) == (expected[-1] if expected else ())
 

@@ -16,30 +16,32 @@ TERMS = Rollback(
     rule=Rule(outcomes={"complaints": Outcome(better="lower", max_loss=0.2)}, errors=Guard(max_rise=0.02)),
 )  # fmt: skip
 BASELINE = {"won": Rate(600, 1_000), "complaints": Rate(100, 1_000), "errors": Rate(10, 1_000)}
-TRUE = {name: one.events / one.known for name, one in BASELINE.items()}
+TRUE = {name: rate.events / rate.known for name, rate in BASELINE.items()}
 
 
 def quarter(rates, chance, units=2_000, looks=20, baseline=BASELINE):
     """Weeks of a quarter in which something is found, with looks all along."""
-    found = []
+    drifts = []
     for week in range(WEEKS):
         counted = dict.fromkeys(rates, (0, 0))
         for _ in range(looks):
             for name, rate in rates.items():
-                events, known = counted[name]
+                events, denominator = counted[name]
                 more = sum(chance.random() < rate for _ in range(units // looks))
-                counted[name] = events + more, known + units // looks
-            found += [(week, one.metric) for one in drifted(TERMS, baseline, {k: Rate(*v) for k, v in counted.items()})]
-    return found
+                counted[name] = events + more, denominator + units // looks
+            drifts += [
+                (week, drift.metric) for drift in drifted(TERMS, baseline, {k: Rate(*v) for k, v in counted.items()})
+            ]
+    return drifts
 
 
 def test_the_envelope_is_the_validated_rate_less_what_the_contract_allows():
     """With endless counts; with few, what the estimate may be wrong by is left to the specialist."""
     for factor, least, most in ((10**9, 0, 1e-4), (1, 0.01, 0.05)):
-        for one, edge in zip(watched(TERMS), (0.54, 0.12, 0.03), strict=True):
-            events, known = BASELINE[one.name]
-            bound = envelope(one, Rate(events * factor, known * factor), 0.01)
-            assert least <= (edge - bound if one.higher else bound - edge) <= most
+        for metric_watched, edge in zip(watched(TERMS), (0.54, 0.12, 0.03), strict=True):
+            events, denominator = BASELINE[metric_watched.name]
+            bound = envelope(metric_watched, Rate(events * factor, denominator * factor), 0.01)
+            assert least <= (edge - bound if metric_watched.higher else bound - edge) <= most
 
 
 def test_a_quiet_quarter_raises_no_alarm():
@@ -48,16 +50,16 @@ def test_a_quiet_quarter_raises_no_alarm():
     edge = {"won": 0.54, "complaints": 0.12, "errors": 0.03}
     for rates in (TRUE, edge):
         for _ in range(40):
-            found = {name: Rate(sum(chance.random() < rate for _ in range(300)), 300) for name, rate in TRUE.items()}
-            alarms += bool(quarter(rates, chance, units=400, looks=8, baseline=found))
+            measured = {name: Rate(sum(chance.random() < rate for _ in range(300)), 300) for name, rate in TRUE.items()}
+            alarms += bool(quarter(rates, chance, units=400, looks=8, baseline=measured))
     assert alarms <= 4, "of 80 quarters"
 
 
 @pytest.mark.parametrize(("metric", "rate"), [("won", 0.42), ("complaints", 0.22), ("errors", 0.1)])
 def test_a_fall_beyond_the_envelope_is_seen_within_its_week(metric, rate):
-    found = quarter(TRUE | {metric: rate}, random.Random(2))
-    assert {week for week, _ in found} == set(range(WEEKS))
-    assert {name for _, name in found} == {metric}
+    drifts = quarter(TRUE | {metric: rate}, random.Random(2))
+    assert {week for week, _ in drifts} == set(range(WEEKS))
+    assert {name for _, name in drifts} == {metric}
 
 
 def test_little_or_nothing_counted_says_nothing():

@@ -132,8 +132,8 @@ def test_a_candidate_is_decided_by_the_checks_alone(gate):
 )
 def test_whoever_gives_a_verdict_learns_whether_it_counts(gate, actor, verdict, other, because):
     decision = gate(DEPLOYMENT, review(actor, DEPLOYMENT, verdict), **other)
-    found = why_uncounted(decision, PEOPLE, actor, verdict)
-    assert found == because or (because and found and found.startswith(because))
+    reason = why_uncounted(decision, PEOPLE, actor, verdict)
+    assert reason == because or (because and reason and reason.startswith(because))
 
 
 def test_a_verdict_on_what_checks_alone_decide_counts_for_nothing(gate):
@@ -482,15 +482,15 @@ PATHS = [
 def test_a_rejection_elsewhere_of_the_same_stands_until_taken_back(gate):
     """Whatever number the same is opened under again, and whoever opens it."""
 
-    def decision(*here, said="reject", by="maya", at=AT, pull=4, **other):
-        there = Elsewhere(pull=pull, review=review(by, DEPLOYMENT, said, at=at))
-        return gate(DEPLOYMENT, *here, elsewhere=(there, *other.pop("more", ())), now=AT + 4 * MINUTE, **other)
+    def decision(*reviews, verdict="reject", by="maya", at=AT, pull=4, **other):
+        objection = Elsewhere(pull=pull, review=review(by, DEPLOYMENT, verdict, at=at))
+        return gate(DEPLOYMENT, *reviews, elsewhere=(objection, *other.pop("more", ())), now=AT + 4 * MINUTE, **other)
 
     approved = review("noor", DEPLOYMENT)
     closed = decision(approved)
     assert codes(closed) == {"rejected"}
     assert "pull request 4" in closed.refusals[0].sentence
-    assert decision(approved, said="withdraw").open
+    assert decision(approved, verdict="withdraw").open
     assert decision(approved, by="dana").open, "who owns nothing of it"
     back = Elsewhere(pull=5, review=review("maya", DEPLOYMENT, "withdraw", at=AT + MINUTE))
     assert decision(approved, more=(back,)).open
@@ -573,7 +573,11 @@ def test_only_a_counting_approval_or_one_s_own_reject_taken_back_opens(
     before = judged(policy, subject, reviews, involved)
     after = judged(policy, subject, [*reviews, review(actor, subject, verdict)], involved)
     if after.open and not before.open:
-        mine = [said.verdict for said in reviews if said.actor == actor and said.change == subject.digest()]
+        mine = [
+            given_review.verdict
+            for given_review in reviews
+            if given_review.actor == actor and given_review.change == subject.digest()
+        ]
         took_back = mine[-1:] == ["reject"] and verdict != "reject"
         assert took_back or (verdict == "approve" and actor in after.approvers)
 
@@ -585,14 +589,14 @@ def test_whoever_is_involved_and_every_harness_counts_for_nothing(policy, subjec
     decision = judged(policy, subject, reviews, involved)
     asker = {requester} if preparer == "smith" else set()  # nobody but the harness may say who asked
     assert not {*asker, preparer, *authors, "smith", "ghost", "zoe"} & set(decision.approvers)
-    silent = [said for said in reviews if said.actor != "smith"]
+    silent = [given_review for given_review in reviews if given_review.actor != "smith"]
     assert judged(policy, subject, silent, involved) == decision
 
 
 @given(CHANGE, VERDICTS, INVOLVED)
 def test_stale_verdicts_change_nothing(policy, subject, verdicts, involved):
     reviews = heard(subject, verdicts)
-    fresh = [said for said in reviews if said.change == subject.digest()]
+    fresh = [given_review for given_review in reviews if given_review.change == subject.digest()]
     assert judged(policy, subject, reviews, involved) == judged(policy, subject, fresh, involved)
 
 

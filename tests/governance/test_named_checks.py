@@ -36,7 +36,7 @@ def names_in_the_code(module, kind):
 
     What is computed is named here, so that a new way of naming one is seen.
     """
-    found = set()
+    names = set()
     constants = {}
     for node in ast.parse(module.read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
@@ -48,12 +48,12 @@ def names_in_the_code(module, kind):
         elif isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple) and kind == "CheckResult":
             first = node.value.elts[0]
         if isinstance(first, ast.Constant):
-            found.add(first.value)
+            names.add(first.value)
         elif isinstance(first, ast.Name) and first.id in constants:
-            found.add(constants[first.id])
+            names.add(constants[first.id])
         elif first is not None:
             assert ast.unparse(first) in ("name", "error.code"), ast.unparse(first)
-    return found
+    return names
 
 
 def all_of(kind, *folders):
@@ -118,8 +118,8 @@ def test_what_could_not_be_looked_at_is_never_neutral(what):
 
 
 def test_without_a_judgement_nothing_passes():
-    assert {one.state for one in unjudged("it does not merge cleanly")} == {"failure"}
-    assert {one.state for one in unsigned("nobody has signed for it")} == {"action_required"}
+    assert {check.state for check in unjudged("it does not merge cleanly")} == {"failure"}
+    assert {check.state for check in unsigned("nobody has signed for it")} == {"action_required"}
 
 
 def test_a_check_that_nobody_assigned_still_counts():

@@ -34,18 +34,18 @@ def order(after=timedelta(minutes=10), **other):
     return RollbackOrder(**(facts | other))
 
 
-def verdict(asked=None, **other):
+def verdict(rollback_order=None, **other):
     facts = {
-        "contract": contract(), "deployed_at": DEPLOYED, "state": "customer-deployed", "order": asked or order(),
-        "routing_after": BEFORE,
+        "contract": contract(), "deployed_at": DEPLOYED, "state": "customer-deployed",
+        "order": rollback_order or order(), "routing_after": BEFORE,
     }  # fmt: skip
     return decide_rollback(**(facts | other))
 
 
 def test_the_exact_inverse_in_the_window_was_approved_with_the_deployment():
-    found = verdict()
-    assert found.automatic
-    assert "minute 10 of the 60" in found.sentence
+    decision = verdict()
+    assert decision.automatic
+    assert "minute 10 of the 60" in decision.sentence
 
 
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(minutes=60)])
@@ -69,10 +69,10 @@ def test_the_window_includes_both_its_ends(after):
     ],
 )
 def test_anything_else_is_for_a_person_and_says_why(changed, words):
-    found = verdict(**changed)
-    assert not found.automatic
-    assert found.sentence.startswith("outside the contract: ")
-    assert words in found.sentence
+    decision = verdict(**changed)
+    assert not decision.automatic
+    assert decision.sentence.startswith("outside the contract: ")
+    assert words in decision.sentence
 
 
 def test_the_same_moment_in_another_time_zone_is_the_same_moment():
@@ -82,8 +82,8 @@ def test_the_same_moment_in_another_time_zone_is_the_same_moment():
 
 @pytest.mark.parametrize(("hours", "ready"), [(0, True), (48, True), (49, False)])
 def test_who_served_before_is_kept_ready_for_the_hours_of_the_contract(hours, ready):
-    found, sentence = readiness(contract(), DEPLOYED, DEPLOYED + timedelta(hours=hours))
-    assert found is ready
+    is_ready, sentence = readiness(contract(), DEPLOYED, DEPLOYED + timedelta(hours=hours))
+    assert is_ready is ready
     assert ("is kept ready for 48 hours" in sentence) is ready
     assert ("make sure that it can serve" in sentence) is not ready
 
@@ -107,13 +107,13 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=s
 def test_nothing_makes_a_rollback_outside_the_window_automatic(
     deployed, decided, window, state, after, prior, artifact
 ):
-    asked = order(decided_at=decided, prior_specialist=prior, prior_artifact=artifact)
-    found = decide_rollback(
-        contract=contract(window), deployed_at=deployed, state=state, order=asked, routing_after=after
+    requested = order(decided_at=decided, prior_specialist=prior, prior_artifact=artifact)
+    decision = decide_rollback(
+        contract=contract(window), deployed_at=deployed, state=state, order=requested, routing_after=after
     )
     inside = deployed is not None and 0 <= (decided - deployed).total_seconds() / 60 <= window
     exact = (state, after, prior, artifact) == ("customer-deployed", BEFORE, "iter-001-00000001", ARTIFACT)
-    assert found.automatic is (inside and exact)
+    assert decision.automatic is (inside and exact)
 
 
 STEPS = ("customer-deployed", "production-validated", "rolled-back", "deprecated")
@@ -129,15 +129,15 @@ def test_an_automatic_rollback_returns_routing_to_the_very_bytes_before(cluster_
     from modelsmith.schema.errors import InvalidInput
 
     cluster = cluster_factory()
-    for one in (1, 2, 3):
-        cluster.add(one, "candidate", "eval-accepted", "artifact-exported")
-    for one, event in steps:
+    for number in (1, 2, 3):
+        cluster.add(number, "candidate", "eval-accepted", "artifact-exported")
+    for number, event in steps:
         try:
-            cluster.add(one, event)
+            cluster.add(number, event)
         except InvalidInput:
             continue
         if event == "rolled-back":
-            cluster.add(one, "hold-cleared")
+            cluster.add(number, "hold-cleared")
     assume(cluster.records[iteration][-1].to_state == "artifact-exported")
     before = render_routing("rtb", cluster.histories(), share)
     cluster.add(iteration, "customer-deployed", "rolled-back")
@@ -155,8 +155,8 @@ def live(ours=(4200, 882), theirs=(37800, 9450), **other):
 
 
 def refusal(window):
-    asked = order(timedelta(minutes=5), trigger="metric", window=window)
-    return window_refusal(asked, contract(), DEPLOYED)
+    requested = order(timedelta(minutes=5), trigger="metric", window=window)
+    return window_refusal(requested, contract(), DEPLOYED)
 
 
 def test_a_window_that_shows_the_loss_is_a_reason_and_says_both_rates():

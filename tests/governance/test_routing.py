@@ -161,18 +161,18 @@ def test_after_any_history_shares_sum_to_one_and_serving_states_serve(cluster_fa
     cluster = cluster_factory()
     for iteration in (1, 2, 3):
         cluster.add(iteration, *EXPORT)
-    held = None
+    on_hold = None
     for iteration, event in steps:
-        if (event == "customer-deployed" and held) or (event == "hold-cleared" and held != iteration):
+        if (event == "customer-deployed" and on_hold) or (event == "hold-cleared" and on_hold != iteration):
             continue
         try:
             cluster.add(iteration, event)
         except InvalidInput:
             continue
-        held = {"rolled-back": iteration, "hold-cleared": None}.get(event, held)
+        on_hold = {"rolled-back": iteration, "hold-cleared": None}.get(event, on_hold)
     histories = cluster.histories()
     hold = hold_of("rtb", histories)
-    assert (hold.specialist if hold else None) == (cluster.name_of(held) if held else None)
+    assert (hold.specialist if hold else None) == (cluster.name_of(on_hold) if on_hold else None)
     rendered = render_routing("rtb", histories, share)
     assert sum(entry.share for entry in rendered.serving) == pytest.approx(1)
     states = {history.specialist: history for history in histories}
@@ -184,24 +184,24 @@ def test_after_any_history_shares_sum_to_one_and_serving_states_serve(cluster_fa
     assert last_routing_record(histories) == cluster.last_routing
     validated, watched = who_serves(histories)
     assert incumbent("rtb", histories).specialist == validated
-    shown = {entry.specialist for entry in rendered.serving}
-    assert shown | {validated} == {validated} | ({watched} if watched else set())
+    names = {entry.specialist for entry in rendered.serving}
+    assert names | {validated} == {validated} | ({watched} if watched else set())
 
 
 def who_serves(histories):
     """Who was validated last, and who was deployed last since that one was, by walking through the whole chain."""
     states = {history.specialist: history.state for history in histories}
-    begun, validations = {}, []
+    starts, validations = {}, []
     for at, (record, _) in enumerate(routing_chain(histories)):
         if record.to_state in ("customer-deployed", "production-validated"):
-            begun.setdefault(record.specialist, at)
+            starts.setdefault(record.specialist, at)
         else:
-            begun.pop(record.specialist, None)
+            starts.pop(record.specialist, None)
         if record.to_state == "production-validated":
             validations.append(record.specialist)
     validated = next((name for name in reversed(validations) if states[name] == "production-validated"), "base")
-    deployed = {at: name for name, at in begun.items() if states[name] == "customer-deployed"}
-    later = [at for at in deployed if at > begun.get(validated, -1)]
+    deployed = {at: name for name, at in starts.items() if states[name] == "customer-deployed"}
+    later = [at for at in deployed if at > starts.get(validated, -1)]
     return validated, deployed[max(later)] if later else None
 
 
@@ -212,7 +212,7 @@ def who_serves(histories):
 def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, steps, again):
     """Whatever was folded before, also where the next records contradict the ones before them."""
     cluster = cluster_factory()
-    known, histories = {}, []
+    by_iteration, histories = {}, []
     for iteration, event, astray in [(1, "candidate", False), *steps]:
         try:
             cluster.add(iteration, *([] if iteration in cluster.records else EXPORT), event)
@@ -220,9 +220,9 @@ def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, ste
             continue
         changes = {"expected_previous": None} if astray else {}
         cluster.records[iteration][-1] = cluster.records[iteration][-1].model_copy(update=changes)
-        known = known | {iteration: fold(cluster.records[iteration], policy)}
-        others = [one for key, one in known.items() if key != iteration]
-        histories += [(*others, known[iteration]), tuple(known.values())]
+        by_iteration = by_iteration | {iteration: fold(cluster.records[iteration], policy)}
+        others = [entry for key, entry in by_iteration.items() if key != iteration]
+        histories += [(*others, by_iteration[iteration]), tuple(by_iteration.values())]
     for history in (*histories, *(histories[at % len(histories)] for at in again if histories)):
         grown = outcome(history)
         routing._folded.clear()

@@ -100,15 +100,15 @@ def test_no_difference_is_seldom_called_one_however_often_it_is_looked_at():
 
 
 def test_a_loss_of_a_fifth_is_found_within_ten_thousand_decisions():
-    found = [first_alarm(seed, 0.7) for seed in range(20)]
-    assert all(found)
-    assert sorted(found)[10] < 5_000
+    alarms = [first_alarm(seed, 0.7) for seed in range(20)]
+    assert all(alarms)
+    assert sorted(alarms)[10] < 5_000
 
 
 def test_decisions_of_few_keys_are_no_independent_evidence():
     """What counting by key is for: the same traffic from 30 keys, counted by decision, lies in many runs."""
     by_decision = [first_alarm(seed, 1.0, units=4_000, key=lambda unit: unit % 30) for seed in range(40)]
-    assert sum(one is not None for one in by_decision) > 8
+    assert sum(alarm is not None for alarm in by_decision) > 8
 
 
 def test_bounds_hold_the_truth_and_close_in():

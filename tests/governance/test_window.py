@@ -41,15 +41,15 @@ def counts(*stages):
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_loss_beyond_what_was_approved_sends_traffic_back_at_once(ended):
-    found = judge(terms(), counts(stage(200, 1_600)), ended=ended)
-    assert found.outcome == "roll-back"
-    assert "auction_win_rate is 50.0% worse than the incumbent, 20.0% worse is allowed" in found.reasons[0]
+    judgement = judge(terms(), counts(stage(200, 1_600)), ended=ended)
+    assert judgement.outcome == "roll-back"
+    assert "auction_win_rate is 50.0% worse than the incumbent, 20.0% worse is allowed" in judgement.reasons[0]
 
 
 def test_a_loss_that_is_certain_but_allowed_does_not():
-    found = judge(terms(max_drop=0.5), counts(stage(280, 1_600)), ended=False)
-    assert found.outcome == "inconclusive"
-    assert found.findings[0].worse > 2
+    judgement = judge(terms(max_drop=0.5), counts(stage(280, 1_600)), ended=False)
+    assert judgement.outcome == "inconclusive"
+    assert judgement.findings[0].worse > 2
 
 
 def test_a_loss_beyond_what_is_allowed_that_may_be_chance_does_not():
@@ -68,22 +68,22 @@ def test_an_ended_window_is_confirmed_only_when_a_loss_is_excluded():
 
 @pytest.mark.parametrize("nothing", [None, counts(), counts(stage(0, 0, (0, 0)))])
 def test_no_data_is_never_held_nor_a_loss(nothing):
-    found = judge(terms(least_decisions=1, errors=Guard(max_rise=0.02)), nothing, ended=True)
-    assert found.outcome == "inconclusive"
-    assert "nothing to compare yet" in sentence(found.findings[0])
+    judgement = judge(terms(least_decisions=1, errors=Guard(max_rise=0.02)), nothing, ended=True)
+    assert judgement.outcome == "inconclusive"
+    assert "nothing to compare yet" in sentence(judgement.findings[0])
 
 
 def test_too_few_decisions_on_one_side_decide_nothing():
-    found = judge(terms(least_decisions=2_001), counts(stage(100, 1_600)), ended=True)
-    assert found.outcome == "inconclusive"
-    assert found.reasons[0].startswith("the specialist has 2000 of the 2001 decisions")
+    judgement = judge(terms(least_decisions=2_001), counts(stage(100, 1_600)), ended=True)
+    assert judgement.outcome == "inconclusive"
+    assert judgement.reasons[0].startswith("the specialist has 2000 of the 2001 decisions")
 
 
 def test_reports_that_go_missing_on_one_arm_keep_it_from_being_confirmed():
     """The losers of the incumbent are reported, those of the specialist are kept back; the rates look fine."""
-    found = judge(terms(), counts(stage(400, 1_600, known=(900, 8_000))), ended=True)
-    assert found.outcome == "inconclusive"
-    assert "reports of auction_win_rate do not come from both sides" in found.reasons[0]
+    judgement = judge(terms(), counts(stage(400, 1_600, known=(900, 8_000))), ended=True)
+    assert judgement.outcome == "inconclusive"
+    assert "reports of auction_win_rate do not come from both sides" in judgement.reasons[0]
 
 
 def test_an_arm_that_is_never_reported_counts_as_lost():
@@ -96,9 +96,9 @@ def test_reporting_only_wins_changes_nothing_about_a_loss():
 
 
 def test_traffic_that_is_steered_to_one_arm_is_noticed():
-    found = judge(terms(), counts(stage(800, 1_600, units=(4_000, 8_000))), ended=True)
-    assert found.outcome == "inconclusive"
-    assert "decisions do not come from both sides" in found.reasons[0]
+    judgement = judge(terms(), counts(stage(800, 1_600, units=(4_000, 8_000))), ended=True)
+    assert judgement.outcome == "inconclusive"
+    assert "decisions do not come from both sides" in judgement.reasons[0]
 
 
 def test_guards_trip_by_themselves_and_hold_by_themselves():
@@ -113,9 +113,9 @@ def test_guards_trip_by_themselves_and_hold_by_themselves():
 
 
 def test_a_guard_that_was_never_measured_is_not_held():
-    found = judge(terms(format=Guard(max_rise=0.02)), counts(stage(400, 1_600)), ended=True)
-    assert found.outcome == "inconclusive"
-    assert "format" in found.reasons[0]
+    judgement = judge(terms(format=Guard(max_rise=0.02)), counts(stage(400, 1_600)), ended=True)
+    assert judgement.outcome == "inconclusive"
+    assert "format" in judgement.reasons[0]
 
 
 def test_less_is_better_where_the_rule_says_so():
@@ -129,9 +129,9 @@ def test_less_is_better_where_the_rule_says_so():
 def test_stages_with_other_shares_are_no_paradox():
     """At 10 % the hour was good, at 50 % it was bad: pooled, the specialist would seem to lose a third."""
     good_hour, bad_hour = stage(320, 2_880, (800, 7_200), 0.1), stage(400, 400, (4_000, 4_000), 0.5)
-    found = judge(terms(), counts(good_hour, bad_hour), ended=True)
-    assert found.findings[0].loss == pytest.approx(0.0)
-    assert found.outcome == "confirm"
+    judgement = judge(terms(), counts(good_hour, bad_hour), ended=True)
+    assert judgement.findings[0].loss == pytest.approx(0.0)
+    assert judgement.outcome == "confirm"
 
 
 def test_alpha_is_divided_among_metrics():
@@ -147,12 +147,12 @@ def test_alpha_is_divided_among_metrics():
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.5]), *[st.integers(0, 50)] * 6), max_size=3), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_whatever_is_counted_a_verdict_has_its_reasons(found, ended):
-    made = []
+    stages = []
     for share, mine, theirs, more, others, errors, slips in found:
         units = (mine + more, theirs + others)
         extra = metric("errors", min(errors, units[0]), min(slips, units[1]), *units)
-        made.append(stage(mine, theirs, units, share, more=(extra,)))
-    judged = judge(terms(errors=Guard(max_rise=0.02)), counts(*made), ended=ended)
+        stages.append(stage(mine, theirs, units, share, more=(extra,)))
+    judged = judge(terms(errors=Guard(max_rise=0.02)), counts(*stages), ended=ended)
     assert judged.reasons
     assert all(len(reason) <= 500 for reason in judged.reasons)
     assert ended or judged.outcome != "confirm"
@@ -171,16 +171,16 @@ def test_whatever_is_counted_a_verdict_has_its_reasons(found, ended):
 )
 @settings(max_examples=120, deadline=None)
 def test_no_counts_that_a_file_may_hold_break_the_judgement(found, alpha, allowed):
-    made = []
-    for share, mine, theirs, known, others, errors, slips in found:
-        units = (max(mine, known), max(theirs, others))
-        extra = metric("errors", min(errors, known), min(slips, others), known, others)
-        wins = metric("auction_win_rate", min(mine, known), min(theirs, others), known, others)
-        made.append(StageCounts(share=share, specialist=units[0], incumbent=units[1], metrics=(wins, extra)))
+    stages = []
+    for share, mine, theirs, denominator, others, errors, slips in found:
+        units = (max(mine, denominator), max(theirs, others))
+        extra = metric("errors", min(errors, denominator), min(slips, others), denominator, others)
+        wins = metric("auction_win_rate", min(mine, denominator), min(theirs, others), denominator, others)
+        stages.append(StageCounts(share=share, specialist=units[0], incumbent=units[1], metrics=(wins, extra)))
     rule = terms(allowed, errors=Guard(max_rise=allowed), error_probability=alpha, least_decisions=1)
     for better in ("higher", "lower"):
         changed_rule = rule.model_copy(update={"rule": rule.rule.model_copy(update={"better": better})})
-        assert judge(changed_rule, counts(*made), ended=True).outcome in ("roll-back", "confirm", "inconclusive")
+        assert judge(changed_rule, counts(*stages), ended=True).outcome in ("roll-back", "confirm", "inconclusive")
 
 
 @pytest.mark.parametrize(("field", "value"), [("max_drop", 0.0), ("max_drop", 1.0), ("window_minutes", 10**12)])

@@ -41,14 +41,14 @@ def move_to(world, model: Path) -> str:
     )
     number = str(opened.json["pull"]["number"])
     for words in (("approve", number, "--key", world.key("maya")), ("pr", "merge", number)):
-        ran = world.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
+        result = world.modelsmith(*words, "--json")
+        assert result.code == 0, result.out
     return digest
 
 
 def answers(world, tag: str) -> dict[str, str]:
-    found = next(world.private.glob(f"**/runs/{tag}/observations.jsonl")).read_text().splitlines()
-    lines = [json.loads(line) for line in found]
+    lines_read = next(world.private.glob(f"**/runs/{tag}/observations.jsonl")).read_text().splitlines()
+    lines = [json.loads(line) for line in lines_read]
     return {f"{line['section']}/{line['id']}/{line['wording']}": line["completion"] for line in lines}
 
 
@@ -69,8 +69,8 @@ def test_after_the_base_changed_a_specialist_answers_over_its_own(
     assert base.json["run"]["weights"] == theirs
     assert answers(deployed, "new-base") != answers(deployed, "before")
 
-    ran = deployed.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.out + ran.err
+    result = deployed.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.out + result.err
     training = json.loads((deployed.folder_of("candidate") / "training.json").read_text())
     assert (training["parent"], training["base_digest"]) == ("base", theirs)
     evidence = json.loads((deployed.folder_of("eval-accepted") / "evidence.json").read_text())
@@ -89,7 +89,7 @@ def test_without_its_own_base_model_a_specialist_does_not_answer(
     move_to(deployed, other_model)
     shutil.rmtree(deployed.private / "cache")
     shutil.rmtree(own)
-    ran = deployed.modelsmith(*RUN, "--model", specialist, "--tag", "without")
-    assert ran.code == 2, ran.out
-    assert ran.json["code"] == "old-base-missing"
-    assert str(own) in ran.json["message"]
+    result = deployed.modelsmith(*RUN, "--model", specialist, "--tag", "without")
+    assert result.code == 2, result.out
+    assert result.json["code"] == "old-base-missing"
+    assert str(own) in result.json["message"]

@@ -28,9 +28,9 @@ def say(world, audiences):
 )
 def test_validate_names_what_policy_may_not_say_with_line_and_mend(fresh, audiences, words):
     say(fresh, audiences)
-    ran = fresh.modelsmith("validate", "--json")
-    assert ran.code == 2
-    (problem,) = ran.json["problems"]
+    result = fresh.modelsmith("validate", "--json")
+    assert result.code == 2
+    (problem,) = result.json["problems"]
     assert problem["file"] == POLICY
     assert "audiences: " in (fresh.clone / POLICY).read_text().splitlines()[problem["line"] - 1]
     assert problem["field"] == f"audiences.{audiences.split(':')[0]}"
@@ -41,19 +41,19 @@ def test_validate_names_what_policy_may_not_say_with_line_and_mend(fresh, audien
 def test_what_is_kept_for_operators_stays_out_of_the_repository(fresh):
     say(fresh, "RunResult.cost: operator, Evidence.environment: operator, TrainingFacts.toolkit: operator")
     tiny.commit_to_root(fresh.clone, fresh.forge)
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.out + ran.err
-    assert ran.json["candidate"]["cost"]["p50_seconds"] > 0
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.out + result.err
+    assert result.json["candidate"]["cost"]["p50_seconds"] > 0
     evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_bytes())
     assert [evidence[run]["cost"] for run in ("candidate", "incumbent")] == [None, None]
     assert evidence["environment"] == {}
     assert evidence["training"]["toolkit"] is None
     assert evidence["training"]["final_loss"] is not None
     assert json.loads((fresh.folder_of("candidate") / "training.json").read_bytes()) == evidence["training"]
-    shown = fresh.modelsmith("pr", "show", "4", "--json").json["proposal"]["packet"]["text"]
-    assert "### Speed and cost\n\nkept for operators by policy." in shown
+    packet = fresh.modelsmith("pr", "show", "4", "--json").json["proposal"]["packet"]["text"]
+    assert "### Speed and cost\n\nkept for operators by policy." in packet
     for words in (("approve", "4", "--key", fresh.key("maya")), ("pr", "merge", "4"), ("verify",)):
-        ran = fresh.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
+        result = fresh.modelsmith(*words, "--json")
+        assert result.code == 0, result.out
     answer = fresh.modelsmith("lineage", evidence["specialist"], "--json").json["ancestors"][0]["training"]
     assert answer["toolkit"] is None

@@ -46,20 +46,20 @@ def test_every_mistake_of_every_file_is_named_with_line_field_and_mend(fresh):
 
     checked = fresh.modelsmith("validate", "--json")
     assert (checked.code, checked.json["valid"]) == (2, False)
-    found = {problem["file"]: problem for problem in checked.json["problems"]}
+    by_file = {problem["file"]: problem for problem in checked.json["problems"]}
     text = fresh.modelsmith("validate")
-    asked = fresh.modelsmith("eval", "--cluster", "rtb-pricing")
-    assert (text.code, asked.code) == (2, 2)
-    assert "eval:" not in asked.err, "no model was loaded"
+    evaluated = fresh.modelsmith("eval", "--cluster", "rtb-pricing")
+    assert (text.code, evaluated.code) == (2, 2)
+    assert "eval:" not in evaluated.err, "no model was loaded"
     for path, (_, line, field, message, mend) in MISTAKES.items():
-        problem = found[path]
+        problem = by_file[path]
         assert (problem["line"], problem["field"]) == (line, field)
         assert message in problem["message"]
         assert mend in problem["mend"]
         assert f"{path}:{line} {field} " in text.out
-        assert f"{path}:{line}: {field}: " in asked.err
-    assert found[f"{CORE}/invalid-traffic/ivt-core-09.yaml"]["field"] == "id"
-    assert f"{CORE}/auction-timeout/timeout-core-08.yaml" in found
+        assert f"{path}:{line}: {field}: " in evaluated.err
+    assert by_file[f"{CORE}/invalid-traffic/ivt-core-09.yaml"]["field"] == "id"
+    assert f"{CORE}/auction-timeout/timeout-core-08.yaml" in by_file
     envelope = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--json")
     assert (envelope.code, envelope.json["code"]) == (2, "invalid-file")
     assert {problem["file"] for problem in envelope.json["details"]["problems"]} >= MISTAKES.keys()
@@ -79,9 +79,9 @@ def test_an_uncommitted_edit_stops_iterate_and_promote_and_survives(deployed):
     path = f"{CORE}/auction-timeout/timeout-core-01.yaml"
     edit(deployed, path, "risk: high", "risk: low")
     for command in ("iterate", "promote"):
-        ran = deployed.modelsmith(command, "rtb-pricing", "--json")
-        assert (ran.code, ran.json["code"], ran.json["details"]["paths"]) == (2, "dirty-tree", [path])
-        assert "git stash" in ran.json["mend"]
+        result = deployed.modelsmith(command, "rtb-pricing", "--json")
+        assert (result.code, result.json["code"], result.json["details"]["paths"]) == (2, "dirty-tree", [path])
+        assert "git stash" in result.json["mend"]
     assert deployed.modelsmith("verify", "--json").code == 0, "what is committed still verifies"
     assert "risk: low" in (deployed.clone / path).read_text()
 
@@ -90,9 +90,9 @@ def test_commits_that_the_forge_does_not_have_stop_iterate(fresh):
     (fresh.clone / "notes.md").write_text("mine\n")
     fresh.must("add", "--all")
     fresh.must("commit", "--quiet", "--message", "Mine")
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert (ran.code, ran.json["code"]) == (2, "diverged-main")
-    assert "pr open" in ran.json["mend"]
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert (result.code, result.json["code"]) == (2, "diverged-main")
+    assert "pr open" in result.json["mend"]
     assert (fresh.clone / "notes.md").read_text() == "mine\n"
 
 
@@ -111,11 +111,11 @@ def test_a_base_model_without_its_pinned_digest_is_not_run(fresh, change, code, 
     indent, digest = line.split("digest: ")
     new = change(digest)
     path.write_text(path.read_text().replace(line + "\n", f"{indent}digest: {new}\n" if new else ""))
-    ran = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--quick", "--json")
-    assert (ran.code, ran.json["code"]) == (code, word), ran.out
-    assert ran.json["mend"]
+    result = fresh.modelsmith("eval", "--cluster", "rtb-pricing", "--quick", "--json")
+    assert (result.code, result.json["code"]) == (code, word), result.out
+    assert result.json["mend"]
     if code == 2:
-        assert [problem["field"] for problem in ran.json["details"]["problems"]] == ["base_model.digest"]
+        assert [problem["field"] for problem in result.json["details"]["problems"]] == ["base_model.digest"]
 
 
 def test_a_repository_without_a_first_commit_says_so(fresh):
@@ -131,9 +131,9 @@ def test_a_repository_without_a_first_commit_says_so(fresh):
 
 
 def test_a_folder_that_is_no_promotion_repository_says_so(fresh, tmp_path):
-    ran = fresh.modelsmith("status", "--json", cwd=tmp_path)
-    assert (ran.code, ran.json["code"]) == (2, "not-a-repository")
-    assert "modelsmith init" in ran.json["mend"]
+    result = fresh.modelsmith("status", "--json", cwd=tmp_path)
+    assert (result.code, result.json["code"]) == (2, "not-a-repository")
+    assert "modelsmith init" in result.json["mend"]
 
 
 def test_names_that_do_not_exist_are_answered_with_those_that_do(waiting):
@@ -149,9 +149,9 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(waiting):
         ("validate", "../outside"): ("outside-repository", "repository"),
     }
     for words, (code, hint) in wrong.items():
-        ran = waiting.modelsmith(*words, "--json")
-        assert (words, ran.code, ran.json["code"]) == (words, 2, code)
-        assert hint in json.dumps(ran.json), ran.out
+        result = waiting.modelsmith(*words, "--json")
+        assert (words, result.code, result.json["code"]) == (words, 2, code)
+        assert hint in json.dumps(result.json), result.out
     text = waiting.modelsmith("pr", "show", "99")
     assert (text.code, text.out) == (2, "")
     assert text.err.startswith("error (unknown-pull): ")
@@ -168,14 +168,14 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(waiting):
     ids=" ".join,
 )  # fmt: skip
 def test_a_usage_error_is_invalid_input_and_never_a_bug(fresh_template, words):
-    ran = fresh_template.modelsmith(*words, "--json")
-    assert (ran.code, ran.json["code"]) == (2, "usage"), ran.out
-    assert ran.json["mend"]
+    result = fresh_template.modelsmith(*words, "--json")
+    assert (result.code, result.json["code"]) == (2, "usage"), result.out
+    assert result.json["mend"]
 
 
 def test_init_refuses_a_folder_in_use_and_a_key_that_is_none(fresh):
-    taken = fresh.modelsmith("init", "clone", "--json", cwd=fresh.folder)
-    assert (taken.code, taken.json["code"]) == (2, "not-empty")
+    result = fresh.modelsmith("init", "clone", "--json", cwd=fresh.folder)
+    assert (result.code, result.json["code"]) == (2, "not-empty")
     assert (fresh.clone / "evals").is_dir()
     person = fresh.modelsmith("init", "other", "--person", "platform=nobody.pub", "--json", cwd=fresh.folder)
     assert (person.code, person.json["code"]) == (2, "bad-person")

@@ -77,12 +77,12 @@ def test_a_budget_that_means_nothing_or_invites_a_rollback_is_said(fresh):
         ({"request": 2}, "requests"),
     ):
         budgeted(fresh, **budget)
-        ran = fresh.modelsmith("validate")
-        assert (ran.code, expected in ran.out + ran.err) == (2, True), ran.out + ran.err
+        result = fresh.modelsmith("validate")
+        assert (result.code, expected in result.out + result.err) == (2, True), result.out + result.err
     budgeted(fresh, p95_milliseconds=900)
     path = fresh.clone / CLUSTER_FILE
     cluster = yaml.safe_load(path.read_text())
     cluster["rollback"]["rule"] = {"slow": {"milliseconds": 800, "max_rise": 0.05}}
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
-    ran = fresh.modelsmith("validate")
-    assert (ran.code, "Write 800 or less." in ran.out) == (0, True), ran.out + ran.err
+    result = fresh.modelsmith("validate")
+    assert (result.code, "Write 800 or less." in result.out) == (0, True), result.out + result.err

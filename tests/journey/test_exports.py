@@ -12,15 +12,15 @@ CLUSTER = "rtb-pricing"
 
 def answers(world, tag):
     path = next(world.private.glob(f"**/runs/{tag}/observations.jsonl"))
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    return {f"{one['section']}/{one['id']}/{one['wording']}": one["completion"] for one in found}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {f"{row['section']}/{row['id']}/{row['wording']}": row["completion"] for row in rows}
 
 
 def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
     adapter = deployed.state()["specialist"]
-    ran = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
-    assert ran.code == 0, ran.out + ran.err
-    answer = ran.json
+    result = deployed.modelsmith("export", adapter, "--as", "merged", "--json")
+    assert result.code == 0, result.out + result.err
+    answer = result.json
     child = answer["specialist"]
     assert (answer["state"], answer["parent"], answer["outcome"]) == ("artifact-exported", adapter, "PASS")
     assert child != adapter
@@ -43,14 +43,14 @@ def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
     assert (again.code, again.json["specialist"]) == (0, child)
     number = len(deployed.modelsmith("pr", "list", "--all", "--json").json["pulls"])
 
-    asked = deployed.modelsmith("promote", CLUSTER, child, "--json")
-    assert asked.code == 4, asked.out + asked.err
-    assert asked.json["pull"] == number + 1
+    promotion = deployed.modelsmith("promote", CLUSTER, child, "--json")
+    assert promotion.code == 4, promotion.out + promotion.err
+    assert promotion.json["pull"] == number + 1
     for words in (("approve", str(number + 1), "--key", deployed.key("maya")), ("pr", "merge", str(number + 1))):
-        done = deployed.modelsmith(*words, "--json")
-        assert done.code == 0, done.out
+        step_result = deployed.modelsmith(*words, "--json")
+        assert step_result.code == 0, step_result.out
     status = deployed.modelsmith("status", "--json").json["clusters"][0]
-    assert child in [one["specialist"] for one in status["serving"]]
+    assert child in [arm["specialist"] for arm in status["serving"]]
     views = {specialist["specialist"]: specialist for specialist in status["specialists"]}
     assert (views[child]["export"], views[adapter]["exports"]) == (f"merged export of {adapter}", [child])
     lineage = deployed.modelsmith("lineage", child, "--json").json
@@ -64,16 +64,16 @@ def test_merged_weights_reach_production_with_evidence_of_their_own(deployed):
 def test_a_gguf_file_that_was_made_elsewhere_comes_in_as_an_export(deployed, tiny_model, tmp_path):
     adapter = deployed.state()["specialist"]
     write_gguf(tiny_model, tmp_path / "F.gguf")
-    ran = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
-    assert ran.code == 0, ran.out + ran.err
-    assert ran.json["state"] == "artifact-exported"
-    base = ran.json["candidate"]["tag"]
+    result = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
+    assert result.code == 0, result.out + result.err
+    assert result.json["state"] == "artifact-exported"
+    base = result.json["candidate"]["tag"]
     assert answers(deployed, base) == answers(deployed, f"{CLUSTER}-iter-001-base"), (
         "this file holds the bare base model"
     )
     (tmp_path / "F.gguf").write_bytes((tmp_path / "F.gguf").read_bytes() + b"more")
-    ran = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
-    assert (ran.code, ran.json["code"]) == (5, "gguf-header")
+    result = deployed.modelsmith("export", adapter, "--as", "gguf", "--file", str(tmp_path / "F.gguf"), "--json")
+    assert (result.code, result.json["code"]) == (5, "gguf-header")
     assert deployed.modelsmith("export", adapter, "--as", "gguf", "--json").json["code"] == "not-exportable"
     assert deployed.modelsmith("verify", "--json").code == 0
 
@@ -93,13 +93,13 @@ def test_killed_at_any_step_the_same_export_goes_on_from_there(deployed):
     ask = ("export", adapter, "--as", "merged", "--json")
     for point in KILLS:
         assert deployed.stop_at(point, *ask).code == -signal.SIGKILL, point
-    ran = deployed.modelsmith(*ask)
-    assert (ran.code, ran.json["state"]) == (0, "artifact-exported"), ran.out + ran.err
-    assert "eval" not in ran.phases, "answered before the last kills"
-    assert [path.name for path in (deployed.private / CLUSTER / "exports").iterdir()] == [ran.json["specialist"]]
-    titles = [title for title in deployed.pulls().values() if ran.json["specialist"] in title]
+    result = deployed.modelsmith(*ask)
+    assert (result.code, result.json["state"]) == (0, "artifact-exported"), result.out + result.err
+    assert "eval" not in result.phases, "answered before the last kills"
+    assert [path.name for path in (deployed.private / CLUSTER / "exports").iterdir()] == [result.json["specialist"]]
+    titles = [title for title in deployed.pulls().values() if result.json["specialist"] in title]
     assert len(titles) == 3, titles
-    assert deployed.modelsmith("verify", "--json").json["weights"][ran.json["specialist"]] == "checked"
+    assert deployed.modelsmith("verify", "--json").json["weights"][result.json["specialist"]] == "checked"
 
 
 SET = "evals/adtech/rtb-root-cause/evalset.yaml"
@@ -108,30 +108,32 @@ POLICY = ".github/governance/policy.yaml"
 
 def test_an_export_that_does_not_clear_the_gate_ends_there(deployed):
     adapter = deployed.state()["specialist"]
-    deployed.changed(SET, lambda one: one["decision"].update(margin=0.001), "petra", "dana")
+    deployed.changed(SET, lambda document: document["decision"].update(margin=0.001), "petra", "dana")
     ask = ("export", adapter, "--as", "merged", "--json")
-    ran = deployed.modelsmith(*ask)
-    child = ran.json["specialist"]
-    assert (ran.code, ran.json["outcome"], ran.json["state"]) == (3, "INCONCLUSIVE", "candidate"), ran.out
+    result = deployed.modelsmith(*ask)
+    child = result.json["specialist"]
+    assert (result.code, result.json["outcome"], result.json["state"]) == (3, "INCONCLUSIVE", "candidate"), result.out
     again = deployed.modelsmith(*ask)
     assert (again.code, again.json["outcome"], "eval" in again.phases) == (3, "INCONCLUSIVE", False)
 
     deployed.changed(
         POLICY,
-        lambda one: next(t for t in one["transitions"] if t["event"] == "eval-accepted").update(override="domain-lead"),
+        lambda document: next(t for t in document["transitions"] if t["event"] == "eval-accepted").update(
+            override="domain-lead"
+        ),
         "dana",
         "petra",
     )
-    asked = deployed.modelsmith("promote", CLUSTER, child, "--override", "There are no more cases.", "--json")
-    assert (asked.code, asked.json["waiting_for"]) == (4, ["@domain-lead"]), asked.out
-    number = str(asked.json["pull"])
+    promotion = deployed.modelsmith("promote", CLUSTER, child, "--override", "There are no more cases.", "--json")
+    assert (promotion.code, promotion.json["waiting_for"]) == (4, ["@domain-lead"]), promotion.out
+    number = str(promotion.json["pull"])
     for words in (("approve", number, "--key", deployed.key("dana")), ("pr", "merge", number)):
         assert deployed.modelsmith(*words, "--json").code == 0
     went_on = deployed.modelsmith(*ask)
     assert (went_on.code, went_on.json["state"]) == (0, "artifact-exported"), went_on.out
     assert went_on.json["outcome"] == "INCONCLUSIVE"
 
-    deployed.changed(SET, lambda one: one["thresholds"].update(composite=0.9), "petra", "dana")
+    deployed.changed(SET, lambda document: document["thresholds"].update(composite=0.9), "petra", "dana")
     failed = deployed.modelsmith("export", adapter, "--as", "merged", "--dtype", "bfloat16", "--json")
     assert (failed.code, failed.json["outcome"], failed.json["state"]) == (3, "FAIL", "candidate"), failed.out
     refused = deployed.modelsmith("promote", CLUSTER, failed.json["specialist"], "--override", "We want it.", "--json")

@@ -17,8 +17,8 @@ from modelsmith.schema.evidence import Firewall
 
 
 def test_the_first_iterate_ends_at_a_person_and_says_what_to_do(first_iterate):
-    world, ran = first_iterate
-    answer = ran.json
+    world, result = first_iterate
+    answer = result.json
     assert (answer["cluster"], answer["iteration"], answer["phase"], answer["outcome"]) == (
         "rtb-pricing",
         1,
@@ -37,8 +37,8 @@ def test_the_first_iterate_ends_at_a_person_and_says_what_to_do(first_iterate):
 
 
 def test_progress_goes_to_stderr_and_names_every_phase(first_iterate):
-    _, ran = first_iterate
-    assert {"eval", "diagnose", "train", "assess"} <= ran.phases
+    _, result = first_iterate
+    assert {"eval", "diagnose", "train", "assess"} <= result.phases
 
 
 def test_an_open_pull_request_is_answered_again_without_work(waiting):
@@ -52,22 +52,22 @@ def test_an_open_pull_request_is_answered_again_without_work(waiting):
 
 
 def test_the_reviewer_sees_packet_checks_and_whose_approval_is_missing(waiting):
-    shown = waiting.modelsmith("pr", "show", "4", "--json").json
-    assert shown["pull"]["gate"] == "waiting"
-    assert all(check["passed"] for check in shown["pull"]["checks"])
-    assert {"signature", "life", "routing", "fresh-evidence"} <= {check["name"] for check in shown["pull"]["checks"]}
-    assert "composite" in shown["proposal"]["packet"]["text"].lower()
+    view = waiting.modelsmith("pr", "show", "4", "--json").json
+    assert view["pull"]["gate"] == "waiting"
+    assert all(check["passed"] for check in view["pull"]["checks"])
+    assert {"signature", "life", "routing", "fresh-evidence"} <= {check["name"] for check in view["pull"]["checks"]}
+    assert "composite" in view["proposal"]["packet"]["text"].lower()
     text = waiting.modelsmith("pr", "show", "4").out
     assert "@head-of-trading" in text
     assert "ok  signature" in text
 
 
 def test_merging_before_anyone_approved_ends_with_code_4(waiting):
-    ran = waiting.modelsmith("pr", "merge", "4", "--json")
-    assert (ran.code, ran.json["code"]) == (4, "approval-missing")
-    assert ran.json["details"]["waiting_for"] == ["@head-of-trading"]
-    assert ran.json["next"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
-    assert "`modelsmith approve 4 --key KEY`" in ran.json["mend"]
+    result = waiting.modelsmith("pr", "merge", "4", "--json")
+    assert (result.code, result.json["code"]) == (4, "approval-missing")
+    assert result.json["details"]["waiting_for"] == ["@head-of-trading"]
+    assert result.json["next"] == {"operation": "approve", "arguments": {"number": 4, "key": "KEY"}}
+    assert "`modelsmith approve 4 --key KEY`" in result.json["mend"]
 
 
 @pytest.mark.usefixtures("installed_hook")
@@ -162,9 +162,9 @@ def test_held_out_answers_are_never_shown(deployed):
 
 def test_the_second_iterate_starts_from_where_the_first_ended(deployed):
     first = deployed.state()["specialist"]
-    ran = deployed.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.out
-    answer = ran.json
+    result = deployed.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.out
+    answer = result.json
     assert (answer["iteration"], answer["phase"]) == (2, "waiting")
     assert answer["specialist"].startswith("iter-002-")
 
@@ -225,6 +225,6 @@ def what_the_parent_knows(world, specialist, past):
     assert refused.value.code == "firewall-differs"
     rows = world.private / "rtb-pricing" / "iterations" / "001" / "rows.jsonl"
     rows.rename(rows.with_suffix(".away"))
-    found = certificates.recheck(workspace, main, full=True)
-    assert (found[past["specialist"]], "not at hand" in found[specialist]) == ("rows not at hand", True)
+    rechecks = certificates.recheck(workspace, main, full=True)
+    assert (rechecks[past["specialist"]], "not at hand" in rechecks[specialist]) == ("rows not at hand", True)
     rows.with_suffix(".away").rename(rows)

@@ -17,15 +17,15 @@ DRIVER = Path(__file__).with_name("stop_at.py")
 
 
 def iterate(world, code, *words):
-    ran = world.modelsmith("iterate", CLUSTER, *words, "--json")
-    assert ran.code == code, ran.out + ran.err
-    return ran.json
+    result = world.modelsmith("iterate", CLUSTER, *words, "--json")
+    assert result.code == code, result.out + result.err
+    return result.json
 
 
 def status(world):
-    ran = world.modelsmith("status", "--json")
-    assert ran.code == 0, ran.out
-    return ran.json["clusters"][0]
+    result = world.modelsmith("status", "--json")
+    assert result.code == 0, result.out
+    return result.json["clusters"][0]
 
 
 def edit(world, path, **values):
@@ -57,10 +57,10 @@ def test_every_error_of_a_phase_is_followed_to_its_mend(fresh):
     assert error["code"] == "prompt-too-long"
     assert f"core/{error['details']['scenario']}: The prompt has" in error["message"]
     assert "max_new_tokens" in error["mend"]
-    shown = status(world)
-    assert (shown["error"]["code"], shown["phase"], shown["running"]) == ("prompt-too-long", "eval", None)
-    assert shown["next"] == {"operation": "iterate", "arguments": {"cluster": CLUSTER}}
-    assert error["mend"] in shown["why"]
+    state = status(world)
+    assert (state["error"]["code"], state["phase"], state["running"]) == ("prompt-too-long", "eval", None)
+    assert state["next"] == {"operation": "iterate", "arguments": {"cluster": CLUSTER}}
+    assert error["mend"] in state["why"]
     assert iterate(world, 2)["code"] == "prompt-too-long", "nothing was mended"
 
     edit(world, f"{SET}/evalset.yaml", sampling=sampling)
@@ -113,7 +113,9 @@ def test_status_says_what_runs_how_far_it_is_and_that_a_candidate_failed(fresh):
     assert (specialist["state"], specialist["verdict"], specialist["composite"]) == ("candidate", "FAIL", 0.0)
     assert "FAIL  composite 0.000, by the rule of its day" in world.modelsmith("status").out
 
-    world.changed(f"{SET}/evalset.yaml", lambda one: one.update(thresholds=evalset["thresholds"]), "petra", "dana")
-    ran = world.modelsmith("promote", CLUSTER, "--json")
-    assert (ran.code, ran.json["code"]) == (2, "nothing-to-promote")
-    assert "failed by the rule of its day" in json.dumps(ran.json)
+    world.changed(
+        f"{SET}/evalset.yaml", lambda document: document.update(thresholds=evalset["thresholds"]), "petra", "dana"
+    )
+    result = world.modelsmith("promote", CLUSTER, "--json")
+    assert (result.code, result.json["code"]) == (2, "nothing-to-promote")
+    assert "failed by the rule of its day" in json.dumps(result.json)

@@ -22,8 +22,8 @@ def test_approve_merge_and_the_next_step_work_through_the_forge_s_url(waiting):
 
     assert run("pr", "merge", "4").code == 4, "the gate is shut"
     for words in (("approve", "4", "--key", waiting.key("maya")), ("pr", "merge", "4"), ("verify",), ("status",)):
-        ran = run(*words)
-        assert ran.code == 0, ran.out
+        result = run(*words)
+        assert result.code == 0, result.out
     assert waiting.main() == waiting.git.rev("main"), "main moved over there and here"
     specialist = waiting.state()["specialist"]
     promoted = run("promote", "rtb-pricing", specialist)

@@ -69,8 +69,8 @@ def test_from_the_first_iterate_to_verify_without_github(world, github):
     assert verified.json["approvals"] >= 1
 
     secrets = [token.encode() for token in github.tokens]
-    kept = [path for path in world.folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert not [path for path in kept if any(secret in path.read_bytes() for secret in secrets)]
+    files = [path for path in world.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
 
 
 def iterated_root(world):

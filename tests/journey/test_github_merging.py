@@ -130,7 +130,7 @@ def test_the_receipts_workflow_adds_those_of_what_buttons_merged(context):
     assert "env" not in step, "nothing of the event is read"
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     rows = [context.world.run("bash", "-e", "-c", step["run"], env=environment) for _ in range(2)]
-    assert [one.code for one in rows] == [0, 0], rows
+    assert [row.code for row in rows] == [0, 0], rows
     assert re.findall(r"receipts of (\d+), merged as", rows[0].out) == [str(number) for number in numbers]
     assert rows[1].out.strip() == "no merge waits for receipts"
     assert context.verified().approvals == 2
@@ -197,12 +197,12 @@ def test_two_harnesses_that_merge_the_same_at_once_merge_it_once(context, monkey
     if method == "land":
         context.github.rules(context.repo, "harness-gh")
     other = Workspace(shutil.copytree(context.world.clone, context.world.folder / "other", symlinks=True))
-    kept = getattr(GitHubForge, method)
+    original = getattr(GitHubForge, method)
 
     def slower(forge, *words):
-        monkeypatch.setattr(GitHubForge, method, kept)
+        monkeypatch.setattr(GitHubForge, method, original)
         pr_merge.run(other, pr_merge.PrMergeRequest(number=number))
-        return kept(forge, *words)
+        return original(forge, *words)
 
     monkeypatch.setattr(GitHubForge, method, slower)
     merged = context.merge(number)

@@ -15,9 +15,9 @@ from modelsmith.substrates.base_models import listing_digest
 
 @pytest.fixture
 def ways(tmp_path_factory, monkeypatch):
-    made = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 def test_an_iteration_that_trains_on_a_host_makes_the_same_specialist(ways, fresh, first_iterate, tiny_model):

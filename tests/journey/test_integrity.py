@@ -43,9 +43,9 @@ def forge_of(world, actor, key):
 
 
 def propose(world, branch, person, title="A change"):
-    ran = world.modelsmith("pr", "open", branch, "--title", title, "--key", world.key(person), "--json")
-    assert ran.code == 0, ran.out
-    return str(ran.json["pull"]["number"])
+    result = world.modelsmith("pr", "open", branch, "--title", title, "--key", world.key(person), "--json")
+    assert result.code == 0, result.out
+    return str(result.json["pull"]["number"])
 
 
 def approve(world, number, person):
@@ -58,9 +58,9 @@ def test_a_changed_artifact_is_found_by_verify_and_never_run(deployed):
     overwrite(weights, data[:-1] + bytes([data[-1] ^ 1]))
     assert deployed.modelsmith("verify", "--json").code == 5
     specialist = deployed.state()["specialist"]
-    ran = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--model", specialist, "--json")
-    assert ran.code == 5, ran.out
-    assert "eval" not in ran.phases
+    result = deployed.modelsmith("eval", "--cluster", "rtb-pricing", "--model", specialist, "--json")
+    assert result.code == 5, result.out
+    assert "eval" not in result.phases
     overwrite(weights, data)
     assert deployed.modelsmith("verify", "--json").code == 0
 
@@ -72,9 +72,9 @@ def test_a_changed_artifact_is_found_by_verify_and_never_run(deployed):
 def test_another_signature_than_main_s_is_found_by_verify(deployed):
     signature = stored(deployed) / "model.sig"
     overwrite(signature, signature.read_bytes().replace(b'"', b'"', 1) + b"\n")
-    ran = deployed.modelsmith("verify", "--json")
-    assert (ran.code, ran.json["code"]) == (5, "signature-differs")
-    assert "model.sig" in ran.json["mend"]
+    result = deployed.modelsmith("verify", "--json")
+    assert (result.code, result.json["code"]) == (5, "signature-differs")
+    assert "model.sig" in result.json["mend"]
 
 
 def test_weights_that_are_elsewhere_are_reported_not_invented(deployed):
@@ -86,9 +86,9 @@ def test_paths_to_verify_begin_where_one_stands(deployed):
     """A copy of the artifact beside the clone, and a folder of the specialist's history, named from that folder."""
     shutil.copytree(stored(deployed), deployed.folder / "copy")
     folder = deployed.folder_of("artifact-exported")
-    ran = deployed.modelsmith("verify", "../../../../../copy", ".", "--json", cwd=folder)
+    result = deployed.modelsmith("verify", "../../../../../copy", ".", "--json", cwd=folder)
     text = f"checked, {folder.parent.name}"
-    assert ran.json["weights"] == {folder.parent.name: "checked", str(deployed.folder / "copy"): text}
+    assert result.json["weights"] == {folder.parent.name: "checked", str(deployed.folder / "copy"): text}
     above = deployed.modelsmith("verify", "..", "--json", cwd=folder.parent)
     assert (above.code, above.json["code"]) == (2, "bad-path"), "a cluster's folder is no specialist's"
 
@@ -100,8 +100,8 @@ def test_answers_edited_after_the_run_are_found(deployed):
     lines[0]["completion"] = "the right answer"
     file.write_bytes(b"".join(canonical_json(line) + b"\n" for line in lines))
     for words in (("compare", "rtb-pricing-iter-001-base", tag), ("results", "--tag", tag, "--failures")):
-        ran = deployed.modelsmith(*words, "--json")
-        assert (ran.code, ran.json["code"]) == (5, "run-damaged")
+        result = deployed.modelsmith(*words, "--json")
+        assert (result.code, result.json["code"]) == (5, "run-damaged")
 
 
 TAMPERING = {
@@ -129,9 +129,9 @@ def test_verify_finds_every_commit_that_no_pull_request_stands_behind(tampered, 
     folder = tampered.folder_of("customer-deployed").relative_to(tampered.clone)
     files = {path.as_posix(): data for path, data in TAMPERING[name](tampered, folder).items()}
     commit = tampered.git.commit_files(tampered.main(), files, "Receipts of pull request 5\n", MALLORY)
-    ran = tampered.modelsmith("verify", "--revision", commit, "--json")
-    assert (ran.code, ran.json["code"]) == (5, "history-does-not-hold")
-    assert ran.json["details"]["commit"] == commit
+    result = tampered.modelsmith("verify", "--revision", commit, "--json")
+    assert (result.code, result.json["code"]) == (5, "history-does-not-hold")
+    assert result.json["details"]["commit"] == commit
 
 
 def test_rewritten_history_has_another_root_or_does_not_hold(tampered):
@@ -163,8 +163,8 @@ def test_nobody_pushes_to_main_directly(deployed):
         ("push", "--force", "origin", "main~2:main"),
         ("push", "origin", ":main"),
     ):
-        ran = deployed.git_command(*words)
-        assert ran.code != 0
+        result = deployed.git_command(*words)
+        assert result.code != 0
     assert "protected-main" in deployed.git_command("push", "origin", "main").err
     assert deployed.main() == before
 
@@ -174,8 +174,8 @@ def test_a_ref_moved_on_the_forge_s_disk_past_the_hook_is_found_by_verify(deploy
     forged = Git(deployed.forge).commit_files(main, {"notes.md": b"quiet\n"}, "Merge pull request 5\n", MALLORY)
     Git(deployed.forge).update_ref("refs/heads/main", forged, main)
     deployed.must("pull", "--quiet", "--ff-only", "origin", "main")
-    ran = deployed.modelsmith("verify", "--json")
-    assert (ran.code, ran.json["details"]["commit"]) == (5, forged)
+    result = deployed.modelsmith("verify", "--json")
+    assert (result.code, result.json["details"]["commit"]) == (5, forged)
 
 
 def rewind_to_candidate(world):
@@ -213,8 +213,8 @@ def test_evidence_changed_and_signed_by_the_harness_again_is_refused(waiting, fo
     files[f"{name}/evidence.json"] = data
     files[f"{name}/evidence.sigstore.json"] = seal(statement("evidence.json", data, EVIDENCE_TYPE, {}), key)
     record["composite"] = evidence["candidate"]["headline"]["composite"]["value"]
-    for one in ("evidence.json", "evidence.sigstore.json"):
-        record["evidence"][one] = sha256(files[f"{name}/{one}"])
+    for file_name in ("evidence.json", "evidence.sigstore.json"):
+        record["evidence"][file_name] = sha256(files[f"{name}/{file_name}"])
     files[f"{name}/record.json"] = canonical_json(record)
     files[f"{name}/record.sigstore.json"] = seal(
         statement("record.json", files[f"{name}/record.json"], RECORD_TYPE, {}), key
@@ -224,11 +224,11 @@ def test_evidence_changed_and_signed_by_the_harness_again_is_refused(waiting, fo
     head = waiting.git.commit_files(main, files, "Eval accepted\n", MALLORY)
     forge = forge_of(waiting, actor, waiting.harness_keys / "harness-ssh")
     pull = forge.open(Proposal(branch="forged", title="Forged", body="", head=head, base=main, requester=actor))
-    shown = waiting.modelsmith("pr", "show", str(pull.number), "--json").json["pull"]
-    assert shown["gate"] == "closed"
-    assert any(refusal.startswith(said) for refusal in shown["refusals"]), shown["refusals"]
+    view = waiting.modelsmith("pr", "show", str(pull.number), "--json").json["pull"]
+    assert view["gate"] == "closed"
+    assert any(refusal.startswith(said) for refusal in view["refusals"]), view["refusals"]
     assert [
-        c["name"] for c in shown["checks"] if c["name"] in ("record", "signature", "files") and not c["passed"]
+        c["name"] for c in view["checks"] if c["name"] in ("record", "signature", "files") and not c["passed"]
     ] == []
     merged = waiting.modelsmith("pr", "merge", str(pull.number), "--json")
     assert (merged.code, merged.json["code"]) == (3, "gate-closed")
@@ -248,10 +248,10 @@ def test_a_rubric_that_changed_since_the_eval_closes_the_deployment(waiting):
     assert waiting.modelsmith("pr", "merge", number, "--json").code == 0
 
     approve(waiting, "4", "maya")
-    ran = waiting.modelsmith("pr", "merge", "4", "--json")
-    assert (ran.code, ran.json["details"]["refusals"]) == (3, ["check-failed", "check-failed"])
-    assert "fresh-evidence: the rubric changed since it was evaluated" in ran.json["message"]
-    assert "packet: not compared" in ran.json["message"], "what it is rendered from does not hold"
+    result = waiting.modelsmith("pr", "merge", "4", "--json")
+    assert (result.code, result.json["details"]["refusals"]) == (3, ["check-failed", "check-failed"])
+    assert "fresh-evidence: the rubric changed since it was evaluated" in result.json["message"]
+    assert "packet: not compared" in result.json["message"], "what it is rendered from does not hold"
     assert waiting.modelsmith("verify", "--json").code == 0
 
 
@@ -286,8 +286,8 @@ def test_an_approval_dies_when_the_change_grows(waiting):
     again = propose(waiting, "notes", "petra")
     assert again != number
     assert waiting.modelsmith("pr", "merge", again, "--json").code == 4
-    gone = waiting.modelsmith("pr", "merge", number, "--json")
-    assert (gone.code, gone.json["code"]) == (3, "closed")
+    refused = waiting.modelsmith("pr", "merge", number, "--json")
+    assert (refused.code, refused.json["code"]) == (3, "closed")
 
 
 def test_an_approval_of_another_change_counts_for_nothing(waiting):
@@ -304,8 +304,8 @@ def test_an_approval_of_another_change_counts_for_nothing(waiting):
             statement=payload.decode(), signature=sign(payload, Path(waiting.key("maya")), APPROVAL_NAMESPACE)
         ),
     )
-    shown = waiting.modelsmith("pr", "show", "4", "--json").json
-    assert (shown["pull"]["gate"], [review["current"] for review in shown["reviews"]]) == ("waiting", [False])
+    view = waiting.modelsmith("pr", "show", "4", "--json").json
+    assert (view["pull"]["gate"], [review["current"] for review in view["reviews"]]) == ("waiting", [False])
     assert "stale" in waiting.modelsmith("pr", "show", "4").out
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 4
 
@@ -314,8 +314,8 @@ def test_one_rejection_holds_against_any_approval_until_it_is_taken_back(waiting
     rejected = waiting.modelsmith("reject", "4", "--key", waiting.key("noor"), "--reason", "held-out too low", "--json")
     assert (rejected.code, rejected.json["pull"]["gate"]) == (0, "closed")
     assert approve(waiting, "4", "maya").json["pull"]["gate"] == "closed"
-    ran = waiting.modelsmith("pr", "merge", "4", "--json")
-    assert (ran.code, ran.json["details"]["refusals"]) == (3, ["rejected"])
+    result = waiting.modelsmith("pr", "merge", "4", "--json")
+    assert (result.code, result.json["details"]["refusals"]) == (3, ["rejected"])
     assert approve(waiting, "4", "noor").json["pull"]["gate"] == "open"
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0
     assert waiting.modelsmith("verify", "--json").json["approvals"] == 2

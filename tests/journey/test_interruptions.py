@@ -84,36 +84,36 @@ def interrupted(fresh_template, tmp_path_factory):
         world = fresh_template.copied_to(folder)
         stopped = []
         for _, point, _ in STOPS:
-            ran = world.stop_at(point, "iterate", "rtb-pricing", "--json")
-            stopped.append(asdict(Stopped(point, ran.code, phase(world), ran.out + ran.err)))
+            result = world.stop_at(point, "iterate", "rtb-pricing", "--json")
+            stopped.append(asdict(Stopped(point, result.code, phase(world), result.out + result.err)))
         ended = world.modelsmith("iterate", "rtb-pricing", "--json")
         (folder / "told.json").write_text(json.dumps([stopped, asdict(ended)]))
 
     shared = World(built_once(tmp_path_factory, "journey-interrupted", build))
     stopped, ended = json.loads((shared.folder / "told.json").read_text())
     world = shared.copied_to(tmp_path_factory.mktemp("interrupted") / "world")
-    return world, [Stopped(**one) for one in stopped], Ran(**ended)
+    return world, [Stopped(**stop) for stop in stopped], Ran(**ended)
 
 
 def test_it_was_stopped_in_every_phase_and_where_it_was_meant_to(interrupted):
     _, stopped, _ = interrupted
     codes = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130}
-    wanted = [(point, codes[point.split()[-1]], phase) for phase, point, _ in STOPS]
-    assert [(one.point, one.code, one.phase) for one in stopped] == wanted, [one.err[-300:] for one in stopped]
+    expected = [(point, codes[point.split()[-1]], phase) for phase, point, _ in STOPS]
+    assert [(stop.point, stop.code, stop.phase) for stop in stopped] == expected, [stop.err[-300:] for stop in stopped]
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(interrupted):
     _, stopped, _ = interrupted
-    assert ["Run the same command again" in one.err for one in stopped if one.code == 130] == [True, True]
+    assert ["Run the same command again" in stop.err for stop in stopped if stop.code == 130] == [True, True]
 
 
 def test_the_end_is_that_of_a_loop_that_nobody_interrupted(interrupted, first_iterate):
-    world, _, ran = interrupted
+    world, _, result = interrupted
     calm, calm_ran = first_iterate
-    assert ran.code == 4, ran.out
+    assert result.code == 4, result.out
     same = ("iteration", "phase", "outcome", "reason", "specialist", "artifact", "pull", "waiting_for")
-    assert {name: ran.json[name] for name in same} == {name: calm_ran.json[name] for name in same}
-    assert [ran.json[run]["run_id"] for run in ("reference", "candidate")] == [
+    assert {name: result.json[name] for name in same} == {name: calm_ran.json[name] for name in same}
+    assert [result.json[run]["run_id"] for run in ("reference", "candidate")] == [
         calm_ran.json[run]["run_id"] for run in ("reference", "candidate")
     ]
     assert world.state() == calm.state()
@@ -157,8 +157,8 @@ def test_training_went_on_from_its_checkpoints(interrupted):
 
 
 def test_the_interrupted_history_verifies(interrupted):
-    ran = interrupted[0].modelsmith("verify", "--json")
-    assert (ran.code, ran.json["promotions"]) == (0, 3)
+    result = interrupted[0].modelsmith("verify", "--json")
+    assert (result.code, result.json["promotions"]) == (0, 3)
 
 
 def test_a_person_s_approval_and_merge_survive_a_kill(waiting):
@@ -204,30 +204,30 @@ def fill(ballast):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_disk_is_named_and_freeing_it_is_enough(waiting):
-    kept = waiting.folder / "kept"
-    waiting.private.rename(kept)
+    moved = waiting.folder / "kept"
+    waiting.private.rename(moved)
     waiting.private.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", waiting.private], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount here: {mounted.stderr.decode().strip()}")
     try:
-        shutil.copytree(kept, waiting.private, dirs_exist_ok=True)
+        shutil.copytree(moved, waiting.private, dirs_exist_ok=True)
         before = waiting.state()
         ballast = waiting.private / "ballast"
         fill(ballast)
         full = waiting.modelsmith("iterate", "rtb-pricing", "--json")
         assert (full.code, full.json["code"]) == (6, "disk-full"), full.out
         assert "Free" in full.json["mend"]
-        asked = ("eval", "--cluster", "rtb-pricing", "--tag", "again", "--json")
-        full_eval = waiting.modelsmith(*asked)
+        command = ("eval", "--cluster", "rtb-pricing", "--tag", "again", "--json")
+        full_eval = waiting.modelsmith(*command)
         assert full_eval.code == 6, full_eval.out
         assert waiting.state() == before
 
         ballast.unlink()
         assert waiting.modelsmith("iterate", "rtb-pricing", "--json").code == 4
         assert waiting.state() == before
-        done = waiting.modelsmith(*asked)
-        assert (done.code, done.json["run"]["executed"]) == (0, 0), done.out
+        result = waiting.modelsmith(*command)
+        assert (result.code, result.json["run"]["executed"]) == (0, 0), result.out
     finally:
         subprocess.run(["umount", "-l", waiting.private], check=True)
 
@@ -259,17 +259,17 @@ def test_without_write_permission_all_is_read_and_nothing_is_half_done(waiting):
     looks_ran = [(words, waiting.run(COMMAND, *words, "--json", **limited)) for words in looks]
     for folder in (waiting.clone, waiting.forge, waiting.folder / "home"):
         lock_up(folder, False)
-    assert [(words, ran.out) for words, ran in looks_ran if ran.code] == []
+    assert [(words, result.out) for words, result in looks_ran if result.code] == []
 
     lock_up(waiting.private, True)
-    ran = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)
+    result = waiting.run(COMMAND, "iterate", "rtb-pricing", "--json", **limited)
     lock_up(waiting.private, False)
-    assert (ran.code, ran.json["code"]) == (6, "not-writable"), ran.out
-    assert "writable" in ran.json["mend"]
+    assert (result.code, result.json["code"]) == (6, "not-writable"), result.out
+    assert "writable" in result.json["mend"]
 
     lock_up(waiting.forge, True)
-    ran = waiting.run(COMMAND, "approve", "4", "--key", waiting.key("maya"), "--json", **limited)
+    result = waiting.run(COMMAND, "approve", "4", "--key", waiting.key("maya"), "--json", **limited)
     lock_up(waiting.forge, False)
-    assert ran.code == 6, ran.out
+    assert result.code == 6, result.out
     assert waiting.main() == before
     assert waiting.modelsmith("iterate", "rtb-pricing", "--json").code == 4

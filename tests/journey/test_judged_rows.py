@@ -50,20 +50,20 @@ def test_a_judge_lets_rows_pass_and_the_record_says_which(fresh):
     cluster = yaml.safe_load((fresh.clone / PATH).read_text())
     cluster["training"]["sources"] = {"datasets": {"share": 0.5, "names": ["tickets"]}}
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
-    (found,) = fresh.modelsmith("validate", "--json").json["problems"]
-    assert "does not say how often it may be asked" in found["message"]
+    (problem,) = fresh.modelsmith("validate", "--json").json["problems"]
+    assert "does not say how often it may be asked" in problem["message"]
     cluster["training"]["judge_calls"] = 20
     cluster["loop"] = {"seeds": 2, "judge_calls": 2}
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
-    (found,) = fresh.modelsmith("validate", "--json").json["problems"]
-    assert "each try may ask the judge 3 times" in found["message"]
+    (problem,) = fresh.modelsmith("validate", "--json").json["problems"]
+    assert "each try may ask the judge 3 times" in problem["message"]
     cluster["loop"]["judge_calls"] = 3
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
     assert fresh.modelsmith("validate", "--json").json["problems"] == []
     commit_to_root(fresh.clone, fresh.forge)
 
-    ran = fresh.modelsmith("iterate", CLUSTER, "--json")
-    assert ran.code == 4, ran.err[-2000:]
+    result = fresh.modelsmith("iterate", CLUSTER, "--json")
+    assert result.code == 4, result.err[-2000:]
     (tickets,) = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json["sources"]
     assert tickets["kept"] >= 1
     assert tickets["rejected"]["fails-rubric"] >= 1, "the judge passes some and fails others"

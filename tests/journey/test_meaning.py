@@ -38,8 +38,8 @@ def test_rows_too_near_in_meaning_are_dropped_and_verify_finds_it_again(fresh, t
     assert "embedding model tiny-bert" in fresh.modelsmith("validate").out
     assert any("tiny-bert" in line for line in fresh.modelsmith("doctor").out.splitlines())
 
-    ran = fresh.modelsmith("iterate", CLUSTER, "--json")
-    assert ran.code == 4, ran.err[-2000:]
+    result = fresh.modelsmith("iterate", CLUSTER, "--json")
+    assert result.code == 4, result.err[-2000:]
     specialist = fresh.state()["specialist"]
     evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_text())
     meaning = evidence["firewall"]["meaning"]
@@ -49,7 +49,7 @@ def test_rows_too_near_in_meaning_are_dropped_and_verify_finds_it_again(fresh, t
     reviewed = fresh.modelsmith("review-synthetic", CLUSTER, "--json").json
     assert len(reviewed["in_meaning"]) == 5
     assert reviewed["meaning_unknown"] is None
-    assert all(0 < one["cosine"] < 1 for one in reviewed["in_meaning"])
+    assert all(0 < neighbour["cosine"] < 1 for neighbour in reviewed["in_meaning"])
     assert "nearest scored texts in meaning" in fresh.modelsmith("review-synthetic", CLUSTER).out
     assert "firewall by meaning, held out" in (fresh.folder_of("eval-accepted") / "packet.md").read_text()
     lies(fresh, specialist)
@@ -99,9 +99,9 @@ def test_rows_are_dropped_by_the_limit_and_a_missing_model_stops(fresh, tmp_path
     assert {generator["by"] for generator in stopped.json["details"]["generators"]} == {"meaning"}
     weights = folder / "model.safetensors"
     vectors = fresh.private / "cache" / "vectors.db"
-    known = weights.read_bytes()
+    original = weights.read_bytes()
     for change, code, exit_code in (
-        (lambda: weights.write_bytes(known[:-1] + bytes([known[-1] ^ 1])), "base-model-digest", 5),
+        (lambda: weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1])), "base-model-digest", 5),
         (lambda: folder.rename(tmp_path / "away"), "embedding-missing", 6),
     ):
         change()

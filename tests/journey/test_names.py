@@ -24,8 +24,8 @@ def test_without_the_model_that_finds_names_nothing_is_captured(fresh, tmp_path)
     assert fresh.modelsmith("validate").code == 0
 
     def looked_at():
-        found = fresh.modelsmith("doctor", "--json").json["findings"]
-        return [finding["level"] for finding in found if finding["subject"] == "model tiny-names of names"]
+        findings = fresh.modelsmith("doctor", "--json").json["findings"]
+        return [finding["level"] for finding in findings if finding["subject"] == "model tiny-names of names"]
 
     assert looked_at() == ["ok"]
 
@@ -34,11 +34,11 @@ def test_without_the_model_that_finds_names_nothing_is_captured(fresh, tmp_path)
         (fresh.folder / "records.jsonl").write_text(f"{json.dumps(record)}\n")
         return fresh.modelsmith("capture", str(fresh.folder / "records.jsonl"), "--json")
 
-    found = captured("Why did bids of Marta Okonkwo end late, id TWFydGEgT2tvbmt3bw== ?").json
-    assert found["removed"] == {"name": 4}
-    written = Git(fresh.forge).text("show", f"{found['pull']['head']}:{found['path']}")
-    assert json.loads(written)["messages"][0]["content"] == "Why did bids of [name] end late, id [name] ?"
-    assert not [word for word in ("Marta", "Okonkwo", "TWFydGE") if word in written]
+    captured_failure = captured("Why did bids of Marta Okonkwo end late, id TWFydGEgT2tvbmt3bw== ?").json
+    assert captured_failure["removed"] == {"name": 4}
+    content = Git(fresh.forge).text("show", f"{captured_failure['pull']['head']}:{captured_failure['path']}")
+    assert json.loads(content)["messages"][0]["content"] == "Why did bids of [name] end late, id [name] ?"
+    assert not [word for word in ("Marta", "Okonkwo", "TWFydGE") if word in content]
     before = fresh.pulls()
 
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")

@@ -20,21 +20,23 @@ def test_where_a_method_has_stopped_paying_iterate_takes_the_next_one(fresh):
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
     commit_to_root(fresh.clone, fresh.forge)
 
-    one = fresh.modelsmith("iterate", "rtb-pricing", "--max-iterations", "1", "--json")
-    assert (one.code, one.json["outcome"]) == (3, "FAIL"), one.err[-2000:]
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--max-iterations", "5", "--json")
-    assert ran.code == 3, ran.err[-2000:]
-    taken = "plateau: the last 1 iterations gained less than 1 over the best before; stage 2 of 2, dpo, is taken"
-    assert ran.err.count(taken) == 1
-    assert ran.json["iteration"] == 3, "and no other is begun: the last method has stopped paying, too"
-    assert "plateau: " in ran.json["reason"]
-    assert ran.json["recommended"]["action"]
+    turn = fresh.modelsmith("iterate", "rtb-pricing", "--max-iterations", "1", "--json")
+    assert (turn.code, turn.json["outcome"]) == (3, "FAIL"), turn.err[-2000:]
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--max-iterations", "5", "--json")
+    assert result.code == 3, result.err[-2000:]
+    message = "plateau: the last 1 iterations gained less than 1 over the best before; stage 2 of 2, dpo, is taken"
+    assert result.err.count(message) == 1
+    assert result.json["iteration"] == 3, "and no other is begun: the last method has stopped paying, too"
+    assert "plateau: " in result.json["reason"]
+    assert result.json["recommended"]["action"]
 
-    found = {
+    facts_by_iteration = {
         path.parent.parent.name: json.loads(path.read_text())
         for path in sorted(fresh.clone.glob("promotions/rtb-pricing/*/01-candidate/training.json"))
     }
-    methods = [[stage["method"] for stage in facts["stages"]] for facts in found.values()]
+    methods = [[stage["method"] for stage in facts["stages"]] for facts in facts_by_iteration.values()]
     assert methods == [["sft"], ["sft"], ["sft", "dpo"]]
-    assert len({facts["hyperparameters"] for facts in found.values()}) == 1, "one recipe, as the file has it"
+    assert len({facts["hyperparameters"] for facts in facts_by_iteration.values()}) == 1, (
+        "one recipe, as the file has it"
+    )
     assert fresh.modelsmith("verify", "--json").code == 0

@@ -17,8 +17,8 @@ SET = "evals/adtech/rtb-root-cause/evalset.yaml"
 
 
 def evaluate(world, *words):
-    ran = world.modelsmith("eval", "--cluster", CLUSTER, *words, "--json")
-    return ran.code, ran.json
+    result = world.modelsmith("eval", "--cluster", CLUSTER, *words, "--json")
+    return result.code, result.json
 
 
 def edited(world, path, old, new):

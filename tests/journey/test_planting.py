@@ -97,8 +97,8 @@ def table(world):
 def told_an_address(world, words, environment):
     """Run the one command that reads standard input; nobody listens there."""
     fields = {"cwd": world.clone, "env": environment, "input": "https://127.0.0.1:9/hook\n"}
-    ran = subprocess.run([COMMAND, *words], check=False, capture_output=True, text=True, **fields)
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    process = subprocess.run([COMMAND, *words], check=False, capture_output=True, text=True, **fields)
+    return Ran(process.returncode, process.stdout, process.stderr)
 
 
 def traced(world, words):
@@ -107,9 +107,11 @@ def traced(world, words):
     log.unlink(missing_ok=True)
     environment = {"TRACED": f"{log}{os.pathsep}{world.clone}", "PYTHONPATH": str(TRACED)}
     environment = world.environment() | environment
-    ran = told_an_address(world, words, environment) if words[:2] == ADD else world.modelsmith(*words, env=environment)
-    assert ran.code != 1, ran.err
-    assert "Usage:" not in ran.err, ran.err
+    result = (
+        told_an_address(world, words, environment) if words[:2] == ADD else world.modelsmith(*words, env=environment)
+    )
+    assert result.code != 1, result.err
+    assert "Usage:" not in result.err, result.err
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()]
 
 
@@ -119,13 +121,13 @@ def journey(deployed_template, tmp_path_factory):
     world = deployed_template.copied_to(tmp_path_factory.mktemp("traced") / "world")
     world.commit("notes", {"docs/notes.md": "Notes.\n"})
     world.must("remote", "add", "upstream", str(world.forge))
-    found = {words: traced(world, words) for words in commands(world)}
-    yield world, found
+    events_by_command = {words: traced(world, words) for words in commands(world)}
+    yield world, events_by_command
     shutil.rmtree(world.folder, ignore_errors=True)
 
 
-def paths(found, *kinds):
-    return {path for events in found.values() for what, path in events if what in kinds}
+def paths(events_by_command, *kinds):
+    return {path for events in events_by_command.values() for action, path in events if action in kinds}
 
 
 COMPARING = ("verify", "audit", "iterate", "export", "promote")
@@ -133,29 +135,31 @@ COMPARING = ("verify", "audit", "iterate", "export", "promote")
 
 
 def compared(journey):
-    world, found = journey
+    world, events_by_command = journey
     others = {
         path
-        for words, events in found.items()
+        for words, events in events_by_command.items()
         if words[0] not in COMPARING
-        for what, path in events
-        if what != "modules"
+        for action, path in events
+        if action != "modules"
     }
     return set(world.git.list_tree(world.main())) - others
 
 
 def test_every_verb_is_traced(journey):
-    _, found = journey
+    _, events_by_command = journey
     verbs = {operation.name for operation in OPERATIONS} - {"init"} | {f"webhooks {name}" for name in webhooks.commands}
-    assert {verb for verb in verbs if not any(" ".join(words).startswith(verb) for words in found)} == set()
+    assert {verb for verb in verbs if not any(" ".join(words).startswith(verb) for words in events_by_command)} == set()
 
 
 def test_the_trace_sees_what_commands_do(journey):
     """The control: it is known to read governed files and to write picture, schemas and the copy of the state."""
-    _, found = journey
-    assert ".github/governance/policy.yaml" in paths(found, "looks", "reads")
-    assert f"clusters/{CLUSTER}/cluster.yaml" in paths(found, "reads")
-    assert {".iterate/state.json", ".iterate/schemas/scenario.schema.json", PICTURE} <= paths(found, "writes")
+    _, events_by_command = journey
+    assert ".github/governance/policy.yaml" in paths(events_by_command, "looks", "reads")
+    assert f"clusters/{CLUSTER}/cluster.yaml" in paths(events_by_command, "reads")
+    assert {".iterate/state.json", ".iterate/schemas/scenario.schema.json", PICTURE} <= paths(
+        events_by_command, "writes"
+    )
 
 
 def test_of_the_work_tree_only_governed_files_are_read_and_nothing_runs(journey):
@@ -163,11 +167,11 @@ def test_of_the_work_tree_only_governed_files_are_read_and_nothing_runs(journey)
 
     A folder in which something was written is opened once more, to sync it.
     """
-    _, found = journey
-    assert paths(found, "runs", "imports") == set()
-    synced = {str(Path(path).parent) for path in paths(found, "writes")}
-    read = paths(found, "reads") - synced - compared(journey) | paths(found, "lists")
-    assert {path for path in read if path.split("/")[0] not in GOVERNED} == set()
+    _, events_by_command = journey
+    assert paths(events_by_command, "runs", "imports") == set()
+    synced = {str(Path(path).parent) for path in paths(events_by_command, "writes")}
+    files_read = paths(events_by_command, "reads") - synced - compared(journey) | paths(events_by_command, "lists")
+    assert {path for path in files_read if path.split("/")[0] not in GOVERNED} == set()
 
 
 def test_what_is_written_in_the_work_tree_is_for_people(journey):
@@ -175,22 +179,32 @@ def test_what_is_written_in_the_work_tree_is_for_people(journey):
 
     `new` writes governed files and `agents-md` the contract of agents, which is what they are for.
     """
-    _, found = journey
-    new = paths({words: events for words, events in found.items() if words[0] in ("new", "agents-md")}, "writes")
+    _, events_by_command = journey
+    new = paths(
+        {words: events for words, events in events_by_command.items() if words[0] in ("new", "agents-md")}, "writes"
+    )
     assert {path.split("/")[0] for path in new} <= {"evals", "clusters", "AGENTS.md", ".AGENTS.md.partial"}
-    written = {path for path in paths(found, "writes") if not path.startswith(".iterate/schemas/")} - new
+    files_written = {
+        path for path in paths(events_by_command, "writes") if not path.startswith(".iterate/schemas/")
+    } - new
     state = {".iterate", ".iterate/state.json", ".iterate/.state.json.partial"}
-    assert written - state <= {".iterate/schemas", PICTURE, "docs", "docs/.history.svg.partial"}
-    assert {path for path in paths(found, "looks") if path.split("/")[0] not in GOVERNED} <= {
-        place for path in paths(found, "writes") for place in (path, *map(str, Path(path).parents))
+    assert files_written - state <= {".iterate/schemas", PICTURE, "docs", "docs/.history.svg.partial"}
+    assert {path for path in paths(events_by_command, "looks") if path.split("/")[0] not in GOVERNED} <= {
+        place for path in paths(events_by_command, "writes") for place in (path, *map(str, Path(path).parents))
     } | compared(journey)
 
 
 def planted(world, journey, sprung):
     """Everything that could be taken for the toolkit's or Python's own: what another clone keeps, traps for imports."""
-    other, found = journey
+    other, events_by_command = journey
     shutil.copytree(other.private, world.clone / ".iterate", dirs_exist_ok=True)
-    modules = {name for events in found.values() for what, names in events if what == "modules" for name in names}
+    modules = {
+        name
+        for events in events_by_command.values()
+        for action, names in events
+        if action == "modules"
+        for name in names
+    }
     assert {"json", "click", "modelsmith", "torch"} <= modules, "the training worker is traced too"
     places = [world.clone, world.clone / ".iterate" / CLUSTER / "iterations" / "002" / "job"]
     for name in (modules | {"sitecustomize", "usercustomize"}) - {"__main__"}:
@@ -205,8 +219,8 @@ READING = [
 
 
 def answers(world, words):
-    ran = world.modelsmith(*words, "--json")
-    return ran.code, ran.out.replace(str(world.folder), "")
+    result = world.modelsmith(*words, "--json")
+    return result.code, result.out.replace(str(world.folder), "")
 
 
 def test_what_another_clone_keeps_is_not_believed_in_the_work_tree(deployed_template, copies, journey):
@@ -219,8 +233,8 @@ def test_what_another_clone_keeps_is_not_believed_in_the_work_tree(deployed_temp
     exclude.write_text("/*.py\n")
     for words in READING:
         assert answers(hostile, words) == answers(clean, words), words
-    asked = ("eval", "--cluster", CLUSTER, "--tag", "traced", "--json")
-    answer, other = hostile.modelsmith(*asked).json["run"], clean.modelsmith(*asked).json["run"]
+    command = ("eval", "--cluster", CLUSTER, "--tag", "traced", "--json")
+    answer, other = hostile.modelsmith(*command).json["run"], clean.modelsmith(*command).json["run"]
     assert (answer["executed"], answer["run_id"]) == (other["executed"], other["run_id"])
     assert hostile.private.is_dir()
     assert not sprung.exists()
@@ -235,20 +249,23 @@ def test_a_clone_in_which_all_of_it_is_committed_says_so(deployed_template, copi
     world.must("add", "--all", "--force")
     world.must("commit", "--quiet", "--message", "Everything")
     for words in commands(world):
-        ran = world.modelsmith(*words, "--json")
-        assert (ran.code, ran.json.get("code")) == (5, "reserved-path") or words[0] == "schema", (words, ran.out)
+        result = world.modelsmith(*words, "--json")
+        assert (result.code, result.json.get("code")) == (5, "reserved-path") or words[0] == "schema", (
+            words,
+            result.out,
+        )
     assert not sprung.exists()
 
 
 def test_links_wherever_something_is_written_lead_nowhere(deployed_template, copies, journey):
     """At the files, at the temporary ones beside them, and at every folder on the way."""
-    _, found = journey
-    writers = [words for words, events in found.items() if any(what == "writes" for what, _ in events)]
-    written = paths(found, "writes")
-    folders = {str(above) for path in written for above in Path(path).parents} - {"."}
+    _, events_by_command = journey
+    writers = [words for words, events in events_by_command.items() if any(action == "writes" for action, _ in events)]
+    files_written = paths(events_by_command, "writes")
+    folders = {str(above) for path in files_written for above in Path(path).parents} - {"."}
     world = copies(deployed_template)
     elsewhere = world.folder / "elsewhere"
-    for links in ({path for path in written if path not in folders}, *({folder} for folder in sorted(folders))):
+    for links in ({path for path in files_written if path not in folders}, *({folder} for folder in sorted(folders))):
         shutil.rmtree(elsewhere, ignore_errors=True)
         elsewhere.mkdir()
         for number, path in enumerate(sorted(links)):

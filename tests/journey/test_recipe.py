@@ -41,8 +41,8 @@ def stages(world):
 def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     stages(fresh)
     stopped = copies(fresh)
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.err[-2000:]
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.err[-2000:]
 
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
     sft, dpo, grpo = facts["stages"]
@@ -53,7 +53,7 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
     assert dpo["parent"].startswith("sha256:"), "DPO goes on from what SFT has left"
     assert 0 < dpo["rows"] <= 8
     assert facts["rows"] == sft["rows"] + dpo["rows"] + grpo["rows"]
-    assert "stage 2 of 3, dpo" in ran.err
+    assert "stage 2 of 3, dpo" in result.err
     accepted = fresh.folder_of("eval-accepted")
     assert "](training.svg)" in (accepted / "packet.md").read_text()
     curve = (accepted / "training.svg").read_text()
@@ -83,30 +83,30 @@ def test_stages_follow_one_another_and_the_record_names_each(fresh, copies):
         assert stopped.state()["phase"] == "train", point
     again = stopped.modelsmith("iterate", "rtb-pricing", "--json")
     assert again.code == 4, again.err[-2000:]
-    assert again.json["specialist"] == ran.json["specialist"], "the same adapter, wherever it was killed"
+    assert again.json["specialist"] == result.json["specialist"], "the same adapter, wherever it was killed"
 
 
 def test_a_second_machine_trains_every_stage_again(fresh):
     """Also when the cluster names fewer stages by then."""
     fewer = with_stages(fresh, 1)
     stages(fresh)
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.err[-2000:]
-    specialist = ran.json["specialist"]
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.err[-2000:]
+    specialist = result.json["specialist"]
     list_observer(fresh, retrained=1)
     put_on_main(fresh, "fewer-stages", {PATH: fewer})
-    there = observer(fresh)
+    on_second = observer(fresh)
     copied = fetched(fresh, fresh.state()["artifact"])
     iteration = fresh.private / "rtb-pricing" / "iterations" / "001"
 
-    missing = there("observe", specialist, "--retrain")
+    missing = on_second("observe", specialist, "--retrain")
     assert (missing.code, missing.json["code"]) == (2, "rows-missing")
     assert "copy that folder here" in missing.json["mend"]
     assert str(iteration.relative_to(fresh.clone)) in missing.json["mend"]
-    one_file = there("observe", specialist, "--retrain", "--rows", str(iteration / "rows.jsonl"))
+    one_file = on_second("observe", specialist, "--retrain", "--rows", str(iteration / "rows.jsonl"))
     assert (one_file.code, one_file.json["code"]) == (2, "other-rows"), one_file.out
 
-    again = there("observe", specialist, "--retrain", "--rows", str(iteration), "--artifact", copied)
+    again = on_second("observe", specialist, "--retrain", "--rows", str(iteration), "--artifact", copied)
     assert again.code == 0, again.out + again.err
     assert "stage 2 of 3, dpo" in again.err
     assert again.json["agreement"]["retrained"] == {"identical": True, "agrees": True, "turned": []}
@@ -126,15 +126,15 @@ def test_a_judge_rewards_answers_in_the_loop_and_the_gate_knows_it(fresh):
     cluster = yaml.safe_load(with_stages(fresh, 3))
     cluster["training"] = cluster["training"][2] | {"judge_calls": 5}
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
-    (found,) = fresh.modelsmith("validate", "--json").json["problems"]
-    assert "the first step alone may ask the judge 7 times" in found["message"]
+    (problem,) = fresh.modelsmith("validate", "--json").json["problems"]
+    assert "the first step alone may ask the judge 7 times" in problem["message"]
     cluster["training"]["judge_calls"] = 40
     (fresh.clone / PATH).write_text(yaml.safe_dump(cluster, sort_keys=False))
     commit_to_root(fresh.clone, fresh.forge)
 
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code == 4, ran.err[-2000:]
-    assert re.search(r"judge \d+ of 40 calls", ran.err)
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code == 4, result.err[-2000:]
+    assert re.search(r"judge \d+ of 40 calls", result.err)
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
     evidence = json.loads((fresh.folder_of("eval-accepted") / "evidence.json").read_text())
     assert facts["trained_judge"] == evidence["judge"]["identity"]

@@ -57,9 +57,9 @@ class Hub:
 
     def run(self, *words, token=None, code=0, cwd=None):
         environment = self.world.environment() | {"MODELSMITH_GITHUB_TOKEN": token or self.harness}
-        ran = self.world.modelsmith(*map(str, words), "--json", env=environment, **({"cwd": cwd} if cwd else {}))
-        assert ran.code == code, ran.out + ran.err
-        return ran.json
+        result = self.world.modelsmith(*map(str, words), "--json", env=environment, **({"cwd": cwd} if cwd else {}))
+        assert result.code == code, result.out + result.err
+        return result.json
 
     def propose(self, branch, files):
         git = self.world.git
@@ -67,8 +67,8 @@ class Hub:
         git.update_ref(f"refs/heads/{branch}", git.commit_files(main, files, "A change\n", WHO), None)
         return self.run("pr", "open", branch, "--title", "A change", "--key", self.world.key("maya"))["pull"]["number"]
 
-    def review(self, number, who, event="APPROVE"):
-        return self.github.reviewed(self.repo, self.repo.pulls[number], f"{who}-gh", event)
+    def review(self, number, person, event="APPROVE"):
+        return self.github.reviewed(self.repo, self.repo.pulls[number], f"{person}-gh", event)
 
     def workflow(self, tmp_path, pull="", **claims):
         """Run the steps of the workflow's file as a runner does, but for installing the toolkit from main."""
@@ -89,24 +89,24 @@ class Hub:
             "GIT_CONFIG_GLOBAL": os.devnull,
             **self.sigstore.actions(workflow),
         }
-        given = {"${{ github.token }}": self.actions, "${{ inputs.pull }}": str(pull)}
+        expressions = {"${{ github.token }}": self.actions, "${{ inputs.pull }}": str(pull)}
         for step in STEPS:
             if step["name"].startswith("Install"):
                 assert (runner / "output").read_text() == "believed=true\n"
                 continue
-            env = {name: given[value] for name, value in step.get("env", {}).items()}
-            done = subprocess.run(
+            env = {name: expressions[value] for name, value in step.get("env", {}).items()}
+            process = subprocess.run(
                 ["bash", "-e", "-c", step["run"]], cwd=runner / "work", env=environment | env, text=True, check=False,
                 capture_output=True, timeout=120,
             )  # fmt: skip
-            if done.returncode:
+            if process.returncode:
                 break
-        return done
+        return process
 
     def attests(self, tmp_path, pull="", **claims):
-        done = self.workflow(tmp_path, pull, **claims)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return {pull["number"]: pull["signed"] for pull in json.loads(done.stdout)["pulls"]}
+        process = self.workflow(tmp_path, pull, **claims)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return {pull["number"]: pull["signed"] for pull in json.loads(process.stdout)["pulls"]}
 
 
 @pytest.fixture
@@ -138,10 +138,10 @@ def test_a_button_at_github_decides_and_verifies_in_a_plain_clone(hub, tmp_path)
     verified = hub.world.modelsmith("verify", "--root", hub.root, "--json", cwd=clone)
     assert verified.code == 0, verified.out
     assert verified.json["approvals"] == 2
-    (kept,) = clone.rglob("attested-dana.sigstore.json")
-    assert claimed(kept.read_bytes()).reviews[0].login == "dana-gh"
+    (attestation,) = clone.rglob("attested-dana.sigstore.json")
+    assert claimed(attestation.read_bytes()).reviews[0].login == "dana-gh"
     if COSIGN.exists():
-        cosign(kept, clone, hub, tmp_path)
+        cosign(attestation, clone, hub, tmp_path)
 
     hub.review(second, "dana")
     assert hub.attests(runs, pull=second) == {second: True}
@@ -186,5 +186,5 @@ def cosign(bundle, clone, hub, folder):
         clone / ".github/governance/trust/sigstore.json", "--type", "https://modelsmith.dev/reviews-attestation/v1",
         "--certificate-identity", name, "--certificate-oidc-issuer", BELIEVED["issuer"], blob,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
-    assert "Verified OK" in done.stderr, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
+    assert "Verified OK" in process.stderr, process.stderr

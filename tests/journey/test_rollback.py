@@ -32,9 +32,9 @@ BASE_ALONE = [{"specialist": "base", "share": 1.0}]
 
 
 def must(world, code, *words):
-    ran = world.modelsmith(*words, "--json")
-    assert ran.code == code, ran.out + ran.err
-    return ran.json
+    result = world.modelsmith(*words, "--json")
+    assert result.code == code, result.out + result.err
+    return result.json
 
 
 def decide(world, number, person):
@@ -117,9 +117,9 @@ def test_counts_of_the_live_metric_are_a_reason_of_their_own(served, copies, tmp
     counts.write_text(json.dumps(fields | {"specialist": {"decisions": 4200, "good": 4201}}))
     assert "specialist" in must(world, 2, "rollback", CLUSTER, "--window", str(counts))["message"]
     counts.write_text(json.dumps(fields | {"specialist": {"decisions": 4200, "good": 882}}))
-    done = must(world, 0, "rollback", CLUSTER, "--window", str(counts))
-    assert (done["status"], done["serving"]) == ("merged", BASE_ALONE)
-    assert must(world, 0, "rollback", CLUSTER) == done
+    answer = must(world, 0, "rollback", CLUSTER, "--window", str(counts))
+    assert (answer["status"], answer["serving"]) == ("merged", BASE_ALONE)
+    assert must(world, 0, "rollback", CLUSTER) == answer
     must(world, 0, "verify")
 
 
@@ -149,24 +149,24 @@ def test_the_event_names_specialist_reason_and_window_once(rolled):
 
 def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     world, rollback = copies(rolled[0]), rolled[1]
-    shown = status(world)
-    assert shown["hold"] == {"specialist": rollback["specialist"], "waiting_for": ["@oncall-sre"]}
-    assert shown["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
+    state = status(world)
+    assert state["hold"] == {"specialist": rollback["specialist"], "waiting_for": ["@oncall-sre"]}
+    assert state["next"] == {"operation": "rollback", "arguments": {"cluster": CLUSTER, "clear_hold": True}}
     said_to_people = world.modelsmith("status").out
     assert "on hold" in said_to_people
     assert f"modelsmith rollback {CLUSTER} --clear-hold" in said_to_people
 
     before = world.pulls()
     refused = must(world, 4, "promote", CLUSTER)
-    assert (refused["code"], refused["next"]) == ("on-hold", shown["next"])
+    assert (refused["code"], refused["next"]) == ("on-hold", state["next"])
     assert f"`modelsmith rollback {CLUSTER} --clear-hold`" in refused["mend"]
     assert world.pulls() == before
 
-    asked = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model")
-    assert (asked["event"], asked["waiting_for"]) == ("hold-cleared", ["@oncall-sre"])
-    number = str(asked["pull"])
-    assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == asked
-    assert must(world, 4, "rollback", CLUSTER, "--clear-hold") == asked, "its reason stands where none is given"
+    clearing = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model")
+    assert (clearing["event"], clearing["waiting_for"]) == ("hold-cleared", ["@oncall-sre"])
+    number = str(clearing["pull"])
+    assert must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "feed was broken, not the model") == clearing
+    assert must(world, 4, "rollback", CLUSTER, "--clear-hold") == clearing, "its reason stands where none is given"
     assert status(world)["next"] == {"operation": "pr show", "arguments": {"number": int(number)}}
     body = must(world, 0, "pr", "show", number)["proposal"]["packet"]["text"]
     assert len(body.splitlines()) <= 10
@@ -183,7 +183,7 @@ def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
     deployment = must(world, 4, "promote", CLUSTER)
     assert deployment["event"] == "customer-deployed"
     decide(world, deployment["pull"], "maya")
-    assert [one["share"] for one in status(world)["serving"]] == [0.9, 0.1]
+    assert [arm["share"] for arm in status(world)["serving"]] == [0.9, 0.1]
     assert must(world, 0, "verify")["approvals"] == 3
     events = [event["event"] for event in must(world, 0, "lineage", rollback["specialist"])["ancestors"][0]["events"]]
     assert events[3:] == ["customer-deployed", "rolled-back", "hold-cleared", "customer-deployed"]
@@ -196,8 +196,8 @@ def test_another_reason_to_clear_a_hold_says_what_it_replaces(rolled, copies):
     must(world, 0, "approve", str(first["pull"]), "--key", world.key("oli"))
     second = must(world, 4, "rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back, and was tested")
     assert (second["replaces"], second["status"]) == (first["pull"], "open")
-    shown = world.modelsmith("rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back")
-    assert f"{second['pull']}, which is closed now" in shown.out
+    view = world.modelsmith("rollback", CLUSTER, "--clear-hold", "--reason", "the feed is back")
+    assert f"{second['pull']}, which is closed now" in view.out
     still_open = [pull["number"] for pull in must(world, 0, "pr", "list")["pulls"]]
     assert not {first["pull"], second["pull"]} & set(still_open)
 
@@ -254,15 +254,19 @@ def test_after_validation_oncall_is_asked_and_decides(served, copies):
     world = copies(served)
     decide(world, must(world, 4, "promote", CLUSTER, "--to", "production-validated")["pull"], "noor")
     assert must(world, 2, "rollback", CLUSTER)["code"] == "no-reason"
-    asked = must(world, 4, "rollback", CLUSTER, "--reason", "margins fell")
-    assert (asked["status"], asked["waiting_for"]) == ("open", ["@oncall-sre"])
-    assert "is production-validated since" in asked["decision"]
-    assert [one["share"] for one in asked["serving"]] == [1.0]
-    must(world, 0, "reject", str(asked["pull"]), "--key", world.key("oli"), "--reason", "wait for the hour")
+    rollback_asked = must(world, 4, "rollback", CLUSTER, "--reason", "margins fell")
+    assert (rollback_asked["status"], rollback_asked["waiting_for"]) == ("open", ["@oncall-sre"])
+    assert "is production-validated since" in rollback_asked["decision"]
+    assert [arm["share"] for arm in rollback_asked["serving"]] == [1.0]
+    must(world, 0, "reject", str(rollback_asked["pull"]), "--key", world.key("oli"), "--reason", "wait for the hour")
     assert must(world, 3, "rollback", CLUSTER)["code"] == "gate-closed"
-    must(world, 0, "approve", str(asked["pull"]), "--key", world.key("oli"))
-    done = must(world, 0, "rollback", CLUSTER)
-    assert (done["pull"], done["decision"], done["serving"]) == (asked["pull"], "approved by oli", BASE_ALONE)
+    must(world, 0, "approve", str(rollback_asked["pull"]), "--key", world.key("oli"))
+    merged_rollback = must(world, 0, "rollback", CLUSTER)
+    assert (merged_rollback["pull"], merged_rollback["decision"], merged_rollback["serving"]) == (
+        rollback_asked["pull"],
+        "approved by oli",
+        BASE_ALONE,
+    )
     assert told(world, "rollback.triggered")[-1]["reason"] == "margins fell"
     assert must(world, 0, "verify")["approvals"] == 3
 
@@ -285,12 +289,12 @@ def forged_rollback(world, rolled_world, decided_at):
     signed = seal(statement("record.json", data, RECORD_TYPE, {}), world.harness_keys / "harness.pem")
     files[f"{name}/record.sigstore.json"] = signed
     files[ROUTING] = (rolled_world.clone / ROUTING).read_bytes()
-    who = Ident("mallory", "mallory@example.org", datetime.now(UTC))
+    author = Ident("mallory", "mallory@example.org", datetime.now(UTC))
     main = world.main()
-    head = world.git.commit_files(main, files, "Roll back\n", who)
+    head = world.git.commit_files(main, files, "Roll back\n", author)
     forge = LocalForge(world.forge, world.git, ForgeIdentity(HARNESS, world.harness_keys / "harness-ssh"))
     pull = forge.open(Proposal(branch="forged", title="Forged", body="", head=head, base=main, requester=HARNESS))
-    return pull.number, world.git.commit_tree(world.git.merge_tree(main, head), [main, head], "Merge\n", who)
+    return pull.number, world.git.commit_tree(world.git.merge_tree(main, head), [main, head], "Merge\n", author)
 
 
 def test_a_rollback_that_is_not_dated_now_asks_oncall_at_merge_and_forge(served, rolled, copies):
@@ -317,37 +321,37 @@ def test_verify_finds_a_changed_rollback_and_a_changed_receipt(rolled, name, edi
     path = world.folder_of("rolled-back") / name
     data = edit(path.read_bytes())
     assert data != path.read_bytes()
-    who = Ident("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+    author = Ident("mallory", "mallory@example.org", datetime(2026, 1, 1, tzinfo=UTC))
     merge, tip = world.git.first_parent_log("main")[-2:]
     relative = path.relative_to(world.clone).as_posix()
     if name.startswith("receipts"):
-        forged = world.git.commit_files(merge.id, {relative: data}, tip.subject, who)
+        forged = world.git.commit_files(merge.id, {relative: data}, tip.subject, author)
         where = merge.id
     else:
-        forged = where = world.git.commit_files(tip.id, {relative: data}, "Quiet\n", who)
-    ran = world.modelsmith("verify", "--revision", forged, "--json")
-    assert (ran.code, ran.json["details"]["commit"]) == (5, where)
+        forged = where = world.git.commit_files(tip.id, {relative: data}, "Quiet\n", author)
+    result = world.modelsmith("verify", "--revision", forged, "--json")
+    assert (result.code, result.json["details"]["commit"]) == (5, where)
 
 
 def test_a_retired_specialist_serves_nothing_and_stays_addressable(served, copies):
     world = copies(served)
     specialist = world.state()["specialist"]
     assert must(world, 2, "promote", CLUSTER, "--to", "deprecated")["code"] == "name-it"
-    asked = must(world, 4, "promote", CLUSTER, specialist, "--to", "deprecated")
-    assert (asked["event"], asked["waiting_for"]) == ("deprecated", ["@head-of-trading"])
-    body = must(world, 0, "pr", "show", str(asked["pull"]))["proposal"]["packet"]["text"]
+    retirement = must(world, 4, "promote", CLUSTER, specialist, "--to", "deprecated")
+    assert (retirement["event"], retirement["waiting_for"]) == ("deprecated", ["@head-of-trading"])
+    body = must(world, 0, "pr", "show", str(retirement["pull"]))["proposal"]["packet"]["text"]
     assert "**this moves live traffic**" in body
-    decide(world, asked["pull"], "noor")
+    decide(world, retirement["pull"], "noor")
 
-    shown = status(world)
-    assert (shown["serving"], shown["hold"]) == (BASE_ALONE, None)
-    assert shown["specialists"][0]["state"] == "deprecated"
+    state = status(world)
+    assert (state["serving"], state["hold"]) == (BASE_ALONE, None)
+    assert state["specialists"][0]["state"] == "deprecated"
     assert must(world, 0, "verify")["weights"] == {specialist: "checked"}
     assert must(world, 0, "lineage", specialist)["ancestors"][0]["state"] == "deprecated"
     must(world, 0, "compare", f"{CLUSTER}-iter-001-base", f"{CLUSTER}-iter-001-candidate")
-    kept = Pointer.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
+    pointer = Pointer.model_validate_json(json.dumps(world.state() | {"phase": "train", "reference": specialist}))
     harness = open_harness(Workspace(world.clone, world.home))
-    resumed = Loop(harness, CLUSTER, latest := MainReader(harness))._resume(kept.iteration(), latest.read())
+    resumed = Loop(harness, CLUSTER, latest := MainReader(harness))._resume(pointer.iteration(), latest.read())
     assert (resumed.number, resumed.phase, resumed.reference) == (2, "eval", "base"), "nothing is trained from it"
     for words, code in ((("promote", CLUSTER), "nothing-to-promote"), (("rollback", CLUSTER), "nothing-to-roll-back")):
         assert must(world, 2, *words)["code"] == code

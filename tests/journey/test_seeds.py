@@ -48,26 +48,26 @@ def test_the_best_of_several_seeds_goes_on_wherever_it_is_killed(fresh, copies):
     assert fresh.modelsmith("validate", "--json").code == 0
     commit_to_root(fresh.clone, fresh.forge)
     stopped = copies(fresh)
-    ran = fresh.modelsmith("iterate", CLUSTER, "--json")
-    assert ran.code == 4, ran.err[-2000:]
+    result = fresh.modelsmith("iterate", CLUSTER, "--json")
+    assert result.code == 4, result.err[-2000:]
 
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_text())
     tries = facts["tries"]
-    assert [one["seed"] for one in tries["each"]] == [17, 10_017, 20_017]
+    assert [attempt["seed"] for attempt in tries["each"]] == [17, 10_017, 20_017]
     scores = [attempt["held_in"] for attempt in tries["each"]]
     best = scores.index(max(scores))
     assert facts["seed"] == tries["each"][best]["seed"]
     assert fresh.state()["artifact"] == tries["each"][best]["artifact"]
-    assert len({one["artifact"] for one in tries["each"]}) == 3, "each is a training of its own"
-    assert f"the best of 3 tries is number {best + 1}, held in {scores[best]:.3f}" in ran.err
-    assert "for the 2 left" in ran.err, "how long all of them take is said"
+    assert len({attempt["artifact"] for attempt in tries["each"]}) == 3, "each is a training of its own"
+    assert f"the best of 3 tries is number {best + 1}, held in {scores[best]:.3f}" in result.err
+    assert "for the 2 left" in result.err, "how long all of them take is said"
     accepted = fresh.folder_of("eval-accepted")
     packet = (accepted / "packet.md").read_text()
     assert f"seed {facts['seed']}: {scores[best]:.3f} (chosen)" in packet
     evidence = json.loads((accepted / "evidence.json").read_text())
     assert evidence["training"]["tries"] == tries
     assert evidence["attempts"] == 1, "no try is an eval: the governed set was asked once"
-    assert fresh.modelsmith("verify", "--json").json["firewall"] == {ran.json["specialist"]: "recomputed"}
+    assert fresh.modelsmith("verify", "--json").json["firewall"] == {result.json["specialist"]: "recomputed"}
     late = fresh.modelsmith("strike", CLUSTER, "0" * 12, "--reason", "Late.", "--json")
     assert late.json["code"] == "rows-in-use"
 
@@ -96,12 +96,12 @@ def test_the_best_of_several_seeds_goes_on_wherever_it_is_killed(fresh, copies):
 def test_a_second_machine_trains_the_chosen_try_again(fresh):
     with_seeds(fresh, 3)
     commit_to_root(fresh.clone, fresh.forge)
-    ran = fresh.modelsmith("iterate", CLUSTER, "--json")
-    assert ran.code == 4, ran.err[-2000:]
+    result = fresh.modelsmith("iterate", CLUSTER, "--json")
+    assert result.code == 4, result.err[-2000:]
     list_observer(fresh, retrained=1)
-    there = observer(fresh)
+    on_second = observer(fresh)
     copied = fetched(fresh, fresh.state()["artifact"])
     iteration = fresh.private / CLUSTER / "iterations" / "001"
-    again = there("observe", ran.json["specialist"], "--retrain", "--rows", str(iteration), "--artifact", copied)
+    again = on_second("observe", result.json["specialist"], "--retrain", "--rows", str(iteration), "--artifact", copied)
     assert again.code == 0, again.out + again.err
     assert again.json["agreement"]["retrained"] == {"identical": True, "agrees": True, "turned": []}

@@ -53,10 +53,10 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
     assert (honest["specialist"], honest["note"], honest["still"] is None) == (specialist, "", False)
 
     def told(path, text):
-        kept = path.read_text()
-        path.write_text(text(kept))
+        original = path.read_text()
+        path.write_text(text(original))
         turn = turn_of(waiting, name)
-        path.write_text(kept)
+        path.write_text(original)
         assert (turn["outcome"], turn["still"]) == ("not evaluated", None)
         return turn
 
@@ -67,14 +67,14 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
     ):
         changed = told(run / "observations.jsonl", lie)
         assert (changed["specialist"], "not those it was recorded with" in changed["note"]) == (specialist, True)
-    kept = own / "kept"
-    run.rename(kept)
+    moved = own / "kept"
+    run.rename(moved)
     shutil.copytree(own / f"runs/{CLUSTER}-iter-001-base", run)
     other = told(run / "result.json", lambda text: text.replace("iter-001-base", "iter-001-candidate"))
     assert "another one than that of" in other["note"]
     shutil.rmtree(run)
     assert (turn_of(waiting, name)["outcome"], turn_of(waiting, name)["note"]) == ("not evaluated", "")
-    kept.rename(run)
+    moved.rename(run)
     output = json.loads(diagnosis.read_text())["run_id"]
     mixed = told(diagnosis, lambda text: text.replace(output, f"sha256:{'0' * 64}"))
     assert (mixed["specialist"], f"is {specialist}, of another diagnosis" in mixed["note"]) == (None, True)
@@ -85,9 +85,9 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
 
 
 def turn_of(world, name):
-    ran = world.modelsmith("why", name, "--json")
-    assert ran.code == 0, ran.out
-    (turn,) = ran.json["turns"]
+    result = world.modelsmith("why", name, "--json")
+    assert result.code == 0, result.out
+    (turn,) = result.json["turns"]
     return turn
 
 
@@ -101,15 +101,15 @@ def lies_about_its_rows(world, specialist):
     lie = evidence.model_copy(update={"firewall": evidence.firewall.model_copy(update={"parts": farther})})
     for name, value in (("evidence_of", lie), ("training_of", facts.model_copy(update={"sources": {"teacher": 2}}))):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(certificates, name, lambda *_, told=value: told)
+            patch.setattr(certificates, name, lambda *_, answer=value: answer)
             with pytest.raises(IntegrityFailure) as refused:
                 certificates.recheck(workspace, main, full=False)
         assert refused.value.code == "firewall-differs"
     rows = world.private / CLUSTER / "iterations" / "001" / "rows.jsonl"
-    kept = rows.read_bytes()
-    rows.write_bytes(kept[: kept.index(b"\n") + 1])
+    original = rows.read_bytes()
+    rows.write_bytes(original[: original.index(b"\n") + 1])
     assert certificates.recheck(workspace, main, full=False) == {specialist: "rows not at hand"}
-    rows.write_bytes(kept)
+    rows.write_bytes(original)
 
 
 def test_a_struck_row_is_not_trained_on_and_stays_away(waiting):
@@ -118,15 +118,15 @@ def test_a_struck_row_is_not_trained_on_and_stays_away(waiting):
     before = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
     row = before["samples"][0]["row"]
     assert waiting.modelsmith("strike", CLUSTER, "0" * 12, "--reason", "x", "--json").json["code"] == "unknown-row"
-    left = waiting.modelsmith("strike", CLUSTER, row, "--reason", "It teaches two answers.", "--json").json
-    assert (before["waits"], left["rows"]) == (True, before["rows"] - 1)
-    assert left["rows_digest"] != before["rows_digest"]
+    struck = waiting.modelsmith("strike", CLUSTER, row, "--reason", "It teaches two answers.", "--json").json
+    assert (before["waits"], struck["rows"]) == (True, before["rows"] - 1)
+    assert struck["rows_digest"] != before["rows_digest"]
     after = waiting.modelsmith("iterate", CLUSTER, "--json")
     assert after.json["specialist"].startswith("iter-002-"), after.out
     facts = json.loads((waiting.folder_of("candidate") / "training.json").read_bytes())
-    assert (facts["rows"], facts["rows_digest"]) == (left["rows"], left["rows_digest"])
-    shown = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
-    assert [one["reason"] for one in shown["struck"]] == ["It teaches two answers."]
+    assert (facts["rows"], facts["rows_digest"]) == (struck["rows"], struck["rows_digest"])
+    review = waiting.modelsmith("review-synthetic", CLUSTER, "--json").json
+    assert [entry["reason"] for entry in review["struck"]] == ["It teaches two answers."]
 
 
 def test_pending_cases_are_asked_and_score_nothing(waiting):
@@ -138,8 +138,8 @@ def test_pending_cases_are_asked_and_score_nothing(waiting):
     assert waiting.modelsmith("pr", "merge", str(pull)).code == 0
     waiting.must("fetch", str(waiting.forge), "main")
     waiting.must("merge", "--ff-only", "FETCH_HEAD")
-    asked = waiting.modelsmith("run-pending", CLUSTER, "--json")
-    (answered,) = asked.json["cases"]
+    result = waiting.modelsmith("run-pending", CLUSTER, "--json")
+    (answered,) = result.json["cases"]
     assert (answered["seen"], answered["asked"]) == (2, "Write to [email]: bids time out.")
     assert isinstance(answered["answer"], str)
     again = waiting.modelsmith("eval", "--cluster", CLUSTER, "--tag", "after", "--json").json["run"]
@@ -170,8 +170,8 @@ def test_what_was_trained_on_is_never_held_out_afterwards(waiting):
     refused = accepted("held-out")
     assert (refused["code"], specialist in refused["message"]) == ("trained-on", True), refused
     core = accepted("core")
-    shown = waiting.modelsmith("pr", "show", str(core["pull"]["number"]), "--json").out
-    assert f"Trained on a row that is as near: {specialist} 1.00" in shown
+    output = waiting.modelsmith("pr", "show", str(core["pull"]["number"]), "--json").out
+    assert f"Trained on a row that is as near: {specialist} 1.00" in output
 
 
 def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
@@ -201,7 +201,7 @@ def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
     answer = fresh.modelsmith("validate", "--json").json["problems"]
     place = f"clusters/{CLUSTER}/cluster.yaml", path.read_text()[: path.read_text().index("- absent")].count("\n") + 1
-    assert [(one["file"], one["line"]) for one in answer] == [place]
+    assert [(problem["file"], problem["line"]) for problem in answer] == [place]
     assert answer[0]["message"] == "the eval set has no data set 'absent'"
     names["names"] = ["tickets"]
     path.write_text(yaml.safe_dump(cluster, sort_keys=False))
@@ -216,9 +216,9 @@ def test_a_customer_s_rows_join_the_batch_and_the_record_says_so(fresh):
     assert tickets["notes"][-1] == "tickets, line 3: it is no JSON"
     assert (mentor["name"], mentor["kept"], own["kept"]) == ("mentor", 0, 0), "a model of random weights passes nothing"
     assert batch["rows"] == 12
-    shown = fresh.modelsmith("review-synthetic", CLUSTER).out
-    assert "tickets, line 1" in shown
-    assert "unreadable 2" in shown
+    output = fresh.modelsmith("review-synthetic", CLUSTER).out
+    assert "tickets, line 1" in output
+    assert "unreadable 2" in output
     assert fresh.modelsmith("iterate", CLUSTER, "--json").code == 4
     facts = json.loads((fresh.folder_of("candidate") / "training.json").read_bytes())
     assert (facts["sources"], set(facts["datasets"]), facts["rows"]) == ({"dataset": 1}, {"tickets"}, 12)

@@ -16,8 +16,8 @@ def change(world, path, old, new, proposer, approver):
     opened = world.modelsmith("pr", "open", "change", "--title", path, "--key", world.key(proposer), "--json")
     number = str(opened.json["pull"]["number"])
     for words in (("approve", number, "--key", world.key(approver)), ("pr", "merge", number)):
-        ran = world.modelsmith(*words, "--json")
-        assert ran.code == 0, ran.out
+        result = world.modelsmith(*words, "--json")
+        assert result.code == 0, result.out
 
 
 def stale(world):
@@ -28,7 +28,7 @@ def stale(world):
     }
     verified = world.modelsmith("verify", "--json")
     assert verified.code == 0, "stale is no integrity failure"
-    assert {one["specialist"]: one["reasons"] for one in verified.json["stale"]} == reasons
+    assert {entry["specialist"]: entry["reasons"] for entry in verified.json["stale"]} == reasons
     return reasons, cluster["renewal"]
 
 
@@ -52,16 +52,16 @@ def test_a_changed_question_or_rule_is_named_with_what_renews_it(deployed, path,
     assert list(reasons) == [specialist]
     assert reason in " ".join(reasons[specialist])
     assert f"modelsmith eval --cluster rtb-pricing --model {specialist}" in renewal
-    shown = deployed.modelsmith("status").out
-    assert "stale evidence" in shown
-    assert "modelsmith iterate rtb-pricing" in shown
+    output = deployed.modelsmith("status").out
+    assert "stale evidence" in output
+    assert "modelsmith iterate rtb-pricing" in output
 
 
 def test_a_changed_policy_is_named_though_the_figures_stand(deployed):
     policy = ".github/governance/policy.yaml"
     change(deployed, policy, "changed_paths: 3000", "changed_paths: 2999", "maya", "petra")
     reasons, renewal = stale(deployed)
-    assert [one for found in reasons.values() for one in found] == ["the policy changed since it was approved"]
+    assert [text for texts in reasons.values() for text in texts] == ["the policy changed since it was approved"]
     assert "its evidence stands" in renewal
 
 
@@ -79,8 +79,8 @@ def test_main_that_moves_between_seal_and_promote_wedges_no_loop(fresh, point, p
     fresh.stop_at(f"modelsmith.loop.phases:{point} 1 before SIGKILL", "iterate", "rtb-pricing", "--json")
     assert (fresh.state()["number"], fresh.state()["phase"]) == (1, "assess" if point == "reference_run" else "promote")
     change(fresh, path, old, new, *people)
-    ran = fresh.modelsmith("iterate", "rtb-pricing", "--json")
-    assert ran.code in (3, 4), ran.out
-    assert ran.json.get("code") != "gate-closed", ran.out
+    result = fresh.modelsmith("iterate", "rtb-pricing", "--json")
+    assert result.code in (3, 4), result.out
+    assert result.json.get("code") != "gate-closed", result.out
     assert fresh.state()["number"] > 1
     assert fresh.state()["phase"] in ("waiting", "done")

@@ -72,8 +72,8 @@ def result(tag="t1", run="a", minute=0, **changes) -> RunResult:
                 per_rubric=(),
                 per_capability=(),
                 regressions=tuple(
-                    Regression(section="core", id=one, scenario=digest(one), capability="c", critical=False)
-                    for one in lost
+                    Regression(section="core", id=scenario, scenario=digest(scenario), capability="c", critical=False)
+                    for scenario in lost
                 ),
                 compared=len(lost),
                 difference=None,
@@ -102,24 +102,24 @@ def result(tag="t1", run="a", minute=0, **changes) -> RunResult:
     )
 
 
-def write_folder(iterate: Path, one: RunResult, finished=True, held_out: str | None = None) -> Path:
-    folder = iterate / one.cluster / "runs" / one.tag
+def write_folder(iterate: Path, run_result: RunResult, finished=True, held_out: str | None = None) -> Path:
+    folder = iterate / run_result.cluster / "runs" / run_result.tag
     folder.mkdir(parents=True)
     request = RunRequest(
-        cluster=one.cluster,
-        model=one.model,
-        weights=one.weights,
-        question=one.question,
-        rubric=one.rubric,
+        cluster=run_result.cluster,
+        model=run_result.model,
+        weights=run_result.weights,
+        question=run_result.question,
+        rubric=run_result.rubric,
         generation=digest("generation"),
-        engine=one.engine,
-        sections=one.sections,
-        quick=one.quick,
+        engine=run_result.engine,
+        sections=run_result.sections,
+        quick=run_result.quick,
         held_out=held_out,
     )
     (folder / "request.json").write_bytes(canonical_json(request))
     if finished:
-        (folder / "result.json").write_bytes(canonical_json(one))
+        (folder / "result.json").write_bytes(canonical_json(run_result))
     return folder
 
 
@@ -267,7 +267,9 @@ class TestCursors:
             with pytest.raises(InvalidInput) as caught:
                 again.events(event.cursor)
             assert caught.value.code == "unknown-cursor"
-        assert [event.id for event in again.events()] == [one.id for one in before if one.event.name == "eval.complete"]
+        assert [event.id for event in again.events()] == [
+            event.id for event in before if event.event.name == "eval.complete"
+        ]
 
     def test_a_cursor_that_a_restored_older_copy_does_not_hold_is_refused(self, ledger):
         ledger.append(trained(1))
@@ -288,10 +290,10 @@ class TestCursors:
     def test_two_ledgers_share_a_cursor_only_where_they_tell_the_same(self, tmp_path_factory, left, right):
         stories = []
         for numbers in (left, right):
-            one = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
+            first = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
             for number in numbers:
-                one.append(trained(number))
-            stories.append(one.events())
+                first.append(trained(number))
+            stories.append(first.events())
         mine, theirs = stories
         for number, event in enumerate(mine, start=1):
             same = [each.id for each in mine[:number]] == [each.id for each in theirs[:number]]
@@ -365,9 +367,9 @@ class TestManyAtOnce:
         os.kill(worker.pid, signal.SIGKILL)
         reported += [int(line) for line in worker.stdout.read().splitlines() if line.strip()]
         worker.wait()
-        kept = said(Ledger(path))
-        assert {f"t{number}" for number in reported} <= {event.tag for event in kept}
-        assert Ledger(path).append(*kept) == 0
+        events = said(Ledger(path))
+        assert {f"t{number}" for number in reported} <= {event.tag for event in events}
+        assert Ledger(path).append(*events) == 0
 
 
 class TestBurn:
@@ -462,10 +464,10 @@ class TestRebuild:
             "try: ledger.append(big)\n"
             "except InfrastructureFailure as error: print(error.code)\n"
         )
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, env=ENVIRONMENT
         )
-        assert done.stdout.strip() == "ledger-unwritable"
+        assert process.stdout.strip() == "ledger-unwritable"
         assert said(Ledger(path)) == [trained(1)]
 
     def test_a_busy_ledger_is_told_as_busy(self, ledger, monkeypatch):

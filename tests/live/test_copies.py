@@ -34,8 +34,8 @@ def test_a_door_that_starts_again_knows_how_many_copies_were_made(desk):
 def counted(desk, at):
     """Copies of the specialist that the two periods hold which are judged at a moment, the newer first."""
     desk.recorder.flush()
-    found = [desk.recorder._opened().counts(name, ["errors"]) for name in SHADOW.counting(at)]
-    return [one and one.stages[0].specialist for one in found]
+    counts = [desk.recorder._opened().counts(name, ["errors"]) for name in SHADOW.counting(at)]
+    return [count and count.stages[0].specialist for count in counts]
 
 
 def test_copies_count_for_as_long_as_they_may_be_evidence(desk):
@@ -58,11 +58,11 @@ def test_copies_count_for_as_long_as_they_may_be_evidence(desk):
 def test_counts_of_the_shadow_are_kept_while_they_are_evidence(desk):
     desk.recorder.follow([], [], [SHADOW])
     copied(desk.recorder, 1)
-    made = desk.hands.at
+    start = desk.hands.at
     desk.recorder.flush()
     desk.hands.pass_(hours=24)
     desk.recorder.forget(0)
-    assert counted(desk, made) == [1, None]
+    assert counted(desk, start) == [1, None]
     desk.hands.pass_(hours=24)
     desk.recorder.forget(0)
-    assert counted(desk, made) == [None, None]
+    assert counted(desk, start) == [None, None]

@@ -56,15 +56,20 @@ def test_a_metric_that_leaves_its_envelope_is_told_and_no_more(settled):
     served(settled.recorder, 1_000, 0.3)
     assert settled.recorder.drifts() == [], "it may be a bad morning"
     settled.hands.pass_(days=1)
-    ((one, week, found),) = settled.recorder.drifts()
-    assert (one.specialist, week, found.metric, found.baseline) == ("iter-002-0000000a", 1, "auction_win_rate", 0.6)
-    assert found.observed == pytest.approx(0.3, abs=0.02)
+    ((deployment, week, drift),) = settled.recorder.drifts()
+    assert (deployment.specialist, week, drift.metric, drift.baseline) == (
+        "iter-002-0000000a",
+        1,
+        "auction_win_rate",
+        0.6,
+    )
+    assert drift.observed == pytest.approx(0.3, abs=0.02)
     assert not settled.recorder.latched(RECORD)
     again = settled.again()
     again.follow([], [validated()])
     assert again.drifts() == []
     settled.hands.pass_(days=1)
-    assert [found.metric for _, _, found in again.drifts()] == ["auction_win_rate"], (
+    assert [drift.metric for _, _, drift in again.drifts()] == ["auction_win_rate"], (
         "also when the door was started anew, at the next day's end"
     )
     settled.hands.pass_(days=7)
@@ -97,8 +102,8 @@ def test_one_key_counts_once_a_week(settled):
 def test_late_reports_of_the_window_count_for_no_week(desk):
     late = [desk.decided("specialist") for _ in range(3)]
     desk.recorder.follow([], [validated()])
-    for one in late:
-        assert desk.recorder.feedback(json.dumps(report(one)).encode())[1]["result"] == "not-watched"
+    for decision in late:
+        assert desk.recorder.feedback(json.dumps(report(decision)).encode())[1]["result"] == "not-watched"
     desk.recorder.follow([watching()])
     full = desk.decided("incumbent", stage="full", share=0.0)
     assert desk.recorder.feedback(json.dumps(report(full)).encode())[1]["result"] == "not-watched"
@@ -125,8 +130,8 @@ def test_every_subscriber_hears_of_a_drift_once(tmp_path, monkeypatch):
             keeper._tell_drift()
         finally:
             keeper.close()
-    (one,) = ledger_of(workspace).events()
-    assert isinstance(one.event, FleetDrift)
-    assert (one.event.metric, one.event.baseline) == ("auction_win_rate", 0.6)
-    assert one.event.window.ended - one.event.window.began == WEEK
+    (recorded,) = ledger_of(workspace).events()
+    assert isinstance(recorded.event, FleetDrift)
+    assert (recorded.event.metric, recorded.event.baseline) == ("auction_win_rate", 0.6)
+    assert recorded.event.window.ended - recorded.event.window.began == WEEK
     assert [words.split(":")[0] for words in messages] == ["iter-002-0000000a of rtb-pricing drifts"]

@@ -160,7 +160,7 @@ def test_a_batch_says_of_each_report_what_became_of_it(desk):
 
 def test_a_key_counts_once_however_many_decisions_it_has(desk):
     many = [desk.decided("specialist", key="one customer") for _ in range(20)]
-    sent(desk, *[report(one) for one in many])
+    sent(desk, *[report(decision) for decision in many])
     assert known(desk) == (1, 1, 0, 0)
 
 
@@ -215,7 +215,7 @@ def test_neither_key_nor_report_stands_in_store_or_metrics(desk):
     sent(desk, report(decision, key="order 4711"))
     desk.recorder.flush()
     stored = b"".join(path.read_bytes() for path in desk.folder.rglob("*") if path.is_file())
-    shown = desk.recorder.exposition()[1]
+    figures = desk.recorder.exposition()[1]
     for private in (b"customer@example.org", b"order 4711", decision.id.encode()):
         assert private not in stored
-        assert private not in shown
+        assert private not in figures

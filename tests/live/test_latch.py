@@ -30,9 +30,9 @@ def good(status=200, **facts):
 
 def test_the_first_decision_after_the_trip_is_the_incumbents(desk):
     _, reports = desk.traffic(2_000, 0.1, 0.4)
-    for one in reports:
+    for entry in reports:
         before = desk.recorder.latched(RECORD)
-        desk.recorder.feedback(json.dumps(one).encode())
+        desk.recorder.feedback(json.dumps(entry).encode())
         if desk.recorder.latched(RECORD):
             break
     assert not before
@@ -146,7 +146,7 @@ def test_two_doors_of_one_clone_obey_each_others_latch(desk):
 
 
 def test_two_doors_that_set_room_aside_at_once_both_have_it(tmp_path, monkeypatch):
-    one, other, random = Latches(tmp_path), Latches(tmp_path), os.urandom
+    first, other, random = Latches(tmp_path), Latches(tmp_path), os.urandom
 
     def between(number):
         monkeypatch.setattr(os, "urandom", random)
@@ -154,7 +154,7 @@ def test_two_doors_that_set_room_aside_at_once_both_have_it(tmp_path, monkeypatc
         return random(number)
 
     monkeypatch.setattr(os, "urandom", between)
-    one.reserve(RECORD)
+    first.reserve(RECORD)
     assert [path.suffix for path in tmp_path.iterdir()] == [".room"]
 
 
@@ -164,12 +164,12 @@ def test_counting_goes_on_where_no_file_can_be_opened(desk):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
-        made = [desk.decided() for _ in range(1_000)]
+        decisions = [desk.decided() for _ in range(1_000)]
         desk.recorder.flush()
         trouble = desk.recorder.trouble
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert (trouble, len(made)) == (None, 1_000)
+    assert (trouble, len(decisions)) == (None, 1_000)
     counted = desk.recorder.counts(watching())
     assert sum(stage.specialist + stage.incumbent for stage in counted.stages) == 7_000
 
@@ -345,6 +345,6 @@ def test_forgetting_goes_on_where_it_was_stopped_and_takes_nothing_else(desk, mo
     desk.recorder.forget(90)
     assert desk.recorder.counts(watching()) is None
     tables = sqlite3.connect(desk.folder / "counts.sqlite3")
-    left = {name: tables.execute(f"SELECT DISTINCT record FROM {name}").fetchall() for name in TABLES}
-    assert {record for rows in left.values() for (record,) in rows} == {other}
+    rows_left = {name: tables.execute(f"SELECT DISTINCT record FROM {name}").fetchall() for name in TABLES}
+    assert {record for rows in rows_left.values() for (record,) in rows} == {other}
     assert desk.recorder.counts(watching(other)).stages[0].specialist == 20

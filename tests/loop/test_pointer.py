@@ -26,8 +26,8 @@ def states(folder: Path) -> StateFile:
     return StateFile(SimpleNamespace(private=folder, root=folder))  # type: ignore[arg-type]
 
 
-def kept(folder: Path, **said: Any) -> Iteration | None:
-    text = json.dumps({"clusters": {"c": BEGUN | said}}, indent=2)
+def kept(folder: Path, **fields: Any) -> Iteration | None:
+    text = json.dumps({"clusters": {"c": BEGUN | fields}}, indent=2)
     (folder / "state.json").write_text(text)
     return states(folder).get("c")
 

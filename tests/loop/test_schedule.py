@@ -33,7 +33,7 @@ from modelsmith.schema.steps import shell_line
 from modelsmith.schema.training import Dpo, Grpo, Lora, Sft, Training, stages_of, training_digest
 
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 30))
-times = st.times().map(lambda one: one.replace(second=0, microsecond=0))
+times = st.times().map(lambda moment: moment.replace(second=0, microsecond=0))
 
 
 @given(now=moments, begun=st.none() | moments, window=st.none() | st.tuples(times, times), hours=st.integers(1, 72))
@@ -54,17 +54,17 @@ def test_a_clock_that_is_set_delays_a_turn_by_one_interval_at_most(monkeypatch, 
     """Set a year back while the last turn ran or while it waits, or a day forward."""
     reported: list[str] = []
     naps: list[float] = []
-    begun = datetime(2026, 5, 1, 12)
+    start = datetime(2026, 5, 1, 12)
 
     class Set(datetime):
         @classmethod
         def now(cls, tz=None):
             passed = timedelta(minutes=10, seconds=sum(naps))
-            return begun + passed - timedelta(days=back if len(naps) >= set_at else 0)
+            return start + passed - timedelta(days=back if len(naps) >= set_at else 0)
 
     monkeypatch.setattr(schedule, "datetime", Set)
     monkeypatch.setattr(schedule.clock, "sleep", naps.append)
-    schedule.wait(Schedule(timedelta(hours=1)), begun, lambda one: reported.append(one.message))
+    schedule.wait(Schedule(timedelta(hours=1)), start, lambda progress: reported.append(progress.message))
     assert sum(naps) <= 2 * 3600
     assert len(reported) <= 2
 
@@ -105,10 +105,10 @@ def test_a_recommended_stage_fits_into_the_memory_of_the_one_before() -> None:
     stage = Sft(steps=9, lora=Lora(rank=4, alpha=8), load_in_4bit=True, gradient_checkpointing=True)
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_copy(update={"training": stage})
     for action in ("dpo", "grpo"):
-        written = yaml.safe_load(recommendation(cluster, [diagnosed(action)]).change)["training"]
-        _, added = TypeAdapter(Training).validate_python(written)
+        stages = yaml.safe_load(recommendation(cluster, [diagnosed(action)]).change)["training"]
+        _, added = TypeAdapter(Training).validate_python(stages)
         assert (added.lora, added.load_in_4bit, added.gradient_checkpointing) == (stage.lora, True, True)
-        assert written[1]["seed"] == stage.seed + 1
+        assert stages[1]["seed"] == stage.seed + 1
 
 
 @pytest.mark.parametrize(
@@ -122,18 +122,18 @@ def test_what_a_plateau_recommends_is_a_change_that_the_file_takes(action: Actio
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_copy(
         update={"training": Sft(steps=9)}
     )
-    found = recommendation(cluster, [diagnosed(action)])
-    assert (found.action, found.pattern, found.file) == (action, "p", "clusters/rtb-pricing/cluster.yaml")
-    assert shell_line(found.next) == "modelsmith iterate rtb-pricing"
-    written = yaml.safe_load(found.change)["training"]
-    assert written == added
-    TypeAdapter(Training).validate_python(written)
+    advice = recommendation(cluster, [diagnosed(action)])
+    assert (advice.action, advice.pattern, advice.file) == (action, "p", "clusters/rtb-pricing/cluster.yaml")
+    assert shell_line(advice.next) == "modelsmith iterate rtb-pricing"
+    stages = yaml.safe_load(advice.change)["training"]
+    assert stages == added
+    TypeAdapter(Training).validate_python(stages)
 
 
 def test_where_a_person_must_look_a_plateau_recommends_no_change() -> None:
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
-    found = recommendation(cluster, [diagnosed("review")])
-    assert (found.file, found.change, shell_line(found.next)) == ("", "", "modelsmith diagnose --tag t")
+    advice = recommendation(cluster, [diagnosed("review")])
+    assert (advice.file, advice.change, shell_line(advice.next)) == ("", "", "modelsmith diagnose --tag t")
     assert recommendation(cluster, []).action is None
 
 
@@ -141,8 +141,8 @@ def test_a_plateau_recommends_no_reward_or_source_where_a_judge_decides() -> Non
     """The file would be refused: a judged rubric rewards no answer, and keeps no row of another source."""
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
     rule, flat = Loop(plateau=Plateau(iterations=1)), evals(0.5, 0.5)
-    found = recommendation(cluster, [diagnosed("grpo")], judged=True)
-    assert (found.action, found.change, shell_line(found.next)) == ("review", "", "modelsmith diagnose --tag t")
+    advice = recommendation(cluster, [diagnosed("grpo")], judged=True)
+    assert (advice.action, advice.change, shell_line(advice.next)) == ("review", "", "modelsmith diagnose --tag t")
     stop = stop_of(rule, flat, 0, [diagnosed("grpo")], judged=True)
     assert stop
     assert "have the domain lead read rubric and scenarios" in stop.sentence
@@ -221,15 +221,15 @@ def test_the_loop_stops_at_a_held_target_and_at_its_hours():
     rule = Loop(hold_iterations=2, max_hours=8)
     assert stop_of(rule, [*evals(0.9, passed=True)], 7.9, ()) is None
     assert stop_of(rule, [*evals(0.9, passed=True), *evals(0.4)], 7.9, ()) is None
-    held = stop_of(rule, evals(0.8, 0.9, passed=True), 0, ())
+    target = stop_of(rule, evals(0.8, 0.9, passed=True), 0, ())
     spent = stop_of(rule, evals(0.4), 8.0, ())
-    assert [held and held.kind, spent and spent.kind] == ["target-held", "hours"]
+    assert [target and target.kind, spent and spent.kind] == ["target-held", "hours"]
     budget, price = Loop(max_cost=2), Prices(currency="EUR", compute_per_hour=0.5)
     assert stop_of(budget, evals(0.4), 3.9, (), prices=price) is None
     assert str(stop_of(budget, evals(0.4), 4.0, (), prices=price)).count("the budget of 2 EUR is spent") == 1
-    known = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_dump()
+    document = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing").model_dump()
     with pytest.raises(ValidationError, match=r"max_cost needs prices\.compute_per_hour"):
-        Cluster.model_validate(known | {"loop": budget.model_dump(), "prices": Prices().model_dump()})
+        Cluster.model_validate(document | {"loop": budget.model_dump(), "prices": Prices().model_dump()})
 
 
 def at(
@@ -278,9 +278,9 @@ def test_a_run_stands_in_one_of_six_words(iteration, specialist, running, on_hol
     on_hold=st.booleans(),
 )
 def test_every_run_has_a_word_and_only_a_blocked_one_a_cause(phase, outcome, state, code, running, on_hold):
-    found = standing(at(phase, outcome, NAME, code), state, running=running, on_hold=on_hold)
-    assert found.state in get_args(RunState)
-    assert (found.state == "blocked") == (found.blocked_by in get_args(Blocked))
+    run_standing = standing(at(phase, outcome, NAME, code), state, running=running, on_hold=on_hold)
+    assert run_standing.state in get_args(RunState)
+    assert (run_standing.state == "blocked") == (run_standing.blocked_by in get_args(Blocked))
 
 
 class Turns:
@@ -290,7 +290,9 @@ class Turns:
         self.turns, self.stops, self.asked = [*turns], stops, []
         self.said: list[str] = []
         workspace = SimpleNamespace(
-            notify=lambda one: self.said.append(one.message), lock=nullcontext, cluster_folder=lambda _: folder
+            notify=lambda progress: self.said.append(progress.message),
+            lock=nullcontext,
+            cluster_folder=lambda _: folder,
         )
         self.harness = SimpleNamespace(workspace=workspace)
 
@@ -314,16 +316,18 @@ def numbered(number: int, outcome: str = "FAIL") -> Iteration:
 
 def test_turns_go_on_to_a_person_a_stop_a_budget_or_nothing_left(tmp_path, monkeypatch):
     waited: list[datetime] = []
-    monkeypatch.setattr(iterate, "wait", lambda turns, begun, _: waited.append(turns.due(datetime.now(), begun)))
+    monkeypatch.setattr(
+        iterate, "wait", lambda turns, last_start, _: waited.append(turns.due(datetime.now(), last_start))
+    )
 
-    def ended(loop: Turns, **said: Any) -> Iteration:
-        return iterate._turns(loop, IterateRequest(cluster="c", **({"every": "6h"} | said)))  # type: ignore[arg-type]
+    def ended(loop: Turns, **fields: Any) -> Iteration:
+        return iterate._turns(loop, IterateRequest(cluster="c", **({"every": "6h"} | fields)))  # type: ignore[arg-type]
 
     night = InfrastructureFailure("disk-full", "No space", "Free some.")
     loop = Turns(tmp_path, numbered(1), night, numbered(2), at("waiting", "PASS", NAME))
     assert ended(loop, restart=True).phase == "waiting"
     assert loop.asked == [(None, True), (None, False), (None, False), (None, False)]
-    assert any("disk-full" in one for one in loop.said)
+    assert any("disk-full" in message for message in loop.said)
     assert waited[1] - waited[0] >= timedelta(hours=6)
     with pytest.raises(InfrastructureFailure):
         ended(Turns(tmp_path, night), every=None, between="22:00-06:00")

@@ -31,14 +31,14 @@ def test_a_failure_told_in_other_words_has_neighbours_by_meaning_only(governed):
     words = list(dict.fromkeys(plain_words(core.user_texts()[0])))
     other = " ".join(f"x{number}x" for number in range(len(words)))
     bag = Bag({f"x{number}x": word for number, word in enumerate(words)})
-    held = governed.held_out[3].user_texts()[0]
-    (by_words, _) = staged(governed, other, held)
+    held_out = governed.held_out[3].user_texts()[0]
+    (by_words, _) = staged(governed, other, held_out)
     assert (by_words.nearest, by_words.capability) == ((), None)
-    found, of_held_out, novel = staged(governed, other, held, "Zebras graze quietly.", embedder=bag)
-    assert (found.nearest[0].scenario, found.capability) == (core.id, core.capability)
-    assert found.nearest[0].similarity > 0.8
-    assert 1 <= len(found.nearest) <= 3
-    assert {near.scenario for near in of_held_out.nearest} <= {one.id for one in (*governed.core, *governed.micro)}
+    known_words, of_held_out, novel = staged(governed, other, held_out, "Zebras graze quietly.", embedder=bag)
+    assert (known_words.nearest[0].scenario, known_words.capability) == (core.id, core.capability)
+    assert known_words.nearest[0].similarity > 0.8
+    assert 1 <= len(known_words.nearest) <= 3
+    assert {near.scenario for near in of_held_out.nearest} <= {case.id for case in (*governed.core, *governed.micro)}
     assert (novel.nearest, novel.capability) == ((), None), "a novel case is near none"
 
 

@@ -49,8 +49,8 @@ def test_the_highest_score_is_chosen_and_the_first_of_equal_ones(scores):
         for n, score in enumerate(scores)
     )
     best = best_of(SeedTries(asked=4, asked_digest=digest("asked"), each=each))
-    known = [score for score in scores if score is not None]
-    assert best == (scores.index(max(known)) + 1 if known else None)
+    numbers = [score for score in scores if score is not None]
+    assert best == (scores.index(max(numbers)) + 1 if numbers else None)
 
 
 @given(st.integers(0, 2**32 - 1), st.sets(st.tuples(st.integers(1, APART), st.integers(1, 16)), min_size=2, max_size=9))
@@ -81,10 +81,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     come: dict[int, Any] = {}
 
     def run_stages(recipe: Any, folder: Path, stages: Any, parent: Any, rows: Any = None, name: str = "") -> Any:
-        what = come[stages[0].seed]
-        if isinstance(what, InvalidInput):
-            raise what
-        outcome = None if what is None else SimpleNamespace(adapter=folder, seconds=1.0, adopted=False)
+        outcome_due = come[stages[0].seed]
+        if isinstance(outcome_due, InvalidInput):
+            raise outcome_due
+        outcome = None if outcome_due is None else SimpleNamespace(adapter=folder, seconds=1.0, adopted=False)
         return (StageRun(stages[0], None, PROMPTS if outcome else (), outcome),)
 
     def draw(_: Any, __: Any, target: Any, prompts: Any, *___: Any) -> list[list[Drawn]]:
@@ -98,7 +98,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(tries, "SeedTry", SeedTry.model_construct)
     monkeypatch.setattr(tries, "SeedTries", SeedTries.model_construct)
     context = SimpleNamespace(
-        workspace=SimpleNamespace(notify=lambda one: messages.append(one.message)),
+        workspace=SimpleNamespace(notify=lambda progress: messages.append(progress.message)),
         cluster=SimpleNamespace(loop=Loop(seeds=3), base_model=SimpleNamespace(digest=digest("base"))),
         governed=GOVERNED, meaning=None, policy=None, target=lambda _: None, folder=lambda _: tmp_path,
         stages=lambda _: (Sft(rows=16),),
@@ -117,26 +117,26 @@ TRIPPED = InvalidInput("training-tripped", "A tripwire ended it.", "Look at the 
 
 
 def test_a_try_that_ends_early_is_not_chosen_and_the_others_go_on(world):
-    made = world.train(TRIPPED, 1, 3)
-    assert [(attempt.held_in is None, attempt.ended) for attempt in made.tries.each] == [
+    trained = world.train(TRIPPED, 1, 3)
+    assert [(attempt.held_in is None, attempt.ended) for attempt in trained.tries.each] == [
         (True, "tripped"),
         (False, None),
         (False, None),
     ]
-    assert made.tries.each[2].held_in == 0.75
-    assert made.folder.name == "try-3"
-    assert made.chosen == "the best of 3 tries is number 3, held in 0.750"
+    assert trained.tries.each[2].held_in == 0.75
+    assert trained.folder.name == "try-3"
+    assert trained.chosen == "the best of 3 tries is number 3, held in 0.750"
     assert "try 1 of 3, seed 17: ended: tripped" in world.said[0]
-    made = world.train(2, None, 1)
-    assert (made.folder.name, made.tries.each[1].ended) == ("try-1", "no-pairs")
+    trained = world.train(2, None, 1)
+    assert (trained.folder.name, trained.tries.each[1].ended) == ("try-1", "no-pairs")
 
 
 def test_where_no_try_is_left_it_ends_as_one_training_would(world):
     with pytest.raises(InvalidInput) as ended:
         world.train(None, TRIPPED, TRIPPED)
     assert ended.value.code == "training-tripped"
-    made = world.train(None, None, None)
-    assert (made.tries, made.chosen, made.stages[0].outcome) == (None, "", None)
+    trained = world.train(None, None, None)
+    assert (trained.tries, trained.chosen, trained.stages[0].outcome) == (None, "", None)
     with pytest.raises(InvalidInput) as other:
         world.train(1, InvalidInput("training-nan-loss", "It diverged.", "Lower it."), 1)
     assert other.value.code == "training-nan-loss", "a fault of the settings is no matter of luck"
@@ -156,9 +156,9 @@ def test_what_a_judge_decides_counts_in_the_score_of_a_try(world, monkeypatch):
     verdicts = [{"tone": True}, {"tone": False}] * 2
     monkeypatch.setattr(tries, "rows_judge", lambda *_: nullcontext(lambda sampled: verdicts))
     monkeypatch.setattr(tries, "judge_of", lambda _: digest("judge"))
-    made = world.train(4, 0, 2)
-    assert [attempt.held_in for attempt in made.tries.each] == [0.75, 0.25, 0.5]
-    assert made.tries.judge == digest("judge")
+    trained = world.train(4, 0, 2)
+    assert [attempt.held_in for attempt in trained.tries.each] == [0.75, 0.25, 0.5]
+    assert trained.tries.judge == digest("judge")
     verdicts[0] = {}
     with pytest.raises(ModelsmithError) as ended:
         world.train(4, 0, 2)
@@ -178,7 +178,7 @@ def test_several_seeds_that_nothing_could_tell_apart_are_refused():
         changed_cluster = cluster.model_copy(update={"loop": Loop(seeds=3, judge_calls=calls)})
         try:
             require_choosable(governed, changed_cluster, rows)
-            found = None
+            refusal = None
         except InvalidInput as error:
-            found = error.code
-        assert found == code, (rows, calls)
+            refusal = error.code
+        assert refusal == code, (rows, calls)

@@ -103,8 +103,8 @@ class TestReadingTheAnswer:
 
     @given(st.one_of(st.text(), st.text(st.characters()), st.text(alphabet='[]{}",:01eE-+.\\u`nultrfas \ud800\x00')))
     def test_no_text_whatever_raises_and_every_failure_has_a_reason(self, completion):
-        for one in POINTS:
-            passed, reason = grade_point(one, completion, REFERENCE)
+        for rubric_point in POINTS:
+            passed, reason = grade_point(rubric_point, completion, REFERENCE)
             assert passed == (reason == "")
             reason.encode()
 
@@ -115,8 +115,8 @@ class TestReadingTheAnswer:
         )
     )
     def test_no_json_whatever_raises(self, value):
-        for one in POINTS:
-            grade_point(one, json.dumps(value), REFERENCE)
+        for rubric_point in POINTS:
+            grade_point(rubric_point, json.dumps(value), REFERENCE)
 
 
 class TestJsonSchema:
@@ -392,14 +392,14 @@ class TestTextAndRegex:
         assert verdict(answer, type="text", match="contains", expected={"value": wanted}).passed
 
     def test_the_last_word_of_an_answer_that_was_cut_off_may_be_half_of_one(self):
-        for wanted, answer, passed in (
+        for expected, answer, passed in (
             ("time", "the time", False),
             ("time", "the time ", True),
             ("time", "the time is", True),
             ("\u8d85\u6642", "\u539f\u56e0\u306f\u8d85\u6642", True),
         ):
-            one = point(type="text", match="contains", expected={"value": wanted})
-            assert grade_point(one, answer, {}, cut_off=True).passed is passed, answer
+            rubric_point = point(type="text", match="contains", expected={"value": expected})
+            assert grade_point(rubric_point, answer, {}, cut_off=True).passed is passed, answer
         number = point(type="json_schema", schema={"maximum": 100})
         assert [grade_point(number, "12", {}, cut_off=cut).passed for cut in (False, True)] == [True, False]
 
@@ -421,12 +421,12 @@ class TestTextAndRegex:
 
     def test_letters_are_compared_composed_in_every_check(self):
         composed, apart = "caf\u00e9", "cafe\u0301"
-        for one, other in ((composed, apart), (apart, composed)):
-            for answer in (json.dumps({one: one}), json.dumps({one: one}, ensure_ascii=False)):
+        for first, other in ((composed, apart), (apart, composed)):
+            for answer in (json.dumps({first: first}), json.dumps({first: first}, ensure_ascii=False)):
                 assert verdict(answer, type="json_field", path=other, expected={"value": other}).passed
                 schema = {"required": [other], "properties": {other: {"enum": [other], "pattern": f"^{other}$"}}}
                 assert verdict(answer, type="json_schema", schema=schema).passed
-            assert verdict(one, type="regex", pattern=f"^{other}$").passed
+            assert verdict(first, type="regex", pattern=f"^{other}$").passed
         twice = verdict(json.dumps({composed: 1, apart: 2}), type="json_schema", schema={})
         assert "appears more than once" in twice.reason
 

@@ -79,8 +79,8 @@ def test_the_last_number_of_an_answer_that_was_cut_off_may_be_half_of_one(answer
 @given(st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 def test_every_number_reads_back_as_it_is_commonly_written(number, grouped):
     text = f"{number:,}" if grouped and isinstance(number, int) else str(number)
-    for one in (text, text.replace("-", "\u2212"), f"It is {text}.", text.replace(",", "\u202f"), f"**{text}**"):
-        assert verdict(one, number).passed
+    for spelled in (text, text.replace("-", "\u2212"), f"It is {text}.", text.replace(",", "\u202f"), f"**{text}**"):
+        assert verdict(spelled, number).passed
 
 
 FORMS = (

@@ -25,7 +25,7 @@ LEAVES = st.one_of(st.none(), NUMBERS, NAMES, st.sampled_from(["", "2024-02-29",
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=8
 )
-BOUNDS = NUMBERS.filter(lambda one: not isinstance(one, bool))
+BOUNDS = NUMBERS.filter(lambda number: not isinstance(number, bool))
 COUNTS = st.integers(0, 3)
 TYPES = st.sampled_from(["object", "array", "string", "number", "integer", "boolean", "null"])
 
@@ -52,8 +52,12 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         **dict.fromkeys(["if", "then", "else"], inner),
     }
     assert keywords.keys() >= _KEYWORDS.keys()
-    one = st.sampled_from(sorted(keywords)).flatmap(lambda name: keywords[name].map(lambda said: {name: said}))
-    return st.lists(one, max_size=4).map(lambda parts: {name: value for part in parts for name, value in part.items()})
+    a_keyword = st.sampled_from(sorted(keywords)).flatmap(
+        lambda name: keywords[name].map(lambda argument: {name: argument})
+    )
+    return st.lists(a_keyword, max_size=4).map(
+        lambda parts: {name: value for part in parts for name, value in part.items()}
+    )
 
 
 SCHEMAS = st.recursive(st.booleans() | schemas(st.booleans()), schemas, max_leaves=6)
@@ -66,7 +70,7 @@ def test_every_keyword_of_a_rubric_but_references_is_known() -> None:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(SCHEMAS.filter(lambda one: isinstance(one, dict)), st.lists(VALUES, min_size=1, max_size=6))
+@given(SCHEMAS.filter(lambda schema: isinstance(schema, dict)), st.lists(VALUES, min_size=1, max_size=6))
 def test_the_verdict_is_that_of_the_library(schema: Any, values: list[Any]) -> None:
     assert verdict_of(prepare(schema).schema) is not None
     for value in values:

@@ -45,17 +45,17 @@ def proposal(hosted, files=None):
 def predicate_of(hosted, pull, /, *reviews, **other):
     """What an honest job says, unless told otherwise."""
     at = text(now())
-    given = [{"commit": pull.head, "at": at, "review": number} | one for number, one in enumerate(reviews, 1)]
+    stated = [{"commit": pull.head, "at": at, "review": number} | stated for number, stated in enumerate(reviews, 1)]
     return {
         "repository": hosted.main().policy.repository, "forge": "github", "hosted": "acme/promotions",
         "hosted_id": 4711, "pull": pull.number, "head": pull.head, "base": hosted.tip, "change": hosted.change(pull),
-        "reviews": given, "read_at": at,
+        "reviews": stated, "read_at": at,
     } | other  # fmt: skip
 
 
 def given(login="petra-p", number=1001, state="APPROVED", **other):
-    made = review(login, number, state, **other)
-    return {name: value for name, value in made.items() if name in other or name not in ("commit", "at", "review")}
+    fields = review(login, number, state, **other)
+    return {name: value for name, value in fields.items() if name in other or name not in ("commit", "at", "review")}
 
 
 def attested(pull, *bundles):
@@ -145,8 +145,8 @@ def test_of_two_readings_in_one_second_the_one_that_objects_counts(hosted, job, 
         job.sign(predicate_of(hosted, pull, *reviews_given, read_at=at))
         for reviews_given in ((yes,), (less,), (yes, less))
     ]
-    for one, other in itertools.permutations(readings, 2):
-        assert not decided(hosted, attested(pull, one, other)).open
+    for first, other in itertools.permutations(readings, 2):
+        assert not decided(hosted, attested(pull, first, other)).open
 
 
 def test_what_was_read_long_ago_is_read_again(hosted, job):
@@ -184,11 +184,16 @@ def test_within_one_second_a_rejection_is_later_than_an_approval(hosted, job):
     """Times are whole seconds. Which of the two came first cannot be told, wherever either was said."""
     pull, at = proposal(hosted), now()
     no, yes = given(state="CHANGES_REQUESTED", at=text(at)), given("piet-p", 1002, at=text(at))
-    asked = attested(pull, job.sign(predicate_of(hosted, pull, no, yes)))
-    heard = Heard(login="petra-p", account=1001, verdict="reject", head=pull.head, at=at)
-    shown = hosted.approved(pull, "piet", at=at).model_copy(update={"heard": (heard,)})
-    for after, there in ((0, asked), (1, asked), (0, shown), (1, shown)):
-        signed = hosted.approved(there, "petra", at=at + timedelta(seconds=after))
+    with_attestation = attested(pull, job.sign(predicate_of(hosted, pull, no, yes)))
+    comment = Heard(login="petra-p", account=1001, verdict="reject", head=pull.head, at=at)
+    with_comment = hosted.approved(pull, "piet", at=at).model_copy(update={"heard": (comment,)})
+    for after, attested_proposal in (
+        (0, with_attestation),
+        (1, with_attestation),
+        (0, with_comment),
+        (1, with_comment),
+    ):
+        signed = hosted.approved(attested_proposal, "petra", at=at + timedelta(seconds=after))
         assert decided(hosted, signed, at + timedelta(minutes=1)).open == (after == 1)
     bundle = job.sign(predicate_of(hosted, pull, given(at=text(at))))
     for verdict in ("reject", "withdraw"):

@@ -33,41 +33,41 @@ def parent(repository):
     return repository.after(*PARENT, evidence=training(repository))
 
 
-def export(here, **other):
+def export(repository, **other):
     """What an export of that adapter says, in these fields otherwise."""
-    base = trained(here.main.tree)
+    base = trained(repository.main.tree)
     fields = {
-        "kind": "merged", "parent": here.draft().artifact, "base_model": base.base_model,
+        "kind": "merged", "parent": repository.draft().artifact, "base_model": base.base_model,
         "base_digest": base.base_digest, "dtype": "float32",
     }  # fmt: skip
     inner = {name: other.pop(name) for name in list(other) if name in fields and name != "parent"}
     inner |= {"parent": other.pop("artifact")} if "artifact" in other else {}
-    facts = {"parent": here.draft().specialist, "export": Export(**(fields | inner)), "toolkit": TOOLKIT}
+    facts = {"parent": repository.draft().specialist, "export": Export(**(fields | inner)), "toolkit": TOOLKIT}
     return ExportFacts(**(facts | other))
 
 
-def proposed(here, facts, more=None, sums=b"export", **stated):
+def proposed(repository, facts, more=None, sums=b"export", **stated):
     """The pull request of a candidate that is an export."""
     evidence = {"export.json": canonical_json(facts)} | (more or {})
-    record = next_record(here.main, "candidate", here.draft(1, sums, **stated), evidence)
-    return here.files_of(record, evidence)
+    record = next_record(repository.main, "candidate", repository.draft(1, sums, **stated), evidence)
+    return repository.files_of(record, evidence)
 
 
-def failures(here, files):
-    tree, change = here.proposed(files)
-    return {c.name: c.sentence for c in promotion_checks(here.main, tree, change) if not c.passed}
+def failures(repository, files):
+    tree, change = repository.proposed(files)
+    return {c.name: c.sentence for c in promotion_checks(repository.main, tree, change) if not c.passed}
 
 
 def test_an_export_of_an_accepted_adapter_has_a_history_of_its_own(parent):
     files = proposed(parent, export(parent))
     assert failures(parent, files) == {}
-    here = parent.commit(files)
-    child = here.main.histories.find(here.draft(1, b"export").specialist)
-    adapter = here.main.histories.find(parent.draft().specialist)
+    changed = parent.commit(files)
+    child = changed.main.histories.find(changed.draft(1, b"export").specialist)
+    adapter = changed.main.histories.find(parent.draft().specialist)
     assert (child.state, child.is_export, adapter.state) == ("candidate", True, "artifact-exported")
-    assert (parent_of(here.main, child), base_beneath(here.main, child)) == (adapter.specialist, None)
-    assert training_of(here.main, child) == training_of(here.main, adapter)
-    assert exports_of(here.main, adapter) == (child,)
+    assert (parent_of(changed.main, child), base_beneath(changed.main, child)) == (adapter.specialist, None)
+    assert training_of(changed.main, child) == training_of(changed.main, adapter)
+    assert exports_of(changed.main, adapter) == (child,)
 
 
 @pytest.mark.parametrize(
@@ -105,25 +105,25 @@ def test_a_retired_parent_has_no_new_exports_and_its_old_ones_live_on(parent):
 def test_a_parent_of_another_cluster_is_none(parent):
     path = "clusters/rtb-pricing/cluster.yaml"
     text = parent.main.tree.read(path).replace(b"cluster: rtb-pricing", b"cluster: rtb-other")
-    here = parent.commit({path.replace("pricing", "other"): text})
-    evidence = {"export.json": canonical_json(export(here))}
-    facts = here.draft(1, b"export", cluster=here.draft().cluster.model_copy(update={"cluster": "rtb-other"}))
-    record = next_record(here.main, "candidate", facts, evidence)
-    assert "rtb-other has no specialist" in failures(here, here.files_of(record, evidence))["export"]
+    changed = parent.commit({path.replace("pricing", "other"): text})
+    evidence = {"export.json": canonical_json(export(changed))}
+    facts = changed.draft(1, b"export", cluster=changed.draft().cluster.model_copy(update={"cluster": "rtb-other"}))
+    record = next_record(changed.main, "candidate", facts, evidence)
+    assert "rtb-other has no specialist" in failures(changed, changed.files_of(record, evidence))["export"]
 
 
 def test_an_export_of_an_export_is_refused(parent):
-    here = parent.commit(proposed(parent, export(parent)))
-    child = here.draft(1, b"export")
-    nested = export(here, parent=child.specialist, artifact=child.artifact)
-    assert "an export itself" in failures(here, proposed(here, nested, sums=b"nested"))["export"]
+    changed = parent.commit(proposed(parent, export(parent)))
+    child = changed.draft(1, b"export")
+    nested = export(changed, parent=child.specialist, artifact=child.artifact)
+    assert "an export itself" in failures(changed, proposed(changed, nested, sums=b"nested"))["export"]
 
 
 def test_training_does_not_go_on_from_an_export(parent):
-    here = parent.commit(proposed(parent, export(parent)))
-    evidence = training(here, iteration=2, parent=here.draft(1, b"export").specialist)
-    record = next_record(here.main, "candidate", here.draft(2), evidence)
-    assert "is an export and no adapter" in failures(here, here.files_of(record, evidence))["training"]
+    changed = parent.commit(proposed(parent, export(parent)))
+    evidence = training(changed, iteration=2, parent=changed.draft(1, b"export").specialist)
+    record = next_record(changed.main, "candidate", changed.draft(2), evidence)
+    assert "is an export and no adapter" in failures(changed, changed.files_of(record, evidence))["training"]
 
 
 def test_a_candidate_is_trained_or_an_export_and_not_both(parent):
@@ -139,49 +139,55 @@ def test_an_unknown_kind_is_refused(parent):
     assert "export" in failures(parent, parent.files_of(record, evidence))
 
 
-def sealed(folder, told=None):
+def sealed(folder, export_facts=None):
     """A sealed artifact: an export that says this of itself, else an adapter."""
     folder.mkdir()
-    names = ("config.json", "model.safetensors") if told else ("adapter_config.json", "adapter_model.safetensors")
+    names = (
+        ("config.json", "model.safetensors") if export_facts else ("adapter_config.json", "adapter_model.safetensors")
+    )
     for name in names:
         (folder / name).write_bytes(b"{}")
-    if told:
-        describe_export(folder, told, "Apache-2.0")
+    if export_facts:
+        describe_export(folder, export_facts, "Apache-2.0")
     seal(folder)
     return folder
 
 
-def exported(here, folder, facts):
+def exported(repository, folder, facts):
     """What `verify` and the gate say when the child's artifact is signed and listed on main."""
-    sign_directory(folder, here.key)
+    sign_directory(folder, repository.key)
     sums = (folder / SUMS_FILE).read_bytes()
-    stated = here.draft(1, sums)
-    candidate = {"export.json": canonical_json(facts)} if facts else training(here)
+    stated = repository.draft(1, sums)
+    candidate = {"export.json": canonical_json(facts)} if facts else training(repository)
     for event, evidence in (("candidate", candidate), ("eval-accepted", {})):
-        here = here.commit(here.files_of(next_record(here.main, event, stated, evidence), evidence))
+        repository = repository.commit(
+            repository.files_of(next_record(repository.main, event, stated, evidence), evidence)
+        )
     files = {name: (folder / name).read_bytes() for name in (SUMS_FILE, SIGNATURE_FILE)}
-    found = failures(here, here.files_of(next_record(here.main, "artifact-exported", stated, files), files))
-    return here, stated.specialist, found
+    problems = failures(
+        repository, repository.files_of(next_record(repository.main, "artifact-exported", stated, files), files)
+    )
+    return repository, stated.specialist, problems
 
 
 def test_the_artifact_that_is_signed_must_be_of_the_kind_that_main_knows(parent, tmp_path):
     facts = export(parent)
-    _, _, found = exported(parent, sealed(tmp_path / "right", facts.export), facts)
-    assert found == {}
-    _, _, found = exported(parent, sealed(tmp_path / "adapter"), facts)
-    assert "another kind" in found["artifact"], "an adapter passed as merged"
+    _, _, problems = exported(parent, sealed(tmp_path / "right", facts.export), facts)
+    assert problems == {}
+    _, _, problems = exported(parent, sealed(tmp_path / "adapter"), facts)
+    assert "another kind" in problems["artifact"], "an adapter passed as merged"
     other = facts.export.model_copy(update={"parent": OTHER})
-    _, _, found = exported(parent, sealed(tmp_path / "stranger", other), facts)
-    assert "another kind" in found["artifact"], "merged from another adapter than its record says"
-    _, _, found = exported(parent, sealed(tmp_path / "passed", facts.export), None)
-    assert "another kind" in found["artifact"], "merged weights passed as a trained adapter"
+    _, _, problems = exported(parent, sealed(tmp_path / "stranger", other), facts)
+    assert "another kind" in problems["artifact"], "merged from another adapter than its record says"
+    _, _, problems = exported(parent, sealed(tmp_path / "passed", facts.export), None)
+    assert "another kind" in problems["artifact"], "merged weights passed as a trained adapter"
 
 
 def test_a_copy_of_another_kind_than_main_says_is_refused(parent, tmp_path):
     facts = export(parent)
     for name, exported_as, stated in (("merged", facts.export, None), ("adapter", None, facts)):
         folder = sealed(tmp_path / name, exported_as)
-        here, specialist, _ = exported(parent, folder, stated)
+        changed, specialist, _ = exported(parent, folder, stated)
         with pytest.raises(IntegrityFailure) as refused:
-            check_copy(here.main, here.main.histories.by_specialist[specialist], folder)
+            check_copy(changed.main, changed.main.histories.by_specialist[specialist], folder)
         assert refused.value.code == "kind-differs"

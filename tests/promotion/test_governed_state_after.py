@@ -34,34 +34,36 @@ def everything(main):
     return main.tree.commit, main.tree.entries(), *rules, cluster, governed, governed.question()
 
 
-def edit(here, path, old=b"", new=b"# edited\n"):
+def edit(repository, path, old=b"", new=b"# edited\n"):
     """The file with one piece of text replaced."""
-    text = here.main.tree.read(path)
+    text = repository.main.tree.read(path)
     assert old in text
-    return here.commit({path: text.replace(old, new, 1)})
+    return repository.commit({path: text.replace(old, new, 1)})
 
 
 @pytest.fixture(scope="module")
 def tips(repository):
     """Commits of a repository in which everything changes that main is made of."""
-    here = repository
-    tips = [here.tip]
+    changed = repository
+    tips = [changed.tip]
     for path in EDITED:
-        here = edit(here, path)
-        tips.append(here.tip)
+        changed = edit(changed, path)
+        tips.append(changed.tip)
     for number, events in ((1, 5), (2, 2)):
         for end in range(events):
             event = ("candidate", "eval-accepted", "artifact-exported", "customer-deployed", "production-validated")[
                 end
             ]
-            here = here.after(event, number=number)
-            tips += [here.git.text("rev-parse", f"{here.tip}^"), here.tip]
-    here = edit(here, POLICY, b"gate: oncall-sre", b"gate: platform")
-    tips.append(here.tip)
-    here = edit(here, "clusters/rtb-pricing/cluster.yaml", b"cluster: rtb-pricing", b"# new\ncluster: rtb-pricing")
-    tips.append(here.tip)
-    here = here.after("artifact-exported", number=2)
-    return [*tips, here.tip]
+            changed = changed.after(event, number=number)
+            tips += [changed.git.text("rev-parse", f"{changed.tip}^"), changed.tip]
+    changed = edit(changed, POLICY, b"gate: oncall-sre", b"gate: platform")
+    tips.append(changed.tip)
+    changed = edit(
+        changed, "clusters/rtb-pricing/cluster.yaml", b"cluster: rtb-pricing", b"# new\ncluster: rtb-pricing"
+    )
+    tips.append(changed.tip)
+    changed = changed.after("artifact-exported", number=2)
+    return [*tips, changed.tip]
 
 
 def test_it_equals_what_is_read_anew_at_every_commit(repository, tips):
@@ -81,24 +83,24 @@ def test_it_equals_what_is_read_anew_over_any_distance_and_backwards(repository,
                 assert everything(main) == everything(read_governed_state(repository.git, other))
 
 
-def broken(here):
+def broken(repository):
     """Commits that cannot be read, by what is wrong."""
-    history = here.main.histories.find(here.draft().specialist)
+    history = repository.main.histories.find(repository.draft().specialist)
     folders = [record_folder(record) for record in history.records]
-    record = here.main.tree.read(f"{folders[1]}/record.json")
+    record = repository.main.tree.read(f"{folders[1]}/record.json")
     other = folders[0].replace("rtb-pricing", "other")
     return {
-        "a record removed": here.commit({f"{folders[1]}/record.json": None}),
-        "a record that is not canonical": here.commit({f"{folders[1]}/record.json": record + b"\n"}),
-        "a record in another folder": here.commit({f"{folders[1].replace('02', '07')}/record.json": record}),
-        "a folder with no meaning": here.commit({f"{folders[1]}x/record.json": record}),
-        "a cluster that copies a life": here.commit({f"{other}/record.json": record}),
+        "a record removed": repository.commit({f"{folders[1]}/record.json": None}),
+        "a record that is not canonical": repository.commit({f"{folders[1]}/record.json": record + b"\n"}),
+        "a record in another folder": repository.commit({f"{folders[1].replace('02', '07')}/record.json": record}),
+        "a folder with no meaning": repository.commit({f"{folders[1]}x/record.json": record}),
+        "a cluster that copies a life": repository.commit({f"{other}/record.json": record}),
         "a policy that forbids what happened": edit(
-            here, POLICY, b"event: eval-accepted, from: [candidate]", b"event: eval-accepted, from: [deprecated]"
+            repository, POLICY, b"event: eval-accepted, from: [candidate]", b"event: eval-accepted, from: [deprecated]"
         ),
-        "a policy that does not parse": here.commit({POLICY: b"transitions: ["}),
-        "people gone": here.commit({PEOPLE: None}),
-        "a trust root gone": here.commit({".github/governance/trust/harness.pem": None}),
+        "a policy that does not parse": repository.commit({POLICY: b"transitions: ["}),
+        "people gone": repository.commit({PEOPLE: None}),
+        "a trust root gone": repository.commit({".github/governance/trust/harness.pem": None}),
     }
 
 
@@ -107,20 +109,20 @@ def lived(repository):
     return repository.after("candidate", "eval-accepted", "artifact-exported").after("candidate", number=2)
 
 
-def outcome(read):
+def outcome(read_state):
     try:
-        read()
+        read_state()
     except ModelsmithError as error:
         return type(error), error.code
     return None
 
 
 def test_it_fails_where_reading_anew_fails_and_for_the_same_reason(lived):
-    for what, there in broken(lived).items():
-        anew = outcome(lambda tip=there.tip: read_governed_state(lived.git, tip))
-        carried = outcome(lambda tip=there.tip: governed_state_after(lived.main, tip))
-        assert (what, carried) == (what, anew)
-        assert anew is not None, what
+    for mistake, world in broken(lived).items():
+        anew = outcome(lambda tip=world.tip: read_governed_state(lived.git, tip))
+        carried = outcome(lambda tip=world.tip: governed_state_after(lived.main, tip))
+        assert (mistake, carried) == (mistake, anew)
+        assert anew is not None, mistake
 
 
 def test_a_policy_that_forbids_what_happened_is_found_in_old_histories(lived):
@@ -128,14 +130,17 @@ def test_a_policy_that_forbids_what_happened_is_found_in_old_histories(lived):
     assert outcome(lambda: governed_state_after(lived.main, refused.tip))[1] == "forbidden-transition"
 
 
-def all_of(read):
+def all_of(read_state):
     """What reading gives, with the times and numbers of receipts and every record; or why it fails."""
     try:
-        main = read()
+        main = read_state()
         lives = {
-            name: (*one.records, one.artifact, one.iteration) for name, one in main.histories.by_specialist.items()
+            name: (*history.records, history.artifact, history.iteration)
+            for name, history in main.histories.by_specialist.items()
         }
-        facts = [(one.state, one.digests, one.is_export) for one in main.histories.by_specialist.values()]
+        facts = [
+            (history.state, history.digests, history.is_export) for history in main.histories.by_specialist.values()
+        ]
         rendered = render_routing("rtb-pricing", main.histories.of_cluster("rtb-pricing"), 0.5)
         return main.signed, lives, [*lives], facts, rendered
     except ModelsmithError as error:
@@ -143,24 +148,24 @@ def all_of(read):
 
 
 def test_what_is_kept_of_folders_changes_nothing_that_is_read(repository, tips, lived, tmp_path):
-    bad = [there.tip for there in broken(lived).values()]
+    bad = [world.tip for world in broken(lived).values()]
     for _ in range(2):
         for tip in (*tips, *bad, *tips[::-1]):
             with ObjectReader(repository.git.path) as reader:
-                kept = KeptFacts(tmp_path, GOVERNED, "here")
+                facts = KeptFacts(tmp_path, GOVERNED, "here")
                 anew = all_of(lambda tip=tip: read_governed_state(repository.git, tip))
-                assert all_of(lambda tip=tip, kept=kept, git=reader: read_governed_state(git, tip, kept)) == anew
-                kept.save()
+                assert all_of(lambda tip=tip, facts=facts, git=reader: read_governed_state(git, tip, facts)) == anew
+                facts.save()
 
 
 def test_folders_that_are_kept_are_not_read_again(repository, tips, tmp_path):
-    kept = KeptFacts(tmp_path, GOVERNED, "here")
+    facts = KeptFacts(tmp_path, GOVERNED, "here")
     for _ in range(2):
         with ObjectReader(repository.git.path) as reader:
-            main = read_governed_state(reader, tips[-1], kept)
+            main = read_governed_state(reader, tips[-1], facts)
             assert main.signed.pulls
-            kept.save()
-            kept = KeptFacts(tmp_path, GOVERNED, "here")
+            facts.save()
+            facts = KeptFacts(tmp_path, GOVERNED, "here")
     assert all(history.outline for history in main.histories.by_specialist.values())
 
 
@@ -182,7 +187,7 @@ def test_a_record_that_is_not_what_it_was_is_refused(repository, tips, monkeypat
     monkeypatch.setattr(recalled, "_MOST_HELD", 0)
     with ObjectReader(repository.git.path) as reader:
         history = next(iter(read_governed_state(reader, tips[-1]).histories.by_specialist.values()))
-        found = reader.read_blobs(history.records._blobs)
-        monkeypatch.setattr(reader, "read_blobs", lambda blobs: {blob: found[blob] + b"\n" for blob in blobs})
+        contents = reader.read_blobs(history.records._blobs)
+        monkeypatch.setattr(reader, "read_blobs", lambda blobs: {blob: contents[blob] + b"\n" for blob in blobs})
         with pytest.raises(IntegrityFailure, match="not what it was"):
             _ = history.records[0]

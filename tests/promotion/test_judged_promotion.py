@@ -109,20 +109,20 @@ def checks(repository, judge, lie=None):
     """The checks of an acceptance on that evidence, which ``lie`` may change, by name."""
     training, evidence = evidence_for(repository, judge)
     evidence = lie(evidence) if lie else evidence
-    here = repository.after("candidate", evidence={"training.json": canonical_json(training)})
+    changed = repository.after("candidate", evidence={"training.json": canonical_json(training)})
     data = evidence_bytes(evidence)
     files = {
         EVIDENCE_FILE: data,
         EVIDENCE_SIGNATURE: seal(statement(EVIDENCE_FILE, data, EVIDENCE_TYPE, {}), repository.key),
     }
-    facts = here.draft(
+    facts = changed.draft(
         eval_run=evidence.candidate.run_id,
         eval_tag=candidate_tag("rtb-pricing", 1),
         composite=evidence.candidate.headline.composite.value,
     )
-    record = next_record(here.main, "eval-accepted", facts, files)
-    proposed, change = here.proposed(here.files_of(record, files))
-    return {check.name: check for check in promotion_checks(here.main, proposed, change)}
+    record = next_record(changed.main, "eval-accepted", facts, files)
+    proposed, change = changed.proposed(changed.files_of(record, files))
+    return {check.name: check for check in promotion_checks(changed.main, proposed, change)}
 
 
 def governed_of(repository):
@@ -130,9 +130,9 @@ def governed_of(repository):
 
 
 def test_a_promotion_on_the_registered_judge_passes(judged):
-    found = checks(judged, judge_of(governed_of(judged)))
+    results = checks(judged, judge_of(governed_of(judged)))
     for name in ("evidence", "question", "verdict"):
-        assert found[name].passed, found[name].sentence
+        assert results[name].passed, results[name].sentence
 
 
 def test_what_stood_before_is_what_main_says_and_no_other(judged, repository):
@@ -143,26 +143,31 @@ def test_what_stood_before_is_what_main_says_and_no_other(judged, repository):
     forgot = checks(
         judged,
         judge_of(governed_of(judged)),
-        lambda told: told.model_copy(update={"since": told.since.model_copy(update={"rule": told.rule})}),
+        lambda evidence_told: evidence_told.model_copy(
+            update={"since": evidence_told.since.model_copy(update={"rule": evidence_told.rule})}
+        ),
     )
     assert "since is not what main asked" in forgot["question"].sentence
 
 
 def test_no_earlier_eval_is_told_of_a_candidate_that_main_does_not_have(judged):
-    def invented(told):
-        judged_then = judged_by(told.rule, told.candidate.headline)
+    def invented(evidence_told):
+        judged_then = judged_by(evidence_told.rule, evidence_told.candidate.headline)
         run = EarlierRun(
-            model="iter-007-00000000", run_id=told.candidate.run_id, question=told.question, judged=judged_then
+            model="iter-007-00000000",
+            run_id=evidence_told.candidate.run_id,
+            question=evidence_told.question,
+            judged=judged_then,
         )
-        return told.model_copy(update={"earlier": (run,)})
+        return evidence_told.model_copy(update={"earlier": (run,)})
 
     assert "iter-007-00000000" in checks(judged, judge_of(governed_of(judged)), invented)["question"].sentence
 
 
 def test_verdicts_of_another_judge_are_refused(judged):
-    found = checks(judged, judge_of(governed_of(judged), name="friend"))
-    assert not found["question"].passed
-    assert "not decided by the registered judge" in found["question"].sentence
+    results = checks(judged, judge_of(governed_of(judged), name="friend"))
+    assert not results["question"].passed
+    assert "not decided by the registered judge" in results["question"].sentence
 
 
 def test_judged_points_without_a_judge_are_refused(judged):
@@ -180,9 +185,9 @@ def test_a_label_that_people_wrote_otherwise_is_noticed(judged):
     whole = judge_of(governed_of(judged))
     first, *rest = whole.verdicts
     turned = first.model_copy(update={"person": not first.person, "judge": not first.person})
-    found = checks(judged, agreement(whole.judge, whole.identity, [turned, *rest], 0.95, 0.6))
-    assert found["evidence"].passed, "it recomputes"
-    assert "other labels" in found["question"].sentence
+    results = checks(judged, agreement(whole.judge, whole.identity, [turned, *rest], 0.95, 0.6))
+    assert results["evidence"].passed, "it recomputes"
+    assert "other labels" in results["question"].sentence
 
 
 def test_a_judge_where_the_set_has_none_is_refused(judged, repository):

@@ -38,9 +38,11 @@ class Place:
         for name in roles:
             create_ssh_key(folder / name, f"{name}@example.org")
         enrolled = tuple(f"{role}={name}.pub" for name, role in roles.items())
-        made = init(Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone"), people=enrolled))
+        initialised = init(
+            Workspace(folder, home=folder / "home"), InitRequest(directory=Path("clone"), people=enrolled)
+        )
         stand_in(folder / "clone.git")
-        self.root = made.root
+        self.root = initialised.root
         self.workspace = Workspace(folder / "clone", home=folder / "home")
         self.keys = next((folder / "home" / "keys").iterdir())
 
@@ -114,9 +116,9 @@ def test_a_persons_key_is_rotated_and_a_lost_one_revoked(place):
     assert place.approve(rotation, "petra").gate == "open"
     place.merge(rotation)
 
-    shown = place.shown(waiting)
-    assert (shown.gate, shown.waiting_for) == ("waiting", ("@platform",))
-    assert shown.notes == ("The approval of piet does not count: its key was revoked on 2026-01-01 00:00 UTC.",)
+    view = place.shown(waiting)
+    assert (view.gate, view.waiting_for) == ("waiting", ("@platform",))
+    assert view.notes == ("The approval of piet does not count: its key was revoked on 2026-01-01 00:00 UTC.",)
     with pytest.raises(IntegrityFailure) as caught:
         place.approve(waiting, "piet")
     assert caught.value.code == "key-not-valid"
@@ -163,6 +165,6 @@ def test_the_harnesss_keys_are_rotated_and_what_was_open_is_signed_anew(place):
     anew = place.candidate(2)
     assert anew.number > again.number > old.number
     merge_pull(open_harness(place.workspace), anew.number)
-    found = place.verify()
-    assert (found.promotions, found.approvals, found.pinned) == (2, 1, True)
+    result = place.verify()
+    assert (result.promotions, result.approvals, result.pinned) == (2, 1, True)
     assert place.gates() == {}

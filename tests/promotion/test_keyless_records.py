@@ -57,10 +57,10 @@ def record_check(repository, signer):
 
 
 def test_a_record_counts_that_the_workflow_of_policy_signed(repository, sigstore, job):
-    here = with_policy(repository, sigstore)
-    assert not validate(here.main.tree).problems
-    assert record_check(here, job).passed
-    assert record_check(here, repository.key).passed
+    changed = with_policy(repository, sigstore)
+    assert not validate(changed.main.tree).problems
+    assert record_check(changed, job).passed
+    assert record_check(changed, repository.key).passed
 
 
 def test_not_of_a_cluster_that_policy_does_not_name_for_it(repository, sigstore, job):
@@ -71,26 +71,26 @@ def test_not_of_a_cluster_that_policy_does_not_name_for_it(repository, sigstore,
 
 
 def test_not_of_another_workflow_nor_where_policy_names_none(repository, sigstore, job):
-    for here in (repository, with_policy(repository, sigstore, events=["push"])):
-        assert not record_check(here, job).passed
+    for world in (repository, with_policy(repository, sigstore, events=["push"])):
+        assert not record_check(world, job).passed
 
 
 def test_a_pinned_root_that_is_none_is_named_by_validate(repository, sigstore):
     for data, words in ((None, "there is no"), (b"{}", "mediaType"), (b"x", "no JSON")):
-        here = with_policy(repository, sigstore)
-        here = here.commit({ROOT: data})
-        problems = validate(here.proposed({})[0]).problems
+        changed = with_policy(repository, sigstore)
+        changed = changed.commit({ROOT: data})
+        problems = validate(changed.proposed({})[0]).problems
         assert [(p.field, words in p.message) for p in problems] == [("keyless[0].trust", True)]
 
 
 def test_only_keyless_signatures_need_the_extra(line, repository, sigstore, job, monkeypatch):
-    here = with_policy(repository, sigstore)
-    record = next_record(here.main, "candidate", here.draft(), {})
-    proposed, change = here.proposed(replace(here, key=job).files_of(record))
+    changed = with_policy(repository, sigstore)
+    record = next_record(changed.main, "candidate", changed.draft(), {})
+    proposed, change = changed.proposed(replace(changed, key=job).files_of(record))
     monkeypatch.setitem(sys.modules, "sigstore.verify", None)
-    assert record_check(here, repository.key).passed
+    assert record_check(changed, repository.key).passed
     line.land(line.approved(line.pull(), "petra"))
     assert line.verify().approvals == 1
     keyless._verifier.cache_clear()
     with pytest.raises(InfrastructureFailure, match="need sigstore"):
-        promotion_checks(here.main, proposed, change, None, None)
+        promotion_checks(changed.main, proposed, change, None, None)

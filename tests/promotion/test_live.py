@@ -87,7 +87,7 @@ def world(repository, tmp_path_factory):
     tree = repository.main.tree
     cluster = tree.read("clusters/rtb-pricing/cluster.yaml").replace(b"max_drop: 0.04", b"max_drop: 0.2")
     people = tree.read(".github/governance/people.yaml")
-    here = repository.commit(
+    deployed = repository.commit(
         {
             "clusters/rtb-pricing/cluster.yaml": cluster.rstrip() + b"\n" + RULE,
             ".github/governance/people.yaml": people.rstrip()
@@ -95,7 +95,7 @@ def world(repository, tmp_path_factory):
             ".github/governance/trust/front-door.pem": public,
         }
     )
-    return World(here.after(*EXPORT).after("customer-deployed", approved=AT), key)
+    return World(deployed.after(*EXPORT).after("customer-deployed", approved=AT), key)
 
 
 def test_what_the_door_counted_lets_production_validate(world):
@@ -119,18 +119,18 @@ def test_without_it_nothing_is_validated(world):
 
 
 def test_a_contract_without_a_rule_asks_for_none(repository):
-    here = repository.after(*EXPORT).after("customer-deployed", approved=AT)
-    assert not needs_live(here.main, here.draft().specialist)
-    record = next_record(here.main, "production-validated", here.draft(), {})
-    proposed, change = here.proposed(here.files_of(record, {}))
-    assert "live" not in {check.name for check in promotion_checks(here.main, proposed, change)}
+    deployed = repository.after(*EXPORT).after("customer-deployed", approved=AT)
+    assert not needs_live(deployed.main, deployed.draft().specialist)
+    record = next_record(deployed.main, "production-validated", deployed.draft(), {})
+    proposed, change = deployed.proposed(deployed.files_of(record, {}))
+    assert "live" not in {check.name for check in promotion_checks(deployed.main, proposed, change)}
 
 
 def test_a_validation_before_any_deployment_is_refused_in_words(world, repository):
-    here = repository.after(*EXPORT)
+    exported = repository.after(*EXPORT)
     record = next_record(world.main, "production-validated", world.here.draft(), {})
-    proposed, change = here.proposed(world.here.files_of(record, {}))
-    assert "life" in {check.name for check in promotion_checks(here.main, proposed, change) if not check.passed}
+    proposed, change = exported.proposed(world.here.files_of(record, {}))
+    assert "life" in {check.name for check in promotion_checks(exported.main, proposed, change) if not check.passed}
 
 
 def test_a_window_that_cannot_tell_is_a_person_s_to_prolong(world):
@@ -217,20 +217,23 @@ def test_a_signature_of_other_counts_is_none(world):
 
 
 def rolled_back(world, files, at=AT + timedelta(minutes=31), **other):
-    here = world.here
-    order = order_for(here.main, here.draft(), "", at, None, sha256(files[LIVE_FILE]))
+    repository = world.here
+    order = order_for(repository.main, repository.draft(), "", at, None, sha256(files[LIVE_FILE]))
     evidence = {"rollback.json": canonical_json(order.model_copy(update=other)), **files}
-    evidence |= packet_files(here.main, next_record(here.main, "rolled-back", here.draft(), evidence), evidence)
-    record = next_record(here.main, "rolled-back", here.draft(), evidence)
-    return here.files_of(record, evidence), evidence
+    evidence |= packet_files(
+        repository.main, next_record(repository.main, "rolled-back", repository.draft(), evidence), evidence
+    )
+    record = next_record(repository.main, "rolled-back", repository.draft(), evidence)
+    return repository.files_of(record, evidence), evidence
 
 
 def decided(world, files, now):
-    here = world.here
-    proposed, _ = here.proposed(files)
-    tree = here.git.text("rev-parse", f"{proposed.commit}^{{tree}}")
+    repository = world.here
+    proposed, _ = repository.proposed(files)
+    tree = repository.git.text("rev-parse", f"{proposed.commit}^{{tree}}")
     return decide_tree(
-        here.git, here.main, tree, reviews=[], requester="modelsmith-harness", preparer="modelsmith-harness",
+        repository.git, repository.main, tree, reviews=[],
+        requester="modelsmith-harness", preparer="modelsmith-harness",
         authorship=Authorship(frozenset(), frozenset()), latest_signed=AT, now=now,
     ).decision  # fmt: skip
 
@@ -238,8 +241,8 @@ def decided(world, files, now):
 def test_a_loss_that_the_door_counted_opens_the_gate_by_the_contract(world):
     at = AT + timedelta(minutes=31)
     files, evidence = rolled_back(world, world.live(mine=200, at=at), at)
-    found = decided(world, files, at)
-    assert found.open, found.refusals
+    decision = decided(world, files, at)
+    assert decision.open, decision.refusals
     packet = evidence["packet.md"].decode()
     assert "auction_win_rate is 50.0% worse than the incumbent" in packet
     assert "0.1000 (200 of 2000)" in packet
@@ -248,23 +251,23 @@ def test_a_loss_that_the_door_counted_opens_the_gate_by_the_contract(world):
 @pytest.mark.parametrize("mine", [400, 330])
 def test_counts_that_show_no_loss_open_nothing(world, mine):
     at = AT + timedelta(minutes=31)
-    found = decided(world, rolled_back(world, world.live(mine=mine, at=at), at)[0], at)
-    assert not found.open
-    assert "live" in {check.name for check in found.checks if not check.passed}
+    decision = decided(world, rolled_back(world, world.live(mine=mine, at=at), at)[0], at)
+    assert not decision.open
+    assert "live" in {check.name for check in decision.checks if not check.passed}
 
 
 def test_after_the_window_a_person_decides_whatever_the_door_counted(world):
     at = AT + timedelta(minutes=90)
-    found = decided(world, rolled_back(world, world.live(mine=200, at=at), at)[0], at)
-    assert not found.open
-    assert all(check.passed for check in found.checks), "nothing is wrong with it"
+    decision = decided(world, rolled_back(world, world.live(mine=200, at=at), at)[0], at)
+    assert not decision.open
+    assert all(check.passed for check in decision.checks), "nothing is wrong with it"
 
 
 def test_an_order_names_the_evidence_that_lies_beside_it(world):
     at = AT + timedelta(minutes=31)
     files, _ = rolled_back(world, world.live(mine=200, at=at), at, live="sha256:" + "0" * 64)
-    found = decided(world, files, at)
-    assert any("another live.json than lies beside it" in check.sentence for check in found.checks)
+    decision = decided(world, files, at)
+    assert any("another live.json than lies beside it" in check.sentence for check in decision.checks)
 
 
 def test_figures_of_another_mathematical_library_are_the_same(world):

@@ -21,45 +21,45 @@ from .conftest import AT, WHO, candidate
 NOTE, MORE = {"docs/note.md": b"x"}, {"docs/more.md": b"x"}
 
 
-def said(repository, here, places=None):
-    return same_in_parts(repository.git.path, repository.tip, here.tip, places)
+def said(repository, changed, places=None):
+    return same_in_parts(repository.git.path, repository.tip, changed.tip, places)
 
 
-def refused_at(repository, here, commit, words, places=None):
+def refused_at(repository, changed, commit, words, places=None):
     """One replay, and those in parts, refuse main at a commit."""
-    _, error = said(repository, here, places)
+    _, error = said(repository, changed, places)
     assert words in error["message"]
     assert error["details"]["commit"] == commit
     return error
 
 
-def parent(here, back=1):
+def parent(changed, back=1):
     """A step of main before the last."""
-    return here.git.text("rev-parse", f"{here.tip}~{back}")
+    return changed.git.text("rev-parse", f"{changed.tip}~{back}")
 
 
-def alone(repository, here, at):
+def alone(repository, changed, at):
     """What the part of main that begins at an index holds when nobody judges what lies before it."""
     with ObjectReader(repository.git.path) as git:
-        steps = steps_of(git, repository, here)
+        steps = steps_of(git, repository, changed)
         return replay_part(git, cut(repository.tip, steps, [at])[1], silent, datetime.now(UTC))
 
 
-def steps_of(git, repository, here):
-    log = git.first_parent_log(here.tip)
+def steps_of(git, repository, changed):
+    log = git.first_parent_log(changed.tip)
     return log[[commit.id for commit in log].index(repository.tip) + 1 :]
 
 
 @pytest.fixture(scope="module")
 def honest(repository):
     """Promotions, a change of keys and merges that wait for their receipts: everything that a replay carries moves."""
-    here = repository.merge(candidate(repository, 1), number=1)
-    here = here.merge(with_key_of_petra(here, "petra-new"), [PETRA], number=2)
-    here = here.merge(NOTE, [("petra", "petra-new")], number=3)
-    late = here.merge(candidate(here, 2), number=4)
+    grown = repository.merge(candidate(repository, 1), number=1)
+    grown = grown.merge(with_key_of_petra(grown, "petra-new"), [PETRA], number=2)
+    grown = grown.merge(NOTE, [("petra", "petra-new")], number=3)
+    late = grown.merge(candidate(grown, 2), number=4)
     between = replace(late, tip=parent(late)).merge(MORE, [("petra", "petra-new")], number=5)
-    here = between.commit(receipts_of(late))
-    return here.merge(candidate(here, 3), number=6)
+    grown = between.commit(receipts_of(late))
+    return grown.merge(candidate(grown, 3), number=6)
 
 
 def test_an_honest_main_holds_wherever_it_is_cut(repository, honest):
@@ -86,25 +86,25 @@ def test_a_change_that_nobody_receipted_gives_the_next_part_no_rules(repository)
     petra, mallory = (public_key(repository.people / f"{name}.pub").encode() for name in ("petra", "mallory"))
     first = repository.merge(candidate(repository, 1), number=1)
     smuggled = first.commit({PEOPLE: people.replace(petra, mallory)})
-    here = smuggled.merge(NOTE, [("petra", "mallory")], number=2)
-    assert alone(repository, here, 3).changes == 1
-    refused_at(repository, here, smuggled.tip, "without receipts", [[3], [2, 3], [2], [1, 3]])
+    changed = smuggled.merge(NOTE, [("petra", "mallory")], number=2)
+    assert alone(repository, changed, 3).changes == 1
+    refused_at(repository, changed, smuggled.tip, "without receipts", [[3], [2, 3], [2], [1, 3]])
 
 
 def test_a_closed_gate_before_the_cut_gives_the_next_part_no_rules(repository):
     """The same with receipts, which nobody who may approve it has given."""
     smuggled = repository.merge(with_key_of_petra(repository, "mallory"), [("maya", "maya")], number=1, smuggled=True)
-    here = smuggled.merge(NOTE, [("petra", "mallory")], number=2)
-    assert alone(repository, here, 2).changes == 1
-    refused_at(repository, here, parent(smuggled), "@platform is missing")
+    changed = smuggled.merge(NOTE, [("petra", "mallory")], number=2)
+    assert alone(repository, changed, 2).changes == 1
+    refused_at(repository, changed, parent(smuggled), "@platform is missing")
 
 
 def test_a_promotion_that_no_gate_has_seen_founds_no_history(repository):
     """A candidate that no merge brought is in the files at the cut, and its specialist would go on from it."""
     stray = repository.commit(candidate(repository, 1)).commit({"notes.md": b"x"})
-    here = stray.merge(NOTE, [PETRA], number=1)
-    assert len(alone(repository, here, 2).main.histories.by_specialist) == 1
-    refused_at(repository, here, parent(stray), "has no receipt", [[1], [2], [1, 2], [2, 3]])
+    changed = stray.merge(NOTE, [PETRA], number=1)
+    assert len(alone(repository, changed, 2).main.histories.by_specialist) == 1
+    refused_at(repository, changed, parent(stray), "has no receipt", [[1], [2], [1, 2], [2, 3]])
 
 
 def test_a_number_that_is_used_in_two_parts_is_found(repository):
@@ -116,11 +116,11 @@ def test_a_number_that_is_used_in_two_parts_is_found(repository):
 def test_a_number_whose_receipts_were_taken_away_stays_spent(repository):
     """The files at the cut do not say any more that it was used; but the gate lets nobody take receipts away."""
     once = repository.merge(NOTE, [PETRA], number=1)
-    gone = dict.fromkeys(receipts_of(once))
-    taken = once.merge(gone, [PETRA], number=2, smuggled=True)
-    here = taken.merge(MORE, [PETRA], number=1)
-    assert alone(repository, here, 4).changes == 1
-    refused_at(repository, here, parent(taken), "does not pass its gate", [[2], [4], [2, 4]])
+    removals = dict.fromkeys(receipts_of(once))
+    without_receipts = once.merge(removals, [PETRA], number=2, smuggled=True)
+    changed = without_receipts.merge(MORE, [PETRA], number=1)
+    assert alone(repository, changed, 4).changes == 1
+    refused_at(repository, changed, parent(without_receipts), "does not pass its gate", [[2], [4], [2, 4]])
 
 
 def test_what_is_signed_may_name_a_main_of_an_earlier_part_and_no_other(repository):
@@ -134,8 +134,8 @@ def test_what_is_signed_may_name_a_main_of_an_earlier_part_and_no_other(reposito
             2,
         )
     for foreign in ({"opened_on": other.tip}, {"approved_on": other.tip}):
-        here = twice.merge(MORE, [PETRA], number=3, **foreign)
-        refused_at(repository, here, parent(here), "is not on this one")
+        changed = twice.merge(MORE, [PETRA], number=3, **foreign)
+        refused_at(repository, changed, parent(changed), "is not on this one")
 
 
 def test_receipts_that_come_in_another_part_are_those_of_their_merge(repository):
@@ -152,31 +152,31 @@ def test_receipts_that_were_moved_behind_the_cut_speak_of_no_other_step(reposito
     once = repository.merge(candidate(repository, 1), number=1)
     note = once.merge(NOTE, [PETRA], number=2)
     again = {path.replace("iter-001", "iter-009"): data for path, data in receipts_of(once).items()}
-    here = note.commit(again)
-    refused_at(repository, here, here.tip, "without receipts")
-    here = here.merge(MORE, [PETRA], number=3)
-    refused_at(repository, here, parent(here, 2), "receipts", [[2], [4], [5], [6]])
+    changed = note.commit(again)
+    refused_at(repository, changed, changed.tip, "without receipts")
+    changed = changed.merge(MORE, [PETRA], number=3)
+    refused_at(repository, changed, parent(changed, 2), "receipts", [[2], [4], [5], [6]])
 
 
 def test_a_step_that_was_left_out_at_the_cut_is_missed(repository):
     """What came after it was opened and approved on a main that had it."""
     first = repository.merge(candidate(repository, 1), number=1)
     left_out = first.merge(NOTE, [PETRA], number=2)
-    here = first.merge(MORE, [PETRA], number=3, opened_on=left_out.tip, approved_on=left_out.tip)
-    refused_at(repository, here, parent(here), "is not on this one")
+    changed = first.merge(MORE, [PETRA], number=3, opened_on=left_out.tip, approved_on=left_out.tip)
+    refused_at(repository, changed, parent(changed), "is not on this one")
 
 
 def test_time_does_not_go_back_from_one_part_to_the_next(repository):
     late = repository.merge(candidate(repository, 1), number=1, at=AT + timedelta(days=2))
-    here = late.merge(NOTE, [PETRA], number=2, at=AT)
-    refused_at(repository, here, parent(here), "comes after a merge at")
+    changed = late.merge(NOTE, [PETRA], number=2, at=AT)
+    refused_at(repository, changed, parent(changed), "comes after a merge at")
 
 
 def test_of_several_parts_that_do_not_hold_the_earliest_has_the_word(repository):
     first = repository.merge(candidate(repository, 1), number=1).commit({"notes.md": b"quick fix"})
     direct = first.tip
-    here = first.merge(NOTE, [PETRA], number=2).commit({"notes.md": b"another"}).merge(MORE, [PETRA], number=3)
-    refused_at(repository, here, direct, "without receipts", [[1], [3], [5], [2, 3, 5, 6], [5, 6]])
+    changed = first.merge(NOTE, [PETRA], number=2).commit({"notes.md": b"another"}).merge(MORE, [PETRA], number=3)
+    refused_at(repository, changed, direct, "without receipts", [[1], [3], [5], [2, 3, 5, 6], [5, 6]])
 
 
 def test_a_part_that_ends_otherwise_than_its_files_say_does_not_count(repository, honest, monkeypatch):
@@ -197,14 +197,14 @@ def forgetting(field):
     """A replay whose end has something else in a field than main's files."""
 
     def replayed(git, part, notify, now):
-        found = replay_part(git, part, notify, now)
+        replay_result = replay_part(git, part, notify, now)
         others = {
             "latest": datetime(2020, 1, 1, tzinfo=UTC),
             "spent": {99},
-            "main": replace(found.main, trusted=()),
+            "main": replace(replay_result.main, trusted=()),
         }
-        setattr(found, field, others[field])
-        return found
+        setattr(replay_result, field, others[field])
+        return replay_result
 
     return replayed
 
@@ -212,12 +212,12 @@ def forgetting(field):
 def test_a_part_begins_with_what_its_files_say(repository):
     """What the files at the cut hold and cannot be read is refused by the replay, not by the cut."""
     broken = repository.commit({PEOPLE: b"people: 7\n"})
-    here = replace(broken, tip=broken.git.commit_files(broken.tip, NOTE, "x\n", WHO))
+    changed = replace(broken, tip=broken.git.commit_files(broken.tip, NOTE, "x\n", WHO))
     with ObjectReader(repository.git.path) as git:
-        steps = steps_of(git, repository, here)
-        with pytest.raises(IntegrityFailure) as one:
+        steps = steps_of(git, repository, changed)
+        with pytest.raises(IntegrityFailure) as single:
             replay(git, repository.tip, steps, silent, datetime.now(UTC))
         with pytest.raises(IntegrityFailure) as many:
             replayed_in_parts(git, repository.tip, steps, [1], datetime.now(UTC))
-    assert many.value.envelope() == one.value.envelope()
-    assert one.value.details["commit"] == broken.tip
+    assert many.value.envelope() == single.value.envelope()
+    assert single.value.details["commit"] == broken.tip

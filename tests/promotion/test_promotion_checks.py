@@ -73,11 +73,11 @@ def test_whatever_main_calls_a_thing_may_stand_in_its_promotions(repository, nam
     text = repository.main.tree.read(old).replace(b"id: supply-path", f"id: {name}".encode(), 1)
     named = repository.commit({old: None, old.replace("supply-path", name): text})
     now = datetime(2026, 6, 1, tzinfo=UTC)
-    for here, clean in ((named, True), (repository, False)):
+    for world, clean in ((named, True), (repository, False)):
         evidence = {"training.json": training(named)}
-        record = next_record(here.main, "candidate", here.draft(), evidence)
-        proposed, change = here.proposed(here.files_of(record, evidence))
-        checks = {check.name: check for check in promotion_checks(here.main, proposed, change, now)}
+        record = next_record(world.main, "candidate", world.draft(), evidence)
+        proposed, change = world.proposed(world.files_of(record, evidence))
+        checks = {check.name: check for check in promotion_checks(world.main, proposed, change, now)}
         assert checks["leaks"].passed is clean, checks["leaks"]
 
 
@@ -153,13 +153,13 @@ def test_a_promotion_touches_nothing_outside_its_folder(repository):
 
 
 def test_routing_must_be_the_exact_rendering_of_the_records(repository):
-    here = repository.after("candidate", "eval-accepted", "artifact-exported")
-    record = next_record(here.main, "customer-deployed", here.draft(), {})
-    files = here.files_of(record)
+    exported = repository.after("candidate", "eval-accepted", "artifact-exported")
+    record = next_record(exported.main, "customer-deployed", exported.draft(), {})
+    files = exported.files_of(record)
     path = "clusters/rtb-pricing/routing.yaml"
-    assert "exact rendering" not in failures(here, files).get("routing", "")
-    assert "not the rendering" in failures(here, files | {path: files[path].replace(b"0.1", b"1.0")})["routing"]
-    assert "missing" in failures(here, {p: data for p, data in files.items() if p != path})["routing"]
+    assert "exact rendering" not in failures(exported, files).get("routing", "")
+    assert "not the rendering" in failures(exported, files | {path: files[path].replace(b"0.1", b"1.0")})["routing"]
+    assert "missing" in failures(exported, {p: data for p, data in files.items() if p != path})["routing"]
 
 
 def test_a_candidate_of_another_base_model_or_rubric_is_refused(repository):
@@ -198,13 +198,13 @@ def test_a_judge_that_rewarded_answers_is_named_and_is_the_eval_s(repository):
     judged = with_judge(repository)
     mine, other = digest("judge"), digest("another judge")
     due = reward_digest(load_eval_set(judged.main.tree, "adtech/rtb-root-cause").rubric_digest, judge=mine)
-    for here, facts, wrong in (
+    for world, facts, wrong in (
         (judged, {"trained_reward": due, "trained_judge": mine}, None),
         (judged, {"trained_reward": due}, "none is named that rewarded answers"),
         (judged, {"trained_reward": due, "trained_judge": other}, "another rubric"),
         (repository, {"trained_reward": due, "trained_judge": mine}, "has no use of one"),
     ):
-        sentence = failures(here, candidate(here, method="grpo", **facts)[1]).get("reward")
+        sentence = failures(world, candidate(world, method="grpo", **facts)[1]).get("reward")
         assert (sentence is None) if wrong is None else (wrong in sentence)
     lineage = trained(judged.main.tree, method="grpo", trained_reward=due, trained_judge=mine)
     for measured, wrong in ((mine, None), (other, "another judge than the eval's")):
@@ -267,7 +267,7 @@ def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
     mine, other = digest("judge"), digest("another judge")
     rows = {"method": "dpo"}
     taught = {"sources": {"teacher": 1}}
-    for here, facts, wrong in (
+    for world, facts, wrong in (
         (judged, rows | {"rows_judge": mine}, None),
         (judged, rows, None),
         (judged, taught | {"rows_judge": mine}, None),
@@ -275,7 +275,7 @@ def test_a_judge_that_let_rows_pass_is_named_and_is_the_eval_s(repository):
         (judged, {"rows_judge": mine}, "all rows come from generators"),
         (repository, rows | {"rows_judge": mine}, "has no use of one"),
     ):
-        sentence = failures(here, candidate(here, **facts)[1]).get("reward")
+        sentence = failures(world, candidate(world, **facts)[1]).get("reward")
         assert (sentence is None) if wrong is None else (wrong in sentence), facts
     lineage = trained(judged.main.tree, **rows, rows_judge=mine)
     for measured, wrong in ((mine, None), (other, "rows were judged by another judge")):
@@ -296,7 +296,7 @@ def test_a_judge_that_seeds_were_chosen_by_is_the_eval_s(repository):
         each = tuple(SeedTry(seed=n, held_in=0.5, artifact=DIGEST) for n in (17, 10_017))
         return SeedTries(asked=3, asked_digest=DIGEST, judge=judge, each=each)
 
-    for here, judge, measured, wrong in (
+    for world, judge, measured, wrong in (
         (judged, mine, mine, None),
         (judged, mine, other, "chosen by another judge"),
         (judged, None, mine, "none is named that seeds were chosen by"),
@@ -304,10 +304,10 @@ def test_a_judge_that_seeds_were_chosen_by_is_the_eval_s(repository):
         (repository, None, None, None),
     ):
         accepted = SimpleNamespace(
-            main=here.main,
+            main=world.main,
             record=SimpleNamespace(event="eval-accepted", cluster="rtb-pricing"),
             evidence=SimpleNamespace(
-                training=trained(here.main.tree, tries=tries(judge)),
+                training=trained(world.main.tree, tries=tries(judge)),
                 judge=SimpleNamespace(identity=measured) if measured else None,
             ),
         )
@@ -317,10 +317,10 @@ def test_a_judge_that_seeds_were_chosen_by_is_the_eval_s(repository):
 
 def test_nothing_is_trained_from_a_retired_or_unknown_specialist(repository):
     parent = repository.draft(2).specialist
-    known = repository.after("candidate", "eval-accepted", number=2)
-    assert "training" not in failures(known, candidate(known, parent=parent)[1])
+    accepted = repository.after("candidate", "eval-accepted", number=2)
+    assert "training" not in failures(accepted, candidate(accepted, parent=parent)[1])
     assert f"has no specialist {parent}" in failures(repository, candidate(repository, parent=parent)[1])["training"]
-    retired = known.after("deprecated", number=2)
+    retired = accepted.after("deprecated", number=2)
     assert "which is deprecated" in failures(retired, candidate(retired, parent=parent)[1])["training"]
 
 
@@ -335,19 +335,19 @@ def test_an_oversized_record_folder_is_refused(repository):
 
 
 def test_a_removed_record_breaks_the_chain_and_main_is_not_read(repository):
-    here = repository.after("candidate", "eval-accepted", "artifact-exported")
-    history = here.main.histories.find(here.draft().specialist)
-    gone, _ = here.proposed({f"{record_folder(history.records[1])}/record.json": None})
+    exported = repository.after("candidate", "eval-accepted", "artifact-exported")
+    history = exported.main.histories.find(exported.draft().specialist)
+    without_record, _ = exported.proposed({f"{record_folder(history.records[1])}/record.json": None})
     with pytest.raises(IntegrityFailure) as broken:
-        read_histories(gone, here.main.policy)
+        read_histories(without_record, exported.main.policy)
     assert broken.value.code == "skipped-sequence"
 
 
 def test_an_unknown_specialist_is_answered_with_the_known_ones(repository):
-    here = repository.after("candidate")
+    with_candidate = repository.after("candidate")
     with pytest.raises(InvalidInput) as unknown:
-        here.main.histories.find("iter-009-00000000")
-    assert here.draft().specialist in unknown.value.mend
+        with_candidate.main.histories.find("iter-009-00000000")
+    assert with_candidate.draft().specialist in unknown.value.mend
 
 
 def test_the_stricter_threshold_of_eval_set_and_cluster_holds(repository):
@@ -364,19 +364,19 @@ def test_the_stricter_threshold_of_eval_set_and_cluster_holds(repository):
 def test_a_complete_run_answers_every_scenario_of_every_section(repository):
     cluster = load_cluster(repository.main.tree, "rtb-pricing")
     governed = load_eval_set(repository.main.tree, cluster.eval_set)
-    wanted = expected_rows(governed)
-    ids = {row[0] for row in wanted.values()}
+    expected = expected_rows(governed)
+    ids = {row[0] for row in expected.values()}
     assert ids == {scenario.id for part in (governed.core, governed.micro, governed.held_out) for scenario in part}
-    assert {key[0] for key in wanted} == {"core", "robustness", "micro", "held_out"}
+    assert {key[0] for key in expected} == {"core", "robustness", "micro", "held_out"}
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"seed":' + b"1" * 5000 + b"}"])
 def test_training_facts_that_cannot_be_read_are_refused_in_words(repository, data):
     evidence = {"training.json": data}
     record = next_record(repository.main, "candidate", repository.draft(), evidence)
-    found = failures(repository, repository.files_of(record, evidence))
-    assert found.keys() == {"training", "reward"}
-    assert "training.json is not of type TrainingFacts" in found["training"]
+    results = failures(repository, repository.files_of(record, evidence))
+    assert results.keys() == {"training", "reward"}
+    assert "training.json is not of type TrainingFacts" in results["training"]
 
 
 SFT = {"method": "sft", "rows": 12, "steps": 4}
@@ -394,10 +394,11 @@ def staged(repository, *changes, **other):
             two_stages(repository).stages, (None, DIGEST), changes or ({}, {}), strict=True
         )
     ]  # fmt: skip
-    ran = [stage for stage in stages if not stage.skipped]
+    trained_stages = [stage for stage in stages if not stage.skipped]
     facts = {
-        "stages": tuple(stages), "method": ran[-1].method if ran else "sft", "seed": stages[0].seed,
-        "rows": sum(stage.rows for stage in stages), "steps": sum(stage.steps for stage in stages),
+        "stages": tuple(stages), "method": trained_stages[-1].method if trained_stages else "sft",
+        "seed": stages[0].seed, "rows": sum(stage.rows for stage in stages),
+        "steps": sum(stage.steps for stage in stages),
         "rows_digest": all_rows_digest(stages),
         "hyperparameters": training_digest(two_stages(repository).training),
         "curves": tuple(curve(at, stages[at - 1].steps) for at in (1, 2) if not stages[at - 1].skipped),
@@ -449,8 +450,8 @@ def test_a_candidate_of_the_first_stages_passes_where_a_plateau_adds_more(recipe
     document = yaml.safe_load(recipe.main.tree.read("clusters/rtb-pricing/cluster.yaml"))
     document["loop"] = {"plateau": {"then": "next-stage"}}
     grown = recipe.commit({"clusters/rtb-pricing/cluster.yaml": yaml.safe_dump(document, sort_keys=False).encode()})
-    for shown in (early, {}):
-        _, files = candidate(grown, **facts | shown)
+    for training_shown in (early, {}):
+        _, files = candidate(grown, **facts | training_shown)
         assert failures(grown, files) == {}
     second = {"stages": facts["stages"][1:], "method": "dpo", "rows": 6, "steps": 3, "seed": facts["stages"][1].seed}
     _, files = candidate(grown, **facts | second | {"curves": (curve(1, 3),), "rows_digest": DIGEST})

@@ -27,11 +27,11 @@ def test_a_history_begins_with_candidate(repository):
 
 
 def test_each_record_names_the_one_before_it_and_its_receipts(repository):
-    here = repository.after("candidate")
-    first = here.main.histories.find(here.draft().specialist).records[0]
-    record = next_record(here.main, "eval-accepted", here.draft(), {})
+    with_candidate = repository.after("candidate")
+    first = with_candidate.main.histories.find(with_candidate.draft().specialist).records[0]
+    record = next_record(with_candidate.main, "eval-accepted", with_candidate.draft(), {})
     assert record.previous_record == digest(first)
-    assert record.previous_receipts == receipts_of(here.main.tree, record_folder(first))
+    assert record.previous_receipts == receipts_of(with_candidate.main.tree, record_folder(first))
     assert list(record.previous_receipts) == ["merge.json"]
 
 
@@ -46,18 +46,18 @@ def test_no_event_comes_before_candidate(repository, event):
 
 
 def test_a_deployment_asks_the_head_of_trading_and_carries_its_inverse(repository):
-    here = repository.after(*TO_DEPLOYED[:3])
-    record = next_record(here.main, "customer-deployed", here.draft(), {})
+    exported = repository.after(*TO_DEPLOYED[:3])
+    record = next_record(exported.main, "customer-deployed", exported.draft(), {})
     assert record.required_approvers == ("head-of-trading",)
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == ("base", None)
-    assert record.rollback.terms == here.draft().cluster.rollback
+    assert record.rollback.terms == exported.draft().cluster.rollback
     assert record.expected_previous is None
 
 
 def test_the_next_deployment_rolls_back_to_the_validated_one(repository):
-    here = repository.after(*TO_DEPLOYED, "production-validated").after(*TO_DEPLOYED[:3], number=2)
-    first = here.main.histories.find(here.draft(1).specialist)
-    record = next_record(here.main, "customer-deployed", here.draft(2), {})
+    validated = repository.after(*TO_DEPLOYED, "production-validated").after(*TO_DEPLOYED[:3], number=2)
+    first = validated.main.histories.find(validated.draft(1).specialist)
+    record = next_record(validated.main, "customer-deployed", validated.draft(2), {})
     assert (record.rollback.prior_specialist, record.rollback.prior_artifact) == (first.specialist, first.artifact)
     assert record.expected_previous == digest(first.records[-1])
 
@@ -72,13 +72,13 @@ def test_two_deployments_prepared_at_once_collide(repository):
 
 
 def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repository):
-    here = repository.after(*TO_DEPLOYED[:3])
-    record = next_record(here.main, "customer-deployed", here.draft(), {})
-    routing = yaml.safe_load(routing_after(here.main, record))
+    exported = repository.after(*TO_DEPLOYED[:3])
+    record = next_record(exported.main, "customer-deployed", exported.draft(), {})
+    routing = yaml.safe_load(routing_after(exported.main, record))
     assert [(serving["specialist"], serving["share"]) for serving in routing["serving"]] == [
-        ("base", 0.9), (here.draft().specialist, 0.1),
+        ("base", 0.9), (exported.draft().specialist, 0.1),
     ]  # fmt: skip
-    validated = here.after("customer-deployed")
+    validated = exported.after("customer-deployed")
     record = next_record(validated.main, "production-validated", validated.draft(), {})
     assert routing_after(validated.main, record) == routing_after(validated.main, record)
 
@@ -86,24 +86,24 @@ def test_routing_is_rendered_from_the_records_with_the_cluster_s_share(repositor
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=9))
 def test_whatever_the_policy_allows_can_be_recorded_and_folds(repository, choices):
-    here, records, held = repository.after("candidate"), [], False
+    world, records, on_hold = repository.after("candidate"), [], False
     for choice in choices:
-        history = here.main.histories.find(here.draft().specialist)
-        able = [t.event for t in here.main.policy.transitions if history.state in t.sources]
+        history = world.main.histories.find(world.draft().specialist)
+        able = [t.event for t in world.main.policy.transitions if history.state in t.sources]
         if not able:
             break
         event = able[choice % len(able)]
-        if (event in ("customer-deployed", "deprecated") and held) or (event == "hold-cleared" and not held):
+        if (event in ("customer-deployed", "deprecated") and on_hold) or (event == "hold-cleared" and not on_hold):
             with pytest.raises((InvalidInput, WaitingForPerson), match="hold"):
-                next_record(here.main, event, here.draft(), {})
+                next_record(world.main, event, world.draft(), {})
             continue
-        held = {"rolled-back": True, "hold-cleared": False}.get(event, held)
-        target = next(t.target for t in here.main.policy.transitions if t.event == event)
-        here = here.after(event)
-        records = here.main.histories.find(here.draft().specialist).records
+        on_hold = {"rolled-back": True, "hold-cleared": False}.get(event, on_hold)
+        target = next(t.target for t in world.main.policy.transitions if t.event == event)
+        world = world.after(event)
+        records = world.main.histories.find(world.draft().specialist).records
         assert (records[-1].sequence, records[-1].to_state) == (len(records), target)
     if records:
-        assert fold(records, here.main.policy).state == records[-1].to_state
+        assert fold(records, world.main.policy).state == records[-1].to_state
 
 
 def test_a_record_with_a_number_that_json_readers_disagree_on_is_refused(repository):

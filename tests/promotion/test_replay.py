@@ -23,28 +23,28 @@ from modelsmith.signing.ssh import public_key
 from .conftest import AT, WHO, candidate, signed_again
 
 
-def replayed(repository, here, notify=silent):
+def replayed(repository, changed, notify=silent):
     """The replay of main from the repository's first commit to where it is here."""
     with ObjectReader(repository.git.path) as reader:
-        return replay(reader, repository.tip, reader.first_parent_log(here.tip)[1:], notify, datetime.now(UTC))
+        return replay(reader, repository.tip, reader.first_parent_log(changed.tip)[1:], notify, datetime.now(UTC))
 
 
-def refusal(repository, here):
+def refusal(repository, changed):
     with pytest.raises(IntegrityFailure) as refused:
-        replayed(repository, here)
+        replayed(repository, changed)
     assert refused.value.code == "history-does-not-hold"
     return refused.value
 
 
 def test_promotions_and_approved_changes_hold_and_are_counted(repository):
     messages = []
-    here = repository.merge(candidate(repository, 1), number=1)
-    here = here.merge({"docs/note.md": b"x"}, [PETRA], number=2)
-    here = here.merge(candidate(here, 2), number=3)
-    found = replayed(repository, here, messages.append)
-    assert (found.changes, found.promotions, found.approvals) == (3, 2, 1)
-    assert found.main.tree.commit == here.tip
-    assert found.main.histories == here.main.histories
+    grown = repository.merge(candidate(repository, 1), number=1)
+    grown = grown.merge({"docs/note.md": b"x"}, [PETRA], number=2)
+    grown = grown.merge(candidate(grown, 2), number=3)
+    result = replayed(repository, grown, messages.append)
+    assert (result.changes, result.promotions, result.approvals) == (3, 2, 1)
+    assert result.main.tree.commit == grown.tip
+    assert result.main.histories == grown.main.histories
     assert [(progress.done, progress.total) for progress in messages] == [(2, 6), (4, 6), (6, 6)]
 
 
@@ -58,8 +58,8 @@ def test_a_key_that_its_owners_approved_works_from_then_on_the_former_not(reposi
     assert "a key that nobody here holds" in refused.message
     assert refused.details["cause"] == "unknown-key"
     before = repository.merge({"docs/note.md": b"x"}, [PETRA], number=1)
-    kept = before.merge(with_key_of_petra(before, "petra-new"), [PETRA], number=2)
-    assert replayed(repository, kept).approvals == 2, "what the former key signed before stays"
+    after_rotation = before.merge(with_key_of_petra(before, "petra-new"), [PETRA], number=2)
+    assert replayed(repository, after_rotation).approvals == 2, "what the former key signed before stays"
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_a_promotion_that_does_not_follow_names_its_folder(repository):
     assert (refused.details["path"], "other files" in refused.message) == (folder, True)
 
 
-def with_receipts(here, files):
+def with_receipts(repository, files):
     """Main with these receipts instead, the receipt of the merge signed again by the harness."""
-    merge = here.git.text("rev-parse", f"{here.tip}^")
-    files = signed_again(files, here.key.with_name("harness-ssh"))
-    return replace(here, tip=here.git.commit_files(merge, files, "Receipts\n", WHO))
+    merge = repository.git.text("rev-parse", f"{repository.tip}^")
+    files = signed_again(files, repository.key.with_name("harness-ssh"))
+    return replace(repository, tip=repository.git.commit_files(merge, files, "Receipts\n", WHO))
 
 
 def test_another_merge_may_come_before_the_receipts_of_one(repository):
     two, missing = merged_in_between(repository)
     whole = two.commit(missing)
-    found = replayed(repository, whole)
-    assert (found.changes, found.promotions, found.approvals) == (2, 1, 1)
-    assert found.main.tree.commit == whole.tip
+    result = replayed(repository, whole)
+    assert (result.changes, result.promotions, result.approvals) == (2, 1, 1)
+    assert result.main.tree.commit == whole.tip
     other_order = replace(two, tip=two.git.text("rev-parse", f"{two.tip}^")).commit(missing).commit(receipts_of(two))
     assert replayed(repository, other_order).changes == 2
     assert replayed(repository, whole.merge({"docs/more.md": b"x"}, [PETRA], number=3)).changes == 3
@@ -182,35 +182,37 @@ def test_who_merges_in_between_gets_no_other_clock(repository):
     ],
 )
 def test_receipts_are_exactly_what_decided_the_merge(repository, tamper, said):
-    here = repository.merge(candidate(repository, 1))
-    files = receipts_of(here)
+    merged = repository.merge(candidate(repository, 1))
+    files = receipts_of(merged)
     name = next(path for path in files if path.endswith("/merge.json"))
-    refused = refusal(repository, with_receipts(here, files | tamper(name, files[name])))
+    refused = refusal(repository, with_receipts(merged, files | tamper(name, files[name])))
     assert said in refused.message
-    assert refused.details["commit"] == here.git.text("rev-parse", f"{here.tip}^")
+    assert refused.details["commit"] == merged.git.text("rev-parse", f"{merged.tip}^")
 
 
 @pytest.mark.parametrize(
     ("missing", "said"), [((".json", ".json.sig"), "nobody has signed"), ((".json.sig",), "other")]
 )
 def test_a_merge_that_nobody_signed_for_is_refused(repository, missing, said):
-    here = repository.merge(candidate(repository, 1))
-    files = receipts_of(here)
-    kept = {path: data for path, data in files.items() if not path.endswith(tuple(f"/opened{end}" for end in missing))}
-    assert len(kept) < len(files)
-    assert said in refusal(repository, with_receipts(here, kept)).message
+    merged = repository.merge(candidate(repository, 1))
+    files = receipts_of(merged)
+    receipts_left = {
+        path: data for path, data in files.items() if not path.endswith(tuple(f"/opened{end}" for end in missing))
+    }
+    assert len(receipts_left) < len(files)
+    assert said in refusal(repository, with_receipts(merged, receipts_left)).message
 
 
 def test_an_opening_in_another_s_name_or_of_another_proposal_is_refused(repository):
-    here = repository.merge(candidate(repository, 1))
+    merged = repository.merge(candidate(repository, 1))
     other = receipts_of(repository.merge(candidate(repository, 2)))
-    files = receipts_of(here)
-    taken = {path: next(d for o, d in other.items() if o.endswith(path.rpartition("/")[2])) for path in files}
-    openings = {path: data for path, data in taken.items() if "/opened.json" in path}
-    assert "not who its receipts say" in refusal(repository, with_receipts(here, files | openings)).message
+    files = receipts_of(merged)
+    moved = {path: next(d for o, d in other.items() if o.endswith(path.rpartition("/")[2])) for path in files}
+    openings = {path: data for path, data in moved.items() if "/opened.json" in path}
+    assert "not who its receipts say" in refusal(repository, with_receipts(merged, files | openings)).message
     (path,) = (path for path in files if path.endswith("/opened.json"))
     edited = files | {path: _edited(files[path], actor="petra")}
-    assert refusal(repository, with_receipts(here, edited)).details["cause"] == "bad-signature"
+    assert refusal(repository, with_receipts(merged, edited)).details["cause"] == "bad-signature"
 
 
 def _edited(data, **fields):
@@ -218,25 +220,25 @@ def _edited(data, **fields):
 
 
 def test_receipts_of_someone_whose_approval_was_not_needed_are_refused(repository):
-    here = repository.merge({"docs/note.md": b"x"}, [PETRA])
-    files = receipts_of(here)
+    merged = repository.merge({"docs/note.md": b"x"}, [PETRA])
+    files = receipts_of(merged)
     folder = next(iter(files)).rpartition("/")[0]
-    git = here.git
-    change = git.change(repository.tip, f"{here.tip}^")
+    git = merged.git
+    change = git.change(repository.tip, f"{merged.tip}^")
     proof = repository.review(change, 1, "maya", "maya", AT).proof
     files[f"{folder}/approval-maya.json"] = proof.statement.encode()
     files[f"{folder}/approval-maya.json.sig"] = proof.signature.encode()
     approvals = {"petra": "approval-petra.json", "maya": "approval-maya.json"}
     files[f"{folder}/merge.json"] = _edited(files[f"{folder}/merge.json"], approvals=approvals)
-    refused = refusal(repository, with_receipts(here, files))
+    refused = refusal(repository, with_receipts(merged, files))
     assert ("do not count" in refused.message, refused.details["path"]) == (True, folder)
 
 
 def test_a_commit_without_pull_request_is_named_wherever_it_stands(repository):
-    here = repository.merge(candidate(repository, 1)).commit({"notes.md": b"quick fix"})
-    direct = here.tip
-    here = here.merge(candidate(here, 2), number=2)
-    assert refusal(repository, here).details["commit"] == direct
+    changed = repository.merge(candidate(repository, 1)).commit({"notes.md": b"quick fix"})
+    direct = changed.tip
+    changed = changed.merge(candidate(changed, 2), number=2)
+    assert refusal(repository, changed).details["commit"] == direct
     removed = repository.merge(candidate(repository, 1))
     folder = record_folder(removed.main.histories.find(removed.draft(1).specialist).records[0])
     removed = removed.commit({f"{folder}/record.json": None})
@@ -247,7 +249,7 @@ def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypat
     """Where the library knows no Ed25519, ``ssh-keygen`` has the word."""
     unknown = MagicMock(side_effect=UnsupportedAlgorithm("Ed25519"))
     monkeypatch.setattr("modelsmith.signing.ssh.is_plainly_signed", unknown)
-    here = repository.merge({"docs/note.md": b"x"}, [PETRA])
+    merged = repository.merge({"docs/note.md": b"x"}, [PETRA])
 
     run = subprocess.run
 
@@ -257,7 +259,7 @@ def test_nothing_is_said_about_history_when_the_tools_fail(repository, monkeypat
         return run(command, **more)
 
     with ObjectReader(repository.git.path) as reader:
-        log = reader.first_parent_log(here.tip)[1:]
+        log = reader.first_parent_log(merged.tip)[1:]
         monkeypatch.setattr("modelsmith.signing.ssh.subprocess.run", missing)
         with pytest.raises(InfrastructureFailure) as failed:
             replay(reader, repository.tip, log, silent, datetime.now(UTC))

@@ -30,9 +30,9 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module")
 def honest(repository):
-    here = repository.merge(candidate(repository, 1), number=1)
-    here = here.merge({"docs/note.md": b"x"}, [PETRA], number=2)
-    return here.merge(candidate(here, 2), number=3)
+    merged = repository.merge(candidate(repository, 1), number=1)
+    merged = merged.merge({"docs/note.md": b"x"}, [PETRA], number=2)
+    return merged.merge(candidate(merged, 2), number=3)
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_processes_say_what_one_replay_says(repository, honest, judged, processe
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_what_a_process_refuses_is_refused_as_by_one_replay(repository, judged, processes, place):
-    here = repository
+    changed = repository
     for number in range(3):
         files = {f"docs/{number}.md": b"x"}
-        here = here.merge(files, [] if number == place else [PETRA], number=number + 1, smuggled=number == place)
-    refused, error = outcome(lambda: judged(here.tip))
-    assert (refused, error) == one_replay(repository, here.tip)
+        changed = changed.merge(files, [] if number == place else [PETRA], number=number + 1, smuggled=number == place)
+    refused, error = outcome(lambda: judged(changed.tip))
+    assert (refused, error) == one_replay(repository, changed.tip)
     assert "@platform is missing" in error["message"]
     assert [process.returncode is not None for process in processes] == [True, True]
 
@@ -176,8 +176,8 @@ with _judging(Path(sys.argv[1]), Part("0" * 40, (), [], "0" * 40), datetime.now(
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-I", "-c", script, str(repository.git.path)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE * 2)
-    assert ran.stdout == "True None\n", ran.stderr
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE * 2)
+    assert process.stdout == "True None\n", process.stderr
 
 
 def test_a_long_main_is_judged_by_several_and_a_short_one_by_one(repository, honest, monkeypatch, processes):

@@ -30,14 +30,14 @@ def deployed(repository):
     return repository.after(*EXPORT).after("customer-deployed", approved=AT)
 
 
-def rollback(here, number=1, at=SOON, **other):
+def rollback(repository, number=1, at=SOON, **other):
     """Record and files of a rollback as the harness makes them; ``other`` is changed before it signs."""
-    order = order_for(here.main, here.draft(number), "win rate fell", at).model_copy(update=other)
+    order = order_for(repository.main, repository.draft(number), "win rate fell", at).model_copy(update=other)
     evidence = {"rollback.json": canonical_json(order)}
-    record = next_record(here.main, "rolled-back", here.draft(number), evidence)
-    evidence |= packet_files(here.main, record, evidence)
-    record = next_record(here.main, "rolled-back", here.draft(number), evidence)
-    return record, here.files_of(record, evidence)
+    record = next_record(repository.main, "rolled-back", repository.draft(number), evidence)
+    evidence |= packet_files(repository.main, record, evidence)
+    record = next_record(repository.main, "rolled-back", repository.draft(number), evidence)
+    return record, repository.files_of(record, evidence)
 
 
 NOBODY = Authorship(frozenset(), frozenset())
@@ -47,23 +47,23 @@ def order_in(files):
     return {"rollback.json": next(data for path, data in files.items() if path.endswith("rollback.json"))}
 
 
-def rolled_back(here):
+def rolled_back(repository):
     """The repository after the rollback of its first specialist."""
-    return here.after("rolled-back", evidence=order_in(rollback(here)[1]))
+    return repository.after("rolled-back", evidence=order_in(rollback(repository)[1]))
 
 
-def judged(here, files, now=None, latest_signed=AT):
-    proposed, _ = here.proposed(files)
+def judged(repository, files, now=None, latest_signed=AT):
+    proposed, _ = repository.proposed(files)
     return decide_tree(
-        here.git, here.main, here.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
+        repository.git, repository.main, repository.git.text("rev-parse", f"{proposed.commit}^{{tree}}"), reviews=[],
         requester="modelsmith-harness", preparer="modelsmith-harness", authorship=NOBODY, latest_signed=latest_signed,
         now=now,
     ).decision  # fmt: skip
 
 
-def failures(here, files):
-    proposed, change = here.proposed(files)
-    return {c.name: c.sentence for c in promotion_checks(here.main, proposed, change) if not c.passed}
+def failures(repository, files):
+    proposed, change = repository.proposed(files)
+    return {c.name: c.sentence for c in promotion_checks(repository.main, proposed, change) if not c.passed}
 
 
 def test_the_contract_holds_the_routing_s_digest_before_the_deployment(repository, deployed):
@@ -172,27 +172,27 @@ def test_after_validation_a_rollback_is_a_person_s_decision(deployed):
 
 
 def test_a_deployment_without_a_person_s_approval_has_no_contract(repository):
-    here = repository.after(*EXPORT, "customer-deployed")
-    _, files = rollback(here)
-    assert judged(here, files).waiting_for == ("@oncall-sre",)
+    deployed_alone = repository.after(*EXPORT, "customer-deployed")
+    _, files = rollback(deployed_alone)
+    assert judged(deployed_alone, files).waiting_for == ("@oncall-sre",)
 
 
 def test_the_window_of_a_second_deployment_is_its_own(deployed):
     later = AT + timedelta(days=2)
-    here = rolled_back(deployed).after("hold-cleared", approved=later).after("customer-deployed", approved=later)
-    _, soon = rollback(here, at=later + timedelta(minutes=1))
-    assert judged(here, soon).gate == "contract"
-    _, old = rollback(here, at=SOON)
-    assert not judged(here, old).open
+    redeployed = rolled_back(deployed).after("hold-cleared", approved=later).after("customer-deployed", approved=later)
+    _, soon = rollback(redeployed, at=later + timedelta(minutes=1))
+    assert judged(redeployed, soon).gate == "contract"
+    _, old = rollback(redeployed, at=SOON)
+    assert not judged(redeployed, old).open
 
 
 def test_nothing_is_rolled_back_twice_or_before_it_is_deployed(deployed, repository):
     _, files = rollback(deployed)
-    done = rolled_back(deployed)
+    back = rolled_back(deployed)
     with pytest.raises(InvalidInput):
-        rollback(done)
+        rollback(back)
     again = {path.replace("05-rolled-back", "06-rolled-back"): data for path, data in files.items()}
-    assert failures(done, again).keys() == {"record"}
+    assert failures(back, again).keys() == {"record"}
     exported = repository.after(*EXPORT)
     with pytest.raises(InvalidInput, match="does not allow rolled-back"):
         order_for(exported.main, exported.draft(), "", SOON)
@@ -211,28 +211,28 @@ def test_a_rollback_and_a_validation_prepared_at_once_collide(deployed):
 def test_on_hold_no_deployment_passes_its_checks_whoever_prepared_it(deployed):
     both = deployed.after(*EXPORT, number=2)
     early = both.files_of(next_record(both.main, "customer-deployed", both.draft(2), {}))
-    held = rolled_back(both)
-    assert "on hold" in failures(held, early)["life"]
+    on_hold = rolled_back(both)
+    assert "on hold" in failures(on_hold, early)["life"]
     for number in (1, 2):
         with pytest.raises(WaitingForPerson) as refused:
-            next_record(held.main, "customer-deployed", held.draft(number), {})
+            next_record(on_hold.main, "customer-deployed", on_hold.draft(number), {})
         assert refused.value.code == "on-hold"
-    cleared = held.after("hold-cleared", approved=AT)
+    cleared = on_hold.after("hold-cleared", approved=AT)
     assert "life" in failures(cleared, early), "it was prepared against another past"
     fresh = cleared.files_of(next_record(cleared.main, "customer-deployed", cleared.draft(2), {}))
     assert not {"life", "routing"} & failures(cleared, fresh).keys()
 
 
 def test_clearing_a_hold_is_oncall_s_and_touches_no_routing(deployed, repository):
-    held = rolled_back(deployed)
-    record = next_record(held.main, "hold-cleared", held.draft(), {})
-    packet = packet_files(held.main, record, {})
-    record = next_record(held.main, "hold-cleared", held.draft(), packet)
-    files = held.files_of(record, packet)
+    on_hold = rolled_back(deployed)
+    record = next_record(on_hold.main, "hold-cleared", on_hold.draft(), {})
+    packet = packet_files(on_hold.main, record, {})
+    record = next_record(on_hold.main, "hold-cleared", on_hold.draft(), packet)
+    files = on_hold.files_of(record, packet)
     assert ROUTING not in files
-    assert failures(held, files) == {}
-    assert judged(held, files).waiting_for == ("@oncall-sre",)
-    assert failures(held, files | {ROUTING: b"x"})["routing"] == "hold-cleared does not change routing"
+    assert failures(on_hold, files) == {}
+    assert judged(on_hold, files).waiting_for == ("@oncall-sre",)
+    assert failures(on_hold, files | {ROUTING: b"x"})["routing"] == "hold-cleared does not change routing"
     exported = repository.after(*EXPORT)
     with pytest.raises(InvalidInput, match="not on hold"):
         next_record(exported.main, "hold-cleared", exported.draft(), {})

@@ -85,15 +85,15 @@ def test_a_root_that_is_not_there_is_refused(repository):
 
 
 def test_a_commit_that_holds_promotions_already_is_no_root(repository):
-    git, here = repository.git, repository.after("candidate")
-    tree = git.text("rev-parse", f"{here.tip}^{{tree}}")
+    git, with_candidate = repository.git, repository.after("candidate")
+    tree = git.text("rev-parse", f"{with_candidate.tip}^{{tree}}")
     ready_made = git.commit_tree(tree, [], "Start\n", WHO)
     for pinned in (None, fingerprint(git, ready_made)):
         with pytest.raises(IntegrityFailure) as refused:
             found(git, ready_made, pinned)
         assert refused.value.code == "unknown-root"
     with pytest.raises(IntegrityFailure):
-        found(git, here.tip, fingerprint(git, here.tip))
+        found(git, with_candidate.tip, fingerprint(git, with_candidate.tip))
 
 
 def test_a_repository_without_any_policy_is_refused(repository):

@@ -17,10 +17,10 @@ SERVES = (*READY, "customer-deployed", "production-validated")
 TAKEN_BACK = (*READY, "customer-deployed", "rolled-back")
 
 
-def export_of(one):
+def export_of(history):
     """An export of the same iteration, as far on its way."""
-    first = one.records[0].model_copy(update={"evidence": {EXPORT_FILE: "sha256:" + "e" * 64}})
-    return replace(one, specialist=f"{one.specialist[:-1]}f", records=(first, *one.records[1:]))
+    first = history.records[0].model_copy(update={"evidence": {EXPORT_FILE: "sha256:" + "e" * 64}})
+    return replace(history, specialist=f"{history.specialist[:-1]}f", records=(first, *history.records[1:]))
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,20 @@ def export_of(one):
     ],
 )
 def test_the_newest_that_could_be_deployed_is_in_the_shadow(events, who):
-    found = [specialist_history(None, number, *steps) for number, steps in events.items()]
-    found = [replace(one, state="deprecated") if one.records[-1].event == "deprecated" else one for one in found]
-    arm = shadow(SimpleNamespace(histories=Histories({one.specialist: one for one in found})), "rtb-pricing")
+    histories_made = [specialist_history(None, number, *steps) for number, steps in events.items()]
+    histories_made = [
+        replace(history, state="deprecated") if history.records[-1].event == "deprecated" else history
+        for history in histories_made
+    ]
+    arm = shadow(
+        SimpleNamespace(histories=Histories({history.specialist: history for history in histories_made})), "rtb-pricing"
+    )
     assert (arm.specialist if arm else None) == (name(who) if who else None)
 
 
 def test_an_export_takes_the_place_of_its_adapter():
     adapter = specialist_history(None, 1, *READY)
     export = export_of(adapter)
-    found = Histories({one.specialist: one for one in (export, adapter)})
-    arm = shadow(SimpleNamespace(histories=found), "rtb-pricing")
+    all_histories = Histories({history.specialist: history for history in (export, adapter)})
+    arm = shadow(SimpleNamespace(histories=all_histories), "rtb-pricing")
     assert (arm.specialist, arm.artifact, arm.record) == (export.specialist, export.artifact, export.digests[-1])

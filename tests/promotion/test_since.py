@@ -31,7 +31,9 @@ def test_a_gate_that_was_lowered_is_told_with_who_asked_and_who_approved(line):
     cluster = load_cluster(main.tree, "rtb-pricing")
     assert since(main, cluster, "base") == first
     merges = trail(main, cluster, BASE).merges
-    assert [(one.pull, one.asked_by, one.approved_by) for one in merges] == [(n, "petra", ("dana",)) for n in (1, 2, 3)]
+    assert [(merge.pull, merge.asked_by, merge.approved_by) for merge in merges] == [
+        (n, "petra", ("dana",)) for n in (1, 2, 3)
+    ]
     assert merges[1].sentences == ("composite to reach 0.95 -> 0.7 (**easier**)",), (
         "the cluster's own limit is the stricter one"
     )
@@ -40,9 +42,9 @@ def test_a_gate_that_was_lowered_is_told_with_who_asked_and_who_approved(line):
 
 
 def test_candidates_that_nobody_accepted_are_named_unless_evidence_tells(repository):
-    here = repository.after("candidate", number=1, evidence={"training.json": canonical_json({})})
-    here = here.after("candidate", number=2)
-    main = here.main
+    with_candidate = repository.after("candidate", number=1, evidence={"training.json": canonical_json({})})
+    with_candidate = with_candidate.after("candidate", number=2)
+    main = with_candidate.main
     histories = [history.specialist for history in candidates_since(main, "rtb-pricing", "base")]
     assert [history[:8] for history in histories] == ["iter-001", "iter-002"]
     cluster = load_cluster(main.tree, "rtb-pricing")

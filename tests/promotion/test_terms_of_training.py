@@ -76,8 +76,8 @@ def loop_of(repository, forge=None):
 
 def begun(repository, phase, **more):
     candidate = {"specialist": "iter-001-aaaaaaaa", "artifact": "sha256:" + "0" * 64, "outcome": "PASS"}
-    known = {"cluster": CLUSTER, "number": 1, "commit": repository.tip, "reference": "base"}
-    return Pointer(**{**known, **candidate, "phase": phase, **more}).iteration()
+    fields = {"cluster": CLUSTER, "number": 1, "commit": repository.tip, "reference": "base"}
+    return Pointer(**{**fields, **candidate, "phase": phase, **more}).iteration()
 
 
 @pytest.mark.parametrize(("change", "number"), [(longer, 2), (retold, 1)])
@@ -212,8 +212,8 @@ def test_what_already_serves_is_not_left_behind_and_nothing_is_closed(repository
 def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
     branches = ("iter-001-aaaaaaaa/02-eval-accepted", "iter-002-bbbbbbbb/04-customer-deployed")
     forge = Closed(*(f"promote/{CLUSTER}/{name}" for name in branches))
-    left = begun(repository, "assess", lesson="the-failed-one")
-    again = loop_of(repository, forge)._abandon(left, repository.main)
+    abandoned = begun(repository, "assess", lesson="the-failed-one")
+    again = loop_of(repository, forge)._abandon(abandoned, repository.main)
     assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
     assert forge == [1], "the other iteration's stays"
 

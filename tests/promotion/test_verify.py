@@ -36,9 +36,9 @@ class Clone:
         """Main with one more candidate."""
         self.move(self.here.merge(candidate(self.here, number), number=number))
 
-    def move(self, here):
-        self.here = here
-        self.git.run("update-ref", "refs/heads/main", here.tip)
+    def move(self, repository):
+        self.here = repository
+        self.git.run("update-ref", "refs/heads/main", repository.tip)
 
     def verify(self, **request):
         self.said = []
@@ -58,15 +58,15 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def two_candidates(repository):
-    here = repository.merge(candidate(repository, 1), number=1)
-    return here.merge(candidate(here, 2), number=2)
+    merged = repository.merge(candidate(repository, 1), number=1)
+    return merged.merge(candidate(merged, 2), number=2)
 
 
 @pytest.fixture
 def clone(two_candidates, tmp_path):
-    made = Clone(tmp_path, two_candidates)
-    made.move(made.here)
-    return made
+    clone_made = Clone(tmp_path, two_candidates)
+    clone_made.move(clone_made.here)
+    return clone_made
 
 
 def test_a_second_run_judges_only_what_is_new(clone):
@@ -147,17 +147,17 @@ def test_a_memory_that_cannot_be_written_is_no_failure(clone):
 
 
 def test_init_pins_the_root_that_it_prints(tmp_path):
-    made = init(Workspace(tmp_path, home=tmp_path / "home"), InitRequest(directory=tmp_path / "new"))
-    found = run(Workspace(tmp_path / "new"), VerifyRequest())
-    assert (found.root, found.pinned, found.pin) == (made.root, True, "git config modelsmith.root")
-    assert Git(tmp_path / "new").text("config", "modelsmith.root") == made.root
+    initialised = init(Workspace(tmp_path, home=tmp_path / "home"), InitRequest(directory=tmp_path / "new"))
+    result = run(Workspace(tmp_path / "new"), VerifyRequest())
+    assert (result.root, result.pinned, result.pin) == (initialised.root, True, "git config modelsmith.root")
+    assert Git(tmp_path / "new").text("config", "modelsmith.root") == initialised.root
 
 
 def test_a_plain_clone_says_that_its_root_is_not_pinned(clone):
     clone.unpin()
-    found = clone.verify()
-    assert (found.pinned, found.pin) == (False, None)
-    assert clone.verify(root=found.root).pin == "--root"
+    result = clone.verify()
+    assert (result.pinned, result.pin) == (False, None)
+    assert clone.verify(root=result.root).pin == "--root"
 
 
 def begin_elsewhere(clone):
@@ -199,8 +199,8 @@ def test_another_root_that_is_named_judges_everything_from_there(clone, reposito
     with ObjectReader(clone.git.path) as reader:
         later = root_fingerprint(reader, governed.tip)
     assert later != first.root
-    found = clone.verify(root=later)
-    assert (found.root, found.changes, found.remembered) == (later, 1, 0)
+    result = clone.verify(root=later)
+    assert (result.root, result.changes, result.remembered) == (later, 1, 0)
     assert clone.refused().code == "other-root", "the clone pins the first one; the last run used another"
     assert clone.verify(root=first.root).changes == 2
 

@@ -34,32 +34,32 @@ def history(repository, artifact):
     """Main with that artifact exported, and the specialist's name."""
 
     def after(*events):
-        here, sums = repository, (artifact / SUMS_FILE).read_bytes()
+        changed, sums = repository, (artifact / SUMS_FILE).read_bytes()
         facts = repository.draft(sums=sums)
         for event in events:
             names = (SUMS_FILE, SIGNATURE_FILE) if event == "artifact-exported" else ()
             evidence = {name: (artifact / name).read_bytes() for name in names}
-            here = here.commit(here.files_of(next_record(here.main, event, facts, evidence), evidence))
-        return here, facts.specialist
+            changed = changed.commit(changed.files_of(next_record(changed.main, event, facts, evidence), evidence))
+        return changed, facts.specialist
 
     return after
 
 
-def check(here, specialist, folder):
-    check_copy(here.main, here.main.histories.by_specialist[specialist], folder)
+def check(repository, specialist, folder):
+    check_copy(repository.main, repository.main.histories.by_specialist[specialist], folder)
 
 
-def refused(here, specialist, folder):
+def refused(repository, specialist, folder):
     with pytest.raises(IntegrityFailure) as failure:
-        check(here, specialist, folder)
+        check(repository, specialist, folder)
     return failure.value.code
 
 
 def test_an_artifact_still_holds_after_the_key_that_signed_was_replaced(history, artifact, tmp_path):
-    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
-    check(here, specialist, artifact)
-    rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
-    assert rotated.main.trusted != here.main.trusted
+    changed, specialist = history("candidate", "eval-accepted", "artifact-exported")
+    check(changed, specialist, artifact)
+    rotated = changed.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
+    assert rotated.main.trusted != changed.main.trusted
     check(rotated, specialist, artifact)
     Store(tmp_path / "store").put(artifact, rotated.main.histories.by_specialist[specialist].artifact)
     stores = {"rtb-pricing": tmp_path / "store"}
@@ -67,8 +67,8 @@ def test_an_artifact_still_holds_after_the_key_that_signed_was_replaced(history,
 
 
 def test_a_signature_by_today_s_key_does_not_replace_that_of_main(history, artifact, tmp_path):
-    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
-    rotated = here.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
+    changed, specialist = history("candidate", "eval-accepted", "artifact-exported")
+    rotated = changed.commit({TRUST: create_signing_key(tmp_path / "new.pem")})
     again = shutil.copytree(artifact, tmp_path / "again")
     seal(again)
     sign_directory(again, tmp_path / "new.pem")
@@ -78,24 +78,26 @@ def test_a_signature_by_today_s_key_does_not_replace_that_of_main(history, artif
 
 
 def test_main_s_signature_beside_other_weights_is_refused(history, artifact):
-    here, specialist = history("candidate", "eval-accepted", "artifact-exported")
+    changed, specialist = history("candidate", "eval-accepted", "artifact-exported")
     (artifact / "adapter_model.safetensors").write_bytes(b"Weights")
-    assert refused(here, specialist, artifact) == "file-changed"
+    assert refused(changed, specialist, artifact) == "file-changed"
 
 
 def test_before_the_export_the_id_alone_speaks_for_the_files(history, artifact):
-    here, specialist = history("candidate")
-    check(here, specialist, artifact)
+    changed, specialist = history("candidate")
+    check(changed, specialist, artifact)
     (artifact / "more.json").write_text("{}")
-    assert refused(here, specialist, artifact) == "file-added"
+    assert refused(changed, specialist, artifact) == "file-added"
 
 
 def test_weights_that_are_elsewhere_are_checked_only_if_policy_wants_it(history, tmp_path):
-    here, specialist = history("candidate")
+    changed, specialist = history("candidate")
     stores = {"rtb-pricing": tmp_path / "empty"}
-    assert check_weights(here.main, stores, frozenset({specialist})) == {specialist: "not checked"}
+    assert check_weights(changed.main, stores, frozenset({specialist})) == {specialist: "not checked"}
     path = ".github/governance/policy.yaml"
-    strict = here.commit({path: here.main.tree.read(path).replace(b"require_weights: false", b"require_weights: true")})
+    strict = changed.commit(
+        {path: changed.main.tree.read(path).replace(b"require_weights: false", b"require_weights: true")}
+    )
     with pytest.raises(IntegrityFailure) as missing:
         check_weights(strict.main, stores, frozenset({specialist}))
     assert missing.value.code == "lost-weights"

@@ -40,9 +40,9 @@ variants: [{variant}]
 """
 
 
-def read(written: dict[str, str], texts: Texts, apart: Apart | None = None) -> SetFiles:
+def read(files: dict[str, str], texts: Texts, apart: Apart | None = None) -> SetFiles:
     contents = {
-        path: data.encode() for path, data in written.items() if path.startswith(FOLDER) and "/floors/" not in path
+        path: data.encode() for path, data in files.items() if path.startswith(FOLDER) and "/floors/" not in path
     }
     for place, (own, variant) in texts.items():
         yaml_text = SCENARIO.format(id=place.rpartition("/")[2], own=own, variant=variant)
@@ -54,19 +54,19 @@ def changed(texts: Texts, chance: random.Random) -> Texts:
     """Something that an author does: reword, add, remove, rename, or copy from the other part."""
     edited = {place: [*pair] for place, pair in texts.items()}
     place = chance.choice(sorted(edited))
-    what = chance.choice(("reword", "reword", "add", "remove", "rename", "swap", "copy"))
-    if what == "reword":
+    edit = chance.choice(("reword", "reword", "add", "remove", "rename", "swap", "copy"))
+    if edit == "reword":
         edited[place][chance.randrange(2)] = text(chance)
-    elif what == "add":
+    elif edit == "add":
         edited[f"{chance.choice(('scenarios', 'held_out', 'micro'))}/n{chance.randrange(10**6)}"] = [
             text(chance),
             text(chance),
         ]
-    elif what == "rename":
+    elif edit == "rename":
         edited[f"{place.partition('/')[0]}/r{chance.randrange(10**6)}"] = edited.pop(place)
-    elif what == "remove":
+    elif edit == "remove":
         del edited[place]
-    elif what == "swap":
+    elif edit == "swap":
         edited[place].reverse()
     else:
         edited[place][1] = edited[chance.choice(sorted(edited))][0]
@@ -83,33 +83,33 @@ def test_a_set_read_after_another_gives_what_it_gives_alone(
         for part in ("scenarios", "held_out", "micro")
         for number in range(5)
     }
-    known, spared, refused = read(written, texts).apart, 0, 0
+    apart_before, spared, refused = read(written, texts).apart, 0, 0
     for _ in range(40):
         texts = changed(texts, chance)
         by_memory = read(written, texts), read(written, texts)
         with monkeypatch.context() as patch:
             patch.setattr(separation, "_compared_before", Bounded(1))  # as in a process that has compared nothing yet
-            alone, after = read(written, texts), read(written, texts, known)
+            alone, after = read(written, texts), read(written, texts, apart_before)
         for files in (after, *by_memory):
             assert (files.problems, files.nearest, files.apart) == (alone.problems, alone.nearest, alone.apart)
-        spared += known is not None and after.apart is not None
+        spared += apart_before is not None and after.apart is not None
         refused += any("too near" in problem.message for problem in after.problems)
         if refused and chance.random() < 0.5:
             texts = {place: [text(chance), pair[1]] for place, pair in texts.items()}
-        known = after.apart or known
+        apart_before = after.apart or apart_before
     assert spared
     assert refused
 
 
 def test_what_is_kept_lets_no_mistake_pass(repo: Path, change: Edit, tmp_path_factory: pytest.TempPathFactory) -> None:
     """After each edit `validate` says what it says where nothing is kept."""
-    kept = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home")
 
     def found(home: Path) -> ValidateResult:
         return validate.run(Workspace(repo, home), ValidateRequest())
 
     change("clusters/pricing/cluster.yaml", "  seed: 3", "  seed: 3\n  rows: 2")
-    assert found(kept).problems == ()
+    assert found(home).problems == ()
     own = "every refused answer was below the new minimum of the seller"
     for number, (path, old, new) in enumerate(
         (
@@ -124,6 +124,6 @@ def test_what_is_kept_lets_no_mistake_pass(repo: Path, change: Edit, tmp_path_fa
         )
     ):
         change(f"{FOLDER}/{path}", old, new)
-        after, alone = found(kept), found(tmp_path_factory.mktemp(f"nothing-{number}"))
+        after, alone = found(home), found(tmp_path_factory.mktemp(f"nothing-{number}"))
         assert after == alone, path
     assert after.valid

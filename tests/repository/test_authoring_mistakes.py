@@ -78,7 +78,7 @@ def test_one_mistake_is_one_sentence(sound, row):
     path = FILES[row["in"]]
     assert row["instead of"] in sound[path]
     changed = sound | {path: sound[path].replace(row["instead of"], row["written"], 1)}
-    rows = [(one.file, one.line, f"{one.message} -> {one.mend}") for one in found(changed)]
+    rows = [(problem.file, problem.line, f"{problem.message} -> {problem.mend}") for problem in found(changed)]
     assert rows == [(FILES[row.get("found in", row["in"])], row["line"], row["says"])]
 
 
@@ -89,9 +89,9 @@ def test_the_table_is_long_and_says_nothing_twice():
 
 def test_a_renamed_folder_is_one_mistake(sound):
     moved = {path.replace("scenarios/floors/", "scenarios/floor/"): text for path, text in sound.items()}
-    [one] = found(moved)
-    assert "all 4 scenarios of this folder have the capability 'floors'" in one.message
-    assert "Rename the folder to floors/" in one.mend
+    [problem] = found(moved)
+    assert "all 4 scenarios of this folder have the capability 'floors'" in problem.message
+    assert "Rename the folder to floors/" in problem.mend
 
 
 def test_no_message_repeats_what_may_be_a_secret(sound):

@@ -31,9 +31,9 @@ def _problems(repo: Path, name: str = "ads/diagnosis") -> list[tuple[str, int | 
     with pytest.raises(InvalidInput) as refused:
         load_eval_set(WorkTree(repo), name)
     assert refused.value.code == "invalid-file"
-    found = refused.value.details["problems"]
-    assert all(problem["mend"] for problem in found)
-    return [(p["file"].removeprefix(f"{SET}/"), p["line"], p["field"], p["message"]) for p in found]
+    problems = refused.value.details["problems"]
+    assert all(problem["mend"] for problem in problems)
+    return [(p["file"].removeprefix(f"{SET}/"), p["line"], p["field"], p["message"]) for p in problems]
 
 
 def _fields(repo: Path) -> list[tuple[str, int | None, str]]:
@@ -58,8 +58,8 @@ def test_a_set_is_read_alike_from_disk_and_from_a_commit(repo: Path) -> None:
 
 def test_the_question_changes_with_what_is_scored_and_with_nothing_else(repo: Path, change: Edit) -> None:
     def question() -> tuple[str, str]:
-        asked = load_eval_set(WorkTree(repo), "ads/diagnosis").question()
-        return asked.core, asked.held_out
+        digests = load_eval_set(WorkTree(repo), "ads/diagnosis").question()
+        return digests.core, digests.held_out
 
     core, held_out = question()
     change(FLOOR, "risk: low", "risk: high")
@@ -107,8 +107,8 @@ def test_a_bad_line_of_a_jsonl_file_is_named(repo: Path, put: Put) -> None:
         '{"a":1,"a":2}',
     ]
     put(f"{SET}/scenarios/floors/bulk.jsonl", "\n".join(lines))
-    found = [(line, field) for file, line, field in _fields(repo) if file.endswith("bulk.jsonl")]
-    assert found == [(2, "risk"), (3, ""), (4, "a")]
+    places = [(line, field) for file, line, field in _fields(repo) if file.endswith("bulk.jsonl")]
+    assert places == [(2, "risk"), (3, ""), (4, "a")]
 
 
 def test_names_must_agree_with_files_and_folders(repo: Path, change: Edit) -> None:
@@ -233,8 +233,8 @@ def test_what_scoring_could_not_use_is_found_before_anything_is_asked(repo: Path
     }
     points = "".join(f"  - {{id: p{n}, text: t, weight: 1, check: {check}}}\n" for n, check in enumerate(checks))
     put(RUBRIC, f"id: quality\nowner: domain-lead\ndescription: d\npoints:\n{points}")
-    found = [problem for problem in _fields(repo) if problem[0] == "rubrics/quality.yaml" and problem[2] != "points"]
-    assert found == [
+    problems = [problem for problem in _fields(repo) if problem[0] == "rubrics/quality.yaml" and problem[2] != "points"]
+    assert problems == [
         ("rubrics/quality.yaml", 5 + n, f"points[{n}].check.{part}") for n, part in enumerate(checks.values())
     ]
 
@@ -246,7 +246,7 @@ def test_patterns_that_take_long_to_compile_are_refused_by_what_they_cost(repo: 
         for n in range(150)
     )
     put(RUBRIC, f"id: quality\nowner: domain-lead\ndescription: d\npoints:\n{points}")
-    [problem] = [one for one in _problems(repo) if "too long to compile" in one[3]]
+    [problem] = [entry for entry in _problems(repo) if "too long to compile" in entry[3]]
     assert problem[:2] == ("rubrics/quality.yaml", problem[1])
 
 
@@ -276,18 +276,18 @@ def test_a_cluster_needs_no_defaults(repo: Path, put: Put) -> None:
 
 
 def test_training_is_one_stage_or_a_list_with_settings_by_method(repo: Path, change: Edit) -> None:
-    one = load_cluster(WorkTree(repo), "pricing")
+    single = load_cluster(WorkTree(repo), "pricing")
     block = "training:\n  seed: 3\n  lora: {alpha: 64}\n"
     settings = "{seed: 3, steps: 12, lora: {rank: 8, alpha: 64}}"
     change(CLUSTER, block, f"training:\n- {settings}\n")
     same = load_cluster(WorkTree(repo), "pricing")
-    assert same.stages == one.stages, "a list of one means the same"
-    assert training_digest(same.training) == training_digest(one.training)
+    assert same.stages == single.stages, "a list of one means the same"
+    assert training_digest(same.training) == training_digest(single.training)
 
     change(CLUSTER, settings, settings + "\n- {method: dpo, seed: 3, beta: 0.2, lora: {rank: 8, alpha: 64}}")
     two = load_cluster(WorkTree(repo), "pricing")
     assert [stage.method for stage in two.stages] == ["sft", "dpo"]
-    assert training_digest(two.training) != training_digest(one.training)
+    assert training_digest(two.training) != training_digest(single.training)
 
     change(CLUSTER, "beta: 0.2", "epsilon: 0.2")
     with pytest.raises(InvalidInput) as refused:

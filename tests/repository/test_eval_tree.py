@@ -30,8 +30,10 @@ def clone(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *words: str) -> str:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", "-C", root, *who, *words], check=True, capture_output=True, text=True).stdout.strip()
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(
+        ["git", "-C", root, *identity, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def named(root: Path) -> tuple[str, tuple[str, ...]]:
@@ -100,8 +102,8 @@ def test_only_a_file_that_would_be_lost_stands_in_the_way(clone: Path) -> None:
     (clone / ".git" / "info" / "attributes").write_text("* filter=trap\n")
     old = git.rev("HEAD")
     assert old
-    who = Ident("t", "t@example.org", datetime(2026, 1, 1, tzinfo=UTC))
-    new = git.commit_files(old, {CASE: b"id: case-02\n", "docs/new.md": b"new\n"}, "two", who)
+    ident = Ident("t", "t@example.org", datetime(2026, 1, 1, tzinfo=UTC))
+    new = git.commit_files(old, {CASE: b"id: case-02\n", "docs/new.md": b"new\n"}, "two", ident)
     assert not overwritten(git, files, old, new)
     (clone / "notes.txt").write_text("mine")
     (clone / FOLDER / "evalset.yaml").write_text("id: mine\n")

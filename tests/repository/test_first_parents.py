@@ -31,25 +31,25 @@ def main(git: Git) -> list[str]:
 def test_main_s_line_is_read_no_further_than_somebody_asks(
     git: Git, main: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[int] = []
+    counts: list[int] = []
 
     class Counting(Git):
         def first_parents(self, tip: str, most: int | None = None) -> dict[str, tuple[str, ...]]:
-            found = super().first_parents(tip, most)
-            read.append(len(found))
-            return found
+            commits = super().first_parents(tip, most)
+            counts.append(len(commits))
+            return commits
 
     monkeypatch.setattr(first_parents, "_FIRST_BLOCK", 4)
     monkeypatch.setattr(first_parents, "_MORE", 2)
     line = FirstParents(Counting(Path(git.path)), main[-1])
     assert main[-1] in line
     assert main[-4] in line
-    assert read == [4]
+    assert counts == [4]
     assert main[-5] in line
-    assert read == [4, 8]
+    assert counts == [4, 8]
     assert "0" * 40 not in line
     assert main[0] in line
-    assert read == [4, 8, 8]
+    assert counts == [4, 8, 8]
 
 
 @pytest.mark.parametrize("block", [1, 3, 20, 256])

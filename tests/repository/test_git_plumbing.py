@@ -54,16 +54,16 @@ def test_editing_and_removing_files_leaves_the_rest_alone(
     plain: Git, base: dict[str, bytes], edits: dict[str, bytes | None]
 ) -> None:
     parent = plain.commit_files(None, base, "base", AUTHOR)
-    wanted = {k: v for k, v in {**base, **edits}.items() if v is not None}
-    if any(b.startswith(f"{a}/") for a in wanted for b in wanted):
+    expected = {k: v for k, v in {**base, **edits}.items() if v is not None}
+    if any(b.startswith(f"{a}/") for a in expected for b in expected):
         with pytest.raises(InvalidInput, match="needs a folder where"):
             plain.commit_files(parent, edits, "edit", AUTHOR)
         return
     commit = plain.commit_files(parent, edits, "edit", AUTHOR)
     view = Revision(plain, commit)
-    assert {path: view.read(path) for path in view.paths()} == wanted
+    assert {path: view.read(path) for path in view.paths()} == expected
     assert {p.path for p in plain.change(parent, commit).paths} == {
-        path for path in {*base, *wanted} if base.get(path) != wanted.get(path)
+        path for path in {*base, *expected} if base.get(path) != expected.get(path)
     }
 
 
@@ -144,30 +144,30 @@ def test_a_ref_moves_only_from_where_it_is_expected(git: Git) -> None:
 
 def test_a_merge_takes_both_sides_and_names_conflicts(git: Git) -> None:
     root = git.commit_files(None, {"a": b"1\n", "b": b"1\n"}, "root", AUTHOR)
-    left = git.commit_files(root, {"a": b"2\n"}, "left", AUTHOR)
+    ours = git.commit_files(root, {"a": b"2\n"}, "left", AUTHOR)
     right = git.commit_files(root, {"b": b"2\n"}, "right", AUTHOR)
-    merged = Revision(git, git.merge_tree(left, right))
+    merged = Revision(git, git.merge_tree(ours, right))
     assert (merged.read("a"), merged.read("b")) == (b"2\n", b"2\n")
     with pytest.raises(GateNotCleared) as refused:
-        git.merge_tree(left, git.commit_files(root, {"a": b"3\n"}, "against", AUTHOR))
+        git.merge_tree(ours, git.commit_files(root, {"a": b"3\n"}, "against", AUTHOR))
     assert (refused.value.code, refused.value.details["paths"]) == ("conflict", ["a"])
     with pytest.raises(GateNotCleared):
-        git.merge_tree(left, git.commit_files(None, {"a": b"3\n"}, "unrelated", AUTHOR))
+        git.merge_tree(ours, git.commit_files(None, {"a": b"3\n"}, "unrelated", AUTHOR))
 
 
 def test_a_merge_is_the_same_whatever_the_work_tree_or_configuration(plain: Git) -> None:
     root = plain.commit_files(None, {"a": b"1\n"}, "root", AUTHOR)
-    left = plain.commit_files(root, {"a": b"1\n2\n"}, "left", AUTHOR)
+    ours = plain.commit_files(root, {"a": b"1\n2\n"}, "left", AUTHOR)
     right = plain.commit_files(root, {"a": b"1\n3\n"}, "right", AUTHOR)
     (plain.path / ".gitattributes").write_text("* merge=union\n")
     with pytest.raises(GateNotCleared):
-        plain.merge_tree(left, right)
+        plain.merge_tree(ours, right)
 
     renamed = plain.commit_files(root, {"a": None, "b": b"1\n"}, "renamed", AUTHOR)
-    before = plain.merge_tree(renamed, left)
+    before = plain.merge_tree(renamed, ours)
     plain.run("config", "merge.renames", "false")
     plain.run("config", "merge.renameLimit", "1")
-    assert plain.merge_tree(renamed, left) == before
+    assert plain.merge_tree(renamed, ours) == before
 
 
 def test_a_change_cannot_hide_a_submodule(plain: Git) -> None:
@@ -282,11 +282,11 @@ def test_objects_that_a_push_has_quarantined_can_be_read_in_its_hook(tmp_path: P
     hook.write_text(f'#!/bin/sh\nPYTHONPATH="{Path.cwd()}" {python} "{code}"\n')
     hook.chmod(0o755)
     commit = plain.commit_files(None, {"pushed.txt": b"1"}, "one", AUTHOR)
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "-C", str(plain.path), "push", str(bare), f"{commit}:refs/heads/main"], capture_output=True, text=True
     )
-    assert "pushed.txt" in done.stderr, done.stderr
-    assert done.returncode == 0
+    assert "pushed.txt" in process.stderr, process.stderr
+    assert process.returncode == 0
 
 
 def test_hooks_of_the_clone_do_not_run(plain: Git) -> None:
@@ -377,21 +377,21 @@ def test_a_setting_that_git_cannot_read_is_not_taken_for_none(plain):
     assert git.settings("modelsmith.nothing") == ()
     assert git.setting("modelsmith.nothing") is None
     (plain.path / ".git" / "config").write_text("[broken\n")
-    for read in (git.setting, git.settings):
+    for read_setting in (git.setting, git.settings):
         with pytest.raises(InfrastructureFailure):
-            read("modelsmith.endpoint")
+            read_setting("modelsmith.endpoint")
 
 
 def test_what_git_said_of_some_paths_is_remembered_for_those_paths_alone(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "asked")], check=True)
     git = Git(tmp_path / "asked")
-    one = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
-    two = git.commit_files(one, {"b": b"2"}, "two", AUTHOR)
+    first = git.commit_files(None, {"a": b"1"}, "one", AUTHOR)
+    two = git.commit_files(first, {"b": b"2"}, "two", AUTHOR)
 
     def commits(*paths: str) -> list[str]:
         return (git.lasting("rev-list", ids=[two], paths=paths) or b"").decode().split()
 
-    expected = {(): [two, one], ("a",): [one], ("b",): [two], ("a", "b"): [two, one]}
+    expected = {(): [two, first], ("a",): [first], ("b",): [two], ("a", "b"): [two, first]}
     assert {paths: commits(*paths) for paths in expected} == expected
     with patch.object(Git, "attempt", side_effect=AssertionError):
         assert {paths: commits(*paths) for paths in expected} == expected

@@ -28,8 +28,8 @@ from modelsmith.schema.catalog import KINDS, json_schemas, kind_of
     ],
 )
 def test_a_path_says_what_kind_of_file_it_holds(path: str, kind: str | None) -> None:
-    found = kind_of(path)
-    assert (found.name if found else None) == kind
+    kind_found = kind_of(path)
+    assert (kind_found.name if kind_found else None) == kind
 
 
 def test_every_kind_that_editors_can_check_has_a_documented_schema(repo: Path) -> None:

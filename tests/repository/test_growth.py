@@ -134,8 +134,8 @@ def brackets_in_a_commit_s_header(n: int) -> None:
 
 def long_texts(n: int) -> None:
     draw = random.Random(n)
-    one, other = (" ".join("".join(draw.choices("abcdefghij", k=7)) for _ in range(n)) for _ in range(2))
-    assert similarity(one, other) < 0.5
+    first, other = (" ".join("".join(draw.choices("abcdefghij", k=7)) for _ in range(n)) for _ in range(2))
+    assert similarity(first, other) < 0.5
 
 
 def bad_json_lines(n: int) -> None:

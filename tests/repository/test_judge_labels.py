@@ -48,12 +48,12 @@ def load(repo: Path) -> GovernedSet:
 def problems(repo: Path) -> list[tuple[str, int | None, str, str, str]]:
     with pytest.raises(InvalidInput) as refused:
         load(repo)
-    found = refused.value.details["problems"]
+    problems_found = refused.value.details["problems"]
     report = validate(WorkTree(repo)).problems
     assert [(p.file, p.line, p.field, p.message) for p in report] == [
-        (p["file"], p["line"], p["field"], p["message"]) for p in found
+        (p["file"], p["line"], p["field"], p["message"]) for p in problems_found
     ], "validate says what loading says"
-    return [(p["file"].removeprefix(f"{SET}/"), p["line"], p["field"], p["message"], p["mend"]) for p in found]
+    return [(p["file"].removeprefix(f"{SET}/"), p["line"], p["field"], p["message"], p["mend"]) for p in problems_found]
 
 
 def places(repo: Path) -> list[tuple[str, int | None, str]]:
@@ -78,12 +78,12 @@ def test_editors_get_a_schema_with_the_meaning_of_each_field() -> None:
 
 def test_a_mistake_in_a_label_names_its_line_field_and_mend(judged: Path, put: Put) -> None:
     put(LABELS, GOOD.replace("verdict: pass", "verdict: maybe").replace("by: maya", "buy: maya"))
-    found = problems(judged)
-    assert [problem[:3] for problem in found] == [
+    rows = problems(judged)
+    assert [problem[:3] for problem in rows] == [
         ("labels/judge.yaml", 4, "[0].verdict"),
         ("labels/judge.yaml", 5, "[0].buy"),
     ]
-    assert found[1][3:] == ("there is no field 'buy'", "Did you mean 'by'?")
+    assert rows[1][3:] == ("there is no field 'buy'", "Did you mean 'by'?")
     put(LABELS, "- scenario: floor-1\n  point: tone\n  verdict: pass\n")
     ((_, line, field, message, mend),) = problems(judged)
     assert (line, field, message) == (1, "[0].answer", "'answer' is missing")
@@ -158,8 +158,8 @@ def test_labels_lie_in_the_set(judged: Path, change: Edit, put: Put, path: str, 
     put("evals/ads/other/labels/judge.yaml", GOOD) if "other/" in path else None
     with pytest.raises(InvalidInput) as refused:
         load(judged)
-    ((field, said),) = {(p["field"], p["message"]) for p in refused.value.details["problems"]}
-    assert (field, said) == ("judge.labels", message)
+    ((field, text),) = {(p["field"], p["message"]) for p in refused.value.details["problems"]}
+    assert (field, text) == ("judge.labels", message)
 
 
 def test_agreement_needs_labels_to_agree_with(judged: Path, change: Edit, put: Put) -> None:
@@ -175,10 +175,10 @@ def test_labels_that_nobody_names_are_pointed_out(judged: Path, put: Put) -> Non
 
 def test_judge_and_labels_are_part_of_the_question(judged: Path, change: Edit) -> None:
     def question() -> tuple[str, str]:
-        asked = load(judged).question()
-        return asked.core, asked.held_out
+        digests = load(judged).question()
+        return digests.core, digests.held_out
 
-    asked = [question()]
+    questions = [question()]
     for path, old, new in (
         (EVALSET, "name: small", "name: smaller"),
         (EVALSET, "1" * 64, "2" * 64),
@@ -187,12 +187,12 @@ def test_judge_and_labels_are_part_of_the_question(judged: Path, change: Edit) -
         (LABELS, "Everything is lost", "Nothing is lost"),
     ):
         change(path, old, new)
-        asked.append(question())
-    assert len({core for core, _ in asked}) == len({held for _, held in asked}) == len(asked)
+        questions.append(question())
+    assert len({core for core, _ in questions}) == len({held_out for _, held_out in questions}) == len(questions)
     change(LABELS, "by: maya", "by: leo")
     change(EVALSET, "min_kappa: 0.6", "min_kappa: 0.7")
     change(EVALSET, "file://judge", "file://elsewhere")
-    assert question() == asked[-1]
+    assert question() == questions[-1]
 
 
 def test_a_servers_address_is_no_part_of_the_question(judged: Path, put: Put, change: Edit) -> None:

@@ -8,15 +8,15 @@ from modelsmith.repository.kept_facts import KeptFacts
 
 
 def kept(home, facts, kind="kind", place="here"):
-    here = KeptFacts(home, kind, place)
+    kept_facts = KeptFacts(home, kind, place)
     for key, fact in facts.items():
-        here.add(key, fact)
-    here.save()
+        kept_facts.add(key, fact)
+    kept_facts.save()
 
 
 def file_of(home):
-    (found,) = (home / "kept").glob("*.json")
-    return found
+    (file,) = (home / "kept").glob("*.json")
+    return file
 
 
 def test_what_was_kept_is_there_the_next_time(tmp_path):

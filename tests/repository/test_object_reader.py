@@ -50,11 +50,11 @@ def without_overlaps(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_what_a_tree_holds_and_what_two_differ_in_is_what_git_says(
     git: Git, first: dict[str, bytes], second: dict[str, bytes], prefix: str
 ) -> None:
-    one, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
+    old, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
     with ObjectReader(git.path) as reader:
-        assert reader.change(one, two) == git.change(one, two)
-        assert reader.list_tree(one, prefix) == git.list_tree(one, prefix)
-        for rev in (one, git.text("rev-parse", f"{two}^{{tree}}")):
+        assert reader.change(old, two) == git.change(old, two)
+        assert reader.list_tree(old, prefix) == git.list_tree(old, prefix)
+        for rev in (old, git.text("rev-parse", f"{two}^{{tree}}")):
             ours, theirs = Revision(reader, rev), Revision(git, rev)
             assert ours.entries(prefix) == theirs.entries(prefix)
             assert {path: ours.read(path) for path in ours.paths()} == {p: theirs.read(p) for p in theirs.paths()}
@@ -83,17 +83,17 @@ def test_modes_links_submodules_and_turned_folders_are_seen_as_by_git(git: Git) 
 
 def test_what_commits_bring_is_what_none_of_their_parents_holds_there(git: Git) -> None:
     base = git.commit_files(None, {"a/x": b"1", "b": b"1"}, "m", AUTHOR)
-    left = git.commit_files(base, {"a/x": b"2", "c": b"1"}, "m", AUTHOR)
+    ours = git.commit_files(base, {"a/x": b"2", "c": b"1"}, "m", AUTHOR)
     right = git.commit_files(base, {"b": None, "d/e": b"3"}, "m", AUTHOR)
-    both = git.commit_files(left, {"b": None, "d/e": b"3", "new": b"1"}, "m", AUTHOR, [right])
+    both = git.commit_files(ours, {"b": None, "d/e": b"3", "new": b"1"}, "m", AUTHOR, [right])
 
     def brought(*commits: str) -> set[tuple[str, str]]:
-        return {(one.commit, one.path) for one in git.brought(commits)}
+        return {(entry.commit, entry.path) for entry in git.brought(commits)}
 
     assert brought(base) == {(base, "a/x"), (base, "b")}
-    assert brought(left, right) == {(left, "a/x"), (left, "c"), (right, "d/e")}
+    assert brought(ours, right) == {(ours, "a/x"), (ours, "c"), (right, "d/e")}
     assert brought(both) == {(both, "new")}
-    assert brought(both, right, left) == brought(left) | brought(right) | brought(both)
+    assert brought(both, right, ours) == brought(ours) | brought(right) | brought(both)
 
 
 def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,17 +108,17 @@ def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, mon
 def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
     wide = git.commit_files(base, {str(number): b"1" for number in range(50)}, "m", AUTHOR)
-    tree, who = git.text("rev-parse", f"{wide}^{{tree}}"), "x <x> 1 +0000"
+    tree, ident = git.text("rev-parse", f"{wide}^{{tree}}"), "x <x> 1 +0000"
     others = [git.commit_files(base, {"x": str(number).encode()}, "m", AUTHOR) for number in range(2, 5)]
-    known = {}
+    commits = {}
     for name, parents in (("one", [base]), ("same", [base] * 99), ("many", others)):
         named = "".join(f"parent {parent}\n" for parent in parents)
-        raw = f"tree {tree}\n{named}author {who}\ncommitter {who}\n\nm\n"
-        known[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
+        raw = f"tree {tree}\n{named}author {ident}\ncommitter {ident}\n\nm\n"
+        commits[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
     monkeypatch.setattr(comparison, "MOST_LOOKED_AT", 100)
-    assert [len(git.brought([known[name]])) for name in ("one", "same")] == [50, 50]
+    assert [len(git.brought([commits[name]])) for name in ("one", "same")] == [50, 50]
     with pytest.raises(GateNotCleared, match="commits bring too much"):
-        git.brought([known["many"]])
+        git.brought([commits["many"]])
 
 
 class Counted(ObjectReader):
@@ -183,9 +183,9 @@ def test_first_parents_are_those_that_git_walks(git: Git, shape: list[tuple[int,
     start = git.commit_files(None, {"x": b"1"}, "Start\n", AUTHOR)
     tree, commits = git.text("rev-parse", f"{start}^{{tree}}"), [start]
     for number, parents in enumerate(shape):
-        chosen = dict.fromkeys(commits[parent % len(commits)] for parent in parents if parent is not None)
-        who = Ident(f"Author {number}", f"{number}@example.org", AUTHOR.when)
-        commits.append(git.commit_tree(tree, list(chosen), f"Commit\nnumber {number}\n\nBody.\n", who))
+        distinct = dict.fromkeys(commits[parent % len(commits)] for parent in parents if parent is not None)
+        ident = Ident(f"Author {number}", f"{number}@example.org", AUTHOR.when)
+        commits.append(git.commit_tree(tree, list(distinct), f"Commit\nnumber {number}\n\nBody.\n", ident))
     with ObjectReader(git.path) as reader:
         for base in commits:
             assert reader.first_parent_log(base) == git.first_parent_log(base)
@@ -218,9 +218,9 @@ def test_an_object_overwritten_on_disk_is_found(git: Git) -> None:
     overwrite(git, blob, "blob", b"loosen")
     assert git.read_blob(blob) == b"loosen", "plain git believes the disk"
     with ObjectReader(git.path) as reader:
-        for read in (reader.read_blob, reader.sha256):
+        for read_object in (reader.read_blob, reader.sha256):
             with pytest.raises(IntegrityFailure) as refused:
-                read(blob)
+                read_object(blob)
             assert (refused.value.code, refused.value.details["object"]) == ("damaged-object", blob)
         assert reader.list_tree(commit)["policy"][1] == blob, "the process still answers"
 
@@ -333,7 +333,7 @@ _ENTRIES = st.lists(st.tuples(_MODES, _NAMES, st.binary(min_size=20, max_size=20
 @given(entries=_ENTRIES, in_order=st.booleans(), cut=st.integers(0, 30))
 def test_a_folder_read_at_once_is_what_it_is_name_by_name(entries, in_order, cut):
     if in_order:
-        entries = sorted(entries, key=lambda one: one[1] + b"/" * (one[0] == b"40000"))
+        entries = sorted(entries, key=lambda entry: entry[1] + b"/" * (entry[0] == b"40000"))
     data = b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries)
     data = data[: len(data) - cut] if cut > 25 else data
 
@@ -366,9 +366,9 @@ def test_looking_ahead_changes_no_answer(git: Git) -> None:
 def test_paths_that_differ_are_those_of_git_diff_tree(
     git: Git, first: dict[str, bytes], second: dict[str, bytes]
 ) -> None:
-    one, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
+    ours, two = (git.commit_files(None, without_overlaps(files), "m", AUTHOR) for files in (first, second))
     with ObjectReader(git.path) as reader:
-        look_ahead(reader, [(one, two)])
-        for old, new in ((one, two), (two, one), (one, two)):
+        look_ahead(reader, [(ours, two)])
+        for old, new in ((ours, two), (two, ours), (ours, two)):
             text = git.run("diff-tree", "-r", "-z", "--no-renames", "--name-only", old, new).decode().split("\0")
             assert [path.path for path in reader.change(old, new).paths] == sorted(filter(None, text))

@@ -15,8 +15,8 @@ from modelsmith.signing.files import write_atomically
 
 
 def git(*words: str | Path, folder: Path) -> str:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True).stdout
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return subprocess.run(["git", "-C", folder, *identity, *words], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def clone(tmp_path: Path) -> Path:
 def test_it_lies_under_the_git_directory_and_linked_work_trees_share_it(clone: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     git("worktree", "add", "--quiet", linked, folder=clone)
-    kept = clone / ".git" / "modelsmith"
-    assert Workspace.find(clone).private == kept
-    assert Workspace.find(linked / ".github").private == kept
+    private = clone / ".git" / "modelsmith"
+    assert Workspace.find(clone).private == private
+    assert Workspace.find(linked / ".github").private == private
 
 
 def test_a_git_directory_elsewhere_is_followed(clone: Path, tmp_path: Path) -> None:
@@ -107,22 +107,22 @@ def test_of_several_writers_at_once_a_reader_sees_one_s_whole_content(tmp_path: 
     writers = [multiprocessing.get_context("fork").Process(target=_write_often, args=(path, c)) for c in (b"a", b"b")]
     for writer in writers:
         writer.start()
-    known = set()
+    states = set()
     while any(writer.is_alive() for writer in writers):
         data = path.read_bytes()
-        known.add((data[:1], len(set(data)), len(data) >= 200_000))
+        states.add((data[:1], len(set(data)), len(data) >= 200_000))
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert all(letters == 1 and whole for _, letters, whole in known)
-    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert all(letters == 1 and whole for _, letters, whole in states)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_secret_is_not_written_into_a_file_that_others_may_read(tmp_path: Path) -> None:
     """A temporary file that was left, or laid there, with more permissions than the file is to have."""
-    left = tmp_path / ".key.partial"
-    left.write_bytes(b"old")
-    left.chmod(0o666)
+    leftover = tmp_path / ".key.partial"
+    leftover.write_bytes(b"old")
+    leftover.chmod(0o666)
     write_atomically(tmp_path / "key", b"secret", 0o600)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "key").read_bytes() == b"secret"

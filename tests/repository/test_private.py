@@ -105,9 +105,9 @@ def test_figures_of_a_trade_are_not_taken_for_private_data(text):
 
 def test_a_text_of_nothing_but_other_spellings_is_no_work_without_end():
     """Beyond what is read of one text, runs are taken out unread: nobody hides behind a thousand others."""
-    found = EVERYTHING.scrub(" ".join(["%25%32%35%34%31&#38;#37;"] * 3000) + " jane%40ex%2Ecom")
-    assert found.removed["encoded"] > 1000
-    assert "jane" not in found.text
+    scrubbed = EVERYTHING.scrub(" ".join(["%25%32%35%34%31&#38;#37;"] * 3000) + " jane%40ex%2Ecom")
+    assert scrubbed.removed["encoded"] > 1000
+    assert "jane" not in scrubbed.text
 
 
 def test_a_policy_s_form_that_matches_nothing_at_all_ends():
@@ -117,8 +117,8 @@ def test_a_policy_s_form_that_matches_nothing_at_all_ends():
 
 def test_a_policy_adds_forms_of_its_own_and_may_leave_some_in():
     scrubber = Scrubber(Private(kinds=("email",), patterns={"customer": r"CUST-\d+"}))
-    found = scrubber.scrub("CUST-4711 wrote from 10.1.2.3 as a@example.org")
-    assert (found.text, dict(found.removed)) == (
+    scrubbed = scrubber.scrub("CUST-4711 wrote from 10.1.2.3 as a@example.org")
+    assert (scrubbed.text, dict(scrubbed.removed)) == (
         "[customer] wrote from 10.1.2.3 as [email]",
         {"customer": 1, "email": 1},
     )
@@ -136,8 +136,8 @@ def test_a_policy_adds_forms_of_its_own_and_may_leave_some_in():
 )
 def test_a_name_in_brackets_does_not_pass_for_what_was_taken_out(text, left):
     model = NameModel(name="names", uri="file:///names", digest="sha256:" + "0" * 64, license="MIT")
-    found = Scrubber(Private(kinds=("email",), names=model), marta).scrub(text)
-    assert found.text == left
+    scrubbed = Scrubber(Private(kinds=("email",), names=model), marta).scrub(text)
+    assert scrubbed.text == left
 
 
 def marta(text):

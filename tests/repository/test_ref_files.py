@@ -52,14 +52,14 @@ def said_by_git(git: Git, *names: str) -> dict[str, str]:
 def test_what_is_read_is_what_git_says(git: Git, steps: list[tuple[str, str]], asked: list[str]) -> None:
     for ref in said_by_git(git, *ALL):
         git.run("update-ref", "-d", ref)
-    for number, (what, name) in enumerate(steps):
-        if what == "pack":
+    for number, (action, name) in enumerate(steps):
+        if action == "pack":
             git.run("pack-refs", "--all")
         else:
             git.attempt(("update-ref", f"refs/heads/{name}", commit(git, b"%d" % number)))  # a folder may be in the way
-    found = ref_files.stored_refs(place_of(git), asked)
-    assert found is not None
-    assert list(found.items()) == list(said_by_git(git, *asked).items())
+    stored = ref_files.stored_refs(place_of(git), asked)
+    assert stored is not None
+    assert list(stored.items()) == list(said_by_git(git, *asked).items())
 
 
 def test_no_git_is_started_for_plain_refs(git: Git) -> None:
@@ -70,10 +70,10 @@ def test_no_git_is_started_for_plain_refs(git: Git) -> None:
 
 
 def test_a_ref_that_is_just_being_written_is_what_it_was(git: Git) -> None:
-    one = commit(git)
-    git.update_ref("refs/heads/main", one, None)
+    oid = commit(git)
+    git.update_ref("refs/heads/main", oid, None)
     (place_of(git) / "refs" / "heads" / "main.lock").write_text("half")
-    assert ref_files.stored_refs(place_of(git), ALL) == {"refs/heads/main": one}
+    assert ref_files.stored_refs(place_of(git), ALL) == {"refs/heads/main": oid}
 
 
 def another(place: Path, name: str, text: str | bytes) -> None:

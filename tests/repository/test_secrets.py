@@ -59,9 +59,9 @@ WORDS = [
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_found_and_never_repeated(name):
     text = f"First line.\nsee {SECRETS[name]} there\n"
-    found = first_secret(text)
-    assert found is not None
-    assert found.line == 2
+    secret = first_secret(text)
+    assert secret is not None
+    assert secret.line == 2
     with pytest.raises(InvalidInput) as refused:
         refuse_secret("The reason", text)
     assert SECRETS[name] not in str(refused.value.envelope())

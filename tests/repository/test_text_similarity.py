@@ -28,11 +28,11 @@ def test_a_copy_inside_a_longer_text_is_found() -> None:
 
 def test_two_notes_of_one_domain_are_told_apart_in_the_set_that_ships() -> None:
     governed = load_eval_set(WorkTree(Path(__file__).parents[2]), "adtech/rtb-root-cause")
-    held = [text for scenario in governed.held_out for text in scenario.user_texts()]
-    asked = [text for scenario in governed.core + governed.micro for text in scenario.user_texts()]
-    score, i, j = nearest(held, asked)
-    assert similarity(held[i], asked[j]) == score < governed.evalset.separation.held_out_to_core
-    scores = sorted(Index(asked).nearest(text)[0] for text in held)
+    held_out = [text for scenario in governed.held_out for text in scenario.user_texts()]
+    scored = [text for scenario in governed.core + governed.micro for text in scenario.user_texts()]
+    score, i, j = nearest(held_out, scored)
+    assert similarity(held_out[i], scored[j]) == score < governed.evalset.separation.held_out_to_core
+    scores = sorted(Index(scored).nearest(text)[0] for text in held_out)
     assert scores[len(scores) // 2] < 0.7
 
 

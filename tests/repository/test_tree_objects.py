@@ -41,26 +41,26 @@ def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, o
     old = written(sorted(before, key=place))
     if not (sound := plainly(old)):
         return
-    kept = known(old, 20, sound)
-    assert kept.listed() == sound
-    assert kept.ends[-1] == len(old)
+    listing = known(old, 20, sound)
+    assert listing.listed() == sound
+    assert listing.ends[-1] == len(old)
     after = sorted(before, key=place)
-    for at, gone, new in edits:
-        after[at : at + gone] = new
+    for at, removed, new in edits:
+        after[at : at + removed] = new
     data = written(sorted(after, key=place) if ordered else after)
     if damage:
-        at, gone, new = damage
-        data = data[:at] + new + data[at + gone :]
-    found = parse_like(data, 20, kept)
-    if found is not None:
-        assert list(found.listed().items()) == list((plainly(data) or {}).items())
-        assert found == known(data, 20, plainly(data))
+        at, removed, new = damage
+        data = data[:at] + new + data[at + removed :]
+    parsed = parse_like(data, 20, listing)
+    if parsed is not None:
+        assert list(parsed.listed().items()) == list((plainly(data) or {}).items())
+        assert parsed == known(data, 20, plainly(data))
 
 
 def test_one_name_among_many_is_read_alone():
     """It is not that nothing is ever found: a change, an addition and a removal are."""
     many = [(b"40000", b"iter-%03d" % number, bytes([number]) * 20) for number in range(200)]
-    kept = known(written(many), 20, parse_tree(written(many), 20))
+    listing = known(written(many), 20, parse_tree(written(many), 20))
     for at in (0, 100, 199):
         for new in (
             [],
@@ -68,4 +68,4 @@ def test_one_name_among_many_is_read_alone():
             [many[at], (b"40000", b"iter-%03da" % at, b"y" * 20)],
         ):
             data = written([*many[:at], *new, *many[at + 1 :]])
-            assert parse_like(data, 20, kept) == known(data, 20, parse_tree(data, 20))
+            assert parse_like(data, 20, listing) == known(data, 20, parse_tree(data, 20))

@@ -113,8 +113,8 @@ def test_an_unknown_revision_is_named_and_a_merged_tree_read_uncommitted(repo: P
     with pytest.raises(InvalidInput) as refused:
         Revision(git, "elsewhere")
     assert refused.value.code == "bad-revision"
-    left, right = (git.commit_files(commit, {name: b"2"}, "m", AUTHOR) for name in ("b", "c"))
-    assert Revision(git, git.merge_tree(left, right)).paths() == ["a", "b", "c"]
+    ours, right = (git.commit_files(commit, {name: b"2"}, "m", AUTHOR) for name in ("b", "c"))
+    assert Revision(git, git.merge_tree(ours, right)).paths() == ["a", "b", "c"]
 
 
 def test_a_whole_set_is_read_from_git_by_one_process(

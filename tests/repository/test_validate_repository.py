@@ -280,8 +280,10 @@ def test_a_thousand_scenarios_validate_in_seconds(repo: Path, put: Put) -> None:
     for n in range(1000):
         section = "held_out" if n % 4 == 0 else "scenarios"
         note = " ".join(words[(n * k + k) % len(words)] + chr(97 + (n // k) % 26) for k in range(1, 40))
-        one = text.replace("floor-1", f"s-{n}").replace("Publishers", f"Note {note}", 1).replace("Forty", note, 1)
-        put(f"{SET}/{section}/floors/s-{n}.yaml", one)
+        scenario_text = (
+            text.replace("floor-1", f"s-{n}").replace("Publishers", f"Note {note}", 1).replace("Forty", note, 1)
+        )
+        put(f"{SET}/{section}/floors/s-{n}.yaml", scenario_text)
     put(f"{SET}/evalset.yaml", (repo / SET / "evalset.yaml").read_text() + "separation: {held_out_to_core: 1.0}\n")
     report = validate(WorkTree(repo))
     assert report.problems == ()

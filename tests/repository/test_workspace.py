@@ -18,18 +18,18 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_a_lock_is_free_after_its_block_and_held_within(workspace):
-    with (held := workspace.lock("x")):
+    with (lock := workspace.lock("x")):
         assert workspace.is_locked("x")
         with pytest.raises(InfrastructureFailure) as second, workspace.lock("x"):
             pytest.fail("two hold it")
         assert second.value.code == "busy"
-    assert held is not None
+    assert lock is not None
     assert not workspace.is_locked("x")
 
 
 def test_a_lock_is_free_after_a_failure_in_its_block(workspace):
-    held = workspace.lock("x")
-    with pytest.raises(OSError, match="no disk"), held:
+    lock = workspace.lock("x")
+    with pytest.raises(OSError, match="no disk"), lock:
         raise OSError("no disk")
     assert not workspace.is_locked("x")
     with workspace.lock("x"):

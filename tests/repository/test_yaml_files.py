@@ -37,9 +37,9 @@ criteria:
 
 
 def problems(data: bytes, model: type = Scenario) -> list[Problem]:
-    value, found = find_problems("f.yaml", data, model)
-    assert (value is None) == bool(found)
-    return found
+    value, problems_found = find_problems("f.yaml", data, model)
+    assert (value is None) == bool(problems_found)
+    return problems_found
 
 
 def refusal(data: bytes) -> str:
@@ -58,8 +58,8 @@ def test_a_good_file_becomes_its_type() -> None:
 def test_every_mistake_is_named_at_once_with_line_field_and_mend() -> None:
     data = GOOD.replace(b"operator_lens", b"operator_lenz").replace(b"low", b"huge").replace(b"pass:", b"pas:")
     data = data.replace(b"id: floor-1", b"id: 1.5").replace(b"role: user", b"role: system") + b"critical: yes\n"
-    found = {(p.line, p.field): p for p in problems(data)}
-    assert set(found) == {
+    by_place = {(p.line, p.field): p for p in problems(data)}
+    assert set(by_place) == {
         (1, "id"),
         (3, "risk"),
         (4, "operator_lenz"),
@@ -67,12 +67,12 @@ def test_every_mistake_is_named_at_once_with_line_field_and_mend() -> None:
         (12, "criteria[0].pas"),
         (14, "critical"),
     }
-    assert "quotes" in found[1, "id"].mend
-    assert "'low', 'medium' or 'high'" in found[3, "risk"].mend
-    assert found[4, "operator_lenz"].mend == "Did you mean 'operator_lens'?"
-    assert found[12, "criteria[0].pas"].mend == "Did you mean 'pass'?"
-    assert found[14, "critical"].mend == "Write true, without quotes."
-    assert all(p.file == "f.yaml" and p.message and p.mend for p in found.values())
+    assert "quotes" in by_place[1, "id"].mend
+    assert "'low', 'medium' or 'high'" in by_place[3, "risk"].mend
+    assert by_place[4, "operator_lenz"].mend == "Did you mean 'operator_lens'?"
+    assert by_place[12, "criteria[0].pas"].mend == "Did you mean 'pass'?"
+    assert by_place[14, "critical"].mend == "Write true, without quotes."
+    assert all(p.file == "f.yaml" and p.message and p.mend for p in by_place.values())
 
 
 def test_the_error_carries_all_problems_for_machines() -> None:
@@ -106,8 +106,8 @@ def test_aliased_fields_are_named_as_people_write_them() -> None:
 
 
 def test_a_wrong_key_of_a_mapping_is_found_on_its_own_line() -> None:
-    found = problems(b"roles:\n  good: x\n  Bad Key: y\n", People)
-    assert [(p.line, p.field) for p in found] == [(3, "roles.Bad Key")]
+    errors = problems(b"roles:\n  good: x\n  Bad Key: y\n", People)
+    assert [(p.line, p.field) for p in errors] == [(3, "roles.Bad Key")]
 
 
 def test_times_are_read_as_written_and_need_a_zone() -> None:
@@ -144,9 +144,9 @@ def test_a_key_that_is_no_text_for_other_readers_is_refused(key: bytes) -> None:
 
 
 def test_a_number_with_a_leading_zero_is_refused_since_readers_differ() -> None:
-    found = problems(GOOD.replace(b"id: floor-1", b"id: 012"))
-    assert [(p.line, p.field) for p in found] == [(1, "id")]
-    assert "'012' in quotes" in found[0].mend
+    errors = problems(GOOD.replace(b"id: floor-1", b"id: 012"))
+    assert [(p.line, p.field) for p in errors] == [(1, "id")]
+    assert "'012' in quotes" in errors[0].mend
     assert parse_yaml("f", GOOD.replace(b"id: floor-1", b"id: '012'"), Scenario).id == "012"
 
 
@@ -222,8 +222,8 @@ def test_a_byte_order_mark_is_refused_since_some_readers_take_it_as_text() -> No
 
 
 def test_a_bad_value_does_not_hide_the_other_mistakes_of_the_file() -> None:
-    found = problems(b"training:\n  learning_rate: .inf\n  steps: '3'\n  lora: {rank: 0}\n", ClusterDefaults)
-    assert [(p.line, p.field) for p in found] == [
+    errors = problems(b"training:\n  learning_rate: .inf\n  steps: '3'\n  lora: {rank: 0}\n", ClusterDefaults)
+    assert [(p.line, p.field) for p in errors] == [
         (2, "training.learning_rate"),
         (3, "training.steps"),
         (4, "training.lora.rank"),
@@ -276,9 +276,9 @@ def test_json_is_strict() -> None:
         (b'{"a": }', "not JSON"),
         (b"\xff", "UTF-8"),
     ]:
-        value, found = find_json_problems("f.json", data, Scenario, line=7)
+        value, errors = find_json_problems("f.json", data, Scenario, line=7)
         assert value is None
-        assert words in found[0].message
+        assert words in errors[0].message
     assert find_json_problems("f.jsonl", b'{"id": 1}', Scenario, line=7)[1][0].line == 7
     assert find_json_problems("f.jsonl", json.dumps(read_yaml("f", GOOD).data).encode(), Scenario)[0]
 

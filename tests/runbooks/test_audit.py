@@ -56,10 +56,10 @@ def told(deployed_template, tmp_path_factory):
 
 def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
     world, _, result = told
-    found = result["audit"]
-    changes = {change["pull"]: change for change in found["changes"]}
+    stated = result["audit"]
+    changes = {change["pull"]: change for change in stated["changes"]}
     log = world.git.text("rev-list", "--first-parent", "--merges", "main").split()
-    assert [change["commit"] for change in found["changes"]] == log[::-1]
+    assert [change["commit"] for change in stated["changes"]] == log[::-1]
     deployment = changes[4]
     assert (deployment["promotion"]["event"], deployment["gate"]) == ("customer-deployed", "people")
     (approval,) = deployment["approvals"]
@@ -68,11 +68,11 @@ def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
     assert approval["statement"] == sha256((receipts / "approval-maya.json").read_bytes())
     evidence = world.folder_of("eval-accepted") / "evidence.json"
     assert changes[2]["promotion"]["files"]["evidence.json"] == sha256(evidence.read_bytes())
-    rolled = next(change for change in found["changes"] if change["promotion"] and change["promotion"]["rollback"])
+    rolled = next(change for change in stated["changes"] if change["promotion"] and change["promotion"]["rollback"])
     assert rolled["gate"] == "contract"
-    keys = found["changes"][-1]["keys"]
+    keys = stated["changes"][-1]["keys"]
     assert [(key["what"], key["key"]["holder"]) for key in keys] == [("went", "noor"), ("came", "noor")]
-    assert {key["holder"] for key in found["keys_after"]} >= {"maya", "noor", "modelsmith-harness"}
+    assert {key["holder"] for key in stated["keys_after"]} >= {"maya", "noor", "modelsmith-harness"}
     runs = {run["runbook"]: run["steps"] for run in result["clone"]["runs"]}
     assert [step["call"] for step in runs["regression-response"]][:2] == ["status", "rollback"]
     assert runs["failed-training-triage"][-1]["error"] == "unknown-tag"
@@ -112,8 +112,8 @@ def test_a_later_main_gives_the_same_bytes_for_a_range_that_is_over(told, tmp_pa
     must(later, 0, "approve", number, "--key", later.key("petra"))
     must(later, 0, "pr", "merge", number)
     assert audit(later, until)["digest"] == result["digest"]
-    held = must(later, 0, "verify", "--audit", str(world.folder / "out"))
-    assert held["audit"]["digest"] == result["digest"]
+    verified = must(later, 0, "verify", "--audit", str(world.folder / "out"))
+    assert verified["audit"]["digest"] == result["digest"]
 
 
 def test_a_range_is_half_open_and_has_to_be_over(told):
@@ -122,7 +122,7 @@ def test_a_range_is_half_open_and_has_to_be_over(told):
     second = datetime.fromisoformat(moments[1])
     upto = audit(world, second.isoformat())["audit"]["changes"]
     after = audit(world, until, since=second.isoformat())["audit"]["changes"]
-    assert [one["pull"] for one in upto] + [one["pull"] for one in after] == [
+    assert [change["pull"] for change in upto] + [change["pull"] for change in after] == [
         change["pull"] for change in result["audit"]["changes"]
     ]
     assert audit(world, "2026-01-02")["audit"]["changes"] == []

@@ -24,8 +24,8 @@ def deployed(deployed_template, copies):
 def test_an_operator_s_tool_runs_every_runbook():
     tools = {tool.operation for tool in tools_of("operator")}
     for path in (REPOSITORY / "runbooks").glob("*.json"):
-        called = {step["call"] for step in json.loads(path.read_bytes())["steps"]}
-        assert called <= tools, path.stem
+        calls = {step["call"] for step in json.loads(path.read_bytes())["steps"]}
+        assert calls <= tools, path.stem
 
 
 def test_init_lays_down_every_runbook_and_lists_them_with_their_owners(fresh_template):
@@ -39,8 +39,8 @@ def test_init_lays_down_every_runbook_and_lists_them_with_their_owners(fresh_tem
 
 def test_day_one_is_proven_on_a_fresh_clone(fresh_template, copies):
     world = copies(fresh_template)
-    done = play(world, 0, "onboarding-validation", cluster=CLUSTER)
-    assert set(states(done).values()) == {"done"}
+    played = play(world, 0, "onboarding-validation", cluster=CLUSTER)
+    assert set(states(played).values()) == {"done"}
     assert must(world, 0, "results", "--tag", "onboarding")["run"]["cluster"] == CLUSTER
 
 
@@ -70,8 +70,8 @@ def test_a_regression_gives_traffic_back_and_holds_until_a_person_says_so(deploy
 
 
 def test_a_failed_training_is_looked_into_and_tried_by_itself(deployed):
-    done = play(deployed, 0, "failed-training-triage", cluster=CLUSTER, tag=BASE)
-    assert states(done)["trial"] == "done"
+    played = play(deployed, 0, "failed-training-triage", cluster=CLUSTER, tag=BASE)
+    assert states(played)["trial"] == "done"
 
 
 def test_keys_are_rotated_with_the_owners_approval(deployed):

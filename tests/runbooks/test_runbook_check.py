@@ -24,9 +24,9 @@ def problems(*steps, **parameters):
     """What is wrong with a runbook of these steps, in one text."""
     fields = {"runbook": "r", "title": "t", "about": "a", "steps": list(steps)}
     data = json.dumps(fields | ({"parameters": parameters} if parameters else {})).encode()
-    runbook, found = find_json_problems("runbooks/r.json", data, Runbook)
-    found = found if runbook is None else find_runbook_problems("runbooks/r.json", runbook)
-    return " | ".join(f"{one.field}: {one.message} -> {one.mend}" for one in found)
+    runbook, problems_found = find_json_problems("runbooks/r.json", data, Runbook)
+    problems_found = problems_found if runbook is None else find_runbook_problems("runbooks/r.json", runbook)
+    return " | ".join(f"{problem.field}: {problem.message} -> {problem.mend}" for problem in problems_found)
 
 
 def step(call, id="a", **more):
@@ -121,24 +121,24 @@ def test_a_runbook_has_no_more_steps_than_its_schema_says():
 def test_a_step_that_may_be_passed_over_is_named_under_its_condition():
     condition = {"step": "a", "field": "exit", "test": "is", "to": 0}
     first = step("iterate", arguments={"cluster": "c"}, exits=[0, 4])
-    there = {"step": "a", "field": "result.pull", "test": "is-not", "to": None}
-    shown = step("pr show", "b", when=[there], arguments={"number": {"step": "a", "field": "result.pull"}})
+    when = {"step": "a", "field": "result.pull", "test": "is-not", "to": None}
+    show_step = step("pr show", "b", when=[when], arguments={"number": {"step": "a", "field": "result.pull"}})
     after = {
         "id": "c",
         "about": "x",
         "call": "pr ask",
         "arguments": {"number": {"step": "b", "field": "result.pull.number"}},
     }
-    assert "may have been passed over" in problems(first, shown, after)
-    assert "may have been passed over" in problems(first, shown, after | {"when": [condition]})
-    assert problems(first, shown, after | {"when": [there]}) == ""
+    assert "may have been passed over" in problems(first, show_step, after)
+    assert "may have been passed over" in problems(first, show_step, after | {"when": [condition]})
+    assert problems(first, show_step, after | {"when": [when]}) == ""
 
 
 def test_a_parameter_fits_every_place_that_names_it():
-    called = step("pr show", arguments={"number": {"parameter": "n"}})
-    assert problems(called, n={"kind": "number", "about": "x"}) == ""
-    assert "takes integer, and what is named gives string" in problems(called, n=text())
-    assert "is no number" in problems(called, n={"kind": "number", "about": "x", "default": "4"})
+    call_step = step("pr show", arguments={"number": {"parameter": "n"}})
+    assert problems(call_step, n={"kind": "number", "about": "x"}) == ""
+    assert "takes integer, and what is named gives string" in problems(call_step, n=text())
+    assert "is no number" in problems(call_step, n={"kind": "number", "about": "x", "default": "4"})
     assert "no step uses it" in problems(STATUS, n=text())
 
 
@@ -184,9 +184,9 @@ PATHS = st.lists(st.sampled_from(["a", "b", "ab", "0", "1", "9999", "__class__"]
 
 @given(JSON, PATHS)
 def test_reading_any_place_of_any_json_gives_json_or_null(data, path):
-    found = value_at(data, path)
-    assert kind_of(found) in ANYTHING
-    assert json.loads(json.dumps(found)) == found
+    value = value_at(data, path)
+    assert kind_of(value) in ANYTHING
+    assert json.loads(json.dumps(value)) == value
 
 
 @given(JSON, JSON)
@@ -214,6 +214,6 @@ def test_kinds_follow_a_schema_s_references_and_choices():
 
 def test_the_toolkit_s_own_runbooks_have_no_mistake():
     for path in (Path(__file__).parents[2] / "runbooks").glob("*.json"):
-        runbook, found = find_json_problems(f"runbooks/{path.name}", path.read_bytes(), Runbook)
-        assert runbook is not None, found
+        runbook, errors = find_json_problems(f"runbooks/{path.name}", path.read_bytes(), Runbook)
+        assert runbook is not None, errors
         assert find_runbook_problems(f"runbooks/{path.name}", runbook) == []

@@ -46,28 +46,32 @@ def deployed(deployed_template, copies):
 def test_a_dry_run_shows_each_command_and_calls_nothing(fresh):
     planned = must(fresh, 0, *DAY_ONE, "--dry-run")
     assert (planned["state"], planned["run"], planned["steps"]) == ("planned", None, [])
-    assert [one["command"] for one in planned["plan"]][-2:] == [
+    assert [planned_step["command"] for planned_step in planned["plan"]][-2:] == [
         f"modelsmith eval --cluster {CLUSTER} --quick --tag onboarding",
         "modelsmith results --tag onboarding",
     ]
     assert records(fresh) == {}
     assert must(fresh, 0, "runbook", "list")["runbooks"][0]["runbook"] == "deprecate-specialist"
-    shown = fresh.modelsmith("runbook", "show", "regression-response").out
-    assert "$ modelsmith rollback '<cluster>' --reason '<reason>'" in shown
-    assert "$ modelsmith pr merge '<rollback.result.pull>'" in shown
+    output = fresh.modelsmith("runbook", "show", "regression-response").out
+    assert "$ modelsmith rollback '<cluster>' --reason '<reason>'" in output
+    assert "$ modelsmith pr merge '<rollback.result.pull>'" in output
 
 
 @pytest.mark.parametrize(("number", "moment"), [(1, "before"), (4, "after"), (7, "before"), (7, "after")])
 def test_killed_at_any_step_it_goes_on_and_does_none_twice(fresh, number, moment):
     killed = fresh.stop_at(f"{RUN} {number} {moment} SIGKILL", *DAY_ONE)
     assert killed.code == -9
-    done = number - (moment == "before")
-    kept = {path: path.read_bytes() for paths in records(fresh).values() for path in paths}
-    assert len(kept) == done
+    steps_done = number - (moment == "before")
+    contents = {path: path.read_bytes() for paths in records(fresh).values() for path in paths}
+    assert len(contents) == steps_done
     ended = play(fresh, 0, "onboarding-validation", cluster=CLUSTER)
-    again = done == 7
-    assert [step["before"] for step in ended["steps"]] == [False] * 7 if again else [True] * done + [False] * (7 - done)
-    assert {path: path.read_bytes() for path in kept} == kept
+    again = steps_done == 7
+    assert (
+        [step["before"] for step in ended["steps"]] == [False] * 7
+        if again
+        else [True] * steps_done + [False] * (7 - steps_done)
+    )
+    assert {path: path.read_bytes() for path in contents} == contents
     assert len(records(fresh)) == 1 + again
 
 
@@ -100,14 +104,14 @@ def test_a_runbook_needs_its_owner_and_cannot_call_what_does_not_fit(fresh):
     merged(fresh, "late", bad)
     assert must(fresh, 2, "runbook", "run", "late")["code"] == "invalid-file"
     listed = must(fresh, 0, "runbook", "list")
-    assert [one["runbook"] for one in listed["broken"]] == ["late"]
+    assert [entry["runbook"] for entry in listed["broken"]] == ["late"]
     assert len(listed["runbooks"]) == 6
 
 
 def test_a_runbook_does_nothing_that_the_session_s_role_may_not(fresh):
     environment = fresh.environment() | {"MODELSMITH_ROLE": "promoter"}
-    ran = fresh.modelsmith(*DAY_ONE, "--json", env=environment)
-    assert (ran.code, ran.json["code"]) == (2, "outside-role")
+    result = fresh.modelsmith(*DAY_ONE, "--json", env=environment)
+    assert (result.code, result.json["code"]) == (2, "outside-role")
     assert records(fresh) == {}
     reviewer = fresh.modelsmith(*DAY_ONE, "--json", env=environment | {"MODELSMITH_ROLE": "reviewer"})
     assert (reviewer.code, reviewer.json["code"]) == (2, "outside-role")
@@ -117,12 +121,12 @@ def test_each_run_says_who_called_what_with_which_arguments(fresh):
     operator = fresh.environment() | {"MODELSMITH_ROLE": "operator"}
     assert fresh.modelsmith(*DAY_ONE, "--json", env=operator).code == 0
     (paths,) = records(fresh).values()
-    kept = [json.loads(path.read_bytes())["record"] for path in paths]
-    assert {(one["actor"], one["role"], one["main"]) for one in kept} == {
+    step_records = [json.loads(path.read_bytes())["record"] for path in paths]
+    assert {(record["actor"], record["role"], record["main"]) for record in step_records} == {
         ("modelsmith-harness", "operator", fresh.main())
     }
-    assert kept[5]["arguments"] == {"cluster": CLUSTER, "quick": True, "tag": "onboarding"}
-    assert kept[5]["exit"] == 3
+    assert step_records[5]["arguments"] == {"cluster": CLUSTER, "quick": True, "tag": "onboarding"}
+    assert step_records[5]["exit"] == 3
 
 
 def test_a_step_that_fails_ends_the_run_and_one_that_errs_is_called_again(deployed):

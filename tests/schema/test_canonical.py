@@ -68,8 +68,8 @@ def test_the_quick_way_writes_and_refuses_what_the_reference_does(value):
         assert canonical_json(_Any(value=value)) == due
     for data in (due, json.dumps({"value": value}, separators=(",", ":")).encode()):
         if data is not None:
-            read = json.loads(data)
-            assert is_canonical(data, read) == (_reference(read) == data)
+            parsed = json.loads(data)
+            assert is_canonical(data, parsed) == (_reference(parsed) == data)
 
 
 class _Grown(Frozen):

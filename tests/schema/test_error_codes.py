@@ -23,7 +23,7 @@ HELPERS = {"_refused": errors.Exit.GATE_NOT_CLEARED, "_broken": errors.Exit.INTE
 """Functions that make an error of the code they are given, and its exit code."""
 PUT_TOGETHER = {f"training-{end}" for end in get_args(FailureClass)}
 """Codes that stand nowhere as one word."""
-REGISTRY = {one.code: one for topic in error_codes().values() for one in topic}
+REGISTRY = {entry.code: entry for topic in error_codes().values() for entry in topic}
 
 
 @cache
@@ -42,11 +42,11 @@ def source():
 
 def raised():
     """(code, exit code, where) of each call that makes an error with a code written there."""
-    for path, line, function, given in source()[0]:
+    for path, line, function, code_given in source()[0]:
         kind = KINDS.get(function, HELPERS.get(function))
         if kind is None:
             continue
-        for code in [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]:
+        for code in [code_given.body, code_given.orelse] if isinstance(code_given, ast.IfExp) else [code_given]:
             if isinstance(code, ast.Constant) and " " not in str(code.value):
                 yield str(code.value), kind, f"{path}:{line}"
 
@@ -62,16 +62,16 @@ def test_every_code_that_is_raised_is_registered_with_its_one_exit_code():
 
 def test_no_code_is_registered_that_nothing_raises():
     words = source()[1]
-    made = {f"unknown-{word}" for word in words} | PUT_TOGETHER
-    assert [code for code in REGISTRY if code not in words | made] == []
+    composed = {f"unknown-{word}" for word in words} | PUT_TOGETHER
+    assert [code for code in REGISTRY if code not in words | composed] == []
 
 
 def test_a_code_is_registered_once():
     topics = defaultdict(list)
     for topic, codes in error_codes().items():
-        for one in codes:
-            topics[one.code].append(topic)
-    assert {code: found for code, found in topics.items() if len(found) > 1} == {}
+        for entry in codes:
+            topics[entry.code].append(topic)
+    assert {code: topics_of_code for code, topics_of_code in topics.items() if len(topics_of_code) > 1} == {}
 
 
 def test_the_page_of_errors_is_that_of_the_registry():

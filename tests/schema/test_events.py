@@ -109,9 +109,9 @@ def test_what_is_none_of_the_seven_is_refused(change):
 
 
 def test_the_schemas_of_events_are_exported(tmp_path):
-    done = run(Workspace(tmp_path), SchemaExportRequest())
-    assert set(done.events) == {*PROMISED, "recorded"}
-    for name in done.events:
+    result = run(Workspace(tmp_path), SchemaExportRequest())
+    assert set(result.events) == {*PROMISED, "recorded"}
+    for name in result.events:
         schema = json.loads((tmp_path / f".iterate/schemas/events/{name}.schema.json").read_text())
         Draft202012Validator.check_schema(schema)
     event = EvalComplete(cluster="c", tag="t", run_id=f"sha256:{'0' * 64}", composite=0.5, regressions=())

@@ -29,10 +29,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_line_that_the_page_shows_leads_an_editor_to_the_schema(exported):
     """As a YAML language server does: the path is relative to the file that begins with the line."""
-    [shown] = HEADER.findall((ROOT / "docs/files.md").read_text())
+    [address] = HEADER.findall((ROOT / "docs/files.md").read_text())
     file = exported / SCENARIO
     file.parent.mkdir(parents=True)
-    file.write_text(f"# yaml-language-server: $schema={shown}\n{(ROOT / SCENARIO).read_text()}")
+    file.write_text(f"# yaml-language-server: $schema={address}\n{(ROOT / SCENARIO).read_text()}")
     schema = json.loads((file.parent / HEADER.findall(file.read_text())[0]).resolve().read_text())
     assert schema["properties"]["risk"]["enum"] == ["low", "medium", "high"]
     assert "description" in schema["properties"]["operator_lens"]

@@ -32,8 +32,8 @@ def test_the_text_below_a_field_is_its_documentation():
 
 
 def test_a_schema_says_it_under_the_name_that_is_written():
-    shown = Below.model_json_schema(by_alias=True, schema_generator=Documented)["properties"]
-    assert {name: part.get("description") for name, part in shown.items()} == {
+    properties = Below.model_json_schema(by_alias=True, schema_generator=Documented)["properties"]
+    assert {name: part.get("description") for name, part in properties.items()} == {
         "kept": "Said once,\nfor whoever inherits it.",
         "handed-in": "Said with the field.",
         "bare": None,
@@ -43,8 +43,8 @@ def test_a_schema_says_it_under_the_name_that_is_written():
 
 def test_every_kind_of_governed_file_and_every_option_is_explained():
     parts = [part for schema in json_schemas().values() for part in (schema, *schema.get("$defs", {}).values())]
-    shown = [field for part in parts for field in part.get("properties", {}).values()]
-    assert sum("description" in field for field in shown) > len(shown) / 2
+    fields = [field for part in parts for field in part.get("properties", {}).values()]
+    assert sum("description" in field for field in fields) > len(fields) / 2
     for operation in OPERATIONS:
         request = operation.load().request
         assert set(field_docs(request)) == set(request.model_fields), operation.name

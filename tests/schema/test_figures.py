@@ -18,9 +18,9 @@ SHARES = st.floats(min_value=-1, max_value=1)
 @example(5e-324, 0.0)
 @example(-0.0, 0.0)
 def test_a_figure_beside_its_limit_looks_as_it_is(value: float, limit: float) -> None:
-    shown, beside = format_apart(value, limit)
-    assert (float(shown) < float(beside)) == (value < limit)
-    assert (float(shown) > float(beside)) == (value > limit)
+    text, beside = format_apart(value, limit)
+    assert (float(text) < float(beside)) == (value < limit)
+    assert (float(text) > float(beside)) == (value > limit)
 
 
 @given(SHARES)
@@ -28,9 +28,9 @@ def test_a_figure_beside_its_limit_looks_as_it_is(value: float, limit: float) ->
 @example(-0.0)
 def test_a_difference_looks_like_none_only_where_there_is_none(change: float) -> None:
     """``The second run passes more scenarios: ... [+0.000`` would contradict itself."""
-    shown = signed(change)
-    assert (float(shown) > 0, float(shown) < 0) == (change > 0, change < 0)
-    assert shown[0] == ("-" if change < 0 else "+")
+    text = signed(change)
+    assert (float(text) > 0, float(text) < 0) == (change > 0, change < 0)
+    assert text[0] == ("-" if change < 0 else "+")
 
 
 def test_digits_are_spent_only_where_they_tell_something() -> None:
@@ -50,7 +50,7 @@ def test_one_of_a_unit_is_said_in_the_singular() -> None:
 @example(math.nextafter(0.0001, 0))
 def test_no_p_value_looks_like_zero(p: float) -> None:
     """However many pairs flip one way, chance is never ruled out: ``p = 0`` would say so."""
-    sign, shown = p_value(p).removeprefix("p ").split()
+    sign, text = p_value(p).removeprefix("p ").split()
     assert (sign == "<") == (p < 0.0001)
-    assert float(shown) >= 0.0001
-    assert sign == "<" or math.isclose(float(shown), p, rel_tol=0.005)
+    assert float(text) >= 0.0001
+    assert sign == "<" or math.isclose(float(text), p, rel_tol=0.005)

@@ -20,10 +20,10 @@ def test_a_word_of_the_glossary_is_in_the_code(word, name):
         parts = ["schema", parts[0].lower(), *parts]
     for end in range(len(parts), 0, -1):
         try:
-            found = importlib.import_module(".".join(["modelsmith", *parts[:end]]))
+            value = importlib.import_module(".".join(["modelsmith", *parts[:end]]))
         except ModuleNotFoundError:
             continue
         for attribute in parts[end:]:
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
         return
     pytest.fail(f"{word}: no {name}")

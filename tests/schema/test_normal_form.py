@@ -14,8 +14,8 @@ from modelsmith.points.answers import composed_text
 from modelsmith.texts.overlap import plain_words
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
-EVERY = [chr(one) for one in range(sys.maxunicode + 1) if not 0xD800 <= one < 0xE000]
-MARKS = [one for one in EVERY if unicodedata.combining(unicodedata.normalize("NFKD", one)[0])]
+EVERY = [chr(number) for number in range(sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
+MARKS = [character for character in EVERY if unicodedata.combining(unicodedata.normalize("NFKD", character)[0])]
 
 
 @given(st.lists(st.sampled_from([*MARKS, "a", "\u00e9", "\uac00", "\u1100", "\u1ead", "\ufdfa"]), max_size=200))
@@ -29,9 +29,9 @@ def test_it_is_the_form_that_unicode_gives(some):
 def test_every_mark_that_unicode_has_is_known():
     for apart in ("NFD", "NFKD"):
         runs = normal_form._runs(apart)
-        for one in EVERY:
-            parts = unicodedata.normalize(apart, one)
-            assert bool(runs.fullmatch(one * 32)) == bool(unicodedata.combining(parts[0])), hex(ord(one))
+        for character in EVERY:
+            parts = unicodedata.normalize(apart, character)
+            assert bool(runs.fullmatch(character * 32)) == bool(unicodedata.combining(parts[0])), hex(ord(character))
 
 
 @pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0f73", "\u0301\uff9e", "\u0344\u0316"])

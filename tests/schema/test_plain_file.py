@@ -14,10 +14,10 @@ from modelsmith.schema.system import known_failures
 
 
 def a_socket(path):
-    there = os.open(path.parent, os.O_RDONLY)
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(f"/proc/self/fd/{there}/{path.name}")
-    os.close(there)
+    folder = os.open(path.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, a_socket, lambda path: path.symlink_to("/dev/zero"), os.mkdir])

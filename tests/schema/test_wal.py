@@ -15,9 +15,9 @@ from modelsmith.substrates.kept_bytes import KeptBytes
 
 
 def keeps(path):
-    kept = KeptBytes(path, "answer")
-    kept.keep({b"key": b"value"})
-    assert kept.find([b"key"]) == {b"key": b"value"}
+    store = KeptBytes(path, "answer")
+    store.keep({b"key": b"value"})
+    assert store.find([b"key"]) == {b"key": b"value"}
 
 
 OPENED = {

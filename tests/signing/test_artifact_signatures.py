@@ -135,9 +135,9 @@ def test_a_newline_in_a_file_name_is_refused_and_shown_escaped(signed, harness):
 
 
 def test_two_swapped_files_are_refused(signed, harness):
-    one, two = signed / "adapter_config.json", signed / "templates" / "chat.jinja"
-    first, second = one.read_bytes(), two.read_bytes()
-    one.write_bytes(second)
+    config, two = signed / "adapter_config.json", signed / "templates" / "chat.jinja"
+    first, second = config.read_bytes(), two.read_bytes()
+    config.write_bytes(second)
     two.write_bytes(first)
     refused("file-changed", signed, [harness.pem], "adapter_config.json")
 

@@ -177,9 +177,9 @@ def test_a_signature_needs_a_time_within_its_certificate(sigstore, job, monkeypa
     issue = sigstore.issue
 
     def late(key, claims):
-        made = issue(key, claims)
+        certificate = issue(key, claims)
         sigstore.now = lambda: real() + timedelta(minutes=20)
-        return made
+        return certificate
 
     monkeypatch.setattr(sigstore, "issue", late)
     try:

@@ -47,7 +47,7 @@ def raised(proof):
 def spoilt(data, signature, key):
     """The signature with one of its parts written otherwise, or as it is."""
     parts = fields(unarmored(signature))
-    made = fields(parts[4])
+    signature_fields = fields(parts[4])
     odd = [b"", b"x", b"git", b"sha1", b"sha256", b"sha512", b"ssh-rsa", b"ssh-ed25519\0", b"ssh-ed25519"]
     where = data.draw(st.sampled_from(["not", "public", "namespace", "reserved", "hash", "proof", "kind", "more"]))
     at = ["public", "namespace", "reserved", "hash"].index(where) if where in ("namespace", "reserved", "hash") else 0
@@ -57,14 +57,23 @@ def spoilt(data, signature, key):
         parts[0] = data.draw(st.sampled_from([parts[0], parts[0] + b"\0\0\0\0", parts[0][:-1], packed(b"ssh-ed25519")]))
     elif where == "proof":
         flip = data.draw(st.integers(0, 511))
-        flipped = bytearray(made[1])
+        flipped = bytearray(signature_fields[1])
         flipped[flip // 8] ^= 1 << flip % 8
-        made[1] = data.draw(
-            st.sampled_from([raised(made[1]), bytes(flipped), made[1][:-1], made[1] + b"\0", b"\0" * 64, b""])
+        signature_fields[1] = data.draw(
+            st.sampled_from(
+                [
+                    raised(signature_fields[1]),
+                    bytes(flipped),
+                    signature_fields[1][:-1],
+                    signature_fields[1] + b"\0",
+                    b"\0" * 64,
+                    b"",
+                ]
+            )
         )
     elif where == "kind":
-        made[0] = data.draw(st.sampled_from(odd))
-    parts[4] = packed(*made) + (b"\0\0\0\0" if where == "more" and data.draw(st.booleans()) else b"")
+        signature_fields[0] = data.draw(st.sampled_from(odd))
+    parts[4] = packed(*signature_fields) + (b"\0\0\0\0" if where == "more" and data.draw(st.booleans()) else b"")
     blob = b"SSHSIG\0\0\0\x01" + packed(*parts) + (b"\0" if where == "more" else b"")
     return armored(blob, data.draw(st.sampled_from([70, 76, 1])))
 
@@ -73,12 +82,12 @@ def spoilt(data, signature, key):
 @given(data=st.data())
 def test_no_signature_passes_that_ssh_keygen_refuses(alice, tmp_path, request, data):
     """Whatever part of a signature is written otherwise, and by whomever."""
-    made = request.config.stash.setdefault(MADE, {})
+    keys = request.config.stash.setdefault(MADE, {})
     hashed = data.draw(st.sampled_from(["sha512", "sha256"]))
-    if hashed not in made:
+    if hashed not in keys:
         command = ["ssh-keygen", "-q", "-Y", "sign", "-f", alice.path, "-n", NS, "-O", f"hashalg={hashed}"]
-        made[hashed] = subprocess.run(command, input=PAYLOAD, capture_output=True, check=True).stdout.decode()
-    signature = spoilt(data, made[hashed], alice.public)
+        keys[hashed] = subprocess.run(command, input=PAYLOAD, capture_output=True, check=True).stdout.decode()
+    signature = spoilt(data, keys[hashed], alice.public)
     payload = data.draw(st.sampled_from([PAYLOAD, PAYLOAD, PAYLOAD + b" "]))
     (tmp_path / "s").write_text(signature)
     (tmp_path / "allowed").write_text(f"alice {alice.public}\n")
@@ -91,7 +100,7 @@ def test_no_signature_passes_that_ssh_keygen_refuses(alice, tmp_path, request, d
         assert plain
     except IntegrityFailure:
         assert not plain
-    if good and fields(unarmored(signature)) == fields(unarmored(made[hashed])):
+    if good and fields(unarmored(signature)) == fields(unarmored(keys[hashed])):
         assert plain, "what a person signed counts"
 
 

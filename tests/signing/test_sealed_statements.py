@@ -241,9 +241,9 @@ def test_a_signature_that_does_not_hold_is_made_anew(bundle, harness, stranger, 
         "another statement": seal(statement("evidence.json", SUBJECT, TYPE, {}), harness.path),
         "another key": seal(STATEMENT, stranger.path),
     }[case]
-    made = adopt_or_seal(existing, STATEMENT, harness.path)
-    assert made != existing
-    assert unseal(made, [harness.pem], SUBJECT, TYPE) == PREDICATE
+    sealed_again = adopt_or_seal(existing, STATEMENT, harness.path)
+    assert sealed_again != existing
+    assert unseal(sealed_again, [harness.pem], SUBJECT, TYPE) == PREDICATE
 
 
 def test_a_seal_has_one_signature_of_the_two_that_ecdsa_makes_of_it(bundle, harness):

@@ -248,9 +248,9 @@ def test_a_public_half_means_what_ssh_keygen_takes_it_for(alice, bob, tmp_path, 
         with suppress(InvalidInput):
             return public_key(tmp_path / "key.pub")
 
-    found = read()
+    outcome = read()
     monkeypatch.setattr(ssh, "_PUBLIC_LINE", re.compile(rb"(never)"))
-    assert read() == found
+    assert read() == outcome
 
 
 def test_the_public_key_of_an_encrypted_key_needs_no_passphrase(tmp_path):

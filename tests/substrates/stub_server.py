@@ -58,9 +58,9 @@ def chat(text: str | None, finish: str | None = "stop", **changes: Any) -> Reply
     return Reply(json.dumps({k: v for k, v in document.items() if v is not ...}).encode())
 
 
-def echo(seen: Seen) -> Reply:
+def echo(request: Seen) -> Reply:
     """The default: says what it was asked."""
-    return chat(f"answer to {seen.text}")
+    return chat(f"answer to {request.text}")
 
 
 def refusal(status: int, code: str | None = None, message: str = "no", **headers: str) -> Reply:
@@ -76,15 +76,15 @@ def event(document: Mapping[str, Any] | str) -> bytes:
 
 
 def stream(
-    *texts: str, finish: str | None = "stop", done: bool = True, usage: Mapping[str, int] | None = None
+    *texts: str, finish: str | None = "stop", with_end: bool = True, usage: Mapping[str, int] | None = None
 ) -> Reply:
     """A streamed answer in these parts."""
     parts = [{"model": "stub", "choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
     end = {"model": "stub", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
     counted = usage or {"prompt_tokens": 7, "completion_tokens": len(texts)}
     last = {"model": "stub", "choices": [], "usage": counted}
-    events = [*parts, *([end] if finish else []), *([last] if done else [])]
-    pieces = tuple(map(event, events)) + ((event("[DONE]"),) if done else ())
+    events = [*parts, *([end] if finish else []), *([last] if with_end else [])]
+    pieces = tuple(map(event, events)) + ((event("[DONE]"),) if with_end else ())
     return Reply(pieces=pieces, content_type="text/event-stream")
 
 

@@ -24,16 +24,16 @@ def say(text: str, key: str = "p") -> Prompt:
 
 def ask(substrate: Substrate, texts: list[str], sampling: Sampling = SHORT, system: str = SYSTEM) -> list[Completion]:
     prompts = [say(text, f"core/s-{i}/0/0") for i, text in enumerate(texts)]
-    return sorted(substrate.complete(prompts, system, sampling), key=lambda one: one.key)
+    return sorted(substrate.complete(prompts, system, sampling), key=lambda completion: completion.key)
 
 
 class SubstrateContract:
     """The port's promises."""
 
     def test_every_prompt_comes_back_once_under_its_key(self, substrate: Substrate) -> None:
-        found = ask(substrate, TEXTS * 10)
-        assert sorted(one.key for one in found) == sorted(f"core/s-{i}/0/0" for i in range(40))
-        assert [one.error for one in found] == [None] * 40
+        completions = ask(substrate, TEXTS * 10)
+        assert sorted(completion.key for completion in completions) == sorted(f"core/s-{i}/0/0" for i in range(40))
+        assert [completion.error for completion in completions] == [None] * 40
 
     def test_no_prompts_give_no_completions(self, substrate: Substrate) -> None:
         assert list(substrate.complete([], SYSTEM, SHORT)) == []
@@ -58,7 +58,10 @@ class SubstrateContract:
 
     def test_sampling_with_another_seed_gives_other_answers(self, substrate: Substrate) -> None:
         texts = [
-            [one.text for one in ask(substrate, TEXTS, Sampling(max_new_tokens=16, temperature=1.0, seed=seed))]
+            [
+                completion.text
+                for completion in ask(substrate, TEXTS, Sampling(max_new_tokens=16, temperature=1.0, seed=seed))
+            ]
             for seed in (1, 2)
         ]
         assert texts[0] != texts[1]
@@ -76,16 +79,20 @@ class SubstrateContract:
         assert talk.prompt_tokens > plain.prompt_tokens
 
     def test_a_prompt_beyond_the_context_is_an_error_and_others_are_answered(self, substrate: Substrate) -> None:
-        found = ask(substrate, ["short", "long " * 9000, "short too"])
-        assert [one.error is None for one in found] == [True, False, True]
-        assert isinstance(found[1].error, InvalidInput)
-        assert (found[1].error.code, found[1].finish, found[1].text) == ("prompt-too-long", "error", "")
+        completions = ask(substrate, ["short", "long " * 9000, "short too"])
+        assert [completion.error is None for completion in completions] == [True, False, True]
+        assert isinstance(completions[1].error, InvalidInput)
+        assert (completions[1].error.code, completions[1].finish, completions[1].text) == (
+            "prompt-too-long",
+            "error",
+            "",
+        )
 
     def test_a_reader_may_stop_early_and_ask_again(self, substrate: Substrate) -> None:
         reading = iter(substrate.complete([say(text, text) for text in TEXTS * 5], SYSTEM, SHORT))
         next(reading)
         del reading
-        assert [one.error for one in ask(substrate, TEXTS)] == [None] * 4
+        assert [completion.error for completion in ask(substrate, TEXTS)] == [None] * 4
 
     def test_the_facts_name_the_engine_and_no_place(self, substrate: Substrate) -> None:
         facts = substrate.facts

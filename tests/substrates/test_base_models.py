@@ -30,8 +30,8 @@ def refusal(uri: str, root: Path) -> InvalidInput:
 
 
 def test_a_safetensors_folder_with_the_pinned_digest_is_used_in_place(tiny_model: Path, tmp_path: Path) -> None:
-    found = resolve(source(f"file://{tiny_model}", listing_digest(tiny_model)), tmp_path, tmp_path)
-    assert found.folder == tiny_model
+    resolved = resolve(source(f"file://{tiny_model}", listing_digest(tiny_model)), tmp_path, tmp_path)
+    assert resolved.folder == tiny_model
 
 
 def test_a_relative_path_starts_at_the_repository(tiny_model: Path, tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_a_package_may_hold_a_folder_of_safetensors(
     (folder.parent / "__init__.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     digest = listing_digest(folder)
-    found = resolve(
+    resolved = resolve(
         source("package://some_weights/model").model_copy(update={"digest": digest}), tmp_path, tmp_path / "cache"
     )
-    assert (found.folder, found.digest) == (folder, digest)
+    assert (resolved.folder, resolved.digest) == (folder, digest)
 
 
 def converted_folder(folder: Path) -> Path:
@@ -249,8 +249,8 @@ def test_a_file_changed_within_one_tick_of_the_clock_is_hashed_again(
 def test_a_converted_model_changed_after_it_was_known_is_noticed(tmp_path: Path) -> None:
     memory, folder = tmp_path / "models.json", converted_folder(tmp_path / "converted")
     assert gguf.is_converted(folder, memory)
-    made = (folder / "chat_template.jinja").stat().st_ctime_ns
-    while (folder / "chat_template.jinja").stat().st_ctime_ns == made:
+    changed_at = (folder / "chat_template.jinja").stat().st_ctime_ns
+    while (folder / "chat_template.jinja").stat().st_ctime_ns == changed_at:
         same_size_and_time(folder)
     assert not gguf.is_converted(folder, memory)
 
@@ -294,9 +294,9 @@ def test_a_base_model_is_known_by_its_digest_wherever_it_lies(tiny_model: Path, 
 def test_the_135m_model_converts_once_and_answers(smollm2_cache: Path, tmp_path: Path) -> None:
     (weights,) = smollm2_cache.glob("*/model.safetensors")
     before = weights.stat().st_mtime_ns
-    found = resolve(SMOLLM2, tmp_path, smollm2_cache)
-    assert gguf.is_converted(found.folder)
-    assert (found.folder, weights.stat().st_mtime_ns) == (weights.parent, before)
+    resolved = resolve(SMOLLM2, tmp_path, smollm2_cache)
+    assert gguf.is_converted(resolved.folder)
+    assert (resolved.folder, weights.stat().st_mtime_ns) == (weights.parent, before)
 
     from modelsmith.schema.evalset import Sampling
     from modelsmith.schema.scenario import Message
@@ -304,7 +304,7 @@ def test_the_135m_model_converts_once_and_answers(smollm2_cache: Path, tmp_path:
     from modelsmith.substrates.port import Prompt
 
     prompt = Prompt("capital", (Message(role="user", content="What is the capital of France?"),))
-    (answer,) = TransformersSubstrate(found.folder, None).complete(
+    (answer,) = TransformersSubstrate(resolved.folder, None).complete(
         [prompt], "You are a helpful AI assistant named SmolLM, trained by Hugging Face", Sampling(max_new_tokens=16)
     )
     assert "Paris" in answer.text
@@ -322,8 +322,8 @@ def test_a_marker_that_is_nested_too_deeply_marks_nothing(tmp_path: Path) -> Non
 def test_a_folder_that_is_no_model_is_not_searched_through(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "code.py").write_text("")
-    found = refusal(f"file://{tmp_path}", tmp_path)
-    assert (found.code, found.details["files"]) == ("base-model-format", [])
+    error = refusal(f"file://{tmp_path}", tmp_path)
+    assert (error.code, error.details["files"]) == ("base-model-format", [])
 
 
 def test_weights_that_cannot_be_read_are_no_bug(

@@ -72,8 +72,8 @@ class TestSystemPrompt:
         assert rendered(folder, user("Why?"), first) == f"<|im_start|>user\n{SYSTEM}\n\nWhy?<|im_end|>\n"
         substrate = TransformersSubstrate(folder, None, chat=first)
         assert substrate.facts.chat == first
-        (one,) = substrate.complete([Prompt("p", user("Why?"))], SYSTEM, Sampling(max_new_tokens=2))
-        assert one.error is None
+        (completion,) = substrate.complete([Prompt("p", user("Why?"))], SYSTEM, Sampling(max_new_tokens=2))
+        assert completion.error is None
 
     def test_a_server_is_sent_the_same(self) -> None:
         body = json.loads(

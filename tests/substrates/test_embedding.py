@@ -25,9 +25,9 @@ TEXTS = [
 ]
 
 
-def named(folder: Path, digest: str, **said: object) -> EmbeddingModel:
+def named(folder: Path, digest: str, **fields: object) -> EmbeddingModel:
     values = {"name": "tiny", "uri": f"file://{folder}", "digest": digest, "license": "Apache-2.0"}
-    return EmbeddingModel.model_validate(values | said)
+    return EmbeddingModel.model_validate(values | fields)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def test_no_part_of_a_long_text_goes_unread(encoder):
     folder, digest = encoder
     embedder = LocalEmbedder(named(folder, digest), folder)
     text = "The SSP in Milan waits 120 ms. " * 20
-    one, other = embedder.vectors([text, text + "But not today."])
-    assert not np.allclose(one, other, atol=1e-6)
+    first, other = embedder.vectors([text, text + "But not today."])
+    assert not np.allclose(first, other, atol=1e-6)
 
 
 def test_the_folder_says_how_it_is_used_and_policy_says_it_over(encoder, tmp_path):
@@ -181,12 +181,12 @@ def test_code_in_a_folder_is_never_run(tmp_path):
     """A configuration that names a class of its own, beside the file with that class."""
     folder = tmp_path / "model"
     digest = write_tiny_encoder(folder)
-    ran = tmp_path / "ran"
-    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Evil: ...\n")
+    mark = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil: ...\n")
     config = json.loads((folder / "config.json").read_text())
     config |= {"auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.Evil"}, "model_type": "evil"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InfrastructureFailure) as raised:
         LocalEmbedder(named(folder, digest), folder)
     assert raised.value.code == "model-load"
-    assert not ran.exists()
+    assert not mark.exists()

@@ -153,7 +153,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 @pytest.fixture(scope="module")
 def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("family")
+    model_folder = tmp_path_factory.mktemp("family")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*family.control, *family.plain, *letters]
     tokenizer = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words)}, merges=[]))
@@ -166,15 +166,15 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token=family.control[1],
         additional_special_tokens=list(family.control[2:]), chat_template=family.template,
     )  # fmt: skip
-    fast.save_pretrained(made)
+    fast.save_pretrained(model_folder)
     torch.manual_seed(7)
     config = AutoConfig.for_model(family.architecture, vocab_size=len(fast), **(SIZES | family.sizes))
     model = AutoModelForCausalLM.from_config(config)
     for weight in model.parameters():  # else hardly anything that a token sees would change what follows
         weight.data *= 1 if weight.dim() < 2 else 6
     model.generation_config = GenerationConfig(eos_token_id=fast.convert_tokens_to_ids(list(family.ends)))
-    model.save_pretrained(made)
-    return made
+    model.save_pretrained(model_folder)
+    return model_folder
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +202,8 @@ def test_trained_evaluated_and_served_is_one_sequence_of_tokens(family: Family, 
     assert ids == served(tokenizer, family.chat)
     engine = TransformersSubstrate(folder, None, chat=family.chat)
     assert engine._prompt_ids(Prompt("p", user(ASKED)), SYSTEM) == ids
-    written = tokenizer.decode(ids)
-    assert written.count(SYSTEM) == written.count(ASKED) == 1
+    text = tokenizer.decode(ids)
+    assert text.count(SYSTEM) == text.count(ASKED) == 1
     whole = tokenizer.apply_chat_template(
         [*_turns(family), {"role": "assistant", "content": SAID}], return_dict=False, **_switches(family)
     )
@@ -226,7 +226,9 @@ def test_the_engine_writes_what_the_model_s_own_generate_writes(family: Family, 
     model = AutoModelForCausalLM.from_pretrained(folder)
     engine = TransformersSubstrate(folder, None, chat=family.chat)
     prompts = [Prompt("a", user(ASKED)), Prompt("b", user("Why?"))]
-    found_by_name = {one.key: one for one in engine.complete(prompts, SYSTEM, Sampling(max_new_tokens=12))}
+    found_by_name = {
+        completion.key: completion for completion in engine.complete(prompts, SYSTEM, Sampling(max_new_tokens=12))
+    }
     for prompt in prompts:
         ids = torch.tensor([prompt_ids(tokenizer, prompt.messages, SYSTEM, family.chat)])
         out = model.generate(
@@ -306,10 +308,12 @@ def test_what_is_drawn_from_is_what_the_model_itself_says(folder: Path, tokenize
 
     ends = torch.tensor(end_tokens(model, tokenizer))
     with torch.no_grad():
-        written = decode(model, prompts, share(model, prompts), choose, limit=24, ends=ends, pad=0)
-    for one in written:
-        due = alone(model, Tokens(prompts[one.number], one.tokens))
-        torch.testing.assert_close(torch.stack(log_probs[one.number][: len(one.tokens)]), due, atol=1e-4, rtol=1e-4)
+        outputs = decode(model, prompts, share(model, prompts), choose, limit=24, ends=ends, pad=0)
+    for output in outputs:
+        due = alone(model, Tokens(prompts[output.number], output.tokens))
+        torch.testing.assert_close(
+            torch.stack(log_probs[output.number][: len(output.tokens)]), due, atol=1e-4, rtol=1e-4
+        )
 
 
 STATEFUL: dict[str, tuple[str, dict[str, Any]]] = {

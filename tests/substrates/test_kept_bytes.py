@@ -66,9 +66,9 @@ def test_a_damaged_file_is_begun_anew(kept, content):
 
 def test_a_place_that_cannot_be_written_keeps_nothing_and_fails_nobody(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    kept = KeptBytes(tmp_path / "file" / "answers.db", "answer")
-    kept.keep({b"key": b"value"})
-    assert kept.find([b"key"]) == {}
+    store = KeptBytes(tmp_path / "file" / "answers.db", "answer")
+    store.keep({b"key": b"value"})
+    assert store.find([b"key"]) == {}
     folder = KeptBytes(tmp_path, "answer")
     folder.keep({b"key": b"value"})
     assert folder.find([b"key"]) == {}

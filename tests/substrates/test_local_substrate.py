@@ -50,10 +50,10 @@ def reference(model: Path, text: str, new_tokens: int) -> tuple[str, int]:
 
 
 def test_batched_answers_equal_those_of_plain_generation_one_by_one(tiny_model: Path) -> None:
-    found = answers(tiny_model, Sampling(max_new_tokens=12))
+    completions = answers(tiny_model, Sampling(max_new_tokens=12))
     for prompt, text in zip(prompts(), TEXTS, strict=True):
         expected, count = reference(tiny_model, text, 12)
-        assert (found[prompt.key].text, found[prompt.key].completion_tokens) == (expected, count)
+        assert (completions[prompt.key].text, completions[prompt.key].completion_tokens) == (expected, count)
 
 
 def test_an_answer_does_not_depend_on_how_prompts_fall_into_batches(
@@ -106,10 +106,10 @@ def test_a_tiny_top_p_is_greedy(tiny_model: Path) -> None:
 
 
 def test_a_prompt_beyond_the_context_is_an_error_and_others_are_answered(tiny_model: Path) -> None:
-    found = answers(tiny_model, Sampling(max_new_tokens=4), ["short", "long " * 400])
-    assert found["p0"].finish == "length"
-    assert isinstance(found["p1"].error, InvalidInput)
-    assert (found["p1"].finish, found["p1"].error.code) == ("error", "prompt-too-long")
+    completions = answers(tiny_model, Sampling(max_new_tokens=4), ["short", "long " * 400])
+    assert completions["p0"].finish == "length"
+    assert isinstance(completions["p1"].error, InvalidInput)
+    assert (completions["p1"].finish, completions["p1"].error.code) == ("error", "prompt-too-long")
 
 
 def test_no_prompts_give_no_completions(tiny_model: Path) -> None:
@@ -157,9 +157,12 @@ def test_a_drawn_answer_hangs_on_what_is_asked_not_on_the_prompt_s_name(tiny_mod
     network = TransformersSubstrate(tiny_model, None)
 
     def drawn(names: list[str], text: str, seed: int) -> set[str]:
-        asked = [Prompt(name, (Message(role="user", content=text),)) for name in names]
+        question_prompts = [Prompt(name, (Message(role="user", content=text),)) for name in names]
         return {
-            one.text for one in network.complete(asked, SYSTEM, Sampling(max_new_tokens=12, temperature=1.0, seed=seed))
+            completion.text
+            for completion in network.complete(
+                question_prompts, SYSTEM, Sampling(max_new_tokens=12, temperature=1.0, seed=seed)
+            )
         }
 
     assert len(drawn(["core/a/0/0", "core/b/0/0"], TEXTS[0], 3)) == 1
@@ -204,7 +207,7 @@ def test_two_jobs_of_one_process_keep_to_their_own_numbers_of_threads(tiny_model
     ],
 )
 def test_warnings_are_kept_from_a_command_s_terminal_and_from_nobody_else(process: str, shown: bool) -> None:
-    ran = subprocess.run(
+    python = subprocess.run(
         [sys.executable, "-c", f"import warnings\n{process}"], capture_output=True, text=True, check=True
     )
-    assert ("said by a" in ran.stderr) == shown
+    assert ("said by a" in python.stderr) == shown

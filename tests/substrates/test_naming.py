@@ -15,9 +15,9 @@ from modelsmith.substrates.naming import NameFinder
 from tests.tiny import NAMES, write_tiny_name_finder
 
 
-def named(folder: Path, digest: str, **said: object) -> NameModel:
+def named(folder: Path, digest: str, **fields: object) -> NameModel:
     values = {"name": "tiny-names", "uri": f"file://{folder}", "digest": digest, "license": "Apache-2.0"}
-    return NameModel.model_validate(values | said)
+    return NameModel.model_validate(values | fields)
 
 
 @pytest.fixture(scope="module")

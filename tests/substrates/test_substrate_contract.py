@@ -18,29 +18,29 @@ from modelsmith.substrates.local import TransformersSubstrate
 CONTEXT = 1000
 
 
-def bookish(seen: Seen) -> Reply:
+def bookish(request: Seen) -> Reply:
     """A server whose model writes words that depend on all that it was asked, and has a context of some words."""
-    words = [word for message in seen.body["messages"] for word in message["content"].split()]
-    if len(words) + seen.body["max_tokens"] > CONTEXT:
+    words = [word for message in request.body["messages"] for word in message["content"].split()]
+    if len(words) + request.body["max_tokens"] > CONTEXT:
         return refusal(400, "context_length_exceeded", f"maximum context length is {CONTEXT} tokens")
-    drawn = seen.body["seed"] if seen.body["temperature"] else 0
-    written = hashlib.sha256(json.dumps([words, drawn]).encode()).hexdigest()
-    count = min(seen.body["max_tokens"], 6)
+    drawn = request.body["seed"] if request.body["temperature"] else 0
+    digest_text = hashlib.sha256(json.dumps([words, drawn]).encode()).hexdigest()
+    count = min(request.body["max_tokens"], 6)
     usage = {"prompt_tokens": len(words), "completion_tokens": count}
-    finish = "length" if count == seen.body["max_tokens"] else "stop"
-    if not seen.body.get("stream"):
-        return chat(written[:count], finish, usage=usage)
-    return stream(*written[:count], finish=finish, usage=usage)
+    finish = "length" if count == request.body["max_tokens"] else "stop"
+    if not request.body.get("stream"):
+        return chat(digest_text[:count], finish, usage=usage)
+    return stream(*digest_text[:count], finish=finish, usage=usage)
 
 
 class TestTransformers(SubstrateContract):
     @pytest.fixture(scope="class")
     @classmethod
     def substrate(cls, tiny_model: Path) -> Iterator[TransformersSubstrate]:
-        made = TransformersSubstrate(tiny_model, None)
-        yield made
-        made.close()
-        made.close()
+        opened_substrate = TransformersSubstrate(tiny_model, None)
+        yield opened_substrate
+        opened_substrate.close()
+        opened_substrate.close()
 
 
 @pytest.mark.parametrize("streaming", [False, True], scope="class")
@@ -49,7 +49,7 @@ class TestEndpoint(SubstrateContract):
     @classmethod
     def substrate(cls, streaming: bool) -> Iterator[EndpointSubstrate]:
         with StubServer(bookish) as server:
-            made = EndpointSubstrate(Endpoint(url=server.url, model="stub", stream=streaming))
-            yield made
-            made.close()
-            made.close()
+            opened_substrate = EndpointSubstrate(Endpoint(url=server.url, model="stub", stream=streaming))
+            yield opened_substrate
+            opened_substrate.close()
+            opened_substrate.close()

@@ -139,26 +139,26 @@ def server(model: Path, folder: Path) -> Iterator[VllmServer]:
 def merged(model: Path, adapter: tuple[Path, str], folder: Path) -> Iterator[VllmSubstrate]:
     """Base model and adapter as one, behind a server of its own, whose engine the last test to use it kills."""
     write_merged(model, adapter[0], folder / "merged", "float32")
-    made = VllmSubstrate(folder / "merged", None, folder / "merged.log")
-    yield made
-    made.close()
+    opened_substrate = VllmSubstrate(folder / "merged", None, folder / "merged.log")
+    yield opened_substrate
+    opened_substrate.close()
 
 
 def all_wrong(governed: GovernedSet) -> list[Observation]:
     """What a model that fails every point of every core scenario would leave."""
-    found = []
+    wrong_answers = []
     for scenario in governed.core:
         row = VerdictRow(
             section="core", scenario=scenario_digest(scenario), id=scenario.id, capability=scenario.capability,
             critical=False, wording=0, repeat=0, points={point.id: False for point in governed.rubric.points},
         )  # fmt: skip
-        found.append(
+        wrong_answers.append(
             Observation(
                 row=row, section="core", id=scenario.id, wording=0, repeat=0, completion="", finish="stop", reasons={},
                 prompt_tokens=0, completion_tokens=0, seconds=0.0,
             )
         )  # fmt: skip
-    return found
+    return wrong_answers
 
 
 Verdicts = Mapping[str, Mapping[str, bool]]
@@ -167,28 +167,28 @@ Verdicts = Mapping[str, Mapping[str, bool]]
 def verdicts(substrate: Substrate, governed: GovernedSet, every: int = EVERY) -> Verdicts:
     """Every n-th core and held-out scenario, by key: what the rubric says of each point."""
     asks: dict[str, Sample] = {ask.key: ask for ask in plan(governed, ("core", "held_out"), quick=False)[::every]}
-    found: dict[str, Completion] = {
-        one.key: one
-        for one in substrate.complete(
+    completions: dict[str, Completion] = {
+        completion.key: completion
+        for completion in substrate.complete(
             [ask.prompt() for ask in asks.values()], governed.evalset.prompt.system, governed.evalset.sampling
         )
     }
-    assert [one.error for one in found.values()] == [None] * len(asks)
-    return {key: score_completion(governed.rubric, ask.scenario, found[key].text)[0] for key, ask in asks.items()}
+    assert [completion.error for completion in completions.values()] == [None] * len(asks)
+    return {key: score_completion(governed.rubric, ask.scenario, completions[key].text)[0] for key, ask in asks.items()}
 
 
-def flips(one: Verdicts, other: Verdicts) -> float:
+def flips(verdicts_before: Verdicts, other: Verdicts) -> float:
     """Share of the other's scenarios on whose verdict the two differ."""
-    return sum(one[key] != verdict for key, verdict in other.items()) / len(other)
+    return sum(verdicts_before[key] != verdict for key, verdict in other.items()) / len(other)
 
 
 @pytest.fixture(scope="module")
 def expected(model: Path, adapter: tuple[Path, str], governed: GovernedSet) -> Verdicts:
     """Of the adapter, by the engine in this process."""
     local = TransformersSubstrate(model, adapter[0])
-    found = verdicts(local, governed)
+    verdicts_by_key = verdicts(local, governed)
     local.close()
-    return found
+    return verdicts_by_key
 
 
 def family_of(server: VllmServer) -> list[psutil.Process]:
@@ -204,16 +204,16 @@ async def cut_off(server: VllmServer, governed: GovernedSet, folder: Path, kill:
         patient = aiohttp.ClientTimeout(total=None)
         async with door.session.post(f"{door.url}/chat/completions", json=body, timeout=patient) as answer:
             assert answer.status == 200
-            came = await answer.content.readany()
+            block = await answer.content.readany()
             killing = asyncio.create_task(asyncio.to_thread(kill))
             with contextlib.suppress(aiohttp.ClientError):
                 async for piece in answer.content.iter_any():
-                    came += piece
+                    block += piece
             await killing
-        events = [json.loads(line[6:]) for line in came.split(b"\n\n") if line.startswith(b"data: {")]
+        events = [json.loads(line[6:]) for line in block.split(b"\n\n") if line.startswith(b"data: {")]
         print(events[-1], [end for _, end in door.recorder.ends])
         assert events[-1]["error"]["code"] == "backend-down"
-        assert b"[DONE]" not in came
+        assert b"[DONE]" not in block
         assert [end.status for _, end in door.recorder.ends] == [503]
 
 
@@ -224,7 +224,9 @@ def test_verdicts_are_those_of_the_engine_here_and_of_no_other_adapter(
     expected: Verdicts,
     server: VllmServer,
 ) -> None:
-    right, wrong = (ServedModel(server, server.load_adapter(*one)) for one in (adapter, other_adapter))
+    right, wrong = (
+        ServedModel(server, server.load_adapter(*adapter_given)) for adapter_given in (adapter, other_adapter)
+    )
     same, different = verdicts(right, governed), verdicts(wrong, governed, every=4 * EVERY)
     right.close()
     wrong.close()
@@ -243,18 +245,18 @@ class TestContract(SubstrateContract):
     @pytest.fixture(scope="class")
     @classmethod
     def substrate(cls, server: VllmServer) -> Iterator[Substrate]:
-        made = ServedModel(server, BASE)
-        yield made
-        made.close()
+        opened_substrate = ServedModel(server, BASE)
+        yield opened_substrate
+        opened_substrate.close()
 
 
 def test_merged_weights_come_to_the_verdicts_of_their_adapter(
     merged: VllmSubstrate, governed: GovernedSet, expected: Verdicts
 ) -> None:
     """An export is served as it is, with nothing beneath it; its verdicts are those of base model and adapter."""
-    found = verdicts(merged, governed, every=2 * EVERY)
-    print(f"{len(found)} scenarios; flips to merged weights in vLLM {flips(expected, found):.3f}")
-    assert flips(expected, found) <= MOST_FLIPS
+    merged_verdicts = verdicts(merged, governed, every=2 * EVERY)
+    print(f"{len(merged_verdicts)} scenarios; flips to merged weights in vLLM {flips(expected, merged_verdicts):.3f}")
+    assert flips(expected, merged_verdicts) <= MOST_FLIPS
 
 
 def test_an_engine_killed_mid_stream_gives_the_error_and_no_done(
@@ -315,16 +317,16 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
                 assert answer.usage.completion_tokens == door.recorder.ends[-1][1].tokens_out > 0
             assert not set(answers[specialist]) & set(answers["base"]), "the adapter answers as the base model does"
             system = {"role": "system", "content": governed.evalset.prompt.system}
-            for told, model in ((specialist, name), ("base", BASE)):
+            for specialist_name, model in ((specialist, name), ("base", BASE)):
                 whole = await direct.chat.completions.create(
                     model=model, messages=[system, *asked()["messages"]], max_tokens=FEW, temperature=0
                 )
-                assert whole.choices[0].message.content in answers[told]
+                assert whole.choices[0].message.content in answers[specialist_name]
             users = {d.arm: key for d, key in zip(door.recorder.decisions, door.recorder.keys, strict=True)}
-            for arm, told in (("specialist", specialist), ("incumbent", "base")):
+            for arm, specialist_name in (("specialist", specialist), ("incumbent", "base")):
                 stream = await own.chat.completions.create(**asked(), stream=True, extra_headers={"x-user": users[arm]})
                 chunks = [chunk async for chunk in stream]
-                assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) in answers[told]
+                assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) in answers[specialist_name]
                 assert chunks[-1].choices[0].finish_reason in ("stop", "length")
             forgotten = {"lora_name": name}
             headers = {"Authorization": f"Bearer {server.key}"}
@@ -351,8 +353,8 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
     The base model is not asked: on a CPU, vLLM gives its requests the adapter of those in the same batch
     (vllm-project/vllm#48421).
     """
-    one, other = stored[1], other_stored
-    names = {arm.specialist: f"adapter-{str(arm.artifact).removeprefix('sha256:')}" for arm in (one, other)}
+    first_stored, other = stored[1], other_stored
+    names = {arm.specialist: f"adapter-{str(arm.artifact).removeprefix('sha256:')}" for arm in (first_stored, other)}
 
     async def loaded(door: Opened) -> set[str]:
         listed = {model.id async for model in client(server.url, server.key).models.list()}
@@ -373,14 +375,19 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
                     raw = await own.chat.completions.with_raw_response.create(
                         **asked(), extra_headers={"x-user": f"{caller} {number}"}
                     )
-                    who, answer = raw.headers["x-modelsmith-specialist"], raw.parse()
-                    assert answer.model == names[who]
-                    answers.setdefault(who, set()).add(answer.choices[0].message.content or "")
-                    reported.append(who)
+                    arm, answer = raw.headers["x-modelsmith-specialist"], raw.parse()
+                    assert answer.model == names[arm]
+                    answers.setdefault(arm, set()).add(answer.choices[0].message.content or "")
+                    reported.append(arm)
 
-            await door.obey(one, None, 0.0)
+            await door.obey(first_stored, None, 0.0)
             callers = [asyncio.ensure_future(ask(number)) for number in range(3)]
-            for incumbent, watched in ((one, other), (other, None), (other, one), (one, None)):
+            for incumbent, watched in (
+                (first_stored, other),
+                (other, None),
+                (other, first_stored),
+                (first_stored, None),
+            ):
                 await door.obey(incumbent, watched, 0.5)
                 due, before = {arm.specialist for arm in (incumbent, watched) if arm}, len(reported)
                 async with asyncio.timeout(600):
@@ -391,12 +398,14 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
             stop.set()
             await asyncio.gather(*callers)
             async with asyncio.timeout(60):
-                while await loaded(door) != {one.specialist}:
+                while await loaded(door) != {first_stored.specialist}:
                     await asyncio.sleep(0.1)
-            print({who: (reported.count(who), len(texts)) for who, texts in answers.items()})
+            print({arm: (reported.count(arm), len(texts)) for arm, texts in answers.items()})
             assert {(end.status, end.failed_over) for _, end in door.recorder.ends} == {(200, False)}
-            assert set(answers) == {one.specialist, other.specialist}
-            assert not answers[one.specialist] & answers[other.specialist], "one answers with the other's weights"
+            assert set(answers) == {first_stored.specialist, other.specialist}
+            assert not answers[first_stored.specialist] & answers[other.specialist], (
+                "one answers with the other's weights"
+            )
 
     run(scene)
 

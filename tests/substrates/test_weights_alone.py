@@ -47,8 +47,8 @@ def merged(tiny_model: Path, adapter: Path, tmp_path: Path) -> Path:
 
 def answers(folder: Path, adapter: Path | None = None, *, whole: bool = False) -> dict[str, str]:
     substrate = TransformersSubstrate(folder, adapter, threads=1, whole=whole)
-    found = substrate.complete(PROMPTS, "You bid.", Sampling(max_new_tokens=12))
-    return {completion.key: completion.text for completion in found}
+    completions = substrate.complete(PROMPTS, "You bid.", Sampling(max_new_tokens=12))
+    return {completion.key: completion.text for completion in completions}
 
 
 def test_merged_weights_answer_as_the_adapter_does(tiny_model: Path, adapter: Path, merged: Path) -> None:

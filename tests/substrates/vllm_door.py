@@ -51,19 +51,19 @@ async def door_to(
     os.environ[KEY_VARIABLE] = server.key
     async with opened(folder, PATIENT) as door:
         models = Models(workspace, Settings(backends={DESK: backend}, limits=PATIENT), door.session)
-        one = Follower(workspace, models.make, lambda commit: None, lambda *told: None)
+        follower = Follower(workspace, models.make, lambda commit: None, lambda *words: None)
 
         async def obey(incumbent: Arm, watched: Arm | None, share: float) -> None:
             """A newer main, with who serves and who is under watch."""
             newer = replace(traffic, incumbent=incumbent, watched=watched, share=share)
-            await one._obey(_Plan("c" * 40, Rules(rules, [DESK]), {DESK: newer}, {}))
-            door.door.follower.served = one.served
-            assert not one.troubles
+            await follower._obey(_Plan("c" * 40, Rules(rules, [DESK]), {DESK: newer}, {}))
+            door.door.follower.served = follower.served
+            assert not follower.troubles
 
         door.obey = obey
         await obey(traffic.incumbent, watched, share)
         yield door
-        await one.close()
+        await follower.close()
         models.close()
     del os.environ[KEY_VARIABLE]
 

@@ -22,14 +22,14 @@ def trace(log, root):
     """Begin; there is no end."""
     root = os.path.realpath(root)
     busy = False
-    known = set()
+    noted = set()
 
-    def write(what, path):
+    def write(action, path):
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.write(file, json.dumps([what, path]).encode() + b"\n")
+        os.write(file, json.dumps([action, path]).encode() + b"\n")
         os.close(file)
 
-    def note(what, path):
+    def note(action, path):
         nonlocal busy
         if busy or isinstance(path, int) or path is None:
             return
@@ -37,9 +37,9 @@ def trace(log, root):
         try:
             full = os.path.normpath(os.path.join(os.getcwd(), os.fsdecode(path)))
             inside = os.path.relpath(full, root) if (full + "/").startswith(root + "/") else None
-            if inside and inside.split("/")[0] != ".git" and (what, inside) not in known:
-                known.add((what, inside))
-                write(what, inside)
+            if inside and inside.split("/")[0] != ".git" and (action, inside) not in noted:
+                noted.add((action, inside))
+                write(action, inside)
         except (OSError, ValueError, TypeError, AttributeError):
             pass
         finally:

@@ -107,7 +107,7 @@ class Brain:
                 break
         ended = messages[-1] in body["stop_token_ids"]
         if "other-tokens" in self.faults and len(messages) > 1:
-            messages[0] = next(one for one in range(3, 256) if one != messages[0])
+            messages[0] = next(token for token in range(3, 256) if token != messages[0])
         return {
             "index": number,
             "token_ids": messages,

@@ -99,9 +99,9 @@ def test_no_step_while_a_loaded_door_is_over_its_budget(job, undisturbed, tmp_pa
             await until(lambda: watch.steps > 3)
             before, callers = len(watch.reasons), load()
             await until(lambda: len(watch.reasons) > before)
-            held = watch.steps
+            steps = watch.steps
             await asyncio.sleep(1)
-            assert 3 < held == watch.steps < STEPS
+            assert 3 < steps == watch.steps < STEPS
             await relieve(callers)
             outcome = await trained
             telling.cancel()
@@ -120,7 +120,7 @@ def test_a_door_that_died_holds_no_training(job, tmp_path, monkeypatch):
     signs, few = tmp_path / "doors", job.settings(steps=2)
     door_says(signs, requests=9)
 
-    def waiting(one):
+    def waiting(wait):
         door_says(signs, requests=9, ago=301.0)
 
     outcome = train(tmp_path / "job", few, Thread(signs), lambda beat: None, beside=AT_MOST_TWO, waiting=waiting)
@@ -136,8 +136,8 @@ def test_a_training_that_waits_is_not_stalled_and_can_be_stopped(job, tmp_path, 
     door_says(tmp_path / "doors", requests=9)
     few = job.settings(steps=2)
 
-    def waiting(one):
-        if one.waited > 6:
+    def waiting(wait):
+        if wait.waited > 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -163,8 +163,8 @@ def test_each_budget_is_kept(budget, busy, seconds, why, tmp_path):
     clock, messages = [0.0], []
     facts = {"machine": "m", "at": 0.0, "requests": 0, "answers": 0, "p95": None} | busy
 
-    def sleep(wanted):
-        clock[0] += wanted
+    def sleep(seconds):
+        clock[0] += seconds
         return clock[0] > 100
 
     yielding = Yielding(

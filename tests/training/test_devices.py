@@ -58,7 +58,7 @@ class Two:
     @property
     def ranks(self) -> list[psutil.Process]:
         """In their order, which is that in which they were started."""
-        return sorted(self.launcher.children(), key=lambda one: (one.create_time(), one.pid))
+        return sorted(self.launcher.children(), key=lambda process: (process.create_time(), process.pid))
 
 
 def both(folder: Path, case: Case, progress: Callable[[Heartbeat], None], executor: Two | None = None) -> TrainOutcome:
@@ -67,9 +67,9 @@ def both(folder: Path, case: Case, progress: Callable[[Heartbeat], None], execut
 
 @pytest.fixture
 def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
-    made = Ways(tmp_path / "ssh", monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path / "ssh", monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 @pytest.fixture(scope="module", params=["sft", "dpo"])
@@ -85,8 +85,8 @@ def undisturbed(case: Case, tmp_path_factory: pytest.TempPathFactory) -> tuple[T
     return both(tmp_path_factory.mktemp("two") / "job", case, beats.append), beats
 
 
-def near(one: Path, other: Path) -> None:
-    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+def near(first: Path, other: Path) -> None:
+    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (first, other))
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=2e-3, rtol=1e-2)
@@ -122,9 +122,9 @@ def test_two_devices_of_a_host_make_the_adapter_of_two_devices_here(
 
     outcome = train(tmp_path / "job", case, there, lambda beat: None, devices=2)
     assert (outcome.devices, outcome.recoveries, host.processes()) == (2, (), [])
-    here, _ = undisturbed
+    undisturbed_run, _ = undisturbed
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
-        path.name: file_digest(path) for path in here.adapter.iterdir()
+        path.name: file_digest(path) for path in undisturbed_run.adapter.iterdir()
     }
 
 
@@ -168,7 +168,7 @@ def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, 
 
     outcome = both(tmp_path / "job", case, kill_the_launcher, executor)
     gone(recorded)
-    assert [(one.failure, one.action) for one in outcome.recoveries] == [("killed", "resume")] * 2
+    assert [(step.failure, step.action) for step in outcome.recoveries] == [("killed", "resume")] * 2
     assert (outcome.steps, first == sorted(first), 1 in first) == (160, True, False), "each from a checkpoint"
     assert not [*(tmp_path / "job").glob(".ranks-*/")], "nor does what was killed leave a place to meet"
     near(outcome.adapter, train(tmp_path / "calm", case, Thread(), lambda beat: None).adapter)
@@ -210,27 +210,29 @@ def test_rows_come_as_accelerate_shuffles_them(rows: int, size: int, seed: int) 
 @given(step=st.integers(1, 24), each=st.integers(1, 4), into=st.integers(1, 6))
 def test_shares_of_a_step_are_its_rows_in_order(step: int, each: int, into: int) -> None:
     rows = list(range(min(step, each * into)))
-    found = shares(rows, each * into, into)
-    assert (len(found), [row for share in found for row in share]) == (into, rows)
-    assert max(map(len, found)) <= each
+    parts = shares(rows, each * into, into)
+    assert (len(parts), [row for share in parts for row in share]) == (into, rows)
+    assert max(map(len, parts)) <= each
 
 
 @given(each=st.integers(1, 48), devices=st.integers(1, 8))
 def test_memory_that_runs_out_leaves_each_device_as_many_rows(each: int, devices: int) -> None:
     size = each * devices
     job = TrainJob(base=DIGEST, parent=None, rows=DIGEST, system="", training=Sft(batch_size=size))
-    made, tried = list[Recovery](), Counter[Any]()
-    assert parts_of_step(job, made, devices) == 1
-    while (one := recovery(job, WorkerError(failure="oom", message=""), made, tried, 0, devices)) is not None:
-        made.append(one)
+    recoveries, tried = list[Recovery](), Counter[Any]()
+    assert parts_of_step(job, recoveries, devices) == 1
+    while (remedy := recovery(job, WorkerError(failure="oom", message=""), recoveries, tried, 0, devices)) is not None:
+        recoveries.append(remedy)
         tried["oom"] += 1
-        parts = parts_of_step(job, made, devices)
+        parts = parts_of_step(job, recoveries, devices)
         assert each % parts == 0
-        assert one.rows_at_once % devices == 0
-        assert each // parts == one.rows_at_once // devices == each // 2 ** len(made)
+        assert remedy.rows_at_once % devices == 0
+        assert each // parts == remedy.rows_at_once // devices == each // 2 ** len(recoveries)
     for others in range(1, 9):
         if size % others == 0:
-            assert (size // others) % parts_of_step(job, made, others) == 0, "also when the number is another by then"
+            assert (size // others) % parts_of_step(job, recoveries, others) == 0, (
+                "also when the number is another by then"
+            )
 
 
 def test_devices_that_cannot_share_a_stage_are_refused_before_a_start(tiny_model: Path, tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ def trained(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_training_by_reward_ends_with_an_adapter_and_its_reward(trained: Path) -> None:
-    made = result(trained)
-    assert made.reward == reward_digest(content_digest(RUBRIC))
-    assert {name.rpartition("/")[2] for name in made.files} == {"adapter_config.json", "adapter_model.safetensors"}
+    training = result(trained)
+    assert training.reward == reward_digest(content_digest(RUBRIC))
+    assert {name.rpartition("/")[2] for name in training.files} == {"adapter_config.json", "adapter_model.safetensors"}
     weights = load_file(trained / "adapter" / "adapter_model.safetensors")
     assert any(bool(tensor.any()) for name, tensor in weights.items() if "lora_B" in name)
 
@@ -115,9 +115,9 @@ def test_a_training_by_reward_ends_with_an_adapter_and_its_reward(trained: Path)
 def test_every_step_says_what_is_watched(trained: Path) -> None:
     measured = {beat.step: beat.measures for beat in beats(trained)}
     assert list(measured) == list(range(1, STEPS + 1))
-    assert all(one and one.entropy > 0 and one.length > 0 for one in measured.values())
+    assert all(measures and measures.entropy > 0 and measures.length > 0 for measures in measured.values())
     assert [step for step, attempt in measured.items() if attempt and attempt.held_in is not None] == [2, 4, 6]
-    assert [step for step, one in measured.items() if one and one.held_in_before is not None] == [1]
+    assert [step for step, measures in measured.items() if measures and measures.held_in_before is not None] == [1]
     moved = [measure.kl for measure in measured.values() if measure and measure.kl is not None]
     assert len(moved) == 3
     assert moved[-1] > 0
@@ -159,24 +159,24 @@ def bench(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory
     folder = prepared(tmp_path_factory.mktemp("bench") / "job", tiny_model, rows, lora=Lora(rank=4, alpha=8))
     signs = Signs(folder, threading.Event())
     job = JobFile.model_validate_json((folder / JOB_FILE).read_bytes()).job
-    made = grpo.trainer(run._bench(folder, job, tiny_model, signs, Reward(RUBRIC)))
+    trainer = grpo.trainer(run._bench(folder, job, tiny_model, signs, Reward(RUBRIC)))
     generator = torch.Generator().manual_seed(3)
-    for name, tensor in made.model.named_parameters():
+    for name, tensor in trainer.model.named_parameters():
         if "lora_B" in name:
             tensor.data.normal_(0, 0.3, generator=generator)
-    return made
+    return trainer
 
 
 def test_answers_are_those_of_the_weights_under_training(bench: Any) -> None:
     bench.model.eval()
-    written = bench._sampler.greedy(bench.model, bench._tokens, 6)
-    for prompt, one in zip(bench._tokens, written, strict=True):
+    outputs = bench._sampler.greedy(bench.model, bench._tokens, 6)
+    for prompt, output in zip(bench._tokens, outputs, strict=True):
         ids = torch.tensor([prompt])
         out = bench.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=0
         )
-        assert out[0, len(prompt) :].tolist() == one.tokens
-        assert disagreement(bench.model, prompt, one) is None
+        assert out[0, len(prompt) :].tolist() == output.tokens
+        assert disagreement(bench.model, prompt, output) is None
 
 
 def test_sampling_follows_the_models_own_chances(bench: Any) -> None:
@@ -187,24 +187,24 @@ def test_sampling_follows_the_models_own_chances(bench: Any) -> None:
     with torch.no_grad():
         chances = torch.softmax(bench.model(input_ids=torch.tensor([prompt])).logits[0, -1] / 0.7, dim=-1)
     likeliest = int(chances.argmax())
-    share = sum(one.tokens == [likeliest] for one in drawn) / 4000
+    share = sum(output.tokens == [likeliest] for output in drawn) / 4000
     assert share == pytest.approx(float(chances[likeliest]), abs=0.03)
-    assert drawn == [one._replace(seconds=two.seconds) for one, two in zip(
+    assert drawn == [output._replace(seconds=two.seconds) for output, two in zip(
         bench._sampler.draw(bench.model, [prompt], 4000, 1, 0.7, seeds=[1]), drawn, strict=True)]  # fmt: skip
 
 
 def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any) -> None:
     bench.model.train()
-    asked = [bench._tokens[0]] * 3 + [bench._tokens[1]] * 2
+    prompts = [bench._tokens[0]] * 3 + [bench._tokens[1]] * 2
     answers = [[5, 6, 7], [5, 6], [9], [8, 8, 8], [4]]
-    width = max(map(len, asked))
+    width = max(map(len, prompts))
     ids = torch.tensor(
-        [[0] * (width - len(p)) + p + a + [0] * (3 - len(a)) for p, a in zip(asked, answers, strict=True)]
+        [[0] * (width - len(p)) + p + a + [0] * (3 - len(a)) for p, a in zip(prompts, answers, strict=True)]
     )
     visible = torch.tensor(
         [
             [0] * (width - len(p)) + [1] * (len(p) + len(a)) + [0] * (3 - len(a))
-            for p, a in zip(asked, answers, strict=True)
+            for p, a in zip(prompts, answers, strict=True)
         ]
     )
     gradients, values = [], []
@@ -224,8 +224,8 @@ def test_packed_log_probabilities_and_their_gradient_are_those_of_trl(bench: Any
 def test_long_answers_are_packed_in_several_sequences() -> None:
     rows = [Tokens([1, 2, 3 + number // 2], [7] * 5) for number in range(6)]
     packed = list(pack_answers(rows, most=12))
-    assert [one.rows for one in packed] == [[0, 1], [2, 3], [4, 5]]
-    assert [one.inputs["input_ids"][0].tolist().count(1) for one in packed] == [1, 1, 1]
+    assert [sequence.rows for sequence in packed] == [[0, 1], [2, 3], [4, 5]]
+    assert [sequence.inputs["input_ids"][0].tolist().count(1) for sequence in packed] == [1, 1, 1]
 
 
 def test_a_sampler_with_other_weights_than_the_trained_ends_the_training(
@@ -336,8 +336,8 @@ def history(*changes: dict[str, Any]) -> dict[int, Measures]:
     ],
 )  # fmt: skip
 def test_a_training_ends_where_it_does_not_become_better(said: str | None, last: list[dict[str, Any]]) -> None:
-    found = tripped(history(*last), Tripwires())
-    assert (found is None) if said is None else (found is not None and said in found.reason)
+    trip = tripped(history(*last), Tripwires())
+    assert (trip is None) if said is None else (trip is not None and said in trip.reason)
 
 
 @pytest.mark.parametrize("wrong", ["rubric", "judge"])
@@ -382,9 +382,9 @@ def test_an_adapter_over_a_base_in_bfloat16_learns_in_float32(
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert any(bool((tensor != tensor.bfloat16().float()).any()) for name, tensor in weights.items() if "_B" in name)
     again, _ = loading.load(tiny_model, SETTINGS, folder / "adapter")
-    kept = {name: tensor for name, tensor in again.named_parameters() if tensor.requires_grad}
-    assert len(kept) == len(weights)
-    for name, tensor in kept.items():
+    loaded = {name: tensor for name, tensor in again.named_parameters() if tensor.requires_grad}
+    assert len(loaded) == len(weights)
+    for name, tensor in loaded.items():
         assert torch.equal(tensor, weights[name.replace(".default", "")])
     assert {tensor.dtype for tensor in again.get_base_model().model.embed_tokens.parameters()} == {torch.bfloat16}
 
@@ -425,7 +425,7 @@ def test_where_memory_runs_out_half_the_answers_are_learned_from_at_once(
         assert theirs.measures
         assert ours.measures.reward == theirs.measures.reward
         assert ours.measures.model_dump() == pytest.approx(theirs.measures.model_dump(), abs=1e-4), ours.step
-    assert [beat.loss for beat in beats] == pytest.approx([one.loss for one in calm], abs=1e-4)
-    weights, due = (load_file(one.adapter / "adapter_model.safetensors") for one in (outcome, undisturbed))
+    assert [beat.loss for beat in beats] == pytest.approx([beat.loss for beat in calm], abs=1e-4)
+    weights, due = (load_file(training.adapter / "adapter_model.safetensors") for training in (outcome, undisturbed))
     for name, tensor in due.items():
         torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)

@@ -74,8 +74,8 @@ def test_a_training_killed_midway_ends_with_an_adapter_of_its_own(
     )  # fmt: skip
     assert len(family) > 2
     assert psutil.wait_procs(family, timeout=60)[1] == []
-    assert [one.action for one in messages if isinstance(one, Recovery)] == ["resume"]
-    assert {one.whom for one in messages if isinstance(one, Waiting)} == {"vLLM"}
+    assert [message.action for message in messages if isinstance(message, Recovery)] == ["resume"]
+    assert {message.whom for message in messages if isinstance(message, Waiting)} == {"vLLM"}
     beats = {beat.step: beat.measures for beat in messages if isinstance(beat, Heartbeat)}
     assert list(beats) == [1, 2, 3, 4]
     assert all(beat and beat.held_in is not None and beat.entropy > 0 for beat in beats.values())
@@ -90,9 +90,9 @@ def bench(model: Path, rows: Path, tmp_path: Path) -> Any:
     folder.mkdir()
     write_json(folder / JOB_FILE, JobFile(identity=job.identity(), job=job))
     place(folder, job, Inputs(rows))
-    made = run._bench(folder, job, model, Signs(folder, threading.Event()), Reward(RUBRIC))
-    with made.cleanup:
-        yield made
+    bench_made = run._bench(folder, job, model, Signs(folder, threading.Event()), Reward(RUBRIC))
+    with bench_made.cleanup:
+        yield bench_made
 
 
 def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,19 +107,20 @@ def test_an_adapter_of_a_step_before_is_found_by_what_it_says(bench: Any, monkey
     recorded: list[float] = []
     require = _require_same
 
-    def required(model: Any, said: Any) -> None:
-        recorded.append(max(max(_apart(model, prompt, one)) for prompt, one in said))
-        require(model, said)
+    def required(model: Any, outputs: Any) -> None:
+        recorded.append(max(max(_apart(model, prompt, output)) for prompt, output in outputs))
+        require(model, outputs)
 
     monkeypatch.setattr("modelsmith.training.served._require_same", required)
     greedy = by_vllm.greedy(trained, prompts, 8)
-    assert [one.tokens for one in greedy] == [one.tokens for one in Sampler(trained, bench.tokenizer).greedy(
-        trained, prompts, 8)]  # fmt: skip
-    assert [disagreement(trained, ids, one) for ids, one in zip(prompts, greedy, strict=True)] == [None, None]
+    assert [output.tokens for output in greedy] == [
+        output.tokens for output in Sampler(trained, bench.tokenizer).greedy(trained, prompts, 8)
+    ]
+    assert [disagreement(trained, ids, output) for ids, output in zip(prompts, greedy, strict=True)] == [None, None]
     drawn = by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[1, 11])
-    assert len({tuple(one.tokens) for one in drawn}) > 4
-    assert [one.tokens for one in by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[1, 11])] == [
-        one.tokens for one in drawn
+    assert len({tuple(output.tokens) for output in drawn}) > 4
+    assert [output.tokens for output in by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[1, 11])] == [
+        output.tokens for output in drawn
     ]
     _move(trained, 0.01)
     by_vllm.draw(trained, prompts, 4, 8, 0.7, seeds=[2, 12])

@@ -42,9 +42,9 @@ def here(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainOutcome:
 
 @pytest.fixture
 def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
-    made = Ways(tmp_path / "ssh", monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path / "ssh", monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 @pytest.mark.parametrize("where", POINTS)

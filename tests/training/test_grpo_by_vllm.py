@@ -45,10 +45,10 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def brain(tiny_model: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Brain]:
-    made = Brain(tiny_model, notes)
-    monkeypatch.setenv("FAKE_BRAIN", made.address)
-    yield made
-    made.close()
+    brain_started = Brain(tiny_model, notes)
+    monkeypatch.setenv("FAKE_BRAIN", brain_started.address)
+    yield brain_started
+    brain_started.close()
 
 
 Train = Callable[..., supervisor.TrainOutcome]
@@ -56,13 +56,13 @@ Train = Callable[..., supervisor.TrainOutcome]
 
 @pytest.fixture
 def train(tiny_model: Path, rows: Path, tmp_path: Path) -> Train:
-    """Trains by the supervisor; what it tells is kept under ``told``."""
+    """Trains by the supervisor; what it tells is added to ``notices``."""
 
-    def run(name: str = "job", told: list[Any] | None = None, settings: Grpo = BY_VLLM) -> supervisor.TrainOutcome:
-        heard: list[Any] = told if told is not None else []
+    def run(name: str = "job", notices: list[Any] | None = None, settings: Grpo = BY_VLLM) -> supervisor.TrainOutcome:
+        sink: list[Any] = notices if notices is not None else []
         return supervisor.train(
-            tmp_path / name, job_of(tiny_model, rows, settings), Inputs(rows), Thread()(tiny_model), heard.append,
-            heard.append, waiting=heard.append,
+            tmp_path / name, job_of(tiny_model, rows, settings), Inputs(rows), Thread()(tiny_model), sink.append,
+            sink.append, waiting=sink.append,
         )  # fmt: skip
 
     return run
@@ -78,9 +78,9 @@ def refused(train: Train) -> ModelsmithError:
 def test_each_step_asks_the_adapter_as_it_is_then_and_no_other(brain: Brain, train: Train, notes: Path) -> None:
     """As many names as there were weights (the first step warms up and changes none); nothing is left of the server."""
     reported: list[Any] = []
-    outcome = train(told=reported)
-    assert [one.step for one in reported if isinstance(one, Heartbeat)] == [1, 2, 3]
-    assert all(one.measures.held_in is not None for one in reported if isinstance(one, Heartbeat))
+    outcome = train(notices=reported)
+    assert [beat.step for beat in reported if isinstance(beat, Heartbeat)] == [1, 2, 3]
+    assert all(beat.measures.held_in is not None for beat in reported if isinstance(beat, Heartbeat))
     assert len(brain.loaded) == len(set(brain.loaded)) == STEPS
     assert list(brain.adapters) == brain.loaded[-1:]
     starts = [json.loads(line) for line in (notes / "starts").read_text().splitlines()]
@@ -116,8 +116,8 @@ def test_a_server_that_dies_is_started_again_and_nothing_is_lost(brain: Brain, t
     brain.adapters, brain.loaded = {}, []
     brain.dies_at = brain.asked + (brain.asked * 2) // 3
     reported: list[Any] = []
-    outcome = train(told=reported)
-    (recovery,) = [one for one in reported if isinstance(one, Recovery)]
+    outcome = train(notices=reported)
+    (recovery,) = [notice for notice in reported if isinstance(notice, Recovery)]
     assert (recovery.failure, recovery.action) == ("sampler-failed", "resume")
     assert [beat.step for beat in reported if isinstance(beat, Heartbeat)] == [1, 2, 3]
     assert file_digest(outcome.adapter / "adapter_model.safetensors") == file_digest(
@@ -134,7 +134,7 @@ def test_a_judge_rewards_what_a_server_writes_too(
     monkeypatch.setattr(judged, "SETTINGS", judged.SETTINGS.model_copy(update={"sampler": "vllm"}))
     brain.dies_at = 10
     beats: list[Heartbeat] = []
-    outcome = world.train(tmp_path / "job", heard=beats)
+    outcome = world.train(tmp_path / "job", recorded_beats=beats)
     assert brain.asked > 10
     assert [recovery.failure for recovery in outcome.recoveries] == ["sampler-failed"]
     assert [beat.step for beat in beats] == [1, 2, 3, 4]
@@ -255,7 +255,7 @@ def reply(*answers: dict[str, Any]) -> bytes:
         {"index": 0, "token_ids": [7, 9], "logprobs": {"token_logprobs": [-1, -2.5]}, "finish_reason": "stop"},
         {"index": 1, "token_ids": [7, 7, 8], "logprobs": {"token_logprobs": [-1, 0, -1]}, "finish_reason": "length"},
     ]
-    return json.dumps({"choices": [one | change for one, change in zip(sound, answers, strict=False)]}).encode()
+    return json.dumps({"choices": [choice | change for choice, change in zip(sound, answers, strict=False)]}).encode()
 
 
 def test_a_reply_is_read_as_the_tokens_that_were_drawn() -> None:

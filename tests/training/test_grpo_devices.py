@@ -56,11 +56,11 @@ class World:
     def replies_to(self, most: int) -> None:
         """So many questions; then it is away."""
 
-        def verdict(seen: Seen) -> Reply:
+        def verdict(request: Seen) -> Reply:
             if len(self.asked) >= most:
                 return refusal(503)
-            self.asked.append(seen.text)
-            return chat(REPLIES[int(sha256(seen.text.encode())[-1], 16) % 2])
+            self.asked.append(request.text)
+            return chat(REPLIES[int(sha256(request.text.encode())[-1], 16) % 2])
 
         self._server.script = verdict
 
@@ -69,7 +69,7 @@ class World:
         folder: Path,
         stage: Grpo,
         devices: int,
-        told: Callable[[Heartbeat], None] = lambda beat: None,
+        on_beat: Callable[[Heartbeat], None] = lambda beat: None,
         module: str = WORKER,
     ) -> TrainOutcome:
         job = TrainJob(
@@ -78,7 +78,7 @@ class World:
         )  # fmt: skip
         alone: Executor = Thread()(self.policy)
         executor = Warm(module, self.policy, devices=devices) if devices > 1 else alone
-        return supervisor.train(folder, job, Inputs(self.rows), executor, told, devices=devices)
+        return supervisor.train(folder, job, Inputs(self.rows), executor, on_beat, devices=devices)
 
     def refused(self, folder: Path, stage: Grpo) -> ModelsmithError:
         with pytest.raises(ModelsmithError) as caught:
@@ -104,8 +104,8 @@ def figures(beat: Heartbeat) -> dict[str, Any]:
 def test_two_devices_learn_by_reward_what_one_learns(world: World, tmp_path: Path) -> None:
     """Also where their judge goes away in the midst of a step: what it said before is asked again of nobody."""
     alone, beats = list[Heartbeat](), list[Heartbeat]()
-    one = world.train(tmp_path / "one", STAGE, 1, alone.append)
-    asked, world.asked = world.asked, []
+    single = world.train(tmp_path / "one", STAGE, 1, alone.append)
+    asked_alone, world.asked = world.asked, []
     world.replies_to(first_step(STAGE, ROWS) + 3)
     with pytest.raises(ModelsmithError) as caught:
         world.train(tmp_path / "two", STAGE, 2, beats.append)
@@ -113,10 +113,10 @@ def test_two_devices_learn_by_reward_what_one_learns(world: World, tmp_path: Pat
     assert checkpoints(tmp_path / "two") == [beats[-1].step], "of the step before, by both"
     world.replies_to(1000)
     two = world.train(tmp_path / "two", STAGE, 2, beats.append)
-    assert (two.devices, two.judge, two.reward) == (2, one.judge, one.reward)
-    assert sorted(world.asked) == sorted(asked), "the same answers, each judged once"
+    assert (two.devices, two.judge, two.reward) == (2, single.judge, single.reward)
+    assert sorted(world.asked) == sorted(asked_alone), "the same answers, each judged once"
     assert [beat.step for beat in beats] == [beat.step for beat in alone] == [1, 2, 3, 4]
-    same(two, one, beats, alone)
+    same(two, single, beats, alone)
 
 
 def test_where_memory_of_one_of_two_devices_runs_out_both_go_on(
@@ -126,25 +126,25 @@ def test_where_memory_of_one_of_two_devices_runs_out_both_go_on(
     alone, beats = list[Heartbeat](), list[Heartbeat]()
     stage = STAGE.model_copy(update={"steps": 3, "watch_every": 1, "checkpoint_every": 1})
     calm = world.train(tmp_path / "calm", stage, 1, alone.append)
-    asked, world.asked = world.asked, []
+    asked_alone, world.asked = world.asked, []
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("DISTURBED", "oom")
     outcome = world.train(tmp_path / "job", stage, 2, beats.append, "disturbed_worker")
     assert outcome.recoveries == (Recovery(failure="oom", action="smaller-batch", step=1, rows_at_once=4),)
     assert outcome.devices == 2
-    assert sorted(world.asked) == sorted(asked)
+    assert sorted(world.asked) == sorted(asked_alone)
     same(outcome, calm, beats, alone)
 
 
-def same(one: TrainOutcome, due: TrainOutcome, beats: list[Heartbeat], others: list[Heartbeat]) -> None:
+def same(outcome: TrainOutcome, due: TrainOutcome, beats: list[Heartbeat], others: list[Heartbeat]) -> None:
     """The same was measured at each step, and the adapter is the same, but for rounding."""
     assert [beat.step for beat in beats] == [beat.step for beat in others]
     for ours, theirs in zip(beats, others, strict=True):
         assert figures(ours) == pytest.approx(figures(theirs), rel=1e-2, abs=1e-3), ours.step
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-2, abs=1e-3), ours.step
-    weights, wanted = (load_file(made.adapter / "adapter_model.safetensors") for made in (one, due))
-    assert weights.keys() == wanted.keys()
-    for name, tensor in wanted.items():
+    weights, expected = (load_file(training.adapter / "adapter_model.safetensors") for training in (outcome, due))
+    assert weights.keys() == expected.keys()
+    for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=1e-3)
 
 

@@ -47,12 +47,12 @@ class World(NamedTuple):
     judge: RewardJudge
     weights: Path | None
 
-    def train(self, folder: Path, calls: int = 100, heard: list[Heartbeat] | None = None) -> TrainOutcome:
+    def train(self, folder: Path, calls: int = 100, recorded_beats: list[Heartbeat] | None = None) -> TrainOutcome:
         job = TrainJob(
             base=listing_digest(self.policy), parent=None, rows=file_digest(self.rows), system="Be kind.",
             training=SETTINGS.model_copy(update={"judge_calls": calls}), rubric=RUBRIC, judge=self.judge,
         )  # fmt: skip
-        beats = [] if heard is None else heard
+        beats = [] if recorded_beats is None else recorded_beats
         executor = Thread()(self.policy, *([self.weights] if self.weights else []))
         return supervisor.train(folder, job, Inputs(self.rows), executor, beats.append)
 
@@ -65,11 +65,11 @@ class World(NamedTuple):
 def local(folder: Path, policy: Path, replies: tuple[str, str] = REPLIES) -> World:
     write_rows(folder / "rows.jsonl", prompts())
     texts = ["".join(chr(33 + (i * j * 7) % 90) for j in range(1, 1 + i % 6)) for i in range(32)]
-    asked = [
+    questions = [
         question_text(JudgeQuestion("q", RUBRIC.points[1], practice(Sampled(text, False, {}, prompt.messages)), text))
         for text, prompt in zip(texts, prompts() * 3, strict=False)
     ]
-    digest = write_tiny_judge(folder / "judge", asked, replies)
+    digest = write_tiny_judge(folder / "judge", questions, replies)
     source = BaseModelSource(name="judge", uri=f"file://{folder / 'judge'}", digest=digest, license="MIT")
     model = JudgeModel(name="small", base_model=source, max_new_tokens=16)
     identity = judge_identity(local_facts(source.chat), model, digest)
@@ -94,14 +94,14 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     before = Reward.of
 
     def of(self: Reward, sampled: Sequence[Sampled]) -> list[Earned | None]:
-        found = before(self, sampled)
-        scored.extend((one, given) for one, given in zip(sampled, found, strict=True) if given)
-        return found
+        scores = before(self, sampled)
+        scored.extend((sample, score) for sample, score in zip(sampled, scores, strict=True) if score)
+        return scores
 
     beats: list[Heartbeat] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reward, "of", of)
-        outcome = world.train(tmp_path_factory.mktemp("whole") / "job", heard=beats)
+        outcome = world.train(tmp_path_factory.mktemp("whole") / "job", recorded_beats=beats)
     return Trained(outcome, beats, scored)
 
 
@@ -111,11 +111,11 @@ def test_a_judged_reward_is_the_score_that_an_eval_gives(world: World, trained: 
     judge = ModelJudge(TransformersSubstrate(world.weights, None), world.judge.model, listing_digest(world.weights))
     assert len(trained.scored) == all_steps(SETTINGS, ROWS)
     due = []
-    for one, _ in trained.scored:
+    for sample, _ in trained.scored:
         words = (Criterion.model_validate({"point": "letter", "pass": "Yes.", "fail": "No."}),)
-        case = practice(one).model_copy(update={"id": "case", "criteria": words})
-        (verdict,) = judge.decide([JudgeQuestion("k", RUBRIC.points[1], case, one.text)])
-        points, _ = score_completion(RUBRIC, case, one.text, {"kind": verdict}, cut_off=one.cut_off)
+        case = practice(sample).model_copy(update={"id": "case", "criteria": words})
+        (verdict,) = judge.decide([JudgeQuestion("k", RUBRIC.points[1], case, sample.text)])
+        points, _ = score_completion(RUBRIC, case, sample.text, {"kind": verdict}, cut_off=sample.cut_off)
         due.append(row_score(points, point_weights(RUBRIC)))
     assert [earned.score for _, earned in trained.scored] == due
     assert {0.0, 0.75} <= set(due), "the judge passes some and fails others"
@@ -195,27 +195,27 @@ def test_a_judge_that_is_away_for_a_while_costs_no_step_and_no_zero(
     def charged() -> int:
         return int(json.loads((tmp_path / "job" / "judge" / "account.json").read_text())["calls"])
 
-    def verdicts(seen: Seen, most: float = float("inf")) -> Reply:
+    def verdicts(request: Seen, most: float = float("inf")) -> Reply:
         if len(answered) >= most:
             return refusal(503)
-        answered.append(seen.text)
-        return chat(REPLIES[int(sha256(seen.text.encode())[-1], 16) % 2])
+        answered.append(request.text)
+        return chat(REPLIES[int(sha256(request.text.encode())[-1], 16) % 2])
 
     server.script = verdicts
     calm = far.train(tmp_path / "calm")
-    asked, answered[:] = list(answered), []
-    server.script = lambda seen: verdicts(seen, first_step(SETTINGS, ROWS) + 3)
+    questions, answered[:] = list(answered), []
+    server.script = lambda request: verdicts(request, first_step(SETTINGS, ROWS) + 3)
     ended = far.refused(tmp_path / "job")
     assert (ended.code, int(ended.exit)) == ("training-judge-failed", 6)
     assert last_step(tmp_path / "job") > 0
     before = charged()
     for tried in (1, 2):
-        server.script = lambda seen: refusal(503)
+        server.script = lambda request: refusal(503)
         assert far.refused(tmp_path / "job").code == "training-judge-failed"
         assert charged() == before + tried, "one question each time, not a batch of them"
     server.script = verdicts
     assert listing_digest(far.train(tmp_path / "job").adapter) == listing_digest(calm.adapter)
-    assert sorted(answered) == sorted(asked)
+    assert sorted(answered) == sorted(questions)
 
 
 def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
@@ -224,18 +224,18 @@ def test_an_answer_without_a_verdict_takes_no_part_and_is_counted(
     """Two answers of the first step, on which a server says nonsense however often it is asked."""
     recorded: list[str] = []
 
-    def verdict(one: Seen) -> Reply:
-        recorded.append(one.text)
-        mute = list(dict.fromkeys(recorded)).index(one.text) in (5, 6)
-        return chat("I like it." if mute else REPLIES[int(sha256(one.text.encode())[-1], 16) % 2])
+    def verdict(request: Seen) -> Reply:
+        recorded.append(request.text)
+        mute = list(dict.fromkeys(recorded)).index(request.text) in (5, 6)
+        return chat("I like it." if mute else REPLIES[int(sha256(request.text.encode())[-1], 16) % 2])
 
     server.script = verdict
     beats: list[Heartbeat] = []
     far = judged_afar(world, server)
     assert far.train(tmp_path / "job", 200, beats).adapter
     assert [beat.measures.unclear for beat in beats if beat.measures] == [2 / 8, 0, 0, 0]
-    asked = [recorded.count(text) for text in dict.fromkeys(recorded)]
-    assert asked == [3 if place in (5, 6) else 1 for place in range(len(asked))]
+    counts = [recorded.count(text) for text in dict.fromkeys(recorded)]
+    assert counts == [3 if place in (5, 6) else 1 for place in range(len(counts))]
 
 
 @pytest.mark.parametrize(("code", "change"), [
@@ -258,15 +258,15 @@ def test_a_judge_without_a_budget_or_that_is_trained_is_refused(
 @given(st.lists(st.lists(st.none() | st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=6))
 def test_who_has_no_verdict_moves_no_advantage(groups: list[list[float | None]]) -> None:
     scores = [score for group in groups for score in group]
-    known = [score for score in scores if score is not None]
-    if not known:
+    decided = [score for score in scores if score is not None]
+    if not decided:
         return
-    found = without_verdicts(scores, 4)
+    filled = without_verdicts(scores, 4)
     for start, group in zip(range(0, len(scores), 4), groups, strict=True):
         clear = [score for score in group if score is not None]
-        mean = sum(clear) / len(clear) if clear else sum(known) / len(known)
-        assert sum(found[start : start + 4]) / 4 == pytest.approx(mean), "the mean that the others are held against"
-        for score, due in zip(found[start : start + 4], group, strict=True):
+        mean = sum(clear) / len(clear) if clear else sum(decided) / len(decided)
+        assert sum(filled[start : start + 4]) / 4 == pytest.approx(mean), "the mean that the others are held against"
+        for score, due in zip(filled[start : start + 4], group, strict=True):
             assert score == (pytest.approx(mean) if due is None else due)
 
 

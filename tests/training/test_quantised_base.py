@@ -52,22 +52,22 @@ STAGES: dict[str, Stage] = {
 
 
 def case_of(method: str, model: Path, folder: Path) -> Case:
-    asked = [(Message(role="user", content=f"Note {i}: {'late' if i % 2 else 'bots'}"),) for i in range(8)]
+    prompts = [(Message(role="user", content=f"Note {i}: {'late' if i % 2 else 'bots'}"),) for i in range(8)]
     answers = ["timeout" if i % 2 else "bots" for i in range(8)]
-    made: dict[str, Any] = {
-        "sft": lambda said, right: TrainingRow(
-            messages=said, answer=right, generator="g", template="t", points=("cause",)
+    maker: dict[str, Any] = {
+        "sft": lambda messages, right: TrainingRow(
+            messages=messages, answer=right, generator="g", template="t", points=("cause",)
         ),
-        "dpo": lambda said, right: PreferencePair(
-            messages=said, chosen=right, rejected="no", source="generator", points=(), rubric=content_digest(RUBRIC)
+        "dpo": lambda messages, right: PreferencePair(
+            messages=messages, chosen=right, rejected="no", source="generator", points=(), rubric=content_digest(RUBRIC)
         ),
-        "grpo": lambda said, right: Prompt(
-            messages=said, answer=right, generator="g", template="t", points=("letter",), expected={},
+        "grpo": lambda messages, right: Prompt(
+            messages=messages, answer=right, generator="g", template="t", points=("letter",), expected={},
             rubric=content_digest(RUBRIC),
         ),
     }  # fmt: skip
     folder.mkdir()
-    write_rows(folder / "rows.jsonl", [made[method](*both) for both in zip(asked, answers, strict=True)])
+    write_rows(folder / "rows.jsonl", [maker[method](*both) for both in zip(prompts, answers, strict=True)])
     rubric = RUBRIC if method == "grpo" else None
     return Case(model, folder / "rows.jsonl", STAGES[method], rubric=rubric)
 
@@ -183,12 +183,12 @@ def test_where_the_machine_cannot_quantise_the_error_says_so(
 
 
 def test_a_worker_finds_the_library_only_where_its_job_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: dict[str, Any] = {"scipy": sys}
-    monkeypatch.setattr(worker, "sys", SimpleNamespace(modules=found))
+    modules: dict[str, Any] = {"scipy": sys}
+    monkeypatch.setattr(worker, "sys", SimpleNamespace(modules=modules))
     worker.leave_out_unused(Sft(load_in_4bit=True))
-    assert (QUANTISES not in found, found["scipy"], found["sklearn"]) == (True, sys, None), "what is there stays"
+    assert (QUANTISES not in modules, modules["scipy"], modules["sklearn"]) == (True, sys, None), "what is there stays"
     worker.leave_out_unused(Sft())
-    assert found[QUANTISES] is None
+    assert modules[QUANTISES] is None
 
 
 def test_answers_of_a_server_are_none_of_a_base_in_4_bits() -> None:

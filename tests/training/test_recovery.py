@@ -48,7 +48,7 @@ def test_where_memory_runs_out_half_the_rows_go_at_once_in_the_same_step(
     assert outcome.recoveries == (Recovery(failure="oom", action="smaller-batch", step=3, rows_at_once=2),)
     assert [beat.step for beat in beats] == [1, 2, 3, *range(3, 9)], "from the checkpoint before"
     assert outcome.final_loss == pytest.approx(undisturbed.final_loss, rel=1e-4)
-    ours, theirs = (load_file(one.adapter / "adapter_model.safetensors") for one in (outcome, undisturbed))
+    ours, theirs = (load_file(training.adapter / "adapter_model.safetensors") for training in (outcome, undisturbed))
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-2)
 
@@ -63,7 +63,7 @@ def test_inputs_that_were_damaged_on_the_host_are_copied_anew(
             return super().submit(folder)
 
     outcome = train(tmp_path / "job", case, Meddling(), lambda beat: None)
-    assert [one.action for one in outcome.recoveries] == ["inputs-anew"]
+    assert [remedy.action for remedy in outcome.recoveries] == ["inputs-anew"]
     assert same_weights(outcome.adapter, undisturbed.adapter)
 
 
@@ -73,12 +73,12 @@ def test_every_remedy_has_an_end(case: Case) -> None:
     digest = "sha256:" + "0" * 64
     job = TrainJob(base=digest, parent=None, rows=digest, system="", training=case.training)
     for failure, remedy in REMEDIES.items():
-        error, made, tried = WorkerError(failure=failure, message=""), list[Recovery](), Counter[Any]()
-        while (one := recovery(job, error, made, tried, 0)) is not None:
-            made.append(one)
+        error, recoveries, tried = WorkerError(failure=failure, message=""), list[Recovery](), Counter[Any]()
+        while (next_remedy := recovery(job, error, recoveries, tried, 0)) is not None:
+            recoveries.append(next_remedy)
             tried[failure] += 1
-        assert 0 < len(made) <= remedy.most
-    assert made
+        assert 0 < len(recoveries) <= remedy.most
+    assert recoveries
     smaller = recovery(job, WorkerError(failure="oom", message=""), [], Counter(), 0)
     assert smaller is not None
     assert recovery(job, WorkerError(failure="crash", message=""), [], Counter(), 0) is None
@@ -97,7 +97,7 @@ def test_a_worker_that_is_asked_to_end_goes_on_to_the_very_same_adapter(tiny_mod
 
     longer = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=40)
     outcome = train(tmp_path / "job", longer, watched, progress)
-    assert [(one.failure, one.action) for one in outcome.recoveries] == [("preempted", "resume")]
+    assert [(remedy.failure, remedy.action) for remedy in outcome.recoveries] == [("preempted", "resume")]
     calm = train(tmp_path / "calm", longer, Thread(), lambda beat: None)
     assert same_weights(outcome.adapter, calm.adapter)
 
@@ -126,16 +126,16 @@ def test_a_full_disk_is_made_room_on_by_older_checkpoints(
     case: Case, undisturbed: TrainOutcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk holds two checkpoints and not a third."""
-    real, kept = signs.seal_checkpoint, list[list[str]]()
+    real, checkpoint_names = signs.seal_checkpoint, list[list[str]]()
 
     def seal_checkpoint(folder: Path) -> None:
-        kept.append(sorted(path.name for path in folder.parent.iterdir()))
-        if folder.name == "checkpoint-6" and len(kept) == 3:
+        checkpoint_names.append(sorted(path.name for path in folder.parent.iterdir()))
+        if folder.name == "checkpoint-6" and len(checkpoint_names) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(folder)
 
     monkeypatch.setattr(signs, "seal_checkpoint", seal_checkpoint)
     outcome = train(tmp_path / "job", case, Thread(), lambda beat: None)
-    assert [(one.failure, one.action) for one in outcome.recoveries] == [("disk-full", "free-space")]
-    assert kept[3] == ["checkpoint-6"], "from the fourth step on, and no more than one is kept"
+    assert [(remedy.failure, remedy.action) for remedy in outcome.recoveries] == [("disk-full", "free-space")]
+    assert checkpoint_names[3] == ["checkpoint-6"], "from the fourth step on, and no more than one is kept"
     assert same_weights(outcome.adapter, undisturbed.adapter)

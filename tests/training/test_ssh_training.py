@@ -48,9 +48,9 @@ def case(tiny_model: Path, tmp_path: Path) -> Case:
 
 @pytest.fixture
 def ways(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
-    made = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
-    yield made
-    made.close()
+    ways_there = Ways(tmp_path_factory.mktemp("ssh"), monkeypatch)
+    yield ways_there
+    ways_there.close()
 
 
 def with_model(host: Sshd, model: Path) -> Sshd:
@@ -76,8 +76,8 @@ def busy_door(home: Path) -> Iterator[None]:
         thread.join()
 
 
-def on(home: Path, said: Callable[[str], None], *hosts: str) -> Callable[[Path], Executor]:
-    return lambda model: executor_on(home, hosts, WORKER, [Model(listing_digest(model), model)], said)
+def on(home: Path, notify: Callable[[str], None], *hosts: str) -> Callable[[Path], Executor]:
+    return lambda model: executor_on(home, hosts, WORKER, [Model(listing_digest(model), model)], notify)
 
 
 def test_a_training_on_a_host_makes_the_adapter_that_this_machine_makes(ways: Ways, case: Case, tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_a_training_on_a_host_makes_the_adapter_that_this_machine_makes(ways: Wa
     ways.write(tmp_path / "home")
     beats: list[Heartbeat] = []
     outcome = train(tmp_path / "job", case, on(tmp_path / "home", messages.append, "gpu-1"), beats.append)
-    here = train(tmp_path / "here", case, Thread(), lambda beat: None)
+    local = train(tmp_path / "here", case, Thread(), lambda beat: None)
     assert messages == ["on the host gpu-1"]
     assert [beat.step for beat in beats] == list(range(1, STEPS + 1))
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
-        path.name: file_digest(path) for path in here.adapter.iterdir()
+        path.name: file_digest(path) for path in local.adapter.iterdir()
     }
     assert outcome.recoveries == ()
     assert list((host.work / "jobs").iterdir()) == []

@@ -159,8 +159,8 @@ def test_a_worker_that_is_killed_after_its_last_word_has_trained(job: Case, tmp_
     class Aborts(Thread):
         def submit(self, folder: Path) -> Submitted:
             submitted = super().submit(folder)
-            heard = submitted.beats
-            submitted.beats = lambda since, seconds: killed(heard(since, seconds))
+            read_beats = submitted.beats
+            submitted.beats = lambda since, seconds: killed(read_beats(since, seconds))
             return submitted
 
     def killed(beats: Beats) -> Beats:
@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(job: Case, tmp_path: Pa
     watched, loaded = Watched(LocalExecutor), list[str]()
 
     def interrupt() -> None:
-        loaded.extend(one.path for one in psutil.Process(watched.pids[0]).memory_maps())
+        loaded.extend(mapped.path for mapped in psutil.Process(watched.pids[0]).memory_maps())
         raise KeyboardInterrupt
 
     longer = job.settings(steps=400)
@@ -210,8 +210,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_worker_behind(job: Case, tmp_path: Pa
         train(tmp_path / "job", longer, watched, once_at(2, interrupt))
     (running,) = watched.started
     assert running.beats(0, 0).status == 75
-    found = {name for name in ("torch", *worker.UNUSED, QUANTISES) if any(f"/{name}/" in one for one in loaded)}
-    assert found == {"torch"}
+    libraries = {name for name in ("torch", *worker.UNUSED, QUANTISES) if any(f"/{name}/" in path for path in loaded)}
+    assert libraries == {"torch"}
     assert any(is_intact(p) for p in (tmp_path / "job" / "checkpoints").iterdir())
     assert not (tmp_path / "job" / "result.json").exists()
 

@@ -82,7 +82,7 @@ def found_in(store: Path, project: str = "rtb-pricing"):
 
 
 def losses_in(client, run) -> list[tuple[int, float]]:
-    return [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss")]
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "loss")]
 
 
 def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
@@ -99,9 +99,9 @@ def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
 def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
     told(tmp_path, run_for("mlflow"))
     # where the store itself lies is its own, and it writes that down
-    kept = everything_in(store).replace(store.as_uri(), "STORE")
+    content = everything_in(store).replace(store.as_uri(), "STORE")
     for word in ("secretive", SECRET, str(Path.home()), os.getcwd(), *THIS_MACHINE, "modelsmith/", "package:"):
-        assert word not in kept, word
+        assert word not in content, word
 
 
 def test_the_same_training_goes_on_in_its_run_and_a_failed_one_says_so(store, tmp_path):
@@ -136,7 +136,7 @@ def test_a_tracker_that_is_not_installed_is_said_once(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
         ended = []
-        patch.setattr(os, "killpg", lambda *what: ended.append(what))
+        patch.setattr(os, "killpg", lambda *arguments: ended.append(arguments))
         stream = io.BytesIO(run.model_dump_json().encode())
         assert tracker.main(stream, os.open(os.devnull, os.O_WRONLY), -4.9) == ABSENT
         time.sleep(0.3)
@@ -179,7 +179,7 @@ def test_a_tracker_that_hangs_is_left_and_its_process_is_gone(tmp_path, monkeypa
     assert process.poll() is not None
 
 
-def steps_in(to: str, kept: Path) -> list[int]:
+def steps_in(to: str, offline: Path) -> list[int]:
     """The steps that a library keeps on this machine, in the order in which it got them."""
     if to == "trackio":
         from trackio.sqlite_storage import SQLiteStorage
@@ -188,16 +188,16 @@ def steps_in(to: str, kept: Path) -> list[int]:
         return [log["step"] for log in SQLiteStorage.get_logs("rtb-pricing", name)]
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = []
-    for file in sorted(kept.rglob("*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+    steps = []
+    for file in sorted(offline.rglob("*.wandb"), key=lambda path: path.stat().st_mtime_ns):
         data, at = file.read_bytes(), 7
         while at < len(data):  # a log as LevelDB writes it: checksum, length and kind of a part, and the part
             length = int.from_bytes(data[at + 4 : at + 6], "little")
             record = Record.FromString(data[at + 7 : at + 7 + length])
             at += 7 + length
             if record.HasField("history"):
-                found.append(record.history.step.num)
-    return found
+                steps.append(record.history.step.num)
+    return steps
 
 
 @pytest.mark.parametrize("to", ["trackio", "wandb"])
@@ -205,18 +205,18 @@ def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, mo
     """Kept on this machine: Trackio's folder, and Weights & Biases without its server; taken again after a kill."""
     if importlib.util.find_spec(to) is None:
         pytest.skip(f"{to} is not installed here; it is some 100 MB, so `make test` does not install it")
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    monkeypatch.setenv("TRACKIO_DIR", str(kept))
+    store_folder = tmp_path / "kept"
+    store_folder.mkdir()
+    monkeypatch.setenv("TRACKIO_DIR", str(store_folder))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(kept))
+    monkeypatch.setenv("WANDB_DIR", str(store_folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SOME_KEY", SECRET)
     for steps in (beats(3), beats(5, first=2)):
         time.sleep(1.1)  # Weights & Biases names a run's folder by the second
         assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
-    text = everything_in(kept)
+    text = everything_in(store_folder)
     assert "held_in" in text
     for word in ("secretive", SECRET, os.getcwd(), *THIS_MACHINE, "modelsmith/training"):
         assert word not in text, word
-    assert steps_in(to, kept) == [1, 2, 3, 4, 5], "steps 2 and 3 were taken twice, and told once"
+    assert steps_in(to, store_folder) == [1, 2, 3, 4, 5], "steps 2 and 3 were taken twice, and told once"

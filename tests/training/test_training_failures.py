@@ -96,24 +96,24 @@ def test_every_class_has_words_for_people() -> None:
 def test_who_is_tripped_reads_why_and_what_helps_against_that(tmp_path: Path) -> None:
     """Every tripwire was once told as a reward that rises, also one of rewards that never moved."""
     sound = Measures(reward=0.0, length=20, cut_off=0, entropy=0.6, equal_groups=0.2)
-    seen = {
+    histories = {
         "earned the same (0.00": [{"equal_groups": 1}] * 8,
         "earned the same (0.50": [{"equal_groups": 1, "reward": 0.5}] * 8,
         "answers grew": [{"length": 50}] * 4,
         "moved 1.50 nats": [{"kl": 1.5}],
     }
     mends = set()
-    for said, last in seen.items():
+    for words, last in histories.items():
         steps = [sound] * 8 + [sound.model_copy(update=change) for change in last]
-        found = tripped(dict(enumerate(steps, start=1)), Tripwires())
-        assert found
-        failed = as_worker_error(tmp_path, TrippedError(*found))
+        trip = tripped(dict(enumerate(steps, start=1)), Tripwires())
+        assert trip
+        failed = as_worker_error(tmp_path, TrippedError(*trip))
         error = as_error(failed, "", tmp_path)
-        assert said in error.message
+        assert words in error.message
         assert "TrippedError" not in error.message
         assert (error.code, error.details["path"]) == ("training-tripped", str(tmp_path))
         mends.add(error.mend)
-    assert len(mends) == len(seen)
+    assert len(mends) == len(histories)
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -137,13 +137,13 @@ def test_the_newest_intact_checkpoint_is_taken_and_torn_ones_are_removed(tmp_pat
 
 
 def test_an_added_or_removed_file_breaks_a_checkpoint(tmp_path: Path) -> None:
-    one = checkpoint(tmp_path, 1)
-    assert is_intact(one)
-    (one / "optimizer.pt").write_bytes(b"x")
-    assert not is_intact(one)
-    seal_checkpoint(one)
-    (one / "optimizer.pt").unlink()
-    assert not is_intact(one)
+    folder = checkpoint(tmp_path, 1)
+    assert is_intact(folder)
+    (folder / "optimizer.pt").write_bytes(b"x")
+    assert not is_intact(folder)
+    seal_checkpoint(folder)
+    (folder / "optimizer.pt").unlink()
+    assert not is_intact(folder)
 
 
 def test_a_torn_last_heartbeat_waits_for_its_rest(tmp_path: Path) -> None:

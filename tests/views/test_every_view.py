@@ -118,10 +118,10 @@ def test_the_bars_of_a_terminal_show_messages_as_they_are(text, monkeypatch):
     with reporter(as_json=False) as notify:
         notify(Progress("verify", text))
         notify(Progress("verify", text, 1, 2))
-    shown = out.getvalue()
+    screen_text = out.getvalue()
     for part in re.findall(r"\x1b[^A-Za-z]*[A-Za-z]", text):
-        assert part in BARS or part not in shown
-    plain = re.sub(r"\x1b\[\??[0-9;]*[A-Za-z]", "", shown)
+        assert part in BARS or part not in screen_text
+    plain = re.sub(r"\x1b\[\??[0-9;]*[A-Za-z]", "", screen_text)
     assert first_hidden(plain.replace("\r", "")) is None
     for line in re.split("[\r\n]", plain):
         assert not re.match(r" {0,7}FORGED", line), line
@@ -153,16 +153,16 @@ def test_nothing_else_writes_to_the_terminal():
     package = Path(modelsmith.__file__).parent
     allowed = {"cli/page.py", "operations/pre_receive.py", "schema/error_codes.py", "operations/catalogue.py"}
     allowed |= {"door/dashboard.py"}
-    found = set()
+    files = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            where = ast.unparse(node.args[0]) if called == "os.write" else ""
+            function = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            where = ast.unparse(node.args[0]) if function == "os.write" else ""
             if (
-                called in ("print", "click.echo", "click.secho")
-                or re.fullmatch(r"sys\.std(out|err)\.write(lines)?", called)
+                function in ("print", "click.echo", "click.secho")
+                or re.fullmatch(r"sys\.std(out|err)\.write(lines)?", function)
                 or re.fullmatch(r"1|2|.*std(out|err).*", where)
             ):
-                found.add(path.relative_to(package).as_posix())
-    assert found <= allowed
-    assert "cli/page.py" in found
+                files.add(path.relative_to(package).as_posix())
+    assert files <= allowed
+    assert "cli/page.py" in files

@@ -44,10 +44,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def screen(written, lines=100):
-    seen = pyte.Screen(COLUMNS, lines)
-    pyte.Stream(seen).feed(written.replace("\n", "\r\n"))
-    return [line.rstrip() for line in seen.display if line.strip()]
+def screen(text, lines=100):
+    terminal = pyte.Screen(COLUMNS, lines)
+    pyte.Stream(terminal).feed(text.replace("\n", "\r\n"))
+    return [line.rstrip() for line in terminal.display if line.strip()]
 
 
 @pytest.mark.parametrize("table", TABLES)
