@@ -38,7 +38,7 @@ _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class Header(NamedTuple):
-    """What the header of a GGUF file says."""
+    """The parsed header of a GGUF file: its values and where its tensors lie."""
 
     architecture: str
     """``general.architecture``: the kind of network, such as ``llama``."""

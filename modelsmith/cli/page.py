@@ -26,7 +26,7 @@ INDENT: Final = "  "
 _HANG: Final = 8
 """How much further than its own beginning a line goes on where the terminal ends; no view begins a line there."""
 _BAR: Final = "| "
-"""What every line of somebody's words begins with."""
+"""Mark at the beginning of every line of somebody else's words."""
 _NARROWEST: Final = 4
 """Columns that a line has at least; of a terminal narrower than that beside its indent nothing can be said."""
 _PADDED: Final = 40
@@ -66,7 +66,7 @@ class Page:
         return page
 
     def gap(self) -> None:
-        """An empty line."""
+        """Write an empty line."""
         self._stream.write("\n")
 
     def line(self, *parts: Part, indent: int = 1) -> None:

@@ -55,7 +55,7 @@ class _Results(io.TextIOWrapper):
 
 
 class _Notes(io.TextIOWrapper):
-    """Standard error."""
+    """Standard error, as a stream for notes."""
 
     @override
     def write(self, text: str, /) -> int:

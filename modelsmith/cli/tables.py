@@ -1,4 +1,4 @@
-"""What views share: coloured verdicts and intervals."""
+"""Cells that views share: coloured verdicts and intervals."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Subscriber(Frozen):
 
     @property
     def host(self) -> str:
-        """What people are told of its address."""
+        """The host of its address: the part that people are shown."""
         return urlsplit(self.url).hostname or ""
 
 

@@ -27,7 +27,7 @@ def scored_parts(governed: GovernedSet) -> Mapping[ScoredPart, Sequence[ScoredTe
 def certificate(
     governed: GovernedSet, rows: Sequence[TrainingRow], rows_digest: str, meaning: Meaning | None = None
 ) -> Firewall:
-    """What of the batch stands in scored texts.
+    """The certificate of a batch: how near its rows come to each part of what is scored.
 
     Args:
         governed: What is scored.

@@ -35,7 +35,7 @@ class Clear(NamedTuple):
 
 
 class DryRun(NamedTuple):
-    """What the rows of every generator come to."""
+    """Result of a dry run of every generator: rows that were tried and dropped."""
 
     rows: int
     """Rows that were tried."""

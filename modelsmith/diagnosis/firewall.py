@@ -55,7 +55,7 @@ class Dropped(NamedTuple):
     scenario: str
     """Id of the nearest scenario; `HELD_OUT` when it is a held-out one."""
     kind: Kind
-    """What of that scenario it is near to."""
+    """Which part of that scenario it is near to."""
     text: str
     """The nearest text; empty when it is a held-out scenario's."""
     similarity: float
@@ -65,7 +65,7 @@ class Dropped(NamedTuple):
 
 @dataclass(frozen=True)
 class Separation(Generic[Row]):
-    """What passed the firewall and what did not."""
+    """Rows that passed the firewall, and those that it dropped."""
 
     rows: tuple[Row, ...]
     """Rows kept, in their order."""
@@ -178,7 +178,7 @@ class Scored:
 
 
 class Loss(NamedTuple):
-    """What a generator loses to the firewall."""
+    """How many rows of one generator the firewall drops, and the nearest of them."""
 
     generator: str
     rows: int

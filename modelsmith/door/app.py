@@ -40,7 +40,7 @@ class Door:
     follower: Follower
     counting: Counting
     hosts: frozenset[str]
-    """What the ``Host`` of a request may say."""
+    """Values of the ``Host`` header that are accepted."""
     keys: Tokens | None
     """None: nobody needs a key, since only this machine reaches the door."""
 

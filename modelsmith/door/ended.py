@@ -20,7 +20,7 @@ class Ended:
 
     decision: Decision
     specialist: str
-    """Who was to answer."""
+    """The specialist that was to answer."""
     record: str
     """Digest of the record that put it there; empty for the base model."""
     rule: str | None

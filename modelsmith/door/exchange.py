@@ -52,7 +52,7 @@ _OF_STREAMS: Final = {"Server": NAME, "Cache-Control": "no-store", "X-Accel-Buff
 
 @dataclass(frozen=True)
 class Counting:
-    """What bounds exchanges, and where they are counted."""
+    """Limits of exchanges, and the counters that they go to."""
 
     limits: Limits
     recorder: Recorder
@@ -62,7 +62,7 @@ class Counting:
     shadows: Shadows
     telemetry: Telemetry | None = None
     sign: DoorSign | None = None
-    """What trainings on the same machine read."""
+    """The sign that trainings on the same machine read."""
     room: int = 1 << 31
     """Connections to backends that there is room for, however many callers there are."""
     holding: Holding = field(default_factory=Holding)
@@ -285,7 +285,7 @@ class Exchange:
             self._request.transport.close()
 
     def _headers(self, arm: Arm) -> dict[str, str]:
-        """Who answers, and by which record."""
+        """Headers that name who answers, and by which record."""
         headers = {"decision": self._decision.id, "cluster": self._decision.cluster, "specialist": arm.specialist}
         if arm.record:
             headers["record"] = arm.record

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Format(NamedTuple):
-    """What a cluster's rubric asks of every answer."""
+    """The points of a cluster's rubric that decide the format of every answer."""
 
     points: tuple[RubricPoint, ...]
     chat: Chat

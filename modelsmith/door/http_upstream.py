@@ -37,7 +37,7 @@ class HttpModel:
     """By which the server knows the model."""
     key: str | None = field(default=None, repr=False)
     proxy: str | None = None
-    """That the environment names for this server."""
+    """The proxy that the environment names for this server."""
     silence_seconds: float = 60.0
     """Longest wait for the next piece of an answer."""
     mend: Callable[[], Awaitable[object]] | None = None

@@ -24,7 +24,7 @@ from modelsmith.schema.evalset import EvalSet
 from modelsmith.schema.rubric import Rubric, RubricPoint
 
 LoadedAs = tuple[str, Arm, str]
-"""What makes a loaded model another one."""
+"""The key of a loaded model: two models with different keys are loaded apart."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Line:
     """Of requests that are the watched specialist's."""
     governed: Governed
     format: Format
-    """What is checked of its answers."""
+    """The format that its answers are checked for."""
     standing: frozenset[str] = frozenset()
     """Specialists of the cluster that main has deployed and not taken back."""
     shadow: Arm | None = None

@@ -28,7 +28,7 @@ class Portions(ResponseHandler):
     """One connection to a backend, for aiohttp's session and for `door.posting` alike."""
 
     _rest = b""
-    """What has come and was not read yet."""
+    """Bytes that have arrived and were not read yet."""
     _asked = False
     """Whether an answer is due."""
     _interim = 0

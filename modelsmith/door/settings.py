@@ -67,12 +67,12 @@ class Server(Frozen):
     """Settings of the sampling that it refuses."""
 
     def price(self, specialist: str) -> Price | None:
-        """What a specialist's tokens cost."""
+        """Prices of a specialist's tokens."""
         return self.prices.get(specialist, self.prices.get(OTHERS))
 
 
 class Limits(Frozen):
-    """What the door takes at most."""
+    """Upper limits of what the door accepts at the same time."""
 
     body_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
     body_seconds: Annotated[float, Field(gt=0)] = 30.0

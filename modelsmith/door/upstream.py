@@ -131,6 +131,6 @@ class Usage:
         return counts.get(b"prompt", 0), counts.get(b"completion", self._events)
 
     def cost(self, price: Price) -> float:
-        """What the answer costs."""
+        """Price of the answer."""
         tokens_in, answered = self.tokens
         return tokens_in * price.asked + answered * price.answered

@@ -25,7 +25,7 @@ class PriorRun:
 
 
 def prior_run(request: RunRequest, observations: Iterable[Observation]) -> PriorRun:
-    """What later runs are seen against."""
+    """The run that later runs are compared with."""
     scenarios: dict[str, str] = {}
     keys, failed = set(), set()
     for observation in observations:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass
 class Executed:
-    """What one call of `run_eval` did."""
+    """Result of one call of `run_eval`."""
 
     keys: tuple[str, ...]
     """Every prompt of the run, in the order of the plan."""
@@ -59,7 +59,7 @@ def run_request(
     only: Sequence[str] | None = None,
     base: str | None = None,
 ) -> RunRequest:
-    """What a run folder is opened with."""
+    """The request that a run folder is opened with."""
     return RunRequest(
         cluster=cluster,
         model=model,

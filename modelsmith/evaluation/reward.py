@@ -26,7 +26,7 @@ class Sampled(NamedTuple):
     """It reached its limit of tokens."""
     expected: Mapping[str, JsonValue]
     messages: tuple[Message, ...] = ()
-    """What was asked; only a judge reads it."""
+    """The conversation that was answered; only a judge reads it."""
 
 
 def reward_digest(rubric: str, reading: int = READING, judge: str | None = None) -> str:
@@ -61,7 +61,7 @@ def require_rewarding(rubric: Rubric, expected: Sequence[Mapping[str, JsonValue]
 
 
 class Earned(NamedTuple):
-    """What one answer is worth."""
+    """Score of one answer."""
 
     score: float
     """The reward: its score in an eval, 0 to 1."""
@@ -70,7 +70,7 @@ class Earned(NamedTuple):
 
 
 def earned(rubric: Rubric, sampled: Sequence[Sampled], judge: Judge | None = None) -> list[Earned]:
-    """What each answer is worth, in order.
+    """Scores of the answers, in their order.
 
     Raises:
         InvalidInput: rubric and expectation do not fit.

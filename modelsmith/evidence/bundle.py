@@ -46,7 +46,7 @@ SAME = frozenset({"cluster", "question", "rubric", "eval_set", "eval_set_version
 
 @dataclass(frozen=True)
 class Governing:
-    """What main says of what is measured."""
+    """Main's policy, cluster and history for what is measured."""
 
     governed: GovernedSet
     cluster: Cluster

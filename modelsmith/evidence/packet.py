@@ -44,7 +44,7 @@ class PacketRequest:
     """Roles; empty when the harness's checks alone decide."""
     rollback: RollbackContract | None
     routing: tuple[Routing, Routing]
-    """Who serves before and after it."""
+    """Routing before and after it."""
     on_call: tuple[tuple[Slug, tuple[Actor, ...]], ...]
     """Roles that decide about a rollback outside its contract, and who has them."""
     validators: tuple[Slug, ...]
@@ -306,7 +306,7 @@ _ON_DRIFT: Mapping[OnDrift, str] = {
 
 
 def _rule(terms: Rollback) -> str:
-    """What the front door does by itself."""
+    """The rule by which the front door rolls back by itself, in words."""
     rule = terms.rule
     assert rule
     limits = ", ".join(f"{metric.name} {shown(metric.allowed, metric.relative)} worse" for metric in watched(terms))

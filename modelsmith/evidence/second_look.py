@@ -27,7 +27,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class TrainedAgain:
-    """What an observer made of the rows."""
+    """A second training from the same rows, by an observer."""
 
     rows: str
     """Digest of the rows."""

@@ -39,7 +39,7 @@ class SetMerge(NamedTuple):
     asked_by: str
     approved_by: tuple[str, ...]
     sentences: tuple[str, ...]
-    """What it changed."""
+    """Its changes, each in one sentence."""
 
 
 class Trail(NamedTuple):

@@ -41,7 +41,7 @@ class StageShown(NamedTuple):
 
     name: str
     steps: int
-    """That it was to take."""
+    """Steps that it was to take."""
     curve: StageCurve
 
 

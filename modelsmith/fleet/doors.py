@@ -23,7 +23,7 @@ from modelsmith.schema.base import Frozen
 from modelsmith.schema.plain_file import read_plain
 
 FOLDER: Final = "doors"
-"""In ``MODELSMITH_HOME``."""
+"""Name of the folder of doors' signs, in ``MODELSMITH_HOME``."""
 DOORS_WORD: Final = "--doors"
 """Among a worker's arguments, before that folder."""
 EVERY: Final = 0.25

@@ -173,7 +173,7 @@ class Jobs:
         return [self._job(record) for record in self._records.newest(-1 if most is None else most)]
 
     def at_work(self) -> list[Job]:
-        """Those that run, newest first."""
+        """Jobs that run, newest first."""
         return [job for job in map(self._job, self._records.begun()) if job.state == "running"]
 
     def waiting(self, most: int) -> list[Job]:

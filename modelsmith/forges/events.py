@@ -226,7 +226,7 @@ def new_event(
 
 
 def review_of(approval: Approval, proof: SignedApproval | None) -> Review:
-    """What a review's event says, for the gate."""
+    """The review in a review's event, for the gate."""
     return Review(
         actor=approval.actor,
         verdict=approval.verdict,

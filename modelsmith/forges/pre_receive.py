@@ -1,4 +1,4 @@
-"""What the local forge's ``pre-receive`` hook lets through.
+"""The rules of the local forge's ``pre-receive`` hook: which pushes are accepted.
 
 It binds honest pushes. Whoever can write to the repository's disk can go round it; reading the forge and
 ``modelsmith verify`` then detect what was done.

@@ -48,7 +48,7 @@ class Outline(NamedTuple):
     pull: int
     head: str
     actor: str
-    """Who opened it."""
+    """The person who opened it."""
     closed: bool
     objected: bool
     """Whether it holds a verdict that is not an approval."""
@@ -119,7 +119,7 @@ class Reader:
         return self._outlines[tip]
 
     def governance(self, commit: str) -> Governance:
-        """Who may sign at a commit of main."""
+        """Governance at a commit of main: who may sign there."""
         if commit not in self._governance:
             self._governance[commit] = Governance(self.git, commit)
         return self._governance[commit]

@@ -22,7 +22,7 @@ class Receipted(NamedTuple):
     """A merge as its receipt tells it."""
 
     path: str
-    """Of the receipt."""
+    """Path of the receipt."""
     pull: int
     merge: str
     at: float

@@ -34,7 +34,7 @@ _LIVING = {"candidate", "eval-accepted", "artifact-exported", "customer-deployed
 
 
 def render(policy: Policy, owners: Codeowners, clusters: Mapping[str, Cluster]) -> str:
-    """What stands between the marks, with them.
+    """The text that stands between the marks, with the marks.
 
     It follows from what is governed and changes with that only: not with promotions, and not with who holds a role.
 

@@ -40,7 +40,7 @@ from modelsmith.schema.live import Counts
 DAY: Final = timedelta(days=1)
 WEEK: Final = 7 * DAY
 WEEKS: Final = 13
-"""Of a quarter."""
+"""Weeks of a quarter."""
 _LEAST, _MOST = 1e-6, 1 - 1e-6
 
 

@@ -25,7 +25,7 @@ from modelsmith.schema.pull import Change, Elsewhere, Review
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one of the harness's checks found."""
+    """Result of one of the harness's checks."""
 
     name: str
     passed: bool
@@ -81,7 +81,7 @@ class GateDecision:
     waiting_for: tuple[str, ...]
     """Owners of needs without an approval, as CODEOWNERS or the policy writes them, sorted."""
     checks: tuple[CheckResult, ...]
-    """What the decision rests on besides approvals."""
+    """Results of the checks that the decision rests on, besides approvals."""
     notes: tuple[str, ...]
     """What a reviewer should know although it opens and closes nothing: verdicts that do not count, claims."""
     involved: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from modelsmith.schema.promotion import RollbackContract, RollbackOrder
 
 @dataclass(frozen=True)
 class RollbackDecision:
-    """Who decides a rollback, and why."""
+    """Whether a rollback needs a person, and why."""
 
     automatic: bool
     """The contract approved with the deployment covers it: no new approval."""

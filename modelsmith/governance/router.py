@@ -30,7 +30,7 @@ class Route(NamedTuple):
     rule: str | None
     """Name of the rule that took it; None where no rules stand and ``model`` named the cluster."""
     key: str | None
-    """What it is assigned by; None: by itself."""
+    """The key by which the request is assigned to an arm; None: each request by itself."""
 
 
 class _Tested(NamedTuple):

@@ -150,7 +150,7 @@ def incumbent(cluster: str, histories: Sequence[SpecialistHistory]) -> Incumbent
 
 
 def render_routing(cluster: str, histories: Sequence[SpecialistHistory], traffic_share: float) -> Routing:
-    """Who serves after all records of the cluster.
+    """The routing file after all records of the cluster.
 
     The specialist under watch (the latest customer-deployed one, if deployed after the incumbent was) serves
     ``traffic_share``, in 0 to 1; the incumbent serves the rest. Others are superseded and serve nothing, until a

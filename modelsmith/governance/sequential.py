@@ -45,9 +45,9 @@ class Arms(NamedTuple):
     share: float
     """The specialist's, above 0 and below 1."""
     events: int
-    """Of the specialist."""
+    """Events of the specialist."""
     other_events: int
-    """Of the incumbent."""
+    """Events of the incumbent."""
     known: int
     """Units of the specialist, with the event or without."""
     other_known: int

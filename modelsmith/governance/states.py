@@ -31,7 +31,7 @@ class Link(NamedTuple):
 
     @classmethod
     def of(cls, record: PromotionRecord) -> Link:
-        """What a record says of itself."""
+        """The link that a record forms in its chain."""
         return cls(
             record.cluster,
             record.specialist,

@@ -38,7 +38,7 @@ class Latched(Frozen):
     """The door's clock. For people: nothing is decided by it."""
     reasons: tuple[str, ...]
     counts: Counts
-    """As they were when the rule tripped."""
+    """The counts at the moment when the rule tripped."""
 
 
 class Latches:

@@ -25,7 +25,7 @@ class Decision:
     specialist: str
     """The specialist under watch, whichever arm it is."""
     incumbent: str
-    """Who serves the rest: a specialist, or ``base``."""
+    """Who serves the rest of the traffic: a specialist, or ``base``."""
     record: str
     """Digest of the promotion record that deployed the specialist: what a window is counted for."""
     arm: Arm

@@ -205,7 +205,7 @@ class LiveRecorder(Recorder):
         return self._drifts.found()
 
     def counts(self, watching: Watching) -> Counts | None:
-        """What was counted for a deployment. Raises sqlite3.Error."""
+        """The counts of a deployment. Raises sqlite3.Error."""
         return self._opened().counts(watching.record, [metric.name for metric in watched(watching.terms)])
 
     def trips(self) -> list[tuple[Watching, Latched | None]]:

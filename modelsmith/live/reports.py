@@ -61,7 +61,7 @@ class Report(NamedTuple):
 
 
 class ExpectedReports(NamedTuple):
-    """What a deployment under watch takes."""
+    """The reports that a deployment under watch expects."""
 
     metrics: Sequence[str]
     late: timedelta

@@ -149,7 +149,7 @@ class Store:
         return {metric: Rate(events, denominator) for metric, events, denominator in rows}
 
     def outcomes(self, decision: Decision) -> dict[str, bool]:
-        """What was reported of one decision, by metric."""
+        """Outcomes that were reported of one decision, by metric."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT metric, happened FROM reports WHERE decision = ?", (handle(decision),)
@@ -275,7 +275,7 @@ def _in_units(database: sqlite3.Connection, units: Collection[_Unit]) -> Iterato
 
 
 def _in_measured(database: sqlite3.Connection, decisions: Collection[bytes]) -> Iterator[bytes]:
-    """Those of the decisions whose answer was counted."""
+    """Handles of those decisions whose answer was counted."""
     for some in _portions([(decision,) for decision in decisions]):
         (listed,) = database.execute(
             "SELECT json_group_array(hex(decision)) FROM measured "  # noqa: S608 - only marks
@@ -291,7 +291,7 @@ def _insert(database: sqlite3.Connection, table: Literal["units", "measured"], r
 
 
 def _portions(rows: Collection[_Row]) -> Iterator[Sequence[_Row]]:
-    """As many rows as one statement may name.
+    """Rows in portions of as many as one statement may name.
 
     At each statement, and each row that is read, a thread lets go of the interpreter, and has to get it back from the
     one that answers requests: so there are few of both.

@@ -37,7 +37,7 @@ class Shadowed:
     record: str
     """Digest of the last record of its history."""
     terms: Rollback
-    """Those of the cluster file."""
+    """Rollback terms of the cluster file."""
     counted_as: str
     """By which name all of its copies are decided; see `promotion.serving.shadowed_as`."""
     beside: str

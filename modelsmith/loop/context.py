@@ -36,7 +36,7 @@ class IterationContext:
     latest: MainReader
     """Main as it moves while the iteration promotes."""
     policy: Policy | None
-    """Of that commit."""
+    """Policy of that commit."""
 
     @property
     def workspace(self) -> Workspace:

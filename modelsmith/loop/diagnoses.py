@@ -73,7 +73,7 @@ class Answered(NamedTuple):
     asked: frozenset[Slug]
     """Scenarios whose every answer was scored."""
     failed: frozenset[Slug]
-    """Those that fail in any wording."""
+    """Scenarios that fail in any wording."""
 
 
 def answered_in(workspace: Workspace, cluster: str, tag: str) -> Answered | None:

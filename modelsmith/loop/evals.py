@@ -75,7 +75,7 @@ def target_of(workspace: Workspace, cluster: Cluster, model: str, artifact: str 
 
 @dataclass(frozen=True)
 class EvalSpec:
-    """What is asked of the target."""
+    """The question that the target is asked: cluster, eval set, tag and sections."""
 
     cluster: Cluster
     governed: GovernedSet

@@ -57,11 +57,11 @@ GGUF_NAME = "model.gguf"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be made of the adapter."""
+    """Settings of an export: its kind, type and file."""
 
     kind: ExportKind
     dtype: ExportDtype | None = None
-    """Of merged weights."""
+    """Type of merged weights."""
     file: Path | None = None
     """GGUF file that was made elsewhere."""
 
@@ -173,7 +173,7 @@ class _Bench:
         return f"iter-{self.parent.records[0].iteration:03d}-{artifact.removeprefix('sha256:')[:8]}"
 
     def draft(self, artifact: str) -> RecordDraft:
-        """What its first record states."""
+        """The draft of its first record."""
         return RecordDraft(
             cluster=self.cluster,
             specialist=self.name(artifact),

@@ -19,7 +19,7 @@ Phase = Literal["eval", "diagnose", "train", "seal", "assess", "promote", "waiti
 
 
 class Fault(Frozen):
-    """What a phase failed with."""
+    """The error that a phase ended with."""
 
     code: str
     message: str
@@ -29,7 +29,7 @@ class Fault(Frozen):
 
     @classmethod
     def of(cls, error: ModelsmithError) -> Fault:
-        """What to remember of an error."""
+        """The part of an error that is remembered."""
         return cls(code=error.code, message=error.message, mend=error.mend, exit=error.exit)
 
 
@@ -89,7 +89,7 @@ class Begun:
 
     @property
     def known(self) -> Lasting:
-        """What the next phase takes over."""
+        """The fields that the next phase takes over."""
         return Lasting(
             cluster=self.cluster,
             number=self.number,

@@ -49,7 +49,7 @@ from modelsmith.signing.dsse import seal, statement
 
 @dataclass(frozen=True)
 class Observed:
-    """What an observer has come to."""
+    """Result of an observation: the agreement, and its pull request."""
 
     agreement: Agreement
     pull: PullRequest | None

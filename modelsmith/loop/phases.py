@@ -326,7 +326,7 @@ def waiting_of(iteration: Judged, pull: int | None, reason: str) -> Waiting:
 
 
 def ended_of(iteration: Judged, reason: str) -> Ended:
-    """The iteration, done."""
+    """The iteration's last phase, with its outcome."""
     return Ended(**iteration.known, **iteration.candidate, **iteration.verdict, reason=reason)
 
 

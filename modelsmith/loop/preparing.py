@@ -23,14 +23,14 @@ from modelsmith.training.rows import row_id
 
 
 class Prepared(NamedTuple):
-    """What was left in a stage's folder."""
+    """A stage's prepared rows, and how many were dropped."""
 
     rows: tuple[TrainingRow, ...]
     """Rows or prompts."""
     dropped: int
     """How many of the generators' were too near to a scored text."""
     sources: tuple[Offered, ...]
-    """What other sources gave."""
+    """Rows that other sources gave."""
 
 
 def prepare(

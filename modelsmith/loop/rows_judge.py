@@ -36,7 +36,7 @@ _AT_ONCE: Final = 32
 
 
 class Judged(Frozen):
-    """Who decided judged points of a stage's rows."""
+    """The judge that decided judged points of a stage's rows."""
 
     identity: Digest
     """As `evaluation.judges.port.Judge` has it."""

@@ -89,7 +89,7 @@ def look_at(workspace: Workspace, shadowed: Shadowed) -> Shadow:
 
 
 class _Period(NamedTuple):
-    """What one period's copies come to."""
+    """Counts of the copies of one period."""
 
     counts: Counts | None
     compared: int

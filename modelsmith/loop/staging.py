@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What the front door knows of a decision."""
+    """The front door's record of a decision: its bad outcomes, and who answered."""
 
     bad: str
     """Its bad outcomes; empty without any."""

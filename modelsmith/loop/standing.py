@@ -23,7 +23,7 @@ class Standing(NamedTuple):
 
     state: RunState
     blocked_by: Blocked | None = None
-    """Of ``blocked`` only."""
+    """Why it is blocked; only where the state is ``blocked``."""
 
 
 def standing(iteration: Iteration | None, specialist: State | None, *, running: bool, on_hold: bool) -> Standing:

@@ -63,7 +63,7 @@ class Pointer(Frozen):
 
     @classmethod
     def to(cls, iteration: Iteration) -> Self:
-        """What to keep of an iteration."""
+        """The pointer that keeps an iteration."""
         return cls(phase=iteration.phase, **{field.name: getattr(iteration, field.name) for field in fields(iteration)})
 
     def iteration(self) -> Iteration:

@@ -23,7 +23,7 @@ _ROUNDING: Final = 1e-9
 
 
 class Assessed(NamedTuple):
-    """What the eval of a candidate came to."""
+    """Outcome of a candidate's eval."""
 
     tag: str
     composite: float

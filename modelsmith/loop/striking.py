@@ -26,7 +26,7 @@ STRUCK_FILE: Final = "struck.json"
 
 
 def read_strikes(folder: Path) -> Strikes:
-    """What was struck in an iteration's folder.
+    """The rows that were struck from an iteration's folder, with their reasons.
 
     Raises:
         InfrastructureFailure: ``diagnosis-damaged``.

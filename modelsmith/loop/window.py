@@ -126,7 +126,7 @@ class Ended(NamedTuple):
     """A window whose end main has a record of."""
 
     event: Event
-    """What ended it: production-validated or rolled-back."""
+    """The event that ended it: production-validated or rolled-back."""
     watching: Watching
     live: LiveEvidence
     """What it came to, as the front door signed it."""

@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """What is typed after its name: ``<cluster> [base]``."""
+        """Hint of the arguments that are typed after its name: ``<cluster> [base]``."""
         return " ".join([*(f"<{name}>" for name in self.takes), *(f"[{name}]" for name in self.may_take)])
 
     def text(self, arguments: Mapping[str, str]) -> str:

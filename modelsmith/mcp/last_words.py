@@ -146,7 +146,7 @@ class Reading(_Stream):
             raise StopAsyncIteration from None
 
     async def receive(self) -> Any:
-        """The next message.
+        """Receive the next message.
 
         Raises:
             anyio.EndOfStream: there is none.

@@ -26,7 +26,7 @@ class Limits(NamedTuple):
 
     items: int
     characters: int
-    """Of one text."""
+    """Characters of one text."""
     total: int
     """Characters of the answer."""
 

@@ -15,7 +15,7 @@ from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 _SCHEME = "modelsmith://"
 EVENTS = f"{_SCHEME}events"
-"""What can be subscribed to."""
+"""The resource that can be subscribed to."""
 SCHEMAS = "schemas"
 """Name of the resources that hold the whole schema of a tool's answer; the list of tools holds an outline."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -34,7 +34,7 @@ PATIENCE = 60
 MOST = 256
 """Readers at a time."""
 MOST_OF_ONE = 32
-"""Those of one token."""
+"""Streams of one token at the same time, at most."""
 _LONGEST = 64
 """Characters of a cursor that are looked at; none has as many."""
 RECHECK = 5.0

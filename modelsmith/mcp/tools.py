@@ -82,7 +82,7 @@ class Tool:
 
 
 def _begin_of(text: str) -> str:
-    """As many whole sentences as may be shown."""
+    """The beginning of a text: as many whole sentences as may be shown."""
     return text if len(text) <= DESCRIBED else text[: text.rindex(". ", 0, DESCRIBED) + 1]
 
 
@@ -139,7 +139,7 @@ def tools() -> Iterator[Tool]:
 
 
 def tools_of(role: str) -> Iterator[Tool]:
-    """What a session of the role may call."""
+    """Tools that a session of the role may call."""
     return (tool for tool in tools() if role in tool.row.roles)
 
 

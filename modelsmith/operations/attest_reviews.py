@@ -50,7 +50,7 @@ class AttestReviewsResult(Result):
     """Reviews that were read and signed."""
 
     repository: str
-    """At GitHub."""
+    """The repository's name at GitHub."""
     commit: str
     """Of main, whose workflow this was."""
     pulls: tuple[AttestedPull, ...]

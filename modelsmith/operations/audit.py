@@ -49,7 +49,7 @@ class AuditResult(Result):
     """Everything that main took in within the range."""
 
     digest: str
-    """Of ``audit.json``."""
+    """Digest of ``audit.json``."""
     tip: str
     """Main, as it was verified."""
     audit: Audit

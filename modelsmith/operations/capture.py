@@ -66,7 +66,7 @@ class CaptureResult(Result):
     novel: int
     """Cases that are near no scenario: by policy's embedding model where it names one, else by their words."""
     removed: dict[str, int]
-    """What was taken out, by kind."""
+    """How much of each private kind was taken out."""
     path: str
     """File of the cases, in the pull request."""
     pull: PullView

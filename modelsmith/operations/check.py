@@ -52,7 +52,7 @@ class NamedCheckView(Frozen):
     title: str
     """The answer in one sentence."""
     lines: tuple[str, ...]
-    """What it rests on."""
+    """The reasons of the check's state, a line each."""
 
 
 class CheckedResult(Result):

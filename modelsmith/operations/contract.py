@@ -1,4 +1,4 @@
-"""What every operation's request and result share."""
+"""Base classes of every operation's request and result."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Refusal(Frozen):
     code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$")
     """Stable word for what is wrong; branch on it and on the exit code."""
     message: str
-    """What is wrong, for people."""
+    """Sentence for people that says what is wrong."""
     mend: str
     """The next thing to do, for people."""
     details: dict[str, JsonValue]
@@ -124,7 +124,7 @@ class ProgressLine(Frozen):
     phase: str
     """Short name of the work: ``eval``, ``train``, ``promote``."""
     message: str
-    """What is happening, for people."""
+    """Sentence for people that says what is happening."""
     done: int
     """Units finished."""
     total: int

@@ -66,7 +66,7 @@ def looked_at(hosts: Mapping[str, Host], clusters: list[Cluster]) -> Iterator[Fi
 
 
 def sentence(facts: HostFacts) -> str:
-    """What a host has, in words. Pure."""
+    """A host's facts in one sentence. Pure."""
     gpus = [
         f"{gpu.name} ({'' if gpu.busy is None else f'{gpu.busy} % busy, '}"
         f"{gpu.memory_used_mib} of {gpu.memory_total_mib} MiB)"

@@ -74,11 +74,11 @@ class EvalResult(Result):
     run: RunResult | None
     """None when `changed_since` found nothing to ask."""
     change: SetChange | None = None
-    """What changed since the revision."""
+    """Changes of the eval set since the revision."""
     whole: Headline | None = None
     """Headline of the whole set after a change, where the verdicts on what did not change are known."""
     sentence: str = ""
-    """What the verdict rests on after a change."""
+    """Sentence that says which answers the verdict rests on after a change."""
 
     @override
     def exit_code(self) -> Exit:

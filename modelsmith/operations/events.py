@@ -34,7 +34,7 @@ class EventsResult(Result):
     cloudevents: tuple[dict[str, JsonValue], ...] = ()
     """The same events in the JSON form of CloudEvents, where they were asked for so."""
     cursor: str | None
-    """What to ask with next."""
+    """The cursor to ask with next."""
     more: int
     """How many come after these."""
 

@@ -60,7 +60,7 @@ class ExportResult(Result):
     """Run of the model that serves."""
     candidate: RunResult | None
     next: dict[str, Step]
-    """What to do now, by label."""
+    """The next steps, by label."""
 
     @override
     def exit_code(self) -> Exit:

@@ -146,7 +146,7 @@ class Places(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What the repository begins as."""
+    """The kit, field and identity that a new repository begins with."""
 
     kit: str
     domain: str

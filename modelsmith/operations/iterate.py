@@ -78,7 +78,7 @@ class IterateResult(Result):
     outcome: str | None
     reason: str
     recommended: Recommendation | None
-    """At a plateau."""
+    """The recommended change, where a plateau ended the loop."""
     specialist: str | None
     artifact: str | None
     reference: RunResult | None
@@ -88,7 +88,7 @@ class IterateResult(Result):
     waiting_for: tuple[str, ...]
     """Owners one of whom must approve it, or clear the hold of the cluster when no pull request waits."""
     next: dict[str, Step]
-    """What to do now, by label."""
+    """The next steps, by label."""
 
     @override
     def exit_code(self) -> Exit:

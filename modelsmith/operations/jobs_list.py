@@ -27,7 +27,7 @@ class JobsListRequest(Request):
 
 
 class JobsListResult(Result):
-    """Those that run, then the others; newest first."""
+    """Jobs: those that run, then the others; newest first."""
 
     jobs: tuple[JobView, ...]
     queued: int

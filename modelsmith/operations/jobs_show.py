@@ -21,7 +21,7 @@ class JobsShowResult(Result):
 
     job: JobView
     arguments: dict[str, JsonValue]
-    """What was asked for."""
+    """Arguments of the operation that was asked for."""
     result: dict[str, JsonValue] | None
     """What the operation gave, as with ``--json``; None while it runs, and where it failed."""
     error: dict[str, JsonValue] | None

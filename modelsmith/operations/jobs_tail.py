@@ -24,7 +24,7 @@ class JobsTailRequest(Request):
 
 
 class JobsTailResult(Result):
-    """What a job has said, oldest first."""
+    """Messages of a job, oldest first."""
 
     job: str
     lines: tuple[str, ...]

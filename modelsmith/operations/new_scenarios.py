@@ -193,7 +193,7 @@ def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str])
 
 
 def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
-    """What `new scenario` would be asked for."""
+    """The request that `new scenario` would take for one line of the table."""
     fields: dict[str, Any] = {
         _FIELDS.get(column, column): cell for column, cell in row.cells.items() if column in _known() and cell
     }

@@ -49,7 +49,7 @@ class ObserveRequest(Request):
 
 
 class ObserveResult(Result):
-    """What the observer saw, and whether it agrees."""
+    """Result of an observer's eval, and whether it agrees."""
 
     specialist: str
     agreement: Agreement

@@ -83,7 +83,7 @@ class PromoteResult(Result):
 
 
 def run(workspace: Workspace, request: PromoteRequest) -> PromoteResult:
-    """Promote one step."""
+    """Promote a specialist by one step."""
     workspace.require_clean()
     harness = open_harness(workspace)
     latest = MainReader(harness)

@@ -52,11 +52,11 @@ class DiffView(Frozen):
 
     lines: tuple[str, ...]
     left_out: tuple[str, ...]
-    """What is not shown, and why."""
+    """Files that are not shown, each with its reason."""
 
 
 class PacketView(Frozen):
-    """What the proposal shows its reviewers."""
+    """The packet of a proposal, as its reviewers see it."""
 
     path: str
     text: str

@@ -80,7 +80,7 @@ class UnreadableView(Frozen):
 
 
 def unreadable_views(unreadable: Mapping[int, ModelsmithError]) -> tuple[UnreadableView, ...]:
-    """What a forge's survey left out, by number."""
+    """Pull requests that a forge's survey could not read, by number."""
     return tuple(
         UnreadableView(
             number=number,

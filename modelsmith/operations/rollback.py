@@ -73,7 +73,7 @@ class RollbackResult(Result):
     specialist: str
     """Whose deployment is undone, or was."""
     decision: str
-    """What decided it, or why a person must."""
+    """Sentence that says by what it was decided, or why a person must decide."""
     readiness: str | None
     """Whether who served before is still kept ready; none for the end of a hold."""
     pull: int
@@ -82,7 +82,7 @@ class RollbackResult(Result):
     status: str
     waiting_for: tuple[str, ...]
     serving: tuple[ServingView, ...]
-    """Who serves now."""
+    """The shares of traffic now."""
     next: Step
 
     @override

@@ -39,7 +39,7 @@ class AnsweredCase(Frozen):
     asked: str
     """Its last message."""
     before: str
-    """What was answered in production."""
+    """The answer that was given in production."""
     answer: str | None
     """What the model answers; None where it could not be asked."""
     cut_off: bool

@@ -84,7 +84,7 @@ class RunbookRunResult(Result):
     steps: tuple[PlayedStep, ...]
     waiting_for: tuple[str, ...]
     asks: str
-    """What they are asked to do."""
+    """The action that the person is asked for."""
     next: Step | None
 
     @override

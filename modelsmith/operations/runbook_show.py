@@ -40,7 +40,7 @@ class RunbookShowResult(Result):
     main: str
     """Commit that it was read from."""
     owners: tuple[str, ...]
-    """Who approves a change of it."""
+    """Roles and people who approve a change of it."""
     parameters: tuple[ParameterView, ...]
     steps: tuple[PlannedStep, ...]
 

@@ -27,7 +27,7 @@ class PlannedStep(Frozen):
     when: tuple[str, ...]
     """The step is passed over unless all of these hold."""
     goes_on: tuple[str, ...]
-    """What must hold afterwards."""
+    """Conditions that must hold after the step."""
     who: str
     """Who is asked where it does not hold; empty where the runbook has failed then."""
     asks: str

@@ -44,13 +44,13 @@ class GovernedRunbook(NamedTuple):
     runbook: Runbook
     path: str
     digest: str
-    """Of its bytes."""
+    """Digest of its bytes."""
     tree: Revision
     """Main, as it was read."""
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """Who approves a change of it."""
+        """Roles and people who approve a change of it."""
         return owners_of(self.tree, self.path)
 
 
@@ -124,7 +124,7 @@ def read_runbook(tree: Revision, name: str) -> GovernedRunbook:
 
 
 def owners_of(tree: Revision, path: str) -> tuple[str, ...]:
-    """Whoever owns a path, as CODEOWNERS names them."""
+    """Owners of a path, as CODEOWNERS names them."""
     return load_codeowners(tree).owners(path)
 
 

@@ -87,7 +87,7 @@ class HoldView(Frozen):
     """Why nothing is deployed to a cluster now."""
 
     specialist: str
-    """Who was rolled back."""
+    """The specialist that was rolled back."""
     waiting_for: tuple[str, ...]
     """Roles one of which clears the hold."""
 
@@ -122,7 +122,7 @@ class ClusterStatus(Frozen):
     running: RunningView | None
     """None when nobody iterates the cluster in this clone."""
     error: Fault | None
-    """What the iteration's phase failed with last."""
+    """The error that the iteration's phase ended with last."""
     composite: float | None
     """Of the newest evaluated specialist."""
     threshold: float

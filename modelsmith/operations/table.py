@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Role = Literal["operator", "reviewer", "promoter"]
 """Who an agent's session is: ``operator`` drives the loop, ``reviewer`` reads, ``promoter`` moves specialists on."""
 Effect = Literal["reads", "writes", "proposes", "decides"]
-"""What an operation changes.
+"""The kind of change that an operation makes.
 
 ``reads``: nothing, beside a picture, or what a forge shows its readers, where its asker wants that. ``writes``: files
 of the clone, or what it has measured. ``proposes``: pull requests at the forge; main moves only as far as the gate lets

@@ -36,7 +36,7 @@ class UpstreamPullResult(Result):
     upstream: str
     """Commit of upstream that it holds."""
     paths: tuple[str, ...]
-    """What it changes."""
+    """Paths that it changes."""
     left: tuple[str, ...]
     """A team's own paths that changed there, and are as they were here."""
     next: Step | None

@@ -89,13 +89,13 @@ class Firewall(Frozen):
 
 
 class ValidateResult(Result):
-    """What was checked and what is wrong."""
+    """Files that were checked, and their problems."""
 
     valid: bool
     files: int
     kinds: dict[str, int]
     problems: tuple[ProblemView, ...]
-    """What is refused, here and by the gate."""
+    """Problems that are refused, here and by the gate."""
     warnings: tuple[ProblemView, ...]
     """What is only odd: it may be meant so, and nothing is refused for it."""
     nearest: dict[str, Nearest]

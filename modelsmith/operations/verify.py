@@ -87,7 +87,7 @@ class StaleView(Frozen):
 
 
 class VerifyResult(Result):
-    """What a replay of main found to hold."""
+    """Result of a replay of main."""
 
     verified: bool
     root: str

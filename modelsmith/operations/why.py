@@ -43,7 +43,7 @@ class Turn(Frozen):
     diagnosed: str
     """Model whose failures were diagnosed."""
     tag: str
-    """Of its run."""
+    """Tag of its run."""
     pattern: str | None
     """Failure cluster that it belongs to; None where it did not fail."""
     says: str | None
@@ -65,7 +65,7 @@ class Turn(Frozen):
 
 
 class WhyResult(Result):
-    """What became of a failure, oldest iteration first."""
+    """The history of a failure, oldest iteration first."""
 
     cluster: str
     id: str

@@ -138,7 +138,7 @@ DENIED_BEFORE = re.compile(
     )\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What denies the number after it."""
+"""Words that deny the number after them."""
 DENIED_AFTER = re.compile(
     r"""(?:(?!\s(?:because|since)\s)[^\n.;]){0,25}?\s(?:
             (?:is|was|are|were|be|been|seems?|looks?|sounds?|appears?)
@@ -154,7 +154,7 @@ DENIED_AFTER = re.compile(
           |no\s+idea|(?:do\s+not|don'?t|can'?t|cannot)\s+(?:know|tell|say))(?!\w)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What denies the number before it."""
+"""Words that deny the number before them."""
 FRACTION_AFTER = re.compile(
     rf"""[\s-]?(?:
         (?:and|und|et|y|e)\s+(?:an?\s+|one\s+|three\s+|eine?\s+|une?\s+)?(?:half|quarters?|third|halb|demie?|media|medio|meia|mezzo)

@@ -50,7 +50,7 @@ def attestation(claim: ReviewsAttestation) -> dict[str, object]:
 
 
 def claimed(bundle: bytes) -> ReviewsAttestation:
-    """What a bundle says, **whoever sealed it**.
+    """The claim in a bundle, **whoever sealed it**.
 
     Raises:
         IntegrityFailure: ``not-a-bundle``, ``bad-attestation``.

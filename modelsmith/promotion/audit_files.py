@@ -42,7 +42,7 @@ class CheckedAudit(Frozen):
     changes: int
     approvals: int
     digest: str
-    """Of ``audit.json``."""
+    """Digest of ``audit.json``."""
     runs: int
     events: int
     """What the clone that made it says besides; the harness's word."""

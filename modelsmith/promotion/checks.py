@@ -243,7 +243,7 @@ def _routing(promotion: Promotion) -> str:
 
 
 def _packet(promotion: Promotion) -> str:
-    """What people read is rendered from the evidence.
+    """Check that the packet is rendered from the evidence.
 
     Replay leaves this out: what an older toolkit rendered need not be what this one renders.
     """

@@ -25,7 +25,7 @@ class Stale:
     specialist: str
     reasons: tuple[str, ...]
     renewal: str
-    """What a person or agent does about it."""
+    """The step that a person or agent takes to renew it."""
 
 
 @lru_cache(maxsize=16)

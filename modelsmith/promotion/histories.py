@@ -63,7 +63,7 @@ class Histories:
     """Every specialist's history at one commit."""
 
     by_specialist: dict[str, SpecialistHistory]
-    """By specialist id."""
+    """Histories, by specialist id."""
 
     def of_cluster(self, cluster: str) -> tuple[SpecialistHistory, ...]:
         """Histories of one cluster, by specialist id."""
@@ -132,7 +132,7 @@ def _specialist(history: SpecialistHistory) -> str:
 
 
 def record_paths(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are promotion records."""
+    """Paths of promotion records among the given paths."""
     return [p for p in paths if p.startswith(f"{PROMOTIONS}/") and p.count("/") == 4 and p.endswith(f"/{RECORD_FILE}")]
 
 

@@ -28,9 +28,9 @@ class Judged(NamedTuple):
     """A main whose every step holds."""
 
     main: GovernedState
-    """At its tip."""
+    """The governed state at main's tip."""
     before: Verified
-    """What was known already."""
+    """The result that was remembered from an earlier verification."""
     now: Verified
     compared: Mapping[str, TipRelation]
     """Mains that this clone fetched before, by where they are."""

@@ -50,7 +50,7 @@ class MergeDecision:
     tree: str
     """Tree that main would have after the merge."""
     main: GovernedState
-    """What it was judged by."""
+    """The governed state that it was judged by."""
 
 
 def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> MergeDecision:

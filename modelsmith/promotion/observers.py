@@ -94,7 +94,7 @@ def unseal_look(main: GovernedState, tree: Tree, folder: ObservedFolder, look: S
 
 
 class ObserverSeal(NamedTuple):
-    """What an observer's signature is to say."""
+    """The statement that an observer signs."""
 
     observer: str
     name: str
@@ -141,7 +141,7 @@ def predicate_of(look: SecondLook) -> dict[str, str]:
 
 
 def backing(main: GovernedState, history: SpecialistHistory) -> Backing:
-    """What observers say of the specialist's evidence now.
+    """Observations of the specialist's evidence: who agrees, who disagrees.
 
     Of each observer the latest observation that counts stands, and each key counts once, whoever holds it.
 
@@ -249,7 +249,7 @@ def count_sentence(support: Backing, needed: Required) -> str:
 
 
 def disagreements(support: Backing) -> Iterator[str]:
-    """What each observer that disagrees found, in sentences."""
+    """Sentences about the observers that disagree, one for each."""
     return (agreement.sentence for agreement in support.disagreeing)
 
 

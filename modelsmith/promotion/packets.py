@@ -155,7 +155,7 @@ def _retirement(main: GovernedState, cluster: Cluster, record: PromotionRecord) 
 
 
 def _around(main: GovernedState, cluster: Cluster, record: PromotionRecord) -> tuple[Routing, Routing]:
-    """Who serves before and after the record."""
+    """The cluster's routing before and after the record."""
     name, share = cluster.cluster, cluster.deployment.traffic_share
     histories = main.histories.of_cluster(name), cluster_histories_after(main, record)
     before, after = (render_routing(name, some, share) for some in histories)

@@ -81,7 +81,7 @@ def joined(
     notify: Notify,
     now: datetime,
 ) -> Replay:
-    """What one replay of all parts finds.
+    """The sum of the counts of all parts: what one replay would count.
 
     Args:
         git: As `replay_part`.

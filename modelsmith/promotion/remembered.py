@@ -37,7 +37,7 @@ class Verified(Frozen):
 
     @classmethod
     def nothing(cls, toolkit: str, root: str, start: str) -> Verified:
-        """Nothing but the root itself."""
+        """The result before any replay: nothing but the root itself."""
         return cls(toolkit=toolkit, root=root, start=start, tip=start, changes=0, promotions=0, approvals=0)
 
     def continues(self, other: Verified) -> bool:

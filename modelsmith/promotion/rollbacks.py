@@ -77,7 +77,7 @@ def order_for(
     window: LiveWindow | None = None,
     live: str | None = None,
 ) -> RollbackOrder:
-    """What a rollback of the specialist says now.
+    """The rollback order of the specialist, as of now.
 
     ``window`` is what live traffic showed, or ``live`` the digest of live evidence, if that is why.
 

@@ -1,4 +1,4 @@
-"""Who serves on main."""
+"""The specialists that serve on main."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ TipRelation = Literal["same", "older", "newer"]
 
 
 class CheckedOut(NamedTuple):
-    """What the work tree is made from."""
+    """The commit that the work tree is made from, and its name."""
 
     commit: str | None
     """None when nothing is checked out yet."""
@@ -91,7 +91,7 @@ def _places(name: str) -> tuple[str, ...]:
 
 
 def checked_out(git: Git) -> CheckedOut:
-    """What the clone's work tree is made from."""
+    """The commit that the clone's work tree is made from."""
     link = git.symbolic_ref("HEAD")
     commit = git.rev("HEAD")
     edited = edited_paths(git, WorkTree(git.path), commit) if commit else []

@@ -31,7 +31,7 @@ class Bounded(Generic[K, V]):
         return key in self._entries
 
     def get(self, key: K) -> V | None:
-        """What is remembered of a key, if anything."""
+        """The value that is remembered under a key; None without one."""
         if key not in self._entries:
             return None
         self._entries.move_to_end(key)
@@ -71,7 +71,7 @@ class Recent(Generic[K]):
             return self._newest(item)
 
     def add(self, item: K) -> None:
-        """Remember this item."""
+        """Remember an item."""
         with self._lock:
             self._seen[item] = None
             self._newest(item)

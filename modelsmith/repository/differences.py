@@ -13,7 +13,7 @@ from modelsmith.schema.pull import Change, ChangedPath
 FILE_BYTES = 128 * 1024
 """Largest file, before and after together, whose lines are shown."""
 TEXT_BYTES = 1024 * 1024
-"""What is shown of all files together."""
+"""Bytes of text that are shown of all files together, at most."""
 DIFF_LINES = 2000
 LINE_LETTERS = 1000
 

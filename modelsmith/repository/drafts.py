@@ -30,7 +30,7 @@ class _Dumper(yaml.SafeDumper):
     """Lists indented below their key, and text of several lines as a block."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
-        """Indent lists too."""
+        """Indent the items of lists, too."""
         return super().increase_indent(flow, False)
 
 

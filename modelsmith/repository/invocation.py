@@ -108,7 +108,7 @@ def place_of(path: Path) -> Place | None:
 
 
 def git_missing() -> InfrastructureFailure:
-    """No git on this machine."""
+    """Error: there is no git on this machine."""
     return InfrastructureFailure("git-missing", "The command `git` was not found", "Install git 2.39 or newer.")
 
 

@@ -20,7 +20,7 @@ def labels(files: SetFiles) -> Source[Labels] | None:
 
 
 def problems(files: SetFiles) -> Iterator[Problem]:
-    """What is wrong between judge, rubric and labels."""
+    """Contradictions between judge, rubric and labels."""
     evalset, rubric = files.evalset, files.rubric
     if evalset is None:
         return

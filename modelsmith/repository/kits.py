@@ -62,7 +62,7 @@ KITS = {
 }
 
 STARTS = f"{', '.join(KITS)} (no field yet), or a folder of your own"
-"""What a repository can start from, in words."""
+"""Names of what a repository can start from, in words."""
 
 
 def kit_files(name: str, base: Path) -> dict[str, bytes]:

@@ -269,7 +269,7 @@ class ObjectReader(Git):
         return self._commits[oid]
 
     def commits(self, oids: Sequence[str]) -> list[Commit]:
-        """Commits, read together."""
+        """The commits of the given ids, read together."""
         self.ahead(oids, "commit", SMALL)
         return [self.commit(oid) for oid in oids]
 

@@ -40,7 +40,7 @@ class Passable:
     """Problems of a set that no model could pass, and what is only odd."""
 
     never: list[Problem] = field(default_factory=list)
-    """No model can pass while this stands."""
+    """Problems with which no model can ever pass."""
     odd: list[Problem] = field(default_factory=list)
     """Somebody may mean it so."""
 

@@ -144,7 +144,7 @@ class _Rule(NamedTuple):
     name: str
     pattern: Any
     holds: Callable[[str], _Found]
-    """What of a match is such a thing."""
+    """Function that finds the private part of a match."""
     alike: Mapping[int, str]
     """Signs that stand for one another."""
 

@@ -21,7 +21,7 @@ class _Taker(NamedTuple):
     number: int
     rule: str
     conditions: frozenset[_Condition]
-    """Whatever meets them is taken."""
+    """Conditions of the rule; a request that meets them is taken."""
 
 
 def router_problems(source: Source[Router], clusters: Set[str]) -> Iterator[Problem]:

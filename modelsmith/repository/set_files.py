@@ -82,12 +82,12 @@ class SetFiles:
     folder: str
     evalset: Source[EvalSet] | None = None
     rubrics: dict[str, Source[Rubric]] = field(default_factory=dict)
-    """By path."""
+    """Rubrics, by path."""
     scenarios: dict[Part, list[Source[Scenario]]] = field(default_factory=lambda: {part: [] for part in PARTS})
     generators: list[Source[Generator]] = field(default_factory=list)
     datasets: list[Source[Dataset]] = field(default_factory=list)
     labels: dict[str, Source[Labels]] = field(default_factory=dict)
-    """By path."""
+    """Labels, by path."""
     problems: list[Problem] = field(default_factory=list)
     nearest: NearestPair | None = None
     apart: Apart | None = None

@@ -30,7 +30,7 @@ _SHOWN = 30
 
 
 class Slip(NamedTuple):
-    """What stands where, and how to mend it."""
+    """A slip in a line: its number, what is wrong, how to mend it."""
 
     line: int
     """Counted from 1."""

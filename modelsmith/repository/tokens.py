@@ -24,7 +24,7 @@ MOST_DAYS = 366
 
 
 class Token(Frozen):
-    """What is kept of one token."""
+    """The record that is kept of one token; its secret is not in it."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
     role: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}$")]
@@ -42,7 +42,7 @@ class Token(Frozen):
 
 
 class _TokensFile(Frozen):
-    """The file."""
+    """Content of the file of tokens."""
 
     tokens: tuple[Token, ...] = ()
 

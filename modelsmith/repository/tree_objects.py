@@ -83,7 +83,7 @@ class FolderRead(NamedTuple):
     """Where each entry ends in the data."""
 
     def listed(self) -> dict[str, Entry]:
-        """Name to entry."""
+        """Its entries, by name."""
         return dict(zip(self.names, self.entries, strict=True))
 
 

@@ -70,7 +70,7 @@ _TRUST = re.compile(rf"{re.escape(TRUST)}/[^/]+\.(pem|json)")
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked, and everything that is wrong."""
+    """Files that were checked, and every problem of them."""
 
     problems: tuple[Problem, ...]
     """Sorted by file, line and field."""

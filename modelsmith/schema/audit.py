@@ -83,7 +83,7 @@ class AuditedKey(Frozen):
 
 
 class KeyChange(Frozen):
-    """What a change did to who may sign."""
+    """A change of the keys that may sign."""
 
     what: Literal["came", "went"]
     """One whose times of validity changed went, and came anew."""
@@ -101,7 +101,7 @@ class AuditedChange(Frozen):
     at: Moment
     """When it was merged, by the clock of who merged."""
     change: Digest
-    """What an approval speaks of."""
+    """Digest of the change that an approval is about."""
     paths: tuple[str, ...]
     requested_by: Actor
     opened_by: Actor

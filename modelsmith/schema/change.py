@@ -17,7 +17,7 @@ class PointChange(Frozen):
     point: Slug
     kind: Kind
     sentences: tuple[str, ...]
-    """What changed, in words."""
+    """The changes, each in one sentence."""
 
 
 class ScenarioChange(Frozen):

@@ -66,7 +66,7 @@ class Deployment(Frozen):
 
 
 class Prices(Frozen):
-    """What a decision costs on this hardware."""
+    """Prices of a decision on this hardware."""
 
     currency: Currency = "USD"
     compute_per_hour: Annotated[float, Field(ge=0)] = 0.0

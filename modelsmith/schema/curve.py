@@ -26,7 +26,7 @@ class CurveLine(Frozen):
 
     measure: Measure
     points: Annotated[tuple[Point, ...], Field(min_length=1, max_length=MOST_POINTS)]
-    """By step."""
+    """Step and value of each point, by step."""
 
     @model_validator(mode="after")
     def _goes_forward(self) -> Self:
@@ -38,7 +38,7 @@ class CurveLine(Frozen):
 
 
 class StageCurve(Frozen):
-    """What was measured while one stage trained."""
+    """Measurements of one stage of a training."""
 
     stage: Annotated[int, Field(ge=1)]
     """Number of the stage, counted from 1."""

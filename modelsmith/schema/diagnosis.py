@@ -47,7 +47,7 @@ class PatternHistory(Frozen):
     persistent: bool
     """Two trainings in a row took less than a quarter of its cases away."""
     action: Action
-    """What is next, by what has been tried."""
+    """The recommended next action, by what has been tried."""
 
 
 class Recommendation(Frozen):
@@ -181,7 +181,7 @@ class Diagnosis(Frozen):
     dropped: Annotated[int, Field(ge=0)]
     """Rows that were too near to a scored text."""
     sources: tuple[Offered, ...] = ()
-    """What other sources gave, of all stages."""
+    """Rows that other sources gave, of all stages."""
 
 
 class Struck(Frozen):

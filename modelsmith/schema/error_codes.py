@@ -12,7 +12,7 @@ from modelsmith.schema.errors import Exit
 
 
 class ErrorCode(NamedTuple):
-    """What a command can end with."""
+    """One error code: its class, exit code, meaning and mend."""
 
     code: str
     exit: Exit

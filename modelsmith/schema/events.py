@@ -191,7 +191,7 @@ class Recorded(Frozen):
 
 
 def of_run(result: RunResult) -> tuple[EvalComplete | EvalRegression, ...]:
-    """What a finished run is to subscribers."""
+    """The events of a finished run, as subscribers get them."""
     lost = tuple(case.id for case in result.headline.regressions)
     complete = EvalComplete(
         cluster=result.cluster,

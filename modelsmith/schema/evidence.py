@@ -97,7 +97,7 @@ class PartNearness(Frozen):
 
     part: ScoredPart
     most_cosine: Cosine
-    """What policy said that no row may reach."""
+    """The cosine that by policy no row may reach."""
     cosine: Fraction
     """Of the nearest pair, to four digits; 0 where all point away from each other. Machines agree to 0.001."""
 

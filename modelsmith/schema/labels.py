@@ -19,9 +19,9 @@ class Label(Frozen):
     answer: str = Field(min_length=1, max_length=4096)
     """The answer, as a model might write it."""
     verdict: Literal["pass", "fail"]
-    """What a person who knows the rubric says."""
+    """The verdict of a person who knows the rubric."""
     by: str | None = None
-    """Who says so; no identity depends on it."""
+    """The person who gave the verdict; no identity depends on it."""
 
 
 class Labels(RootModel[Annotated[tuple[Label, ...], Field(min_length=1)]]):

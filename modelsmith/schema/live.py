@@ -50,7 +50,7 @@ class LiveWindow(Frozen):
     specialist: Counted
     """The deployed specialist."""
     incumbent: Counted
-    """Who served the rest of the traffic."""
+    """Counts of the incumbent, which served the rest of the traffic."""
 
     @property
     def drop(self) -> Exact:

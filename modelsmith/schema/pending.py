@@ -40,7 +40,7 @@ class Pending(Frozen):
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=100)]
     """The conversation, with what policy calls private taken out."""
     answer: str
-    """What the model said, likewise."""
+    """The model's answer, cleaned likewise."""
     outcome: str
     """What went wrong, in the words of who noted it; with ``answered``, the bad outcomes that were reported."""
     seen: Annotated[int, Field(ge=1)] = 1

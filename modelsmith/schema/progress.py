@@ -12,7 +12,7 @@ class Progress(NamedTuple):
     phase: str
     """Short name of the work: ``eval``, ``train``, ``promote``."""
     message: str
-    """What is happening, for people."""
+    """Sentence for people that says what is happening."""
     done: int = 0
     total: int = 0
     """Units finished and in all; a total of 0 means that there is nothing to count."""

@@ -97,9 +97,9 @@ class Override(Frozen):
     evidence: Digest
     """Digest of the ``evidence.json`` beside it."""
     asked_by: Actor
-    """Who asks; it is never they who approve."""
+    """The person who asks, who is never the one who approves."""
     reason: Annotated[PlainLine, Field(min_length=1, max_length=500)]
-    """In their words."""
+    """The reason, in their words."""
 
 
 class PromotionRecord(Frozen):
@@ -167,7 +167,7 @@ class RecoveryFacts(Frozen):
     failure: Slug
     """Class of the failure, such as ``oom``."""
     action: Slug
-    """What was done, such as ``smaller-batch``; see `training.recovery`."""
+    """The action that was taken, such as ``smaller-batch``; see `training.recovery`."""
     rows_at_once: Annotated[int, Field(ge=1)]
     """Rows that went through the model at once from then on; those of a step stay what the cluster file says."""
 

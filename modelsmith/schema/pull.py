@@ -122,9 +122,9 @@ class PullRequest(Frozen):
     """Commit of main that the proposal was made on."""
     head: GitHash
     requester: Actor
-    """Who asked for it."""
+    """The person who asked for it."""
     preparer: Actor
-    """Who opened it, authenticated by the forge."""
+    """The person who opened it, authenticated by the forge."""
     opened_at: Moment
     key: str | None = None
     """Public SSH key that signed the opening; none where the forge authenticates by login."""
@@ -181,7 +181,7 @@ class PullEvent(Frozen):
     branch: str | None = None
     """Of ``opened``: name of the proposal's branch."""
     title: str | None = None
-    """Of ``opened``."""
+    """Title, in ``opened``."""
     requester: Actor | None = None
     """Of ``opened``: who asked for the change."""
     body: str = ""

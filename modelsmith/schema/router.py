@@ -52,7 +52,7 @@ class Rule(Frozen):
     when: When = When.defaults()
     """Left out, the rule takes every request that comes to it."""
     cluster: Slug
-    """Who answers."""
+    """The cluster that answers."""
     key: StickyKey | None = None
     """None, or a request that has no such key: each request is decided by itself."""
 

@@ -206,7 +206,7 @@ class RepeatRate(Frozen):
 
 
 class RepeatRates(Frozen):
-    """What repeats tell about a section."""
+    """Rates of a section whose answers were drawn repeatedly."""
 
     drawn: int
     """Tries of each scenario."""

@@ -52,16 +52,16 @@ class Reference(Frozen):
 
 
 class Condition(Reference):
-    """What must hold of a named value."""
+    """A condition on a named value."""
 
     test: Test
     """``is``, ``is-not``, ``one-of`` a list, ``at-least``, ``at-most``."""
     to: Plain | tuple[Plain, ...] | None
-    """What it is compared with."""
+    """The value that it is compared with."""
 
 
 class Owners(Frozen):
-    """Whoever owns a path by main's CODEOWNERS."""
+    """The owners of a path, by main's CODEOWNERS."""
 
     owners_of: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200)]
 
@@ -72,7 +72,7 @@ class Person(Frozen):
     who: Owners | Reference
     """Who is asked: the owners of a path, or those whom a result names."""
     asks: Line
-    """What they are asked to do."""
+    """The action that the person is asked for."""
 
 
 class RunbookStep(Frozen):
@@ -84,7 +84,7 @@ class RunbookStep(Frozen):
 
     id: StepId
     about: Line
-    """What it is for."""
+    """The purpose of the step."""
     call: OperationName
     arguments: dict[
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)], Reference | Plain | tuple[Plain, ...]

@@ -40,14 +40,14 @@ class StepRecord(Frozen):
     step: StepId
     call: OperationName
     arguments: dict[str, JsonValue]
-    """As the operation was given them."""
+    """Arguments that the operation was called with."""
     state: StepState
     exit: int | None
     """Of the same command; none for a step that was passed over."""
     error: str | None
     """Code of the error that it ended with."""
     result: dict[str, JsonValue] | None
-    """As ``--json`` prints it."""
+    """The operation's result, as ``--json`` prints it."""
     actor: str | None
     """Identity of the clone that ran it, which signs what it proposes."""
     role: str | None

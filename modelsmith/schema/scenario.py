@@ -15,7 +15,7 @@ class Message(Frozen):
     role: Literal["user", "assistant"]
     """Who speaks. The system prompt belongs to the eval set, not to a scenario."""
     content: str = Field(min_length=1)
-    """What is said."""
+    """The text of the message."""
 
 
 class Passage(Frozen):

@@ -56,7 +56,7 @@ SamplingSetting = Literal["temperature", "top_p", "seed"]
 
 
 class TokenPrices(Frozen):
-    """What a server charges, in the cluster's currency."""
+    """Prices of a server's tokens, in the cluster's currency."""
 
     prompt_per_million: Annotated[float, Field(ge=0)] = 0.0
     completion_per_million: Annotated[float, Field(ge=0)] = 0.0

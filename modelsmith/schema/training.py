@@ -30,7 +30,7 @@ class Lora(Frozen):
 
 
 class Settings(Frozen):
-    """What training by any method needs."""
+    """Settings that training by any method needs."""
 
     seed: Seed = 17
     rows: Annotated[int, Field(ge=1)] = 480
@@ -66,7 +66,7 @@ class OwnSamples(Frozen):
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Answers drawn for each prompt; the first that passes is kept."""
     temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0
-    """Of those samples."""
+    """Temperature of those samples."""
 
 
 class Teacher(TeacherModel):
@@ -139,7 +139,7 @@ class Dpo(Settings):
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Answers drawn from the model for each prompt; its failing ones become what is rejected."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Of those samples."""
+    """Temperature of those samples."""
 
 
 _UNCLEAR = 0.1
@@ -193,7 +193,7 @@ class Grpo(Settings):
     """Steps between greedy answers to the prompts set aside."""
     tripwires: Tripwires = Tripwires.defaults()
     sampler: Annotated[Sampler, Field(exclude_if=lambda sampler: sampler == "auto")] = "auto"
-    """What writes the sampled answers."""
+    """The engine that writes the sampled answers."""
     gpu_memory_share: Annotated[float, Field(ge=0.05, le=0.9, exclude_if=lambda share: share == _GPU_SHARE)] = (
         _GPU_SHARE
     )

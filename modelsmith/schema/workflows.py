@@ -16,7 +16,7 @@ class Workflow(Frozen):
     """
 
     issuer: Annotated[str, Field(pattern=r"^https://[a-z0-9.-]+(/[A-Za-z0-9._/-]*)?$")]
-    """Who vouches for the job: ``https://token.actions.githubusercontent.com``."""
+    """The issuer that vouches for the job: ``https://token.actions.githubusercontent.com``."""
     server: Annotated[str, Field(pattern=r"^https://[a-z0-9.-]+$")] = "https://github.com"
     """Where the repository is."""
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$")]

@@ -39,7 +39,7 @@ from modelsmith.signing.wire import (
 )
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of P-256's group."""
+"""Order of the group of P-256."""
 
 Trusted = bytes | Believed
 """Whose signatures count: an EC P-256 public key as PEM, or a workflow."""

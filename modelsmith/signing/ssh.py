@@ -217,7 +217,7 @@ class _Check(NamedTuple):
     namespace: str
     key: str
     actor: str | None
-    """Who holds the key; None when nobody does."""
+    """The person who holds the key; None when nobody does."""
 
     def holds(self) -> bool:
         """Whether the signature fits payload and namespace: by the holder's key, or by whatever key without one."""

@@ -20,7 +20,7 @@ _WHERE = "under base_model in the cluster file"
 
 
 class Answer(NamedTuple):
-    """What a model said once it had thought."""
+    """The answer of a model, without its thinking."""
 
     text: str
     finish: Finish

@@ -24,7 +24,7 @@ Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 class Written(NamedTuple):
-    """What one sequence went on with."""
+    """The tokens that one sequence was continued with."""
 
     number: int
     """Of the sequence: its prompt's, times the answers to each prompt, plus its own among them."""

@@ -16,7 +16,7 @@ class Embedder(Protocol):
     """An embedding model, loaded when the first text comes."""
 
     model: EmbeddingModel
-    """What policy says of it."""
+    """The embedding model, as policy names it."""
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row of length 1 for each text, in their order; zeros for a text without any token.

@@ -38,7 +38,7 @@ class Way(NamedTuple):
 
 
 def way_of(folder: Path, model: EmbeddingModel) -> Way:
-    """What the folder says, under what policy says.
+    """How a folder's model makes vectors: what the folder says, under what policy says.
 
     Raises:
         InvalidInput: ``embedding-format`` for modules, poolings or files that this version cannot follow.

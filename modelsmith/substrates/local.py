@@ -38,7 +38,7 @@ BATCH = {"cpu": 32, "cuda": 256}
 
 
 ALL_THREADS = torch.get_num_threads()
-"""As many as PyTorch would take by itself."""
+"""The number of threads that PyTorch takes by itself."""
 _PLAIN = Chat()
 
 

@@ -23,7 +23,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came back for one prompt."""
+    """The completion of one prompt: its text or an error, with counts and time."""
 
     key: str
     text: str

@@ -79,14 +79,14 @@ class TrainJob(Frozen):
     parent: Digest | None
     """Artifact id of the adapter to continue from; its folder is ``inputs/parent``."""
     rows: Digest
-    """Of ``inputs/rows.jsonl``."""
+    """Digest of ``inputs/rows.jsonl``."""
     system: str
     """The eval set's system prompt, before every row."""
     chat: Chat = Chat.defaults()
     """How the base model is spoken to."""
     training: Stage
     rubric: Rubric | None = None
-    """What scores completions, where the method rewards them."""
+    """The rubric that scores completions, where the method rewards them."""
     judge: RewardJudge | None = None
     """Who decides the rubric's judged points, where it has some; its weights the host has, as it has the base."""
 
@@ -134,7 +134,7 @@ class Heartbeat(Frozen):
     eta: float
     """Seconds left, at the speed so far."""
     measures: Measures | None = None
-    """What was watched, where answers are rewarded."""
+    """Measurements that are watched, where answers are rewarded."""
     accuracy: Share | None = None
     """Share of the step's pairs whose chosen answer has gained more than the rejected one, where pairs are learned."""
     margin: float | None = None
@@ -202,7 +202,7 @@ def heartbeats(lines: Iterable[bytes]) -> list[Heartbeat]:
 
 
 def waits(lines: Iterable[bytes]) -> list[Waiting]:
-    """What the lines of ``heartbeat.jsonl`` say of waiting."""
+    """The times of waiting that the lines of ``heartbeat.jsonl`` tell."""
     entries = []
     for line in lines:
         with suppress(ValidationError):

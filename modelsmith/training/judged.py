@@ -41,7 +41,7 @@ it would say the same."""
 
 
 class Reward:
-    """What sampled answers are worth."""
+    """The reward: scores of sampled answers by the rubric, and its judge."""
 
     def __init__(self, rubric: Rubric, judge: Judge | None = None, account: Account | None = None) -> None:
         self._rubric, self._judge, self._account = rubric, judge, account

@@ -83,7 +83,7 @@ class Tripped(NamedTuple):
     reason: str
     """What was seen, as one sentence without its full stop."""
     mend: str
-    """What helps against that."""
+    """The advice that helps against it."""
 
 
 _MOVE_LESS: Final = "Take fewer training.steps or a lower learning_rate, or a beta above 0: the model then moves less."

@@ -26,7 +26,7 @@ keep no more than one from then on; go on from the last whole checkpoint that wa
 
 
 class Remedy(NamedTuple):
-    """What helps against a class of failure."""
+    """The remedy against a class of failure."""
 
     action: Action
     most: int
@@ -70,7 +70,7 @@ class Recoveries(Frozen):
 
 
 def read_recoveries(folder: Path) -> tuple[Recovery, ...]:
-    """What was done for the job so far."""
+    """The recoveries of the job so far."""
     try:
         return Recoveries.model_validate_json(read_plain(folder / RECOVERIES_FILE)).made
     except (OSError, ValidationError):

@@ -22,7 +22,7 @@ __all__ = ["ROW_OF", "TrainingRow", "read_rows", "row_id", "rows_digest", "write
 Row = TypeVar("Row", bound=Frozen)
 
 ROW_OF: Final[dict[Method, type[Frozen]]] = {"sft": TrainingRow, "dpo": PreferencePair, "grpo": Prompt}
-"""What one line of a method's rows is."""
+"""The type of one line of a method's rows."""
 
 
 def write_rows(path: Path, rows: Iterable[Frozen]) -> None:

@@ -54,10 +54,10 @@ LIBRARIES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 
 @dataclass(frozen=True)
 class Bench:
-    """What a method makes its trainer of."""
+    """The parts that a method makes its trainer of."""
 
     folder: Path
-    """Of the job."""
+    """Folder of the job."""
     base: Path
     """Where this host has the base model."""
     job: TrainJob

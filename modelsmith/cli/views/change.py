@@ -51,7 +51,7 @@ def diff_rubric_view(result: DiffRubricResult, page: Page) -> None:
 
 
 def change_eval_view(result: EvalResult, page: Page) -> None:
-    """What ``eval --changed-since`` says beside the run."""
+    """Write what ``eval --changed-since`` adds to the run's view."""
     page.gap()
     assert result.change is not None
     set_change_view(result.change, page)

@@ -1,1 +1,1 @@
-"""What an eval set covers."""
+"""Coverage of an eval set: how its scenarios are spread, and where two say the same."""

@@ -151,7 +151,7 @@ class Connection:
         return answer
 
     def facts(self) -> HostFacts:
-        """What the host says of itself.
+        """Facts that the host tells about itself.
 
         Raises:
             HostLostError, InfrastructureFailure: as `answer`.
@@ -193,7 +193,7 @@ class Connection:
                 self._process.wait()
 
     def _last_words(self) -> str:
-        """What ssh, or the shell there, said last."""
+        """The last lines of ssh or of the shell on the host."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         lines = self._words.text().decode("utf-8", "replace").splitlines()

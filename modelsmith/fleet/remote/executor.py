@@ -33,7 +33,7 @@ _AGAIN: Final = 0.5
 
 
 class Memory(Frozen):
-    """What a job's folder remembers of hosts."""
+    """A job folder's record of the hosts that it was sent to."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     """Its name there, which says nothing of this machine."""

@@ -250,7 +250,7 @@ class Session:
 
 
 def facts(work: Path, home: Path) -> HostFacts:
-    """What a host says of itself."""
+    """This host's facts: versions, processors, GPUs, room, models."""
     existing = next(folder for folder in (work, *work.parents) if folder.is_dir())
     lock = work / "lock"
     models = home / "models"

@@ -85,7 +85,7 @@ class Channel:
                 raise Closed("it says something else")
 
     def send(self, frame: Frame, body: bytes = b"") -> None:
-        """Say a word.
+        """Send a frame.
 
         Raises:
             Closed: nobody hears it.

@@ -94,7 +94,7 @@ class Dismissed(_Answer):
 
     review_id: int
     state: str
-    """What it was before, in small letters: ``changes_requested``."""
+    """The review's former state, in small letters: ``changes_requested``."""
 
 
 class EventAnswer(_Answer):
@@ -195,7 +195,7 @@ class ClassicChecks(_Answer):
 
 
 class ClassicReviews(_Answer):
-    """What classic branch protection wants of reviews."""
+    """Reviews that classic branch protection requires."""
 
     dismiss_stale_reviews: bool = False
     require_code_owner_reviews: bool = False

@@ -113,7 +113,7 @@ def token_refused(**facts: object) -> InvalidInput:
 
 
 def archived(place: Place) -> InvalidInput:
-    """Nothing can be written any more."""
+    """Error: the repository is archived, so nothing can be written to it."""
     return InvalidInput(
         "archived-repository",
         f"{place.full_name} is archived at GitHub: it can be read, and nothing can be proposed or merged",

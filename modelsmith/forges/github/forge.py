@@ -384,6 +384,6 @@ def _comment(standing: Standing, number: int) -> str:
 
 
 def _described(proposal: Proposal) -> str:
-    """What GitHub shows of an opener's words."""
+    """An opener's words as GitHub shows them."""
     words = quoted(proposal.body) if proposal.body else ""
     return f"{words}{VERDICTS}"

@@ -219,7 +219,7 @@ class Rest:
         return None
 
     def _remember(self, url: str, answer: Mapping[str, Any]) -> None:
-        """What cannot be kept is asked for again."""
+        """Keep an answer; where it cannot be kept, it is asked for again."""
         file = self._file(url)
         if file is None:
             return

@@ -33,10 +33,10 @@ class Fact(NamedTuple):
 
 @dataclass
 class Effective:
-    """What rulesets and classic protection come to together."""
+    """Rulesets and classic protection taken together."""
 
     only_bypassers: bool = False
-    """Nobody else moves main at all."""
+    """Whether nobody but those on the bypass list moves main at all."""
     pull_requests: bool = False
     queue: str | None = None
     """Way of merging of the merge queue, when one is required."""
@@ -262,7 +262,7 @@ def _bypass(ruleset: Ruleset) -> Iterator[Fact]:
 
 
 def actor_words(actor: Bypass) -> str:
-    """Who is on a bypass list, in words."""
+    """An entry of a bypass list, in words."""
     number = actor.actor_id
     kinds = {
         "RepositoryRole": _ROLES.get(number or 0, f"the role {number}"),

@@ -41,7 +41,7 @@ class Answer:
     completion_tokens: int
     """0 when the server does not say."""
     model: str | None
-    """What the server calls the model that answered."""
+    """The server's name of the model that answered."""
     separated: bool = False
     """The server has told the model's thoughts apart; the text is the answer alone."""
 

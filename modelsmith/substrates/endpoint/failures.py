@@ -93,7 +93,7 @@ def too_large(limit: int) -> Failure:
 
 
 def timed_out(seconds: float) -> Failure:
-    """No whole answer in time."""
+    """Failure: no whole answer came in time."""
     return Failure(
         InfrastructureFailure(
             "endpoint-timeout",
@@ -133,7 +133,7 @@ def two_models() -> Failure:
 def of_status(
     status: int, headers: Mapping[str, str], body: bytes, *, model: str, key_env: str | None, now: float
 ) -> Failure:
-    """What an HTTP status other than 200 means.
+    """The failure that an HTTP status other than 200 stands for.
 
     Args:
         status: The status.
@@ -278,7 +278,7 @@ class _ErrorBody:
 
 
 def _error_body(body: bytes) -> _ErrorBody:
-    """What a server's error object tells a machine."""
+    """Code and message of a server's error object."""
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):

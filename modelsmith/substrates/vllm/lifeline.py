@@ -66,7 +66,7 @@ def _folder() -> str | None:
 
 
 def _extra_environment(folder: str | None) -> dict[str, str]:
-    """What the command's environment says beside our own."""
+    """Variables that the command's environment adds to our own."""
     if folder is None:
         return {}
     variables = {} if "TORCHINDUCTOR_CACHE_DIR" in os.environ else {"TORCHINDUCTOR_CACHE_DIR": _compiled()}

@@ -20,7 +20,7 @@ ANSWER_SECONDS = 1800.0
 
 
 class Wanted(NamedTuple):
-    """What is asked of one prompt."""
+    """A request for completions of one prompt."""
 
     prompt: Sequence[int]
     answers: int
