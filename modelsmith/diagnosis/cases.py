@@ -60,7 +60,7 @@ def read_cases(governed: GovernedSet, observations: Iterable[Observation]) -> Re
         IntegrityFailure: ``held-out-in-diagnosis``.
         InvalidInput: ``unknown-scenario``.
     """
-    values_by_field, by_capability, cases = _Known(governed), dict[Slug, list[Scenario]](), []
+    values_by_field, by_capability, cases = _DeclaredValues(governed), dict[Slug, list[Scenario]](), []
     for scenario, answers in _by_scenario(governed, observations).values():
         by_capability.setdefault(scenario.capability, []).append(scenario)
         case = values_by_field.case(scenario, answers)
@@ -96,7 +96,7 @@ def _by_scenario(
     return dict(sorted(by_scenario.items()))
 
 
-class _Known:
+class _DeclaredValues:
     """What the set declares, read once: its fields, its form, and the values that may be named in a sentence.
 
     Any other value is a model's own text.

@@ -27,7 +27,7 @@ _WIDTH: Final = 24
 _GREEN, _RED = "green", "red"
 
 
-class _Shown(NamedTuple):
+class _Series(NamedTuple):
     """One line of a panel: what is asked, and what the line is called."""
 
     expression: str
@@ -37,7 +37,7 @@ class _Shown(NamedTuple):
 class _Panel(NamedTuple):
     title: str
     says: str
-    shown: Sequence[_Shown]
+    shown: Sequence[_Series]
     unit: str = "short"
     width: int = 8
     limits: tuple[float | None, float | None] = (0, None)
@@ -48,10 +48,10 @@ def _sum(by: str, metric: str, labels: str = "") -> str:
     return f"sum by ({by}) (rate({selected}{_RATE}))"
 
 
-def _quantiles(name: str) -> tuple[_Shown, ...]:
+def _quantiles(name: str) -> tuple[_Series, ...]:
     buckets = _sum("le, cluster, arm", f"{in_prometheus(name, SECOND)}_bucket", _HERE)
     return tuple(
-        _Shown(f"histogram_quantile({share}, {buckets})", f"{_ARM} p{100 * share:.0f}") for share in (0.5, 0.95)
+        _Series(f"histogram_quantile({share}, {buckets})", f"{_ARM} p{100 * share:.0f}") for share in (0.5, 0.95)
     )
 
 
@@ -59,19 +59,19 @@ _STATS: Final = (
     _Panel(
         "Newest main obeyed",
         "0: the door answers by an older main; its log and standard error say why. Alert on this.",
-        (_Shown("min(modelsmith_door_main_obeyed)", "obeyed"),),
+        (_Series("min(modelsmith_door_main_obeyed)", "obeyed"),),
         "bool_yes_no", 4,
     ),
     _Panel(
         "Not obeyed",
         "Main, or a cluster of it, of which something newer is not obeyed, and why.",
-        (_Shown("modelsmith_door_trouble", "{{what}}: {{code}}"),),
+        (_Series("modelsmith_door_trouble", "{{what}}: {{code}}"),),
         width=6,
     ),
     _Panel(
         "Could not be counted",
         "Decisions and answers that were lost to the counts, since the store took nothing.",
-        (_Shown("sum(increase(modelsmith_uncounted_total[$__range]))", "lost"),),
+        (_Series("sum(increase(modelsmith_uncounted_total[$__range]))", "lost"),),
         width=4,
     ),
 )  # fmt: skip
@@ -80,22 +80,26 @@ _GRAPHS: Final = (
         "Queue",
         "Requests under way, and those that wait for their turn.",
         (
-            _Shown("sum(modelsmith_door_requests)", "under way"),
-            _Shown("sum(modelsmith_door_waiting)", "waiting"),
+            _Series("sum(modelsmith_door_requests)", "under way"),
+            _Series("sum(modelsmith_door_waiting)", "waiting"),
         ),
         width=10,
     ),
-    _Panel("Requests", "By the arm that was assigned.", (_Shown(_ASKED, _ARM),), "reqps"),
+    _Panel("Requests", "By the arm that was assigned.", (_Series(_ASKED, _ARM),), "reqps"),
     _Panel(
         "Errors",
         "Share of requests that the assigned arm did not answer, also where the incumbent answered in its place.",
-        (_Shown(f"({_FAILED} or 0 * {_ASKED}) / {_ASKED}", _ARM),),
+        (_Series(f"({_FAILED} or 0 * {_ASKED}) / {_ASKED}", _ARM),),
         "percentunit",
     ),
     _Panel(
         "Outcomes",
         "How requests ended.",
-        (_Shown(_sum("cluster, arm, outcome", "modelsmith_router_decisions_total", _HERE), f"{_ARM} {{{{outcome}}}}"),),
+        (
+            _Series(
+                _sum("cluster, arm, outcome", "modelsmith_router_decisions_total", _HERE), f"{_ARM} {{{{outcome}}}}"
+            ),
+        ),
         "reqps",
     ),
     _Panel("To the first piece", "Of streams: half, and 95 in a hundred, are faster.", _quantiles(FIRST_CHUNK), "s"),
@@ -104,7 +108,7 @@ _GRAPHS: Final = (
         "Tokens",
         "A second, asked (input) and answered (output).",
         (
-            _Shown(
+            _Series(
                 _sum(f"cluster, arm, {in_prometheus(USAGE_KIND)}", f"{in_prometheus(TOKENS)}_sum", _HERE),
                 f"{_ARM} {{{{{in_prometheus(USAGE_KIND)}}}}}",
             ),
@@ -115,8 +119,8 @@ _GRAPHS: Final = (
         "That the specialist is worse, as log10, by metric. Taken back where a metric reaches the line and its loss is "
         "beyond the allowed one.",
         (
-            _Shown(f"max by (cluster, metric) (modelsmith_window_evidence{{{_HERE}}})", "{{cluster}} {{metric}}"),
-            _Shown(f"max by (cluster) (modelsmith_window_trip{{{_HERE}}})", "{{cluster}} trip line"),
+            _Series(f"max by (cluster, metric) (modelsmith_window_evidence{{{_HERE}}})", "{{cluster}} {{metric}}"),
+            _Series(f"max by (cluster) (modelsmith_window_trip{{{_HERE}}})", "{{cluster}} trip line"),
         ),
         width=6,
         limits=(None, None),
@@ -124,7 +128,7 @@ _GRAPHS: Final = (
     _Panel(
         "Valid format",
         "Share of the checked answers that keep the rubric's format.",
-        (_Shown(f"({_VALID} or 0 * {_CHECKED}) / {_CHECKED}", _ARM),),
+        (_Series(f"({_VALID} or 0 * {_CHECKED}) / {_CHECKED}", _ARM),),
         "percentunit", 6,
         limits=(0, 1),
     ),
@@ -132,7 +136,7 @@ _GRAPHS: Final = (
         "Feedback",
         "Reports by result; those that name no decision of this door belong to no cluster.",
         (
-            _Shown(
+            _Series(
                 _sum("cluster, result", "modelsmith_feedback_total", 'cluster=~"$cluster|"'), "{{cluster}} {{result}}"
             ),
         ),
@@ -142,7 +146,7 @@ _GRAPHS: Final = (
         "Cost",
         "An hour, by the prices of serve.yaml: of requests, and of copies in the shadow.",
         (
-            _Shown(
+            _Series(
                 f"3600 * {_sum('cluster, arm, of', 'modelsmith_cost_total', _HERE)}",
                 "{{cluster}} {{arm}} {{of}}",
             ),
@@ -153,7 +157,7 @@ _GRAPHS: Final = (
         "Copies in the shadow",
         "How those ended that a specialist got before its deployment, and what the incumbent came to beside it.",
         (
-            _Shown(
+            _Series(
                 _sum("cluster, arm, outcome", "modelsmith_shadow_answers_total", _HERE), f"{_ARM} {{{{outcome}}}}"
             ),
         ),
@@ -162,7 +166,7 @@ _GRAPHS: Final = (
     _Panel(
         "Different in the shadow",
         "Share of answers that say something else than the caller got.",
-        (_Shown(f"({_DIFFERENT} or 0 * {_COMPARED}) / {_COMPARED}", "{{cluster}} {{specialist}}"),),
+        (_Series(f"({_DIFFERENT} or 0 * {_COMPARED}) / {_COMPARED}", "{{cluster}} {{specialist}}"),),
         "percentunit", 12,
         limits=(0, 1),
     ),
@@ -170,7 +174,7 @@ _GRAPHS: Final = (
         "Backends that gave no answer",
         "By the specialist that was asked, and why.",
         (
-            _Shown(
+            _Series(
                 _sum("cluster, specialist, reason", "modelsmith_door_backend_failures_total", _HERE),
                 "{{cluster}} {{specialist}} {{reason}}",
             ),
@@ -181,8 +185,8 @@ _GRAPHS: Final = (
         "Refused by the door",
         "Requests that got no answer, by code; connections that there was no descriptor for.",
         (
-            _Shown(_sum("code", "modelsmith_door_refused_total"), "{{code}}"),
-            _Shown(_sum("side", "modelsmith_door_connections_refused_total"), "connections: {{side}}"),
+            _Series(_sum("code", "modelsmith_door_refused_total"), "{{code}}"),
+            _Series(_sum("side", "modelsmith_door_connections_refused_total"), "connections: {{side}}"),
         ),
         "ops", 12,
     ),

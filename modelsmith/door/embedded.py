@@ -110,7 +110,7 @@ class EmbeddedModel:
         turn = Turn()
         work = asyncio.ensure_future(self._engine.compute(speak, self._in_shadow, turn))
         work.add_done_callback(partial(_close_stream, output))
-        head = _Written(self._name)
+        head = _AnswerHead(self._name)
         usage = bool(_mapping(body.get("stream_options")).get("include_usage"))
         pieces = _events(work, output, head, usage) if body.get("stream") else _complete_answer(work, head)
         try:
@@ -126,7 +126,7 @@ def _close_stream(pieces: asyncio.Queue[str | None], work: asyncio.Future[Comple
     pieces.put_nowait(None)
 
 
-class _Written:
+class _AnswerHead:
     """What every part of one answer says of it."""
 
     def __init__(self, model: str) -> None:
@@ -141,7 +141,7 @@ class _Written:
         return {"prompt_tokens": tokens_in, "completion_tokens": answered, "total_tokens": tokens_in + answered}
 
 
-async def _complete_answer(work: asyncio.Future[Completion], head: _Written) -> AsyncIterator[bytes]:
+async def _complete_answer(work: asyncio.Future[Completion], head: _AnswerHead) -> AsyncIterator[bytes]:
     completion = await _done(work)
     message = {"role": "assistant", "content": completion.text}
     choices = [{"index": 0, "message": message, "finish_reason": completion.finish}]
@@ -150,7 +150,7 @@ async def _complete_answer(work: asyncio.Future[Completion], head: _Written) -> 
 
 
 async def _events(
-    work: asyncio.Future[Completion], pieces: asyncio.Queue[str | None], head: _Written, usage: bool
+    work: asyncio.Future[Completion], pieces: asyncio.Queue[str | None], head: _AnswerHead, usage: bool
 ) -> AsyncIterator[bytes]:
     first = await pieces.get()
     if first is None:

@@ -37,7 +37,7 @@ from modelsmith.door.upstream import (
     is_answer,
     says_nothing,
 )
-from modelsmith.door.written import NAME, Written, write_whole
+from modelsmith.door.written import NAME, WrittenResponse, write_whole
 from modelsmith.fleet.doors import DoorSign
 from modelsmith.governance.router import Route, assigned
 from modelsmith.live.port import Answered, Decision, Recorder
@@ -224,7 +224,7 @@ class Exchange:
             return await write_whole(self._request, status, JSON, answer, self._headers(arm))
         except ConnectionError:
             self._status = HUNG_UP
-            return Written(self._request, status)
+            return WrittenResponse(self._request, status)
         finally:
             self._usage.saw_whole(answer)
             for sample in self._samples:

@@ -19,7 +19,7 @@ NAME = "modelsmith"
 """What every answer says of its server: versions of libraries are nobody's business."""
 
 
-class Written(web.StreamResponse):
+class WrittenResponse(web.StreamResponse):
     """What aiohttp is told of such an answer: it has nothing to prepare, and waits until the caller has taken it."""
 
     def __init__(self, request: web.BaseRequest, status: int) -> None:
@@ -43,7 +43,7 @@ class Written(web.StreamResponse):
 
 async def write_whole(
     request: web.BaseRequest, status: int, kind: str, body: bytes, headers: Mapping[str, str]
-) -> Written:
+) -> WrittenResponse:
     """Write an answer of this kind of content to the caller; it does not wait until the caller takes it.
 
     Raises:
@@ -61,7 +61,7 @@ async def write_whole(
         head["Connection"] = "keep-alive"
     await writer.write_headers(f"HTTP/{major}.{minor} {status} {HTTPStatus(status).phrase}", head)
     await writer.write(body, drain=False)
-    return Written(request, status)
+    return WrittenResponse(request, status)
 
 
 @lru_cache(maxsize=1)

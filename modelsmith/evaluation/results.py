@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from modelsmith.evaluation.served import Served, Who, model_changed
+from modelsmith.evaluation.served import Served, ServedRole, model_changed
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, is_canonical, sha256
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
@@ -184,7 +184,7 @@ class RunFolder:
         with _writing(self.path):
             os.fsync(self._open_file())
 
-    def hold_served(self, model_name: Who, name: str) -> None:
+    def hold_served(self, model_name: ServedRole, name: str) -> None:
         """Note under which name a server answers, or find that it is the name noted before, in an earlier call too.
 
         Raises:

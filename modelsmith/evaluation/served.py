@@ -11,7 +11,7 @@ from typing import Literal
 from modelsmith.schema.base import Digest, Frozen
 from modelsmith.schema.errors import InfrastructureFailure
 
-Who = Literal["model", "judge"]
+ServedRole = Literal["model", "judge"]
 """Whose server it is."""
 
 
@@ -24,7 +24,7 @@ class Served(Frozen):
     """Of the name that the judge's server gave."""
 
 
-def model_changed(model_name: Who, tag: str) -> InfrastructureFailure:
+def model_changed(model_name: ServedRole, tag: str) -> InfrastructureFailure:
     """Answers of two models are no eval of either."""
     whose = "The endpoint" if model_name == "model" else "The judge's endpoint"
     return InfrastructureFailure(

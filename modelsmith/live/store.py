@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS spans (record TEXT PRIMARY KEY, began REAL NOT NULL, 
 UNITS = ""
 """Name under which units themselves are tallied."""
 
-Taken = Literal["taken", "repeated", "contradicted", "key-reused"]
+ReportOutcome = Literal["taken", "repeated", "contradicted", "key-reused"]
 _Tally = tuple[str, float, Arm, str]
 _Unit = tuple[str, str]
 """Record and unit."""
@@ -114,7 +114,7 @@ class Store:
                         _add(tallies, decision, metric, happened)
             _write(database, tallies)
 
-    def report(self, reports: Sequence[Report]) -> list[Taken]:
+    def report(self, reports: Sequence[Report]) -> list[ReportOutcome]:
         """Take reports of outcomes."""
         with self._changing() as database:
             tallies: dict[_Tally, list[int]] = {}
@@ -305,7 +305,7 @@ def _marks(rows: Sequence[_Row]) -> str:
     return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
 
 
-def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, list[int]]) -> Taken:
+def _report(database: sqlite3.Connection, report: Report, tallies: dict[_Tally, list[int]]) -> ReportOutcome:
     decision, metric, happened, key = report
     decision_id = handle(decision)
     row = database.execute(

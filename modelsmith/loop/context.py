@@ -9,7 +9,7 @@ from modelsmith.diagnosis.meaning import Meaning
 from modelsmith.loop.embedding import meaning_of, policy_in
 from modelsmith.loop.engines import Target
 from modelsmith.loop.evals import BASE, EvalSpec, target_of
-from modelsmith.loop.iteration import Begun, WithCandidate
+from modelsmith.loop.iteration import BegunIteration, WithCandidate
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.syncing import MainReader
@@ -43,14 +43,14 @@ class IterationContext:
         """The clone in which the iteration runs."""
         return self.harness.workspace
 
-    def folder(self, iteration: Begun) -> Path:
+    def folder(self, iteration: BegunIteration) -> Path:
         """Where the iteration keeps rows, job, artifact and evidence; an export has a folder of its own."""
         own = self.workspace.cluster_folder(self.cluster.cluster)
         if isinstance(iteration, WithCandidate) and iteration.export_tag is not None:
             return own / EXPORTS / iteration.specialist
         return own / "iterations" / f"{iteration.number:03d}"
 
-    def stages(self, iteration: Begun) -> tuple[Stage, ...]:
+    def stages(self, iteration: BegunIteration) -> tuple[Stage, ...]:
         """The stages that the iteration trains, in order."""
         return self.cluster.stages[: iteration.stages]
 
@@ -74,7 +74,7 @@ class IterationContext:
         return EvalSpec(self.cluster, self.governed, self.eval_tree, tag)
 
 
-def open_context(harness: Harness, iteration: Begun, latest: MainReader | None = None) -> IterationContext:
+def open_context(harness: Harness, iteration: BegunIteration, latest: MainReader | None = None) -> IterationContext:
     """The context of an iteration; ``latest`` is the reader of main that the caller has used.
 
     Raises:

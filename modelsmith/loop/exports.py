@@ -22,7 +22,7 @@ from modelsmith.loop.context import EXPORTS, IterationContext, open_context
 from modelsmith.loop.embedding import meaning_of
 from modelsmith.loop.engines import engine_of
 from modelsmith.loop.evals import target_of
-from modelsmith.loop.iteration import Begun, Ended, ToAssess, ToPromote, Waiting, WithCandidate
+from modelsmith.loop.iteration import BegunIteration, Ended, ToAssess, ToPromote, Waiting, WithCandidate
 from modelsmith.loop.lineage import versions
 from modelsmith.loop.phases import (
     ARTIFACT_FOLDER,
@@ -56,7 +56,7 @@ GGUF_NAME = "model.gguf"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportSettings:
     """Settings of an export: its kind, type and file."""
 
     kind: ExportKind
@@ -66,7 +66,7 @@ class Wanted:
     """GGUF file that was made elsewhere."""
 
 
-def export(harness: Harness, specialist: str, spec: Wanted) -> Waiting | Ended:
+def export(harness: Harness, specialist: str, spec: ExportSettings) -> Waiting | Ended:
     """Make the export, let main know it, evaluate it, and take it as far as the harness's gates go.
 
     Returns:
@@ -268,7 +268,7 @@ def _through(
     histories = bench.main.histories.of_cluster(cluster.cluster)
     serving = render_routing(cluster.cluster, histories, cluster.deployment.traffic_share).serving[-1].specialist
     number = bench.parent.records[0].iteration
-    beginning = Begun(cluster=cluster.cluster, number=number, commit=commit, reference=serving)
+    beginning = BegunIteration(cluster=cluster.cluster, number=number, commit=commit, reference=serving)
     context = open_context(harness, beginning, bench.latest)
     main = context.main()
     history = main.histories.find(name)

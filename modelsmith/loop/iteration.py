@@ -34,7 +34,7 @@ class Fault(Frozen):
 
 
 class Lasting(TypedDict):
-    """The fields of `Begun` that stay the same to the end."""
+    """The fields of `BegunIteration` that stay the same to the end."""
 
     cluster: str
     number: int
@@ -60,14 +60,14 @@ class Verdict(TypedDict):
 
 
 class PhaseFields(TypedDict):
-    """The fields of `Begun` that belong to one phase alone."""
+    """The fields of `BegunIteration` that belong to one phase alone."""
 
     reason: str
     error: Fault | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class BegunIteration:
     """What is known of an iteration in every phase."""
 
     phase: ClassVar[Phase]
@@ -101,7 +101,7 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithCandidate(Begun):
+class WithCandidate(BegunIteration):
     """What is known besides in every phase after the candidate is sealed."""
 
     specialist: str
@@ -116,28 +116,28 @@ class WithCandidate(Begun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToEval(Begun):
+class ToEval(BegunIteration):
     """Just begun: the model that serves is to be evaluated."""
 
     phase: ClassVar[Phase] = "eval"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToDiagnose(Begun):
+class ToDiagnose(BegunIteration):
     """The run is there whose failures are to be turned into rows."""
 
     phase: ClassVar[Phase] = "diagnose"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToTrain(Begun):
+class ToTrain(BegunIteration):
     """The rows are there, and a person may read them before they are trained on."""
 
     phase: ClassVar[Phase] = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToSeal(Begun):
+class ToSeal(BegunIteration):
     """The adapter is trained."""
 
     phase: ClassVar[Phase] = "seal"
@@ -181,7 +181,7 @@ class Waiting(Judged):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Untrained(Begun):
+class Untrained(BegunIteration):
     """Done before there was a candidate: nothing was to be learnt."""
 
     phase: ClassVar[Phase] = "done"

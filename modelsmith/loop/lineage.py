@@ -10,7 +10,7 @@ from typing import get_args
 
 from modelsmith import __version__
 from modelsmith.loop.context import IterationContext
-from modelsmith.loop.iteration import Begun
+from modelsmith.loop.iteration import BegunIteration
 from modelsmith.loop.recipe import StageRun, last_trained, stage_folder
 from modelsmith.loop.rows_judge import judge_of
 from modelsmith.loop.training import JOB_FOLDER, ROWS_FILE, beats_of, parent_of
@@ -27,7 +27,7 @@ from modelsmith.training.rows import ROW_OF, read_rows, rows_digest
 
 
 def training_facts(
-    context: IterationContext, iteration: Begun, training: Trained, diagnosed: RunResult
+    context: IterationContext, iteration: BegunIteration, training: Trained, diagnosed: RunResult
 ) -> TrainingFacts:
     """``training.json`` of the candidate."""
     stage_runs = training.stages

@@ -15,7 +15,7 @@ from modelsmith.loop.diagnoses import tried_before, write_diagnosis
 from modelsmith.loop.embedding import embedder_of, meaning_of
 from modelsmith.loop.evals import BASE, evaluate, target_of
 from modelsmith.loop.iteration import (
-    Begun,
+    BegunIteration,
     Ended,
     Iteration,
     Judged,
@@ -68,33 +68,33 @@ from modelsmith.substrates.adapter import WEIGHTS
 ARTIFACT_FOLDER = "artifact"
 
 
-def reference_tag(iteration: Begun) -> str:
+def reference_tag(iteration: BegunIteration) -> str:
     """Tag of the run that a candidate is measured against."""
     return _tag(iteration, iteration.reference)
 
 
-def base_tag(iteration: Begun) -> str:
+def base_tag(iteration: BegunIteration) -> str:
     """Tag of the base model's run."""
     return _tag(iteration, BASE)
 
 
-def baseline_tag(iteration: Begun, name: str) -> str:
+def baseline_tag(iteration: BegunIteration, name: str) -> str:
     """Tag of a baseline's run."""
     return _tag(iteration, f"baseline-{name}")
 
 
-def candidate_tag(iteration: Begun) -> str:
+def candidate_tag(iteration: BegunIteration) -> str:
     """Tag of the candidate's run."""
     return _export_tag(iteration) or records.candidate_tag(iteration.cluster, iteration.number)
 
 
-def _tag(iteration: Begun, of: str) -> str:
+def _tag(iteration: BegunIteration, of: str) -> str:
     if export := _export_tag(iteration):
         return run_tag(f"{export}-{of}")
     return f"{iteration.cluster}-iter-{iteration.number:03d}-{of}"
 
 
-def _export_tag(iteration: Begun) -> str | None:
+def _export_tag(iteration: BegunIteration) -> str | None:
     return iteration.export_tag if isinstance(iteration, WithCandidate) else None
 
 
@@ -126,7 +126,7 @@ def eval_reference(context: IterationContext, iteration: ToEval) -> ToDiagnose:
     return ToDiagnose(**iteration.known, reason=reason)
 
 
-def eval_compared(context: IterationContext, iteration: Begun) -> RunResult:
+def eval_compared(context: IterationContext, iteration: BegunIteration) -> RunResult:
     """Evaluate the model that serves, the base model as the baseline of every report, and the cluster's baselines.
 
     Returns:
@@ -330,7 +330,7 @@ def ended_of(iteration: Judged, reason: str) -> Ended:
     return Ended(**iteration.known, **iteration.candidate, **iteration.verdict, reason=reason)
 
 
-def runs_of(context: IterationContext, iteration: Begun, candidate: RunResult) -> Runs:
+def runs_of(context: IterationContext, iteration: BegunIteration, candidate: RunResult) -> Runs:
     """The candidate's run with those that it is compared with."""
     reference, ledger = reference_run(context, iteration), ledger_of(context.workspace)
     tags = [] if iteration.reference == BASE else [base_tag(iteration)]
@@ -339,7 +339,7 @@ def runs_of(context: IterationContext, iteration: Begun, candidate: RunResult) -
     return Runs(candidate, reference, baselines)
 
 
-def diagnosed_run(context: IterationContext, iteration: Begun) -> RunResult:
+def diagnosed_run(context: IterationContext, iteration: BegunIteration) -> RunResult:
     """The run whose failures this iteration answers: of a model over the very base that is trained.
 
     That is the failed candidate's, where it answered the question that is asked now, else the parent's (see
@@ -354,11 +354,11 @@ def diagnosed_run(context: IterationContext, iteration: Begun) -> RunResult:
     return ledger.result(tag, iteration.cluster)
 
 
-def reference_run(context: IterationContext, iteration: Begun) -> RunResult:
+def reference_run(context: IterationContext, iteration: BegunIteration) -> RunResult:
     """The run of the model that the candidate is compared with."""
     return ledger_of(context.workspace).result(reference_tag(iteration), iteration.cluster)
 
 
-def candidate_run(context: IterationContext, iteration: Begun) -> RunResult:
+def candidate_run(context: IterationContext, iteration: BegunIteration) -> RunResult:
     """The candidate's run."""
     return ledger_of(context.workspace).result(candidate_tag(iteration), iteration.cluster)

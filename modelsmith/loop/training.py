@@ -14,7 +14,7 @@ from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target, reward_judge
 from modelsmith.loop.estimate import expected_seconds
 from modelsmith.loop.evals import BASE
-from modelsmith.loop.iteration import Begun
+from modelsmith.loop.iteration import BegunIteration
 from modelsmith.promotion.bases import base_beneath, export_of
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import file_digest
@@ -49,7 +49,7 @@ def training_begun(folder: Path) -> bool:
     return (folder / JOB_FOLDER).exists() or (try_folder(folder, 1) / JOB_FOLDER).exists()
 
 
-def parent_of(context: IterationContext, iteration: Begun) -> str:
+def parent_of(context: IterationContext, iteration: BegunIteration) -> str:
     """What training goes on from: the adapter of the reference, or the base model where that lies over another.
 
     An export has no adapter of its own: training goes on from the one that it was made from, unless that is retired.

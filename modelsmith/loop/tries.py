@@ -16,7 +16,7 @@ from modelsmith.evaluation.reward import Sampled, scores
 from modelsmith.loop.answers import draw
 from modelsmith.loop.context import IterationContext
 from modelsmith.loop.engines import Target
-from modelsmith.loop.iteration import Begun
+from modelsmith.loop.iteration import BegunIteration
 from modelsmith.loop.recipe import Recipe, StageRun, begins_with, last_trained, run_stages, seeded, stage_folder
 from modelsmith.loop.rows_judge import judge_of, rows_judge
 from modelsmith.loop.setting_apart import held_in_prompts
@@ -64,7 +64,7 @@ class _Tried:
     tripped: InvalidInput | None = None
 
 
-def train_tries(context: IterationContext, iteration: Begun) -> Trained:
+def train_tries(context: IterationContext, iteration: BegunIteration) -> Trained:
     """Run the iteration's stages, once for each seed, from the model that serves or the base model (see `parent_of`).
 
     Jobs that were finished before are adopted. A try that a tripwire ends, or that finds no pairs, is not chosen.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 import modelsmith
-from modelsmith.mcp.marking import DETAILED, SHORT, Limits, Shown, mark, new_marker, shorten, without_places
+from modelsmith.mcp.marking import DETAILED, SHORT, Excerpt, Limits, mark, new_marker, shorten, without_places
 from modelsmith.mcp.names import Words, words_of
 from modelsmith.mcp.schemas import OUR_OWN
 from modelsmith.mcp.tools import Tool, find_tool, steps, tools, tools_of
@@ -133,7 +133,7 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     return _body(workspace, int(result.exit_code()), shortened, _ours(tool.name, in_the_end=False), any_other=of_a_job)
 
 
-def _body(workspace: Workspace, exit: int, shortened: Shown, ours: Words, any_other: bool) -> dict[str, Any]:
+def _body(workspace: Workspace, exit: int, shortened: Excerpt, ours: Words, any_other: bool) -> dict[str, Any]:
     marker = new_marker()
     placed = without_places(shortened.value, places(workspace), any_other)
     return {
@@ -155,7 +155,7 @@ def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Rep
     return Reply(_error_answer(session, {"details": {}, "next": None, **error, "exit": exit}), refused=True)
 
 
-def _shown(result: Result, limits: Limits, offset: int) -> Shown:
+def _shown(result: Result, limits: Limits, offset: int) -> Excerpt:
     """What an agent is shown of it; a cursor stands behind the last that is shown, so that none is passed over."""
     while True:
         shortened = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)

@@ -35,14 +35,14 @@ SHORT = Limits(20, 600, 16_000)
 DETAILED = Limits(200, 8_000, 120_000)
 
 
-class Shown(NamedTuple):
+class Excerpt(NamedTuple):
     """What is left of a value, and what is not shown of it."""
 
     value: Any
     shortened: list[Shortened]
 
 
-def shorten(value: Any, limits: Limits, offset: int = 0) -> Shown:
+def shorten(value: Any, limits: Limits, offset: int = 0) -> Excerpt:
     """Cut lists, objects and texts so that the whole stays within the limits.
 
     ``offset`` is where lists that are longer than the limit begin.
@@ -52,7 +52,7 @@ def shorten(value: Any, limits: Limits, offset: int = 0) -> Shown:
         left_out: list[Shortened] = []
         cut = _cut(value, "", items, characters, offset, left_out)
         if len(json.dumps(cut)) <= limits.total or (items <= 1 and characters <= 40):
-            return Shown(cut, left_out)
+            return Excerpt(cut, left_out)
         items, characters = max(1, items // 2), max(40, characters // 2)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from modelsmith.ledger.ledger import ledger_of
-from modelsmith.loop.exports import Wanted, export
+from modelsmith.loop.exports import ExportSettings, export
 from modelsmith.loop.phases import candidate_tag, reference_tag
 from modelsmith.loop.running import noting
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
@@ -93,11 +93,11 @@ def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     )
 
 
-def _wanted(request: ExportRequest) -> Wanted:
+def _wanted(request: ExportRequest) -> ExportSettings:
     if request.kind == "merged":
         if request.file is not None:
             raise _usage("--file goes with --as gguf: merged weights are made here", "Leave --file out.")
-        return Wanted("merged", request.dtype or "float32")
+        return ExportSettings("merged", request.dtype or "float32")
     if request.dtype is not None:
         raise _usage("--dtype goes with --as merged: a GGUF file says its types itself", "Leave --dtype out.")
     if request.file is None:
@@ -109,7 +109,7 @@ def _wanted(request: ExportRequest) -> Wanted:
         raise InvalidInput(
             "missing-file", f"There is no file at {request.file}", "Name a GGUF file.", path=str(request.file)
         )
-    return Wanted("gguf", file=request.file)
+    return ExportSettings("gguf", file=request.file)
 
 
 def _usage(problem: str, mend: str) -> InvalidInput:

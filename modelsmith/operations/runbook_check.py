@@ -59,11 +59,11 @@ def find_runbook_problems(path: str, runbook: Runbook) -> list[Problem]:
     return [Problem(path, None, where, message, mend) for where, message, mend in _problems(path, runbook)]
 
 
-_Found = tuple[str, str, str]
+_Mistake = tuple[str, str, str]
 """Where in the file, what is wrong, and how to mend it."""
 
 
-def _problems(path: str, runbook: Runbook) -> Iterator[_Found]:
+def _problems(path: str, runbook: Runbook) -> Iterator[_Mistake]:
     stem = path.rpartition("/")[2].removesuffix(".json")
     if runbook.runbook != stem:
         yield "runbook", f"the name is not the file's, '{stem}'", f'Write "runbook": "{stem}".'
@@ -77,7 +77,7 @@ def _problems(path: str, runbook: Runbook) -> Iterator[_Found]:
         earlier[step.id] = step
 
 
-def _parameters(runbook: Runbook) -> Iterator[_Found]:
+def _parameters(runbook: Runbook) -> Iterator[_Mistake]:
     named = {reference.parameter for step in runbook.steps for reference in _references(step)}
     for name, parameter in runbook.parameters.items():
         where = f"parameters.{name}"
@@ -87,7 +87,7 @@ def _parameters(runbook: Runbook) -> Iterator[_Found]:
             yield f"{where}.default", f"is no {parameter.kind}", f"Give a {parameter.kind}, or another kind."
 
 
-def _step(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, RunbookStep]) -> Iterator[_Found]:
+def _step(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, RunbookStep]) -> Iterator[_Mistake]:
     conditions = tuple(step.when)
     for number, condition in enumerate(step.when):
         yield from _condition(f"{where}.when[{number}]", condition, runbook, earlier, conditions[:number])
@@ -114,7 +114,7 @@ def _no_operation(name: str) -> tuple[str, str]:
     return f"there is no operation '{name}'", f"Did you mean '{near}'?" if near else "docs/operations.md lists them."
 
 
-def _arguments(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, RunbookStep]) -> Iterator[_Found]:
+def _arguments(where: str, step: RunbookStep, runbook: Runbook, earlier: dict[str, RunbookStep]) -> Iterator[_Mistake]:
     request = loaded(step.call).request
     fields, schema = request.for_others(), _schema(step.call, "request")
     for name, field in request.model_fields.items():
@@ -153,7 +153,7 @@ def value_problem(field: FieldInfo, value: Any) -> str:
 
 def _condition(
     where: str, condition: Condition, runbook: Runbook, so_far: dict[str, RunbookStep], conditions: Sequence[Condition]
-) -> Iterator[_Found]:
+) -> Iterator[_Mistake]:
     kinds = yield from _reference(where, condition, runbook, so_far, conditions)
     compared = condition.to
     if condition.test in ("at-least", "at-most"):

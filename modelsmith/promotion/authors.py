@@ -36,7 +36,7 @@ class Authorship:
 
 
 @dataclass(frozen=True)
-class Written:
+class AuthoredCommit:
     """One commit of a proposal, for who must decide about it."""
 
     id: str
@@ -114,13 +114,14 @@ def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     return Authorship(frozenset(authors), frozenset(claims - {""}))
 
 
-def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[Written, ...]:
+def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[AuthoredCommit, ...]:
     """The newest commits that ``tip`` adds to ``since``, ``most`` of them at most."""
     ids = git.text("rev-list", f"--max-count={most}", f"{since}..{tip}").split()
     raw = git.read_commits(ids)
     keys = [ssh.AllowedKey(*key) for key in listed_keys(people)]
     return tuple(
-        Written(commit_id, _signer(raw[commit_id], keys), *_author_and_subject(raw[commit_id])) for commit_id in ids
+        AuthoredCommit(commit_id, _signer(raw[commit_id], keys), *_author_and_subject(raw[commit_id]))
+        for commit_id in ids
     )
 
 

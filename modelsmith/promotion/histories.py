@@ -187,16 +187,16 @@ def histories_after(before: Histories, change: Change, tree: Tree, policy: Polic
     return _all(_fold_each(chain(again, records.items()), policy, _light(tree)))
 
 
-_Read = tuple[PromotionRecord, str]
+_ParsedRecord = tuple[PromotionRecord, str]
 """A record and its digest, which is that of its bytes: they are canonical."""
 
 
-def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_Read]]:
+def _read_records(tree: Tree, paths: Sequence[str]) -> dict[str, Sequence[_ParsedRecord]]:
     """Records in sequence, by the folder of their history."""
     contents, refused = read_each(tree, paths)
     for error in refused.values():
         raise error
-    records: dict[str, list[_Read]] = {}
+    records: dict[str, list[_ParsedRecord]] = {}
     for path in paths:
         parse_folder(path.rpartition("/")[0])
         entry = parse_record(path, contents[path]), sha256(contents[path])
@@ -214,7 +214,7 @@ def _folders_folded(tree: Revision, folders: Sequence[str], policy: Policy) -> l
 
 
 def _fold_each(
-    records: Iterable[tuple[str, Sequence[_Read]]], policy: Policy, light: Revision | None = None
+    records: Iterable[tuple[str, Sequence[_ParsedRecord]]], policy: Policy, light: Revision | None = None
 ) -> list[SpecialistHistory]:
     """Each history folded, from records by folder; with the tree that they are in, they are not held for long."""
     folded = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.shape import passing_problem
-from modelsmith.repository.commits import Brought
+from modelsmith.repository.commits import AddedFile
 from modelsmith.repository.git import Git
 from modelsmith.repository.listing import EXECUTABLE, REGULAR, SUBMODULE
 from modelsmith.repository.secrets import find_secrets, name_problems
@@ -41,15 +41,17 @@ def check_earlier_commits(
     return CheckResult("earlier-commits", True, "no earlier commit of the proposal brings what its last does not show")
 
 
-def _passing(git: Git, main: str, commits: Sequence[str], change: Change) -> list[Brought]:
+def _passing(git: Git, main: str, commits: Sequence[str], change: Change) -> list[AddedFile]:
     """What some commit of the proposal brings, and neither the change shows nor main holds in that place."""
     in_change = {(path.path, path.new_mode, path.new_blob) for path in change.paths}
-    entries = [entry for entry in git.brought(sorted(commits)) if (entry.path, entry.mode, entry.blob) not in in_change]
+    entries = [
+        entry for entry in git.added_files(sorted(commits)) if (entry.path, entry.mode, entry.blob) not in in_change
+    ]
     listing = git.listing(main) if entries else None
     return [entry for entry in entries if listing is None or listing.entry(entry.path) != (entry.mode, entry.blob)]
 
 
-def _problem(git: Git, entries: Sequence[Brought], limits: Limits) -> str:
+def _problem(git: Git, entries: Sequence[AddedFile], limits: Limits) -> str:
     """The first thing that is wrong, by names and sizes alone; empty when nothing is."""
     for entry in entries:
         if problem := passing_problem(entry.path, entry.mode, limits):
@@ -67,7 +69,7 @@ def _problem(git: Git, entries: Sequence[Brought], limits: Limits) -> str:
     )
 
 
-def _secret(git: Git, entries: Sequence[Brought]) -> str:
+def _secret(git: Git, entries: Sequence[AddedFile]) -> str:
     """The first secret, by the rules that the change is asked by; what is too large was refused before."""
     if names := name_problems(entry.path for entry in entries):
         return f"an earlier commit holds {names[0].file!a}, and {names[0].message}"

@@ -60,7 +60,7 @@ def require_openable(git: Git, base: str, head: str, limits: Limits) -> None:
         IntegrityFailure: ``damaged-object`` for objects that ``verify`` would not read.
     """
     require_within(git, base, head, limits)
-    git.brought(git.text("rev-list", f"{base}..{head}").split())
+    git.added_files(git.text("rev-list", f"{base}..{head}").split())
 
 
 def size_problem(git: Git, change: Change, limits: Limits) -> str:

@@ -14,7 +14,7 @@ class Commit(NamedTuple):
     subject: str
 
 
-class Brought(NamedTuple):
+class AddedFile(NamedTuple):
     """A file that a commit brings in this form to this place."""
 
     commit: str

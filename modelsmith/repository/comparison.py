@@ -11,7 +11,7 @@ from itertools import compress, islice
 from operator import is_not, not_
 from typing import NamedTuple, Protocol
 
-from modelsmith.repository.commits import Brought, Commit
+from modelsmith.repository.commits import AddedFile, Commit
 from modelsmith.repository.git_process import over_limits
 from modelsmith.repository.listing import SUBMODULE, Entry
 from modelsmith.repository.tree_listing import FOLDER, TOO_MANY
@@ -19,7 +19,7 @@ from modelsmith.schema.errors import GateNotCleared
 from modelsmith.schema.governance import DEEPEST_PATH, LONGEST_PATH, MOST_PATHS
 from modelsmith.schema.pull import Change, ChangedPath
 
-MOST_BROUGHT = 100_000
+MOST_ADDED = 100_000
 """Versions of files that the commits of one proposal may bring."""
 MOST_LOOKED_AT = 3_000_000
 """Entries of folders that are looked at to find them, once for each parent: about two seconds."""
@@ -131,14 +131,14 @@ def below(trees: Trees, pair: Pair) -> tuple[int, set[Pair], set[str]]:
     return 1 + len(before) + len(after), folders, files
 
 
-def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
+def added_files(trees: Trees, commits: Sequence[str]) -> list[AddedFile]:
     """What each of the commits holds and none of its parents holds in the same place.
 
     Raises:
-        GateNotCleared: ``over-limits`` for more than `MOST_BROUGHT`, or after `MOST_LOOKED_AT` entries;
+        GateNotCleared: ``over-limits`` for more than `MOST_ADDED`, or after `MOST_LOOKED_AT` entries;
             ``empty-folder``.
     """
-    result: list[Brought] = []
+    result: list[AddedFile] = []
     budget = MOST_LOOKED_AT
     for commit in commits:
         links = trees.commit(commit)
@@ -171,11 +171,9 @@ def brought(trees: Trees, commits: Sequence[str]) -> list[Brought]:
                     _require_reach(folder := f"{prefix}{name}/")
                     waiting.append((folder, oid, [old[1] for old in olds if old and old[0] == FOLDER]))
                 else:
-                    result.append(Brought(commit, f"{prefix}{name}", mode, oid))
-                if len(result) + len(waiting) > MOST_BROUGHT:
-                    raise over_limits(
-                        f"The proposal's commits bring more than {MOST_BROUGHT} versions of files", _SQUASH
-                    )
+                    result.append(AddedFile(commit, f"{prefix}{name}", mode, oid))
+                if len(result) + len(waiting) > MOST_ADDED:
+                    raise over_limits(f"The proposal's commits bring more than {MOST_ADDED} versions of files", _SQUASH)
     return result
 
 

@@ -16,7 +16,7 @@ from modelsmith.repository.set_files import SetFiles, Source
 from modelsmith.schema.scenario import Scenario
 
 _WORD = re.compile(r"\w+")
-_Asked = tuple[tuple[str, ...], str]
+_Question = tuple[tuple[str, ...], str]
 """What stands before the last message, and that message."""
 
 
@@ -27,7 +27,7 @@ def copies(files: SetFiles) -> Iterator[Problem]:
     sources = [source for part in files.scenarios.values() for source in part]
     for source in sources:
         yield from _inside(source)
-    first: dict[_Asked, Source[Scenario]] = {}
+    first: dict[_Question, Source[Scenario]] = {}
     reported: set[tuple[str, str]] = set()
     for source, number, texts in _wordings(sources):
         other = first.setdefault(texts, source)
@@ -38,7 +38,7 @@ def copies(files: SetFiles) -> Iterator[Problem]:
             yield _copied(source, number, other)
 
 
-def _wordings(sources: Sequence[Source[Scenario]]) -> Iterator[tuple[Source[Scenario], int, _Asked]]:
+def _wordings(sources: Sequence[Source[Scenario]]) -> Iterator[tuple[Source[Scenario], int, _Question]]:
     """Own wordings before variants, so that of a note and a variant the variant is the copy."""
     before = [_texts_before(source.value) for source in sources]
     for source, before_text in zip(sources, before, strict=True):

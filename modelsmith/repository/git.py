@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from modelsmith.repository import cat_file
 from modelsmith.repository.answers import key_of
-from modelsmith.repository.commits import Brought, Commit
+from modelsmith.repository.commits import AddedFile, Commit
 from modelsmith.repository.git_process import answers, missing_object, plain
 from modelsmith.repository.git_refs import GitRefs
 from modelsmith.repository.git_trees import build_tree
@@ -261,7 +261,7 @@ class Git(GitRefs):
         with ObjectReader(self.path) as reader:
             return reader.change(old, new)
 
-    def brought(self, commits: Sequence[str]) -> list[Brought]:
+    def added_files(self, commits: Sequence[str]) -> list[AddedFile]:
         """What each of the commits holds and none of its parents holds in the same place.
 
         Together with what their parents hold that are not among them, that is every file that any of them holds.
@@ -273,7 +273,7 @@ class Git(GitRefs):
         from modelsmith.repository.objects import ObjectReader
 
         with ObjectReader(self.path) as reader:
-            return reader.brought(commits)
+            return reader.added_files(commits)
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old`` (a commit contains itself)."""

@@ -20,7 +20,7 @@ from typing_extensions import override
 from modelsmith.repository import comparison
 from modelsmith.repository.bounded import Bounded
 from modelsmith.repository.cat_file import CatFile, Ended, lent
-from modelsmith.repository.commits import Brought, Commit
+from modelsmith.repository.commits import AddedFile, Commit
 from modelsmith.repository.git import Git
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import Entry
@@ -191,8 +191,8 @@ class ObjectReader(Git):
         return self._differing.keep((old, new), names) if len(names) <= _FEW_PATHS else names
 
     @override
-    def brought(self, commits: Sequence[str]) -> list[Brought]:
-        return comparison.brought(self, commits)
+    def added_files(self, commits: Sequence[str]) -> list[AddedFile]:
+        return comparison.added_files(self, commits)
 
     @override
     def first_parent_log(self, tip: str) -> list[Commit]:

@@ -42,29 +42,29 @@ _AS_WRITTEN: Final = {**_ALIKE, ord("_"): "-"}
 _DATE: Final = re.compile(r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])(?!\d)")
 
 
-class _Found(NamedTuple):
+class _Removal(NamedTuple):
     """What of a match is to be taken out, from its beginning, and where to look on."""
 
     taken: int
     on: int
 
 
-def _all(text: str) -> _Found:
-    return _Found(len(text), len(text))
+def _all(text: str) -> _Removal:
+    return _Removal(len(text), len(text))
 
 
-def _none(on: int = 1) -> _Found:
-    return _Found(0, on)
+def _none(on: int = 1) -> _Removal:
+    return _Removal(0, on)
 
 
-def _card(text: str) -> _Found:
+def _card(text: str) -> _Removal:
     """The longest run of whole groups from the first on that is a card's number: a date or a count may stand beside."""
     groups = [*_DIGITS.finditer(text)]
     if len(groups[0].group()) < _CARD_GROUP:
         return _none(groups[0].end())
     lengths = (j for j in range(len(groups), 0, -1) if _is_card("".join(group.group() for group in groups[:j])))
     end = groups[last - 1].end() if (last := next(lengths, 0)) else 0
-    return _Found(end, end) if end else _none(groups[0].end())
+    return _Removal(end, end) if end else _none(groups[0].end())
 
 
 def _is_card(number: str) -> bool:
@@ -75,11 +75,11 @@ def _is_card(number: str) -> bool:
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def _iban(text: str) -> _Found:
+def _iban(text: str) -> _Removal:
     """How far an IBAN goes from the beginning on: a word that follows may look like its last group."""
     ends = [match.end() for match in _WORDS.finditer(text)]
     end = next((end for end in reversed(ends) if _is_iban(text[:end])), 0)
-    return _Found(end, end) if end else _none()
+    return _Removal(end, end) if end else _none()
 
 
 def _is_iban(text: str) -> bool:
@@ -88,14 +88,14 @@ def _is_iban(text: str) -> bool:
     return 15 <= len(plain) <= 34 and int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 
 
-def _phone(text: str) -> _Found:
+def _phone(text: str) -> _Removal:
     """All of it, where it has as many digits as numbers have; after a day it begins anew."""
     if day := _DATE.match(text):
         return _none(day.end())
     return _all(text) if 9 <= sum(character.isdigit() for character in text) <= 15 else _none()
 
 
-def _address(text: str) -> _Found:
+def _address(text: str) -> _Removal:
     """All of it, unless it is two colons as programs write them between names."""
     if "::" not in text:
         return _all(text)
@@ -118,7 +118,7 @@ _AT = r"(?:\s?@\s?|%40|&#64;|&#x40;|&commat;|\\u0040|\s?[(\[{]\s?at\s?[)\]}]\s?)
 _DOT = r"(?:\.|%2e|\s?[(\[{]\s?dot\s?[)\]}]\s?)"
 _SPOKEN: Final = r"\s(?:dot|punkt|punto|ponto)\s"
 """A full stop as a transcript of speech has it."""
-_KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Found]]]] = {
+_KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Removal]]]] = {
     "email": (
         rf"(?i)(?:\"[^\"\n]{{1,64}}\"|[\pL\pM\pN_.+%'!#$&*/=?^`{{|}}~-]+){_AT}"
         rf"(?:[\pL\pM\pN-]+(?:{_DOT}[\pL\pM\pN-]+)+|\[[0-9a-f.:]+\])"
@@ -143,7 +143,7 @@ _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Found]]]] = {
 class _Rule(NamedTuple):
     name: str
     pattern: Any
-    holds: Callable[[str], _Found]
+    holds: Callable[[str], _Removal]
     """Function that finds the private part of a match."""
     alike: Mapping[int, str]
     """Signs that stand for one another."""

@@ -64,35 +64,35 @@ def _near(lines: Sequence[str], reported: int | None, opened: int | None) -> Ite
         yield opened
 
 
-_Found = tuple[str, str] | None
+_SlipWords = tuple[str, str] | None
 
 
-def _tab(line: str) -> _Found:
+def _tab(line: str) -> _SlipWords:
     return ("a tab", "Use two spaces.") if _TAB.match(line) else None
 
 
-def _odd_space(line: str) -> _Found:
+def _odd_space(line: str) -> _SlipWords:
     odd = first_odd_space(line.split("#")[0])
     if odd is None or odd.character == "\t":
         return None
     return f"{odd.name} stands where a space belongs", "Write an ordinary space."
 
 
-def _wide_colon(line: str) -> _Found:
+def _wide_colon(line: str) -> _SlipWords:
     match = _WIDE_COLON.match(line)
     return (f"{described(match[1])} ends no field's name", "Write : and a space.") if match else None
 
 
-def _other_dash(line: str) -> _Found:
+def _other_dash(line: str) -> _SlipWords:
     match = _DASH.match(line)
     return (f"{described(match[1])} begins no item of a list", "Write - and a space.") if match else None
 
 
-def _glued_dash(line: str) -> _Found:
+def _glued_dash(line: str) -> _SlipWords:
     return ("no space follows the -", "Write '- ' and then the item.") if _GLUED_DASH.match(line) else None
 
 
-def _print_quotes(line: str) -> _Found:
+def _print_quotes(line: str) -> _SlipWords:
     value = _value(line)
     return print_quotes(value) if value[:1] in OPENING and value else None
 
@@ -102,7 +102,7 @@ def print_quotes(value: str) -> tuple[str, str]:
     return f"{described(value[0])} quotes nothing", 'Write straight quotes: "...".'
 
 
-def _indicator(line: str) -> _Found:
+def _indicator(line: str) -> _SlipWords:
     value = _value(line)
     begins = value[:1]
     if not begins or not (begins in "@`%*&!,]}" or re.match(r"[-?](?: |$)|[|>][^-+1-9 #]|[|>] +[^#]", value)):
@@ -110,7 +110,7 @@ def _indicator(line: str) -> _Found:
     return f"the text begins with {begins}, which means something else in YAML", QUOTES
 
 
-def _after_quote(line: str) -> _Found:
+def _after_quote(line: str) -> _SlipWords:
     value = _value(line)
     quote = value[:1]
     if quote not in "\"'" or not quote:
@@ -122,14 +122,14 @@ def _after_quote(line: str) -> _Found:
     return f"words follow the closing {quote}", f"Put the whole text in {other}...{other}."
 
 
-def _bracket(line: str) -> _Found:
+def _bracket(line: str) -> _SlipWords:
     value = _value(line)
     if not re.match(r"\{[^{}]*\} *[^ #,}\]]|\[[^\[\]]*\] *[^ #,}\]]", value):
         return None
     return f"the text begins with {value[0]}, which means something else in YAML", QUOTES
 
 
-def _colon(line: str) -> _Found:
+def _colon(line: str) -> _SlipWords:
     value = _value(line)
     if not value or value[0] in "\"'{[|>#":
         return None
@@ -140,17 +140,17 @@ def _colon(line: str) -> _Found:
     return f"a colon stands in the text{context}", QUOTES
 
 
-def _glued_colon(line: str) -> _Found:
+def _glued_colon(line: str) -> _SlipWords:
     match = _GLUED_COLON.fullmatch(line.split(" #")[0].rstrip())
     return ("no space follows the colon", f"Write '{match[1]}: ' and then the value.") if match else None
 
 
-def _equals(line: str) -> _Found:
+def _equals(line: str) -> _SlipWords:
     match = _EQUALS.fullmatch(line)
     return ("= gives no field its value", f"Write '{match[1]}: ' and then the value.") if match else None
 
 
-_LOOKS: tuple[Callable[[str], _Found], ...] = (
+_LOOKS: tuple[Callable[[str], _SlipWords], ...] = (
     _tab, _odd_space, _wide_colon, _other_dash, _glued_dash, _print_quotes, _bracket, _after_quote, _indicator, _colon,
     _glued_colon, _equals,
 )  # fmt: skip

@@ -47,7 +47,7 @@ def fetch_upstream(workspace: Workspace) -> str:
             "extra-missing", "Remotes are worked with by GitPython.", "Run: pip install 'modelsmith[github]'"
         ) from None
 
-    class Told(git.RemoteProgress):
+    class FetchProgress(git.RemoteProgress):
         def update(self, op_code: int, cur_count: Any, max_count: Any = None, message: str = "") -> None:
             count, total = (int(float(count or 0)) for count in (cur_count, max_count))
             workspace.notify(Progress("fetch", f"upstream: {message or 'objects'}", count, total))
@@ -67,7 +67,9 @@ def fetch_upstream(workspace: Workspace) -> str:
         GIT_CONFIG_COUNT=str(len(settings)), GIT_TERMINAL_PROMPT="0", GIT_NO_LAZY_FETCH="1", **numbered
     ):
         try:
-            repo.remote(REMOTE).fetch(f"+refs/heads/main:{TIP}", progress=Told(), tags=False, no_write_fetch_head=True)
+            repo.remote(REMOTE).fetch(
+                f"+refs/heads/main:{TIP}", progress=FetchProgress(), tags=False, no_write_fetch_head=True
+            )
         except (git.GitCommandError, ValueError) as error:
             words = without_passwords(str(getattr(error, "stderr", error)))
             raise InfrastructureFailure(

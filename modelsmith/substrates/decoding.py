@@ -23,7 +23,7 @@ Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """The next token of each sequence: from logits (rows, vocabulary), and the number of the sequence of each row."""
 
 
-class Written(NamedTuple):
+class DecodedSequence(NamedTuple):
     """The tokens that one sequence was continued with."""
 
     number: int
@@ -56,7 +56,7 @@ def decode(
     ends: torch.Tensor,
     pad: int,
     answers: int = 1,
-) -> list[Written]:
+) -> list[DecodedSequence]:
     """Go on from each prompt, ``answers`` times over, up to an end token or ``limit`` new tokens.
 
     They are given as they finish. ``shared`` is that of these prompts, or of more (`share`).
@@ -79,7 +79,7 @@ def decode(
     total = len(prompts) * answers
     tokens: list[list[int]] = [[] for _ in range(total)]
     rows = list(range(total))
-    outputs: dict[int, Written] = {}
+    outputs: dict[int, DecodedSequence] = {}
     at = slice(shared_length, shared_length + width)
     while True:
         filled = visible[:, : at.stop]
@@ -101,7 +101,7 @@ def decode(
             if number not in outputs:
                 tokens[number].append(token)
                 if end or len(tokens[number]) == limit:
-                    outputs[number] = Written(number, tokens[number], end, time.perf_counter() - begin)
+                    outputs[number] = DecodedSequence(number, tokens[number], end, time.perf_counter() - begin)
         if len(outputs) == total:
             return list(outputs.values())
         unfinished = [row for row, number in enumerate(rows) if number not in outputs]

@@ -111,7 +111,7 @@ def nearest(texts_a: Sequence[str], texts_b: Sequence[str]) -> tuple[float, int,
     return best
 
 
-Found = tuple[float, int]
+NearestText = tuple[float, int]
 """Similarity and position of the nearest text."""
 
 
@@ -154,7 +154,7 @@ class Index:
         for (text, bag), bounds in zip(queries, self._arrays.bounds(queries, FUNCTION_WEIGHT, LEAST_PART), strict=True):
             yield Search(self, text, bag, bounds)
 
-    def find(self, text: str, bag: Bag, bounds: Bounds | None, least: float, besides: Collection[int]) -> Found:
+    def find(self, text: str, bag: Bag, bounds: Bounds | None, least: float, besides: Collection[int]) -> NearestText:
         """What `Search.nearest` gives; of pairs that ``bounds`` rule out only those that are very long are compared."""
         from rapidfuzz.fuzz import ratio
         from rapidfuzz.process import extractOne
@@ -177,7 +177,7 @@ class Index:
         score, place = max(best, default=(0.0, 1))
         return score, -place
 
-    def _best_part(self, bounds: Bounds, least: float, besides: Collection[int]) -> Found:
+    def _best_part(self, bounds: Bounds, least: float, besides: Collection[int]) -> NearestText:
         shares = bounds.part.copy()
         shares[[*besides]] = -1.0
         place = int(shares.argmax())
@@ -185,7 +185,7 @@ class Index:
         score = min(1.0, max(share, 0.0) / 2) ** STRETCH
         return (score, place) if share > _least_share(least) and score >= least else (0.0, -1)
 
-    def _nearest_part(self, bag: Bag, least: float, besides: Collection[int]) -> Found:
+    def _nearest_part(self, bag: Bag, least: float, besides: Collection[int]) -> NearestText:
         content, function, pairs, weight = bag
         if weight < LEAST_PART:
             return 0.0, -1
@@ -248,7 +248,7 @@ class Search(NamedTuple):
     bag: Bag
     bounds: Bounds | None = None
 
-    def nearest(self, least: float = 0.0, besides: Collection[int] = ()) -> Found:
+    def nearest(self, least: float = 0.0, besides: Collection[int] = ()) -> NearestText:
         """Similarity and position of the nearest text of the index; ``(0.0, -1)`` when none reaches ``least``.
 
         Texts at the positions ``besides`` are passed over. The search is faster the higher ``least`` is.

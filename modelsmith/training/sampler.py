@@ -17,7 +17,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from modelsmith.schema.canonical import digest
-from modelsmith.substrates.decoding import Choose, Written, decode, end_tokens, for_small_batches, share
+from modelsmith.substrates.decoding import Choose, DecodedSequence, decode, end_tokens, for_small_batches, share
 from modelsmith.substrates.local import BATCH
 from modelsmith.training.loading import computes_in, is_4bit
 
@@ -47,7 +47,7 @@ class Sampler:
         limit: int,
         temperature: float,
         seeds: Sequence[int],
-    ) -> list[Written]:
+    ) -> list[DecodedSequence]:
         """``answers`` to each prompt, in order. The same weights, prompt and seed of it give the same.
 
         That holds but for rounding whatever else is drawn beside it: each answer draws by numbers of its own, a race of
@@ -67,16 +67,16 @@ class Sampler:
 
         return self._decode(trained, prompts, choose, answers, limit)
 
-    def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[Written]:
+    def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[DecodedSequence]:
         """The likeliest answer to each prompt, in order."""
         return self._decode(trained, prompts, lambda logits, _rows: logits.argmax(dim=-1), 1, limit)
 
     def _decode(
         self, trained: Any, prompts: Sequence[list[int]], choose: Choose, answers: int, limit: int
-    ) -> list[Written]:
+    ) -> list[DecodedSequence]:
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         size = max(1, BATCH[trained.device.type] // answers)
-        outputs: dict[int, Written] = {}
+        outputs: dict[int, DecodedSequence] = {}
         ends = self._ends.to(trained.device)
         with torch.inference_mode(), self._decoding(trained) as model:
             shared = share(model, prompts)
@@ -150,7 +150,7 @@ def answer_logits(trained: Any, prompt: Sequence[int], answer: Sequence[int]) ->
         trained.train(training)
 
 
-def disagreement(trained: Any, prompt: Sequence[int], greedy: Written) -> str | None:
+def disagreement(trained: Any, prompt: Sequence[int], greedy: DecodedSequence) -> str | None:
     """Why this greedy answer is none of the trained model's; None when each of its tokens is the likeliest there.
 
     It is computed by the model as the trainer has it, in one pass without a cache.

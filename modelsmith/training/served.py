@@ -28,10 +28,10 @@ from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.source import Chat
 from modelsmith.schema.training import Grpo
 from modelsmith.schema.training import Sampler as Choice
-from modelsmith.substrates.decoding import Written, end_tokens
+from modelsmith.substrates.decoding import DecodedSequence, end_tokens
 from modelsmith.substrates.vllm.environment import find_python, vllm_facts
 from modelsmith.substrates.vllm.server import VllmServer
-from modelsmith.substrates.vllm.tokens import TokenAnswer, Wanted, ask_tokens
+from modelsmith.substrates.vllm.tokens import TokenAnswer, TokenRequest, ask_tokens
 from modelsmith.training.failures import (
     SamplerFailedError,
     SamplerMissingError,
@@ -122,7 +122,7 @@ class ServedSampler:
         limit: int,
         temperature: float,
         seeds: Sequence[int],
-    ) -> list[Written]:
+    ) -> list[DecodedSequence]:
         """See `sampler.Sampler.draw`.
 
         Raises:
@@ -132,15 +132,15 @@ class ServedSampler:
             StoppedError: asked to stop meanwhile.
         """
         requests = [
-            Wanted(prompt, answers, limit, temperature, seed) for prompt, seed in zip(prompts, seeds, strict=True)
+            TokenRequest(prompt, answers, limit, temperature, seed) for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return self._written(trained, requests)
 
-    def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[Written]:
+    def greedy(self, trained: Any, prompts: Sequence[list[int]], limit: int) -> list[DecodedSequence]:
         """See `sampler.Sampler.greedy`, and for errors `draw`."""
-        return self._written(trained, [Wanted(prompt, 1, limit, 0.0, 0) for prompt in prompts])
+        return self._written(trained, [TokenRequest(prompt, 1, limit, 0.0, 0) for prompt in prompts])
 
-    def _written(self, trained: Any, requests: Sequence[Wanted]) -> list[Written]:
+    def _written(self, trained: Any, requests: Sequence[TokenRequest]) -> list[DecodedSequence]:
         begin = time.monotonic()
         try:
             replies = self._ask(self._name(trained), requests, begin)
@@ -153,7 +153,7 @@ class ServedSampler:
         )
         seconds = time.monotonic() - begin
         return [
-            Written(number, reply.tokens, reply.ended, seconds)
+            DecodedSequence(number, reply.tokens, reply.ended, seconds)
             for number, reply in enumerate(chain.from_iterable(replies))
         ]
 
@@ -173,7 +173,7 @@ class ServedSampler:
             shutil.rmtree(before[1], ignore_errors=True)
         return name
 
-    def _ask(self, name: str, requests: Sequence[Wanted], begin: float) -> list[list[TokenAnswer]]:
+    def _ask(self, name: str, requests: Sequence[TokenRequest], begin: float) -> list[list[TokenAnswer]]:
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
             futures = [

@@ -14,7 +14,7 @@ from modelsmith.schema.source import Chat
 from modelsmith.schema.training import Grpo
 from modelsmith.schema.training_row import Prompt
 from modelsmith.substrates.chat import answer_in
-from modelsmith.substrates.decoding import Written
+from modelsmith.substrates.decoding import DecodedSequence
 from modelsmith.training import ranks
 from modelsmith.training.failures import OUTSIDE_ERRORS, JudgeUnclearError, TrippedError, WeightsDifferError
 from modelsmith.training.judged import Reward
@@ -55,7 +55,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Take note of what the step under way measured."""
         self._now = measures
 
-    def sampled(self, prompt: list[int], output: Written, row: Prompt) -> Sampled:
+    def sampled(self, prompt: list[int], output: DecodedSequence, row: Prompt) -> Sampled:
         """An answer as the rubric gets it in an eval: without its thoughts."""
         tokens = output.tokens[:-1] if output.ended else output.tokens
         answer = answer_in(self._tokenizer, prompt, tokens, "stop" if output.ended else "length", self._chat)

@@ -87,22 +87,22 @@ def test_what_commits_bring_is_what_none_of_their_parents_holds_there(git: Git) 
     right = git.commit_files(base, {"b": None, "d/e": b"3"}, "m", AUTHOR)
     both = git.commit_files(ours, {"b": None, "d/e": b"3", "new": b"1"}, "m", AUTHOR, [right])
 
-    def brought(*commits: str) -> set[tuple[str, str]]:
-        return {(entry.commit, entry.path) for entry in git.brought(commits)}
+    def added(*commits: str) -> set[tuple[str, str]]:
+        return {(entry.commit, entry.path) for entry in git.added_files(commits)}
 
-    assert brought(base) == {(base, "a/x"), (base, "b")}
-    assert brought(ours, right) == {(ours, "a/x"), (ours, "c"), (right, "d/e")}
-    assert brought(both) == {(both, "new")}
-    assert brought(both, right, ours) == brought(ours) | brought(right) | brought(both)
+    assert added(base) == {(base, "a/x"), (base, "b")}
+    assert added(ours, right) == {(ours, "a/x"), (ours, "c"), (right, "d/e")}
+    assert added(both) == {(both, "new")}
+    assert added(both, right, ours) == added(ours) | added(right) | added(both)
 
 
 def test_commits_that_bring_more_than_anybody_looks_at_are_refused(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     base = git.commit_files(None, {"a/x": b"1", "b": b"1"}, "m", AUTHOR)
-    for most in ("MOST_BROUGHT", "MOST_LOOKED_AT"):
+    for most in ("MOST_ADDED", "MOST_LOOKED_AT"):
         with monkeypatch.context() as patch:
             patch.setattr(comparison, most, 1)
             with pytest.raises(GateNotCleared, match="commits bring"):
-                git.brought([base])
+                git.added_files([base])
 
 
 def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,9 @@ def test_a_parent_named_many_times_costs_what_one_does(git: Git, monkeypatch: py
         raw = f"tree {tree}\n{named}author {ident}\ncommitter {ident}\n\nm\n"
         commits[name] = git.text("hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
     monkeypatch.setattr(comparison, "MOST_LOOKED_AT", 100)
-    assert [len(git.brought([commits[name]])) for name in ("one", "same")] == [50, 50]
+    assert [len(git.added_files([commits[name]])) for name in ("one", "same")] == [50, 50]
     with pytest.raises(GateNotCleared, match="commits bring too much"):
-        git.brought([commits["many"]])
+        git.added_files([commits["many"]])
 
 
 class Counted(ObjectReader):
@@ -138,7 +138,7 @@ def test_folders_too_deep_to_stand_anywhere_are_not_walked_down(git: Git) -> Non
         tree = git.text("mktree", input=f"040000 tree {tree}\td\n".encode())
     head = git.commit_tree(str(tree), [base], "m", AUTHOR)
     with Counted(git.path) as reader:
-        for look in (lambda: reader.change(base, head), lambda: reader.brought([head])):
+        for look in (lambda: reader.change(base, head), lambda: reader.added_files([head])):
             reader.looks = 0
             with pytest.raises(GateNotCleared, match="levels deep"):
                 look()
@@ -155,9 +155,9 @@ def test_wide_folders_that_name_one_another_are_refused_by_what_waits(
     base = git.commit_files(None, {"x": b"1"}, "m", AUTHOR)
     head = git.commit_tree(tree, [base], "m", AUTHOR)
     monkeypatch.setattr(comparison, "MOST_PATHS", 100)
-    monkeypatch.setattr(comparison, "MOST_BROUGHT", 100)
+    monkeypatch.setattr(comparison, "MOST_ADDED", 100)
     with Counted(git.path) as reader:
-        for look in (lambda: reader.change(base, head), lambda: reader.brought([head])):
+        for look in (lambda: reader.change(base, head), lambda: reader.added_files([head])):
             with pytest.raises(GateNotCleared, match="more"):
                 look()
         assert reader.looks < 20

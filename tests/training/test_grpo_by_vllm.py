@@ -28,7 +28,7 @@ from modelsmith.fleet.worker import STOPPED
 from modelsmith.schema.canonical import content_digest, file_digest
 from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.training import Grpo
-from modelsmith.substrates.vllm.tokens import Wanted, read_reply
+from modelsmith.substrates.vllm.tokens import TokenRequest, read_reply
 from modelsmith.training import supervisor, worker
 from modelsmith.training.job import Heartbeat, Inputs, JobFile, Waiting, place
 from modelsmith.training.recovery import Recovery
@@ -247,7 +247,7 @@ def test_the_default_leaves_digests_of_earlier_settings_as_they_were() -> None:
     assert content_digest(BY_VLLM) != content_digest(BY_VLLM.model_copy(update={"sampler": "embedded"}))
 
 
-WANTED = Wanted([1, 2], answers=2, limit=3, temperature=1.0, seed=1)
+WANTED = TokenRequest([1, 2], answers=2, limit=3, temperature=1.0, seed=1)
 
 
 def reply(*answers: dict[str, Any]) -> bytes:

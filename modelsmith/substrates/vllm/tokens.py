@@ -19,7 +19,7 @@ ANSWER_SECONDS = 1800.0
 """Longest time for all answers to one prompt."""
 
 
-class Wanted(NamedTuple):
+class TokenRequest(NamedTuple):
     """A request for completions of one prompt."""
 
     prompt: Sequence[int]
@@ -44,7 +44,7 @@ class TokenAnswer(NamedTuple):
 
 
 def ask_tokens(
-    server: VllmServer, model: str, request: Wanted, ends: frozenset[int], vocabulary: int
+    server: VllmServer, model: str, request: TokenRequest, ends: frozenset[int], vocabulary: int
 ) -> list[TokenAnswer]:
     """The server's answers to one prompt, in order.
 
@@ -80,7 +80,7 @@ def ask_tokens(
     return read_reply(body, request, ends, vocabulary)
 
 
-def read_reply(body: bytes, request: Wanted, ends: frozenset[int], vocabulary: int) -> list[TokenAnswer]:
+def read_reply(body: bytes, request: TokenRequest, ends: frozenset[int], vocabulary: int) -> list[TokenAnswer]:
     """The answers that a reply of vLLM's completions API holds, in order. Pure.
 
     Raises:
@@ -106,7 +106,7 @@ def _token_answer(choice: Any) -> TokenAnswer:
     return TokenAnswer(list(tokens), choice["finish_reason"] == "stop", [float(log_prob) for log_prob in log_probs])
 
 
-def _wrong(reply: TokenAnswer, request: Wanted, ends: frozenset[int], vocabulary: int) -> str | None:
+def _wrong(reply: TokenAnswer, request: TokenRequest, ends: frozenset[int], vocabulary: int) -> str | None:
     tokens = reply.tokens
     if not tokens or len(tokens) != len(reply.log_probs) or not all(map(math.isfinite, reply.log_probs)):
         return "an answer's tokens and their log-probabilities are not as many"
