@@ -36,7 +36,7 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
     end = start + seconds
     tokens_read: list[float] = []
 
-    async def one(number: int) -> None:
+    async def ask_one(number: int) -> None:
         caller = Caller(url, key, number, {"temperature": 0})
         reader, writer = await caller.connect()
         while (begin := time.perf_counter()) < end:
@@ -49,14 +49,14 @@ async def ask(url: str, key: str, connections: int, seconds: float) -> tuple[lis
             tokens_read.append((time.perf_counter() - begin) * 1000)
         writer.close()
 
-    await asyncio.gather(*(one(number) for number in range(connections)))
+    await asyncio.gather(*(ask_one(number) for number in range(connections)))
     return tokens_read, len(tokens_read) / (time.perf_counter() - start)
 
 
 async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
     """Tokens that came in a second, over so many streams at once, each read to its end."""
 
-    async def one(number: int) -> int:
+    async def ask_one(number: int) -> int:
         caller = Caller(url, key, number, {"max_tokens": tokens, "stream": True})
         reader, writer = await caller.connect()
         writer.write(caller.request)
@@ -70,7 +70,7 @@ async def ask_streams(url: str, key: str, streams: int, tokens: int) -> float:
         return text.count(b" token")
 
     begin = time.perf_counter()
-    received = sum(await asyncio.gather(*map(one, range(streams))))
+    received = sum(await asyncio.gather(*map(ask_one, range(streams))))
     if received != streams * tokens:
         raise RuntimeError(f"{received} tokens of {streams * tokens} came")
     return received / (time.perf_counter() - begin)
@@ -80,7 +80,7 @@ async def hold_streams(url: str, key: str, number: int) -> tuple[list[asyncio.St
     """So many streams that have begun; their connections, and the seconds that it took."""
     begin, room = time.perf_counter(), asyncio.Semaphore(200)
 
-    async def one(number: int) -> asyncio.StreamWriter:
+    async def stream_one(number: int) -> asyncio.StreamWriter:
         async with room:
             caller = Caller(url, key, number, {"stream": True})
             reader, writer = await caller.connect()
@@ -90,4 +90,4 @@ async def hold_streams(url: str, key: str, number: int) -> tuple[list[asyncio.St
                 raise RuntimeError(head.decode())
             return writer
 
-    return list(await asyncio.gather(*map(one, range(number)))), time.perf_counter() - begin
+    return list(await asyncio.gather(*map(stream_one, range(number)))), time.perf_counter() - begin

@@ -77,7 +77,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-async def read(port: int, token: str, count: int) -> int:
+async def follow_events(port: int, token: str, count: int) -> int:
     """Follow until the last event; how many are missing or out of order."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     text = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -125,7 +125,7 @@ async def read_all(port: int, token: str, count: int, process: psutil.Process) -
     text = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
     idle.write(text.encode())
     async with watched(process) as peak:
-        wrong = sum(await asyncio.gather(*(read(port, token, count) for _ in range(READERS))))
+        wrong = sum(await asyncio.gather(*(follow_events(port, token, count) for _ in range(READERS))))
     return Read(wrong, peak[0], count)
 
 
@@ -139,7 +139,7 @@ def served(command: list[str], port: int, folder: Path, token: str, all_read: Al
                 if not tried.connect_ex(("127.0.0.1", port)):
                     break
             time.sleep(0.1)
-        asyncio.run(read(port, token, 1))
+        asyncio.run(follow_events(port, token, 1))
         before, cpu, begin = server.memory_info().rss / 2**20, sum(server.cpu_times()[:2]), time.perf_counter()
         result = asyncio.run(all_read(server))
         seconds, spent = time.perf_counter() - begin, sum(server.cpu_times()[:2]) - cpu

@@ -29,7 +29,7 @@ def page(ledger: str, after: int) -> list[tuple[int, str]]:
     return rows
 
 
-async def told(ledger: str) -> AsyncIterator[ServerSentEvent]:
+async def stored_events(ledger: str) -> AsyncIterator[ServerSentEvent]:
     after = 0
     while rows := await anyio.to_thread.run_sync(page, ledger, after):
         for after, event in rows:
@@ -39,7 +39,7 @@ async def told(ledger: str) -> AsyncIterator[ServerSentEvent]:
 
 def main(ledger: str, port: str) -> None:
     async def events(request: Request) -> EventSourceResponse:
-        return EventSourceResponse(told(ledger), sep="\n")
+        return EventSourceResponse(stored_events(ledger), sep="\n")
 
     app = Starlette(routes=[Route("/events", events)])
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")

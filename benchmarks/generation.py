@@ -105,7 +105,7 @@ def theirs(bare: Bare, prompts: Sequence[Prompt], system: str, sampling: Samplin
     return Answers(spent, *answers[0])
 
 
-def chosen(governed: GovernedSet, limit: int | None) -> list[Prompt]:
+def spread_prompts(governed: GovernedSet, limit: int | None) -> list[Prompt]:
     """All prompts of the set, or ``limit`` of them spread evenly."""
     prompts = [ask.prompt() for ask in plan(governed, SECTIONS, quick=False)]
     return prompts if limit is None else prompts[:: max(1, len(prompts) // limit)][:limit]
@@ -121,7 +121,7 @@ def main() -> None:
     cluster = load_cluster(tree, CLUSTER)
     governed = load_eval_set(tree, cluster.eval_set)
     folder = resolve(cluster.base_model, ROOT, Workspace(ROOT).models).folder
-    prompts, system = chosen(governed, arguments.prompts), governed.evalset.prompt.system
+    prompts, system = spread_prompts(governed, arguments.prompts), governed.evalset.prompt.system
     sampling = governed.evalset.sampling.model_copy(update={"temperature": 0.0})
     substrate, bare = TransformersSubstrate(folder, None), Bare(folder)
     if substrate.facts.device != "cpu":

@@ -102,7 +102,7 @@ class ObjectWriter(ObjectReader):
         while not dots or at.id != start:
             before = self.listing(at.parents[0]) if at.parents else None
             now = self.listing(at.id)
-            if any(_found(now, path) != (_found(before, path) if before else None) for path in paths):
+            if any(_entry_at(now, path) != (_entry_at(before, path) if before else None) for path in paths):
                 commits_found.append(at.id)
             if not at.parents:
                 break
@@ -204,5 +204,5 @@ def _line(name: str, entry: Entry) -> bytes:
     return f"{entry[0].lstrip('0')} {name}\0".encode() + bytes.fromhex(entry[1])
 
 
-def _found(listing: TreeListing, path: str) -> object:
+def _entry_at(listing: TreeListing, path: str) -> object:
     return listing.folder(path) or listing.entry(path)

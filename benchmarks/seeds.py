@@ -231,8 +231,8 @@ def report(bench: Bench, path: Path, facts: dict[str, Any]) -> None:
     rows = [
         (
             result["run"],
-            shown(result["composite"]),
-            shown(result["held_out"]),
+            with_interval(result["composite"]),
+            with_interval(result["held_out"]),
             f"{result['regressions']} of {result['compared']}",
             result["verdict"],
             result["train_seconds"],
@@ -246,7 +246,7 @@ def report(bench: Bench, path: Path, facts: dict[str, Any]) -> None:
     print(f"\n{line}")
 
 
-def shown(estimate: dict[str, float]) -> str:
+def with_interval(estimate: dict[str, float]) -> str:
     """A point estimate with its interval."""
     return f"{estimate['value']:.3f} ({estimate['low']:.3f}-{estimate['high']:.3f})"
 

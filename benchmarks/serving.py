@@ -49,7 +49,7 @@ class Answers(NamedTuple):
     """In the order of the prompts."""
 
 
-def asked(substrate: Substrate, governed: GovernedSet, samples: Sequence[Sample], repeats: int) -> Answers:
+def measured_answers(substrate: Substrate, governed: GovernedSet, samples: Sequence[Sample], repeats: int) -> Answers:
     """Answers through our port; a few prompts are asked before the clock runs."""
     system, sampling = governed.evalset.prompt.system, governed.evalset.sampling
     prompts = [ask.prompt() for ask in samples]
@@ -116,7 +116,7 @@ def main() -> None:
     samples = every[:: max(1, len(every) // arguments.prompts)][: arguments.prompts]
 
     def ask(substrate: Substrate, repeats: int = 1) -> Answers:
-        return asked(substrate, governed, samples, repeats)
+        return measured_answers(substrate, governed, samples, repeats)
 
     probe = VllmServer(model, Path("unused"))
     facts["versions"]["vllm"] = probe.facts.version

@@ -414,7 +414,7 @@ STATES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def read(data: bytes) -> object:
+def run_case(data: bytes) -> object:
     """Run the case that the bytes stand for."""
     number = int.from_bytes(data[:8])
     with tempfile.TemporaryDirectory(dir=scratch(), ignore_cleanup_errors=True) as folder:
@@ -425,4 +425,4 @@ def read(data: bytes) -> object:
     return ended
 
 
-TARGETS = (Target("commandline", read, lambda: [number.to_bytes(8) for number in range(3)], slow=True),)
+TARGETS = (Target("commandline", run_case, lambda: [number.to_bytes(8) for number in range(3)], slow=True),)

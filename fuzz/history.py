@@ -95,12 +95,12 @@ def read_attestation(data: bytes) -> object:
     """What an attestation says, whoever signed it, as the people of main would read it."""
     main = SimpleNamespace(policy=POLICY, people=at_github())
 
-    def read(payload: bytes) -> object:
+    def verdicts_of(payload: bytes) -> object:
         bundle = signed(payload)
         claim = attestation.claimed(bundle)
         return attestation.verdicts(attestation.Attested(claim, NOBODY, 24, bundle.decode()), main)
 
-    return each(data, read)
+    return each(data, verdicts_of)
 
 
 def read_claim(data: bytes) -> object:

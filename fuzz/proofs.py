@@ -47,11 +47,11 @@ def read_record(data: bytes) -> object:
     path, text = parts(data, 2)
     name = path.decode("utf-8", "replace")
 
-    def read(spelling: bytes) -> object:
+    def read_history(spelling: bytes) -> object:
         parse_record(name, spelling)
         return read_histories(Files({name: spelling}), policy())
 
-    return each(text, read)
+    return each(text, read_history)
 
 
 def record_seeds() -> list[bytes]:
@@ -136,11 +136,11 @@ def read_public_key(data: bytes) -> object:
 
 
 def read_bundle(data: bytes) -> object:
-    def read(spelling: bytes) -> object:
+    def read_statement(spelling: bytes) -> object:
         wire.parse_statement(dsse.peek(spelling))
         return dsse.unseal(spelling, trusted(), b"subject", "https://example.org/type")
 
-    return each(data, read)
+    return each(data, read_statement)
 
 
 def bundle_seeds() -> list[bytes]:
@@ -203,11 +203,11 @@ def ssh_signature_seeds() -> list[bytes]:
 def read_receipted_approval(data: bytes) -> object:
     statement, signature = (part.decode("utf-8", "replace") for part in parts(data, 2))
 
-    def read(spelling: bytes) -> object:
+    def read_signed(spelling: bytes) -> object:
         proof = SignedApproval(statement=spelling.decode("utf-8", "replace"), signature=signature)
         return authenticate(proof, people(), "cause.first", 1)
 
-    return each(statement.encode(), read)
+    return each(statement.encode(), read_signed)
 
 
 def receipted_approval_seeds() -> list[bytes]:
@@ -220,12 +220,12 @@ def read_look(data: bytes) -> object:
     observation, evidence = parts(data, 2)
     repeated = parse_canonical("evidence.json", evidence, Evidence)
 
-    def read(text: bytes) -> object:
+    def read_look_again(text: bytes) -> object:
         look = parse_canonical("observation.json", text, SecondLook)
         second_look.recompute_look(look, repeated)
         return second_look.compare_look(look, repeated, 0.05)
 
-    return each(observation, read)
+    return each(observation, read_look_again)
 
 
 def look_seeds() -> list[bytes]:

@@ -37,11 +37,11 @@ def believed() -> tuple[keyless.Believed, ...]:
 
 
 def read_bundle(data: bytes) -> object:
-    def read(spelling: bytes) -> object:
+    def read_statement(spelling: bytes) -> object:
         wire.parse_statement(dsse.peek(spelling))
         return dsse.unseal(spelling, believed(), SUBJECT, TYPE)
 
-    return each(data, read)
+    return each(data, read_statement)
 
 
 def read_root(data: bytes) -> object:

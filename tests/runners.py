@@ -37,7 +37,7 @@ class Runner:
         return code, json.loads(out)
 
 
-def shown(hub, commit):
+def check_conclusions(hub, commit):
     """Check runs as GitHub shows them: the last one of each name."""
     return {run["name"]: run["conclusion"] for run in hub.repo.runs if run["head_sha"] == commit}
 

@@ -159,7 +159,7 @@ COMMON: dict[str, Any] = {
 STAGES: dict[str, Stage] = {"sft": Sft(**COMMON), "dpo": Dpo(method="dpo", **COMMON)}
 
 
-def written(method: str, model: Path, path: Path) -> Case:
+def small_case(method: str, model: Path, path: Path) -> Case:
     """A short training of eight rows by ``sft`` or ``dpo``."""
     prompts = [(Message(role="user", content=f"Note {i}: {'late ' * (i % 3)}"),) for i in range(8)]
     if method == "sft":

@@ -46,7 +46,7 @@ def has_begun(notes: Path) -> bool:
         return False
 
 
-def gone(notes: Path) -> bool:
+def has_ended(notes: Path) -> bool:
     """Whether the stand-in's server and engine have ended; they have a minute for it."""
     numbers = [int(number) for number in (notes / "processes").read_text().split()]
     deadline = time.monotonic() + 60

@@ -15,7 +15,7 @@ AT_ONCE = 8
 async def _trade(door: str, cluster: str, metric: str, wins: Mapping[str, float], number: int) -> Counter[str]:
     chance, answered, turns = random.Random(number), Counter[str](), asyncio.Semaphore(AT_ONCE)
 
-    async def one(session: aiohttp.ClientSession, serial: int) -> None:
+    async def ask_one(session: aiohttp.ClientSession, serial: int) -> None:
         note = f"Bid rate fell by {serial % 40 + 10} percent at {serial % 24:02d}:00. Why?"
         fields = {"model": cluster, "messages": [{"role": "user", "content": note}], "max_tokens": 4}
         async with turns:
@@ -28,7 +28,7 @@ async def _trade(door: str, cluster: str, metric: str, wins: Mapping[str, float]
                 answered[specialist] += 1
 
     async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(one(session, serial) for serial in range(number)))
+        await asyncio.gather(*(ask_one(session, serial) for serial in range(number)))
     return answered
 
 

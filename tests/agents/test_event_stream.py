@@ -69,7 +69,7 @@ def served(plain_clone):
     thread.join(60)
 
 
-def told(lines, count):
+def next_events(lines, count):
     """The next events of a stream, each as its fields; comments are left out."""
     frames = []
     fields = {}
@@ -90,9 +90,9 @@ def test_a_reader_hears_what_was_and_what_comes_after_its_cursor(served):
     with served.follow() as (answer, stream):
         assert answer.headers["x-accel-buffering"] == "no"
         assert answer.headers["content-type"].startswith("text/event-stream")
-        first = told(stream, 2)
+        first = next_events(stream, 2)
         served.ledger.append(happening(3))
-        late = told(stream, 1)
+        late = next_events(stream, 1)
     document = json.loads(first[0]["data"])
     assert (first[0]["event"], document["type"]) == ("training.complete", "training.complete")
     assert document["dataschema"] == schema_id("training.complete")
@@ -100,16 +100,16 @@ def test_a_reader_hears_what_was_and_what_comes_after_its_cursor(served):
     assert document["source"].startswith("urn:modelsmith:repository:")
     assert str(served.ledger.path.parent.parent.parent) not in first[0]["data"]
     with served.follow(first[1]["id"]) as (_, stream):
-        assert told(stream, 1) == late
+        assert next_events(stream, 1) == late
     with served.follow(query=f"?since={first[0]['id']}") as (_, stream):
-        assert [event["id"] for event in told(stream, 2)] == [first[1]["id"], late[0]["id"]]
+        assert [event["id"] for event in next_events(stream, 2)] == [first[1]["id"], late[0]["id"]]
 
 
 @pytest.mark.parametrize("cursor", ["7-0123456789abcdef", "1-0123456789abcdef", "x" * 500, "1 OR 1=1", "0"])
 def test_a_forged_cursor_is_told_to_begin_anew_and_hears_all(served, cursor):
     served.ledger.append(happening(1))
     with served.follow(cursor) as (_, stream):
-        reset, event = told(stream, 2)
+        reset, event = next_events(stream, 2)
     assert (reset["event"], reset["id"], json.loads(reset["data"])["code"]) == ("unknown-cursor", "", "unknown-cursor")
     assert json.loads(event["data"])["id"] == happening(1).identity
 
@@ -117,11 +117,11 @@ def test_a_forged_cursor_is_told_to_begin_anew_and_hears_all(served, cursor):
 def test_a_ledger_made_anew_under_a_reader_says_so(served):
     served.ledger.append(happening(1), happening(2))
     with served.follow() as (_, stream):
-        told(stream, 2)
+        next_events(stream, 2)
         for file in served.ledger.path.parent.glob("ledger.db*"):
             file.unlink()
         served.ledger.append(happening(3))
-        assert [event["event"] for event in told(stream, 2)] == ["unknown-cursor", "training.complete"]
+        assert [event["event"] for event in next_events(stream, 2)] == ["unknown-cursor", "training.complete"]
 
 
 def test_nobody_reads_events_without_the_right_to_them(served):
@@ -143,7 +143,7 @@ def test_a_stream_ends_when_its_token_is_revoked(served, monkeypatch):
     token_record, token = served.tokens.issue("reviewer", (), 1)
     served.ledger.append(happening(1))
     with served.follow(token=token) as (_, stream):
-        told(stream, 1)
+        next_events(stream, 1)
         served.tokens.revoke(token_record.id)
         served.ledger.append(happening(2))
         assert "".join(stream) == ""
@@ -153,14 +153,14 @@ def test_more_readers_than_the_server_takes_are_told_so(served, monkeypatch):
     monkeypatch.setattr("modelsmith.mcp.stream.MOST", 2)
     served.ledger.append(happening(1))
     with served.follow() as (_, first_stream), served.follow() as (_, two):
-        told(first_stream, 1), told(two, 1)
+        next_events(first_stream, 1), next_events(two, 1)
         with served.follow() as (answer, _):
             assert (answer.status_code, json.loads(answer.read())["code"]) == (503, "too-many-readers")
     end, ended = time.monotonic() + 60, False
     while not ended:
         assert time.monotonic() < end, "the others have left"
         with served.follow() as (answer, three):
-            ended = answer.status_code == 200 and bool(told(three, 1))
+            ended = answer.status_code == 200 and bool(next_events(three, 1))
 
 
 def test_one_token_takes_no_other_s_place(served, monkeypatch):
@@ -169,7 +169,7 @@ def test_one_token_takes_no_other_s_place(served, monkeypatch):
     served.ledger.append(happening(1))
     other = served.tokens.issue("reviewer", (), 1)[1]
     with served.follow() as (_, first_stream), served.follow(token=other) as (_, two):
-        told(first_stream, 1), told(two, 1)
+        next_events(first_stream, 1), next_events(two, 1)
         with served.follow() as (answer, _):
             assert answer.status_code == 503
 
@@ -280,8 +280,8 @@ def test_a_slow_reader_holds_up_nobody_and_misses_nothing(served):
     served.ledger.append(*(happening(number) for number in range(1500)))
     with served.follow() as (_, slow):
         with served.follow() as (_, quick):
-            assert len(told(quick, 1500)) == 1500
-        ids = [event["id"] for event in told(slow, 1500)]
+            assert len(next_events(quick, 1500)) == 1500
+        ids = [event["id"] for event in next_events(slow, 1500)]
     assert ids == [event.cursor for event in served.ledger.events()]
 
 

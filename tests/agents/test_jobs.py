@@ -105,7 +105,7 @@ def test_a_runbook_by_tool_answers_at_once_and_does_no_step_twice(fresh):
     """It takes its turn with its cluster's jobs; killed, it goes on at the step that it was at."""
     fields = {"name": "onboarding-validation", "param": [f"cluster={CLUSTER}"]}
 
-    def kept():
+    def record_files():
         return {path: path.read_bytes() for path in fresh.private.glob("runbooks/*/[0-9][0-9].json")}
 
     with pytest.MonkeyPatch.context() as killed:
@@ -116,11 +116,11 @@ def test_a_runbook_by_tool_answers_at_once_and_does_no_step_twice(fresh):
             assert (job["status"], job["cluster"]) == ("queued", CLUSTER)
             assert result(fresh, "runbook_run", **fields)["jobId"] == job["jobId"]
         until(fresh, job["jobId"], "interrupted")
-    before = kept()
+    before = record_files()
     assert len(before) == 2, "it was killed when its third step was done, and before that was written down"
     assert result(fresh, "modelsmith_job_resume", jobId=job["jobId"])["job"]["jobId"] == job["jobId"]
     ended = until(fresh, job["jobId"], "done", "failed")
     assert (ended["job"]["exit"], ended["result"]["state"]) == (0, "done"), ended
     assert [step["before"] for step in ended["result"]["steps"]] == [True] * 2 + [False] * 5
     assert {path: path.read_bytes() for path in before} == before
-    assert len({path.parent for path in kept()}) == 1, "one run"
+    assert len({path.parent for path in record_files()}) == 1, "one run"

@@ -132,24 +132,24 @@ def test_a_session_ends_with_the_token_by_which_it_was_last_used(real, plain_clo
 
     with served(plain_clone, provider(real)) as url, httpx2.Client(base_url=url, timeout=120) as client:
 
-        def asked(method, token, session=None, **params):
+        def post(method, token, session=None, **params):
             body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
             return client.post("/mcp", json=body, headers=bearing(token, session))
 
         brief, later = issued(real, "reviewer", "urn:brief"), issued(real, "reviewer")
         ending_session, lasting_session = (
-            asked("initialize", brief, **hello).headers["mcp-session-id"] for _ in range(2)
+            post("initialize", brief, **hello).headers["mcp-session-id"] for _ in range(2)
         )
-        assert asked("ping", later, lasting_session).status_code == 200, "the client came with a new token in time"
+        assert post("ping", later, lasting_session).status_code == 200, "the client came with a new token in time"
         with client.stream("GET", "/mcp", headers=bearing(brief, ending_session)) as stream:
             assert stream.status_code == 200
             ahead = timedelta(minutes=6)
             assert stream.read() == b""
-        assert [asked("ping", later, session).status_code for session in (ending_session, lasting_session)] == [
+        assert [post("ping", later, session).status_code for session in (ending_session, lasting_session)] == [
             404,
             200,
         ]
-        assert asked("ping", brief, lasting_session).status_code == 401
+        assert post("ping", brief, lasting_session).status_code == 401
 
 
 class Stub:

@@ -19,7 +19,7 @@ PARENT, BASE = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
 ARCHITECTURE = value(b"general.architecture", 8, text(b"llama"))
 
 
-def said(kind):
+def export_facts(kind):
     dtype = "float32" if kind == "merged" else None
     return Export(kind=kind, parent=PARENT, base_model="tiny", base_digest=BASE, dtype=dtype)
 
@@ -30,7 +30,7 @@ def merged(tmp_path):
     folder.mkdir()
     for name, data in (("config.json", b"{}"), ("model.safetensors", b"weights"), ("tokenizer.json", b"{}")):
         (folder / name).write_bytes(data)
-    describe_export(folder, said("merged"), "Apache-2.0")
+    describe_export(folder, export_facts("merged"), "Apache-2.0")
     return folder
 
 
@@ -39,7 +39,7 @@ def quantised(tmp_path):
     folder = tmp_path / "gguf"
     folder.mkdir()
     (folder / "model.gguf").write_bytes(gguf())
-    describe_export(folder, said("gguf"), "Apache-2.0")
+    describe_export(folder, export_facts("gguf"), "Apache-2.0")
     return folder
 
 

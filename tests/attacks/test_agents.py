@@ -33,7 +33,7 @@ CLUSTER = "rtb-pricing"
 
 
 @pytest.fixture(autouse=True)
-def _here(request, monkeypatch):
+def _home_of_world(request, monkeypatch):
     """The server's home is the world's."""
     for name in ("waiting", "fresh"):
         if name in request.fixturenames:

@@ -25,7 +25,7 @@ def saying(world, audiences):
     return {POLICY: yaml.safe_dump(document | {"audiences": audiences}, sort_keys=False).encode()}
 
 
-def kept(world, **more):
+def keep_for_operators(world, **more):
     """The platform keeps cost, environment and toolkit for operators; main says so from now on."""
     number = world.propose(saying(world, KEPT | more), "petra", branch="audiences")
     world.approve(number, "paul")
@@ -67,7 +67,7 @@ def test_a_policy_that_shows_more_or_hides_what_is_needed_is_refused(fresh, name
 
 def test_the_platform_keeps_cost_for_operators_unseen_by_reviewers(candidate):
     """Control: evidence and packet go without, the gate and a plain clone still hold, and the verdict recomputes."""
-    kept(candidate)
+    keep_for_operators(candidate)
     number = candidate.open(candidate.commit(accepted(candidate, without)), branch="promote")
     assert candidate.gate(number).decision.open, candidate.refusals(number)
     assert candidate.merge(number).status == "merged"
@@ -106,19 +106,19 @@ COST = Cost(
 @pytest.mark.parametrize("name", PARTS)
 def test_evidence_that_shows_reviewers_what_operators_keep_is_found(candidate, name):
     """However little of it: refused by the check `evidence`, and found once on main."""
-    kept(candidate)
+    keep_for_operators(candidate)
 
-    def told(evidence):
+    def changed(evidence):
         without(evidence)
         PARTS[name](evidence)
 
-    merge = candidate.force(candidate.commit(accepted(candidate, told)), pull=9)
+    merge = candidate.force(candidate.commit(accepted(candidate, changed)), pull=9)
     candidate.detected(merge, "evidence.json shows what policy keeps for operators")
 
 
 def test_a_packet_that_tells_what_policy_keeps_for_operators_is_refused(candidate):
     """Evidence without it, and a packet rendered from evidence with it."""
-    kept(candidate)
+    keep_for_operators(candidate)
     answer = json.loads(evidence_bytes(candidate.evidence()))
     number = candidate.open(candidate.commit(accepted(candidate, without, answer)), branch="told")
     with refused("gate-closed") as errors:
@@ -128,7 +128,7 @@ def test_a_packet_that_tells_what_policy_keeps_for_operators_is_refused(candidat
 
 def test_the_proposal_s_own_policy_decides_nothing(candidate):
     """A proposal that brings a policy under which its evidence may tell is refused: mixed, and judged by main's."""
-    kept(candidate)
+    keep_for_operators(candidate)
     files = accepted(candidate, lambda evidence: None)
     head = candidate.commit({**files, **saying(candidate, {})})
     candidate.closed_to_everybody(head, saying="shows what policy keeps for operators")
@@ -137,7 +137,7 @@ def test_the_proposal_s_own_policy_decides_nothing(candidate):
 
 def test_what_an_operator_keeps_is_not_in_lineage_though_history_has_it(candidate):
     """`training.json` was committed before the policy; lineage shows what today's policy shows."""
-    kept(candidate)
+    keep_for_operators(candidate)
     plain_git("merge", "--quiet", "--ff-only", candidate.main(), folder=candidate.clone)
     specialist = candidate.draft().specialist
     result = lineage.run(candidate.workspace, lineage.LineageRequest(id=specialist))

@@ -18,7 +18,7 @@ BEGIN = "2026-01-01"
 _EAST = timezone(timedelta(hours=9))
 
 
-def made(world, until, folder, since=BEGIN):
+def make_audit(world, until, folder, since=BEGIN):
     return audit.run(world.workspace, audit.AuditRequest(since=since, until=until, out=folder))
 
 
@@ -30,7 +30,7 @@ def bundle(deployed, tmp_path, monkeypatch):
     last = deployed.governed().signed.latest
     monkeypatch.setattr(audit, "datetime", _Later)
     folder = tmp_path / "bundle"
-    made(deployed, (last + timedelta(seconds=1)).isoformat(), folder)
+    make_audit(deployed, (last + timedelta(seconds=1)).isoformat(), folder)
     return deployed, folder
 
 
@@ -117,7 +117,7 @@ def test_page_and_clone_s_part_cannot_be_exchanged(bundle, tmp_path):
     (folder / "approvals.json").unlink()
     assert holds(world, folder)
     other = tmp_path / "other"
-    made(world, "2026-01-02", other)
+    make_audit(world, "2026-01-02", other)
     page = (folder / "audit.md").read_bytes()
     (folder / "audit.md").write_bytes(page.replace(b"maya", b"noor"))
     with refused("audit-does-not-hold"):
@@ -147,5 +147,5 @@ def test_a_main_that_nobody_let_through_is_not_audited(bundle, tmp_path):
     world, _ = bundle
     plain_git("commit", "--quiet", "--allow-empty", "--message", "By nobody", folder=world.clone)
     with refused("history-does-not-hold"):
-        made(world, "2026-01-02", tmp_path / "none")
+        make_audit(world, "2026-01-02", tmp_path / "none")
     assert not (tmp_path / "none").exists()

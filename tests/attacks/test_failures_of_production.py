@@ -113,19 +113,20 @@ def test_an_id_of_no_door_of_shadow_or_other_line_is_refused(deployed):
     good = records[0]["decision_id"]
     ours = Ids(key_of(deployed.workspace.home))
 
-    def made(ids=ours, cluster=CLUSTER, specialist=window.specialist, stage="canary"):
+    def decision_id(ids=ours, cluster=CLUSTER, specialist=window.specialist, stage="canary"):
         return ids.decision(cluster, specialist, "base", window.record, "specialist", "u", 0.5, stage, window.opens).id
 
     text, _, mark = good.partition(".")
     for bad in (
-        f"{text[:-1]}{'A' if text[-1] != 'A' else 'B'}.{mark}", text, "x.y", "", made(Ids(bytes(32))),
-        made(cluster="payment-fraud"), made(cluster="../x"), made(specialist="iter-009-00000009"), made(stage="shadow"),
+        f"{text[:-1]}{'A' if text[-1] != 'A' else 'B'}.{mark}", text, "x.y", "", decision_id(Ids(bytes(32))),
+        decision_id(cluster="payment-fraud"), decision_id(cluster="../x"),
+        decision_id(specialist="iter-009-00000009"), decision_id(stage="shadow"),
     ):  # fmt: skip
         with refused("unusable-record") as caught:
             captured(deployed, records[0], records[0] | {"decision_id": bad, "outcome": "a disaster"})
         assert (caught[0].details["line"], caught[0].details["field"]) == (2, "decision_id")
     with refused("nothing-captured"):
-        captured(deployed, records[0] | {"decision_id": made(), "outcome": "a disaster"})
+        captured(deployed, records[0] | {"decision_id": decision_id(), "outcome": "a disaster"})
     (live_folder(deployed.workspace) / "counts.sqlite3").unlink()
     with refused("nothing-captured") as caught:
         captured(deployed, *records)

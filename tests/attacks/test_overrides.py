@@ -73,7 +73,7 @@ def overriding(world, **lie):
     return files | packet_files(world.governed(), next_record(world.governed(), "eval-accepted", facts, files), files)
 
 
-def asked(world, files=None):
+def ask_override(world, files=None):
     """The harness's pull request of it."""
     facts = world.draft_for("eval-accepted")
     return open_promotion(world.harness(), "eval-accepted", facts, files or overriding(world), "override", "B.").number
@@ -100,7 +100,7 @@ def unclear(candidate):
 
 def test_a_person_of_the_named_role_lets_an_inconclusive_count(unclear):
     """The control: asked for loudly, approved by the role, merged, replayed, and told ever after."""
-    number = asked(unclear)
+    number = ask_override(unclear)
     view = pr_show.run(unclear.workspace, pr_show.PrShowRequest(number=number))
     assert view.pull.override.reason == REASON
     assert view.proposal.packet.text.startswith("**OVERRIDE OF AN INCONCLUSIVE.**")
@@ -132,7 +132,7 @@ def test_who_approved_something_else_of_it_overrode_nothing(candidate):
     )
     candidate.force_honestly({POLICY: yaml.safe_dump(policy, sort_keys=False).encode()}, "petra")
     world = evaluated(ruled(candidate))
-    number = asked(world)
+    number = ask_override(world)
     for actor in ("paul", "dana"):
         world.approve(number, actor)
     assert world.merge(number).status == "merged"
@@ -142,7 +142,7 @@ def test_who_approved_something_else_of_it_overrode_nothing(candidate):
 
 def test_a_harness_that_overrides_by_itself_opens_no_gate(unclear):
     """The harness adds the file, and merges: at the gate somebody is missing, past it `verify` misses them too."""
-    number = asked(unclear)
+    number = ask_override(unclear)
     with refused("approval-missing") as errors:
         unclear.merge(number)
     assert errors[0].details["waiting_for"] == ["@domain-lead"]
@@ -152,7 +152,7 @@ def test_a_harness_that_overrides_by_itself_opens_no_gate(unclear):
 @pytest.mark.parametrize("actor", ["oli", "maya", "paul"])
 def test_nobody_without_the_role_overrides(unclear, actor):
     """Somebody of another role signs the override."""
-    number = asked(unclear)
+    number = ask_override(unclear)
     assert not approved(unclear, number, actor).open
     signed = unclear.review(actor, unclear.sign_with(actor, unclear.statement(actor, number)))
     unclear.detected(unclear.force(unclear.head(number), [signed], pull=number), "the approval of @domain-lead")
@@ -160,7 +160,7 @@ def test_nobody_without_the_role_overrides(unclear, actor):
 
 def test_whoever_asks_or_opens_it_does_not_approve_it(unclear):
     """Dana, who may override, opens it herself; or the harness says that she asked for it."""
-    head = unclear.head(asked(unclear))
+    head = unclear.head(ask_override(unclear))
     opened = unclear.open(head, "dana", branch="mine")
     assert not approved(unclear, opened, "dana").open
     head = headed(unclear, overriding(unclear, asked_by="dana"), requested_by="dana")
@@ -185,7 +185,7 @@ def test_nobody_overrides_a_fail(candidate):
     """The candidate misses its thresholds; the role approves, and the gate stays shut."""
     evaluated(ruled(candidate), wrong=len(candidate._run("base", "sha256:" + "1" * 64, True).rows) - 2)
     assert candidate.evidence().candidate.headline.verdict == "FAIL"
-    number = asked(candidate)
+    number = ask_override(candidate)
     decision = approved(candidate, number, "dana")
     assert not decision.open
     assert "the verdict is FAIL, which nobody overrides" in candidate.refusals(number)
@@ -198,7 +198,7 @@ def test_a_pass_is_not_dressed_up_as_an_override(candidate):
     ruled(candidate, margin=0.99)
     evaluated(candidate)
     assert candidate.evidence().candidate.headline.verdict == "PASS"
-    number = asked(candidate)
+    number = ask_override(candidate)
     assert not approved(candidate, number, "dana").open
     assert "which needs no override" in candidate.refusals(number)
 
@@ -221,7 +221,7 @@ def test_an_override_speaks_of_one_eval_and_one_asker(unclear, name):
 def test_an_override_approved_once_is_no_override_of_another_eval(unclear):
     """Dana approved it; then the evidence is replaced beneath it, or the same override is brought with a new run."""
     first = overriding(unclear)
-    number = asked(unclear, first)
+    number = ask_override(unclear, first)
     assert approved(unclear, number, "dana").open
     signed = unclear.review("dana", unclear.sign_with("dana", unclear.statement("dana", number)))
     evaluated(unclear, run="another run")

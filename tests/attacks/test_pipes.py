@@ -26,7 +26,7 @@ def run(world, *words):
     )
 
 
-def called(clone, home, *words, umask=-1):
+def run_text(clone, home, *words, umask=-1):
     """A command of which text is wanted."""
     command = [sys.executable, "-P", "-m", "modelsmith", *words]
     return subprocess.run(
@@ -105,7 +105,7 @@ def test_settings_of_the_door_that_have_no_end_are_not_read(deployed, tmp_path, 
         with named.open("wb") as file:
             file.truncate(100 << 30)
     text = str(named) if named.exists() else odd
-    process = called(deployed.clone, deployed.home, "serve", "--no-keys", "--config", text)
+    process = run_text(deployed.clone, deployed.home, "serve", "--no-keys", "--config", text)
     assert process.returncode == 2
     assert f"error ({'invalid-file' if odd == 'endless' else 'bad-path'})" in process.stderr
 
@@ -130,19 +130,19 @@ def test_a_home_in_which_anybody_writes_is_not_believed(deployed, mode):
     """A file of tokens, a provider of identities or settings that somebody else made there would be this machine's."""
     deployed.home.chmod(mode)
     for words in (["status"], ["serve-key", "list"], ["serve", "--no-keys"], ["mcp", "--http"]):
-        process = called(deployed.clone, deployed.home, *words)
+        process = run_text(deployed.clone, deployed.home, *words)
         assert process.returncode == 2, process.stderr
         assert f"chmod o-w {deployed.home}" in process.stderr
     for fine in (0o775, 0o755, 0o700):
         deployed.home.chmod(fine)
-        assert called(deployed.clone, deployed.home, "status").returncode == 0
+        assert run_text(deployed.clone, deployed.home, "status").returncode == 0
 
 
 def test_without_a_umask_nothing_is_made_for_all_to_write_in(deployed, tmp_path):
     """Some containers run everything without one; then what a command makes would be anybody's."""
     home = tmp_path / "new" / "home"
     for words in (["status"], ["serve-key", "issue"], ["mcp-token", "issue", "--role", "reviewer"]):
-        process = called(deployed.clone, home, *words, umask=0)
+        process = run_text(deployed.clone, home, *words, umask=0)
         assert process.returncode == 0, process.stderr
     paths = [home, *home.rglob("*"), *deployed.workspace.private.rglob("*")]
     assert {path.name for path in paths} >= {"tokens.json", "callers.json", "home"}

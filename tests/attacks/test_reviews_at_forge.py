@@ -61,7 +61,7 @@ def text(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def read(
+def predicate(
     world: World, job: Job, number: int, *reviews: dict[str, Any], at: datetime | None = None, **other: Any
 ) -> str:
     """What an honest job signs of a pull request, having read these reviews."""
@@ -81,7 +81,7 @@ def read(
     ).decode()  # fmt: skip
 
 
-def given(login: str, number: int, **other: Any) -> dict[str, Any]:
+def review_fields(login: str, number: int, **other: Any) -> dict[str, Any]:
     fields = review(login, number, **other)
     return {name: value for name, value in fields.items() if name in other or name not in ("commit", "at", "review")}
 
@@ -96,13 +96,13 @@ def test_an_attested_review_opens_the_gate(hosted: World, job: Job) -> None:
     """The control: one honest reading of one honest review."""
     number = hosted.propose(NOTES, actor="maya")
     assert not gate(hosted, number).decision.open
-    assert gate(hosted, number, read(hosted, job, number, given("petra-p", 1002))).decision.open
+    assert gate(hosted, number, predicate(hosted, job, number, review_fields("petra-p", 1002))).decision.open
 
 
 def test_a_bundle_made_to_break_its_reader_is_none(hosted: World, job: Job) -> None:
     """What lies in a log unsigned is anybody's: it ends no command, and stands in no honest reading's way."""
     number = hosted.propose(NOTES, actor="maya")
-    honest = read(hosted, job, number, given("petra-p", 1002))
+    honest = predicate(hosted, job, number, review_fields("petra-p", 1002))
     root = job.sigstore.trusted_root()
     for path in list(leaves(json.loads(honest))):
         for value in (str(10**18), str(-(10**18)), 10**15, "", None, [], {}, "A" * 8):
@@ -130,15 +130,15 @@ def test_a_reading_of_another_pull_request_supersedes_nothing(hosted: World, job
     """A genuine bundle, newer, copied from the log of another proposal by whoever may push."""
     number = hosted.propose(NOTES, actor="maya")
     other = hosted.propose({"more.md": b"More.\n"}, actor="maya", branch="other")
-    honest = read(hosted, job, number, given("petra-p", 1002))
-    theirs = read(hosted, job, other, at=now() + timedelta(seconds=5))
+    honest = predicate(hosted, job, number, review_fields("petra-p", 1002))
+    theirs = predicate(hosted, job, other, at=now() + timedelta(seconds=5))
     assert gate(hosted, number, honest, theirs).decision.open
 
 
 def test_no_gate_opens_on_a_reading_that_verify_would_call_the_future(hosted: World, job: Job) -> None:
     """Where the clock of who merges is behind, main would never verify again: gate and verify say the same."""
     number = hosted.propose(NOTES, actor="maya")
-    honest = read(hosted, job, number, given("petra-p", 1002, at=text(now() - timedelta(hours=2))))
+    honest = predicate(hosted, job, number, review_fields("petra-p", 1002, at=text(now() - timedelta(hours=2))))
     behind = now() - timedelta(minutes=25)
     pull = hosted.as_("petra").get(number).model_copy(update={"attested": (honest,), "opened_at": behind})
     main = read_governed_state(hosted.bare, hosted.main())
@@ -156,7 +156,7 @@ def test_a_root_that_is_none_does_not_keep_its_owners_from_mending_it(fresh: Wor
     }
     fresh.force_honestly(files | {ROOT: canonical_json(broken)}, "petra")
     number = fresh.propose({ROOT: files[ROOT]}, actor="maya")
-    bundle = read(fresh, job, number, given("petra-p", 1002))
+    bundle = predicate(fresh, job, number, review_fields("petra-p", 1002))
     decided = gate(fresh, number, bundle).decision
     assert not decided.open
     assert any("is no trusted root" in note for note in decided.notes), decided.notes
@@ -167,11 +167,11 @@ def test_a_root_that_is_none_does_not_keep_its_owners_from_mending_it(fresh: Wor
 def test_a_rejection_by_a_clock_that_is_behind_is_later_than_the_button(hosted: World, job: Job) -> None:
     """Petra's machine is four minutes behind GitHub: she pressed the button, thought again, and signed."""
     number = hosted.propose(NOTES, actor="maya")
-    bundle = read(
+    bundle = predicate(
         hosted,
         job,
         number,
-        given("petra-p", 1002, at=text(now() + timedelta(minutes=4))),
+        review_fields("petra-p", 1002, at=text(now() + timedelta(minutes=4))),
         at=now() + timedelta(minutes=4),
     )
     assert gate(hosted, number, bundle).decision.open
@@ -185,10 +185,10 @@ def test_a_strangers_review_does_not_end_the_window_of_a_rollback(waiting: World
     number = waiting.promote("customer-deployed")
     approved = now()
     long_ago = text(approved - timedelta(days=2))
-    bundle = read(
+    bundle = predicate(
         waiting, job, number,
-        given("somebody", 666, at=long_ago), given("a-bot", 7, kind="Bot", at=long_ago),
-        given("maya-t", 1001, at=text(approved)),
+        review_fields("somebody", 666, at=long_ago), review_fields("a-bot", 7, kind="Bot", at=long_ago),
+        review_fields("maya-t", 1001, at=text(approved)),
     )  # fmt: skip
     decided = gate(waiting, number, bundle)
     assert decided.decision.open, decided.decision.refusals

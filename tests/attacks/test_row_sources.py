@@ -51,10 +51,10 @@ def said_of(world: World, **changes: Any) -> str:
     """What gate and verify say of a candidate whose training statement says this of its rows; empty where they pass."""
     files = {"training.json": canonical_json(world.training().model_copy(update=changes))}
     record = next_record(world.governed(), "candidate", world.draft(), files)
-    return told(world, world.record_files(record, files))
+    return refusals_of(world, world.record_files(record, files))
 
 
-def told(world: World, files: Mapping[str, bytes]) -> str:
+def refusals_of(world: World, files: Mapping[str, bytes]) -> str:
     gate, replay = judged(world, files)
     assert gate.keys() == replay.keys()
     return "; ".join(gate.values())
@@ -101,7 +101,7 @@ def certified(world: World) -> dict[str, Any]:
 
 
 @pytest.fixture
-def asked(fresh: World) -> World:
+def certified_world(fresh: World) -> World:
     """Main's policy asks for the certificate, and main has a candidate."""
     number = fresh.propose({POLICY: fresh.governed().tree.read(POLICY) + b"firewall: {}\n"}, "petra", "firewall")
     fresh.approve(number, "paul")
@@ -118,15 +118,15 @@ def accepted(world: World, edit: Callable[[dict[str, Any]], object] | None) -> s
             evidence["firewall"] = certified(world)
             edit(evidence["firewall"])
 
-    return told(world, world.accepted_with(put))
+    return refusals_of(world, world.accepted_with(put))
 
 
-def test_honest_evidence_with_its_certificate_passes(asked):
+def test_honest_evidence_with_its_certificate_passes(certified_world):
     """The control of those below."""
-    assert not accepted(asked, lambda firewall: None)
+    assert not accepted(certified_world, lambda firewall: None)
 
 
-def test_no_evidence_passes_without_an_honest_certificate(asked):
+def test_no_evidence_passes_without_an_honest_certificate(certified_world):
     """Evidence without the certificate that policy asks for, with that of other rows or texts, or over the limits."""
     lies: tuple[tuple[Callable[[dict[str, Any]], object] | None, str], ...] = (
         (None, "policy asks for the firewall's certificate"),
@@ -140,7 +140,7 @@ def test_no_evidence_passes_without_an_honest_certificate(asked):
         (lambda document: document["parts"][0].update(similarity=0.6), "contradict each other"),
     )
     for edit, why in lies:
-        assert why in accepted(asked, edit)
+        assert why in accepted(certified_world, edit)
 
 
 class Heir(World):
@@ -153,9 +153,9 @@ class Heir(World):
 
 
 @pytest.fixture
-def heir(asked: World) -> Heir:
+def heir(certified_world: World) -> Heir:
     """Main has both candidates, and asks for certificates."""
-    world = Heir(asked.folder, asked.root)
+    world = Heir(certified_world.folder, certified_world.root)
     merge_pull(world.harness(), world.promote("candidate", 2))
     return world
 
@@ -170,7 +170,7 @@ def inherited(world: Heir, edit: Callable[[dict[str, Any]], object]) -> str:
         evidence["firewall"] = json.loads(json.dumps(whole))
         edit(evidence["firewall"])
 
-    return told(world, world.accepted_with(put, number=2))
+    return refusals_of(world, world.accepted_with(put, number=2))
 
 
 def test_a_certificate_of_all_rows_behind_an_adapter_passes(heir):
@@ -198,10 +198,12 @@ def test_what_a_parent_was_trained_on_is_not_left_out(heir):
         assert why in inherited(heir, edit)
 
 
-def test_an_adapter_from_the_base_model_has_no_past(asked):
+def test_an_adapter_from_the_base_model_has_no_past(certified_world):
     """A certificate that names a parent where main says that training began at the base model."""
-    past = {"specialist": "iter-001-00000000", "rows": OTHER, "parts": certified(asked)["parts"]}
-    assert "the adapters that came before" in accepted(asked, lambda document: document.update(ancestors=[past]))
+    past = {"specialist": "iter-001-00000000", "rows": OTHER, "parts": certified(certified_world)["parts"]}
+    assert "the adapters that came before" in accepted(
+        certified_world, lambda document: document.update(ancestors=[past])
+    )
 
 
 MODEL = {"name": "tiny", "uri": "file:///nowhere", "digest": "sha256:" + "e" * 64, "license": "MIT"}
@@ -219,7 +221,7 @@ def asked_of_meaning(fresh: World) -> World:
     return fresh
 
 
-def meant(world: World, edit: Callable[[dict[str, Any]], object]) -> str:
+def meaning_refusal(world: World, edit: Callable[[dict[str, Any]], object]) -> str:
     """What the gate says of an honest certificate whose part about meaning was edited."""
     model = EmbeddingModel.model_validate(MODEL)
     parts = [{"part": part, "most_cosine": most, "cosine": most - 0.1} for part, most in MOST.items()]
@@ -234,7 +236,7 @@ def meant(world: World, edit: Callable[[dict[str, Any]], object]) -> str:
 
 def test_a_certificate_by_policy_s_embedding_model_passes(asked_of_meaning):
     """The control of those below. Gate and verify load no model."""
-    assert not meant(asked_of_meaning, lambda meaning: None)
+    assert not meaning_refusal(asked_of_meaning, lambda meaning: None)
 
 
 def test_no_evidence_passes_without_what_policy_asks_of_meaning(asked_of_meaning):
@@ -249,10 +251,10 @@ def test_no_evidence_passes_without_what_policy_asks_of_meaning(asked_of_meaning
         (lambda document: document["parts"][1].update(cosine=0.8), "cosine 0.8, and below 0.8 it must be"),
     )
     for edit, why in lies:
-        assert why in meant(asked_of_meaning, edit), why
+        assert why in meaning_refusal(asked_of_meaning, edit), why
     assert "does not say it" in accepted(asked_of_meaning, lambda firewall: None)
 
 
-def test_a_certificate_does_not_boast_of_a_model_that_policy_lacks(asked):
+def test_a_certificate_does_not_boast_of_a_model_that_policy_lacks(certified_world):
     """Show reviewers figures of an embedding model that main does not name."""
-    assert "for which policy has no limit" in meant(asked, lambda meaning: None)
+    assert "for which policy has no limit" in meaning_refusal(certified_world, lambda meaning: None)

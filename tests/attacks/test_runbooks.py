@@ -27,7 +27,7 @@ LOOK = {
 }
 
 
-def written(*steps, **more):
+def runbook_bytes(*steps, **more):
     return json.dumps(LOOK | ({"steps": list(steps)} if steps else {}) | more).encode()
 
 
@@ -39,7 +39,7 @@ def step(name, **more):
 def look(fresh, monkeypatch):
     """Main has the runbook; its owner approved it."""
     monkeypatch.setenv("MODELSMITH_HOME", str(fresh.home))
-    fresh.force_honestly({PATH: written()}, "oli")
+    fresh.force_honestly({PATH: runbook_bytes()}, "oli")
     return fresh
 
 
@@ -73,7 +73,7 @@ def test_an_honest_runbook_runs_and_goes_on_after_a_kill(look, monkeypatch):
 
 def test_a_runbook_planted_in_work_tree_branch_or_local_main_is_not_run(look):
     """Runbooks are read from the forge's main alone: a file elsewhere changes nothing and adds none."""
-    planted = written(step("verify"))
+    planted = runbook_bytes(step("verify"))
     (look.clone / "runbooks").mkdir(exist_ok=True)
     (look.clone / PATH).write_bytes(planted)
     (look.clone / "runbooks" / "mine.json").write_bytes(planted.replace(b'"look"', b'"mine"'))
@@ -86,7 +86,7 @@ def test_a_runbook_planted_in_work_tree_branch_or_local_main_is_not_run(look):
 
 def test_a_runbook_reaches_main_by_its_owner_only(look):
     """CODEOWNERS names them; without their approval the gate stays closed, whoever else approves."""
-    number = look.propose({PATH: written(step("verify"))}, actor="dana")
+    number = look.propose({PATH: runbook_bytes(step("verify"))}, actor="dana")
     look.approve(number, "maya")
     decision = look.gate(number).decision
     assert not decision.open
@@ -96,19 +96,19 @@ def test_a_runbook_reaches_main_by_its_owner_only(look):
 @pytest.mark.parametrize(
     "bad",
     [
-        written(step("approve", arguments={"number": 4})),
-        written(step("runbook run", arguments={"name": "look"})),
-        written(step("pr merge", arguments={"number": 4, "key": "people/maya"})),
-        written(step("doctor", arguments={"apply": True, "yes": True})),
-        written(step("run.__globals__")),
-        written(step("status.__class__")),
-        written(step("pr ask", arguments={"number": {"step": "a", "field": "result.__dict__"}})),
-        written(step("diagnose", arguments={"tag": {"env": "HOME"}})),
-        written(step("diagnose", arguments={"tag": {"parameter": "pr", "step": "a", "field": "exit"}})),
-        written(step("diagnose", arguments={"tag": "{{parameters.pr}}", "code": "import os"})),
-        written(*(step("status", id=f"s{number}") for number in range(41))),
-        written(step("status", repeat=1_000_000)),
-        written(runbook="../look"),
+        runbook_bytes(step("approve", arguments={"number": 4})),
+        runbook_bytes(step("runbook run", arguments={"name": "look"})),
+        runbook_bytes(step("pr merge", arguments={"number": 4, "key": "people/maya"})),
+        runbook_bytes(step("doctor", arguments={"apply": True, "yes": True})),
+        runbook_bytes(step("run.__globals__")),
+        runbook_bytes(step("status.__class__")),
+        runbook_bytes(step("pr ask", arguments={"number": {"step": "a", "field": "result.__dict__"}})),
+        runbook_bytes(step("diagnose", arguments={"tag": {"env": "HOME"}})),
+        runbook_bytes(step("diagnose", arguments={"tag": {"parameter": "pr", "step": "a", "field": "exit"}})),
+        runbook_bytes(step("diagnose", arguments={"tag": "{{parameters.pr}}", "code": "import os"})),
+        runbook_bytes(*(step("status", id=f"s{number}") for number in range(41))),
+        runbook_bytes(step("status", repeat=1_000_000)),
+        runbook_bytes(runbook="../look"),
         b'{"runbook": "look", "runbook": "other"}',
         b"[" * 100_000,
     ],
@@ -142,7 +142,7 @@ def test_a_runbook_that_changes_while_its_job_waits_does_no_more(look, monkeypat
     job.folder.mkdir(parents=True)
     code, _, error = run_job._run(look.clone, job)
     assert (code, error) == (0, None), "the control"
-    look.force_honestly({PATH: written(*LOOK["steps"], step("validate"))}, "oli")
+    look.force_honestly({PATH: runbook_bytes(*LOOK["steps"], step("validate"))}, "oli")
     code, result, error = run_job._run(look.clone, job)
     assert (code, result, error["code"]) == (2, None, "outside-role")
     assert "validate" in error["message"]

@@ -77,7 +77,7 @@ def proposed(world, title="A change", body="", branch="change", actor="petra", f
     return world.as_(actor).open(proposal).number
 
 
-def shown(world, number, **more):
+def view_of(world, number, **more):
     return pr_show.run(world.workspace, pr_show.PrShowRequest(number=number, **more))
 
 
@@ -164,7 +164,7 @@ def test_a_packet_outside_a_promotion_is_a_file_like_any_other(fresh):
     """Paths and lines are shown; what cannot be read as text, or was removed, keeps nobody from looking."""
     path = ".github/governance/packet.md"
     first = proposed(fresh, files={path: PACKET, "docs/packet.md": b"\xff\xfe\0"})
-    proposal = shown(fresh, first).proposal
+    proposal = view_of(fresh, first).proposal
     assert proposal.packet is None
     assert [(file.path, file.kind) for file in proposal.files] == [(path, "added"), ("docs/packet.md", "added")]
     assert "+" + PACKET.decode().splitlines()[0] in proposal.diff.lines
@@ -179,7 +179,7 @@ def test_no_path_drowns_among_many(fresh):
     notes = {f"docs/a/note{number:03}.md": b"harmless\n" * 12 for number in range(210)}
     night = {"runbooks/night.md": b"At night: run it all.\n"}
     number = proposed(fresh, files=notes | night)
-    proposal = shown(fresh, number).proposal
+    proposal = view_of(fresh, number).proposal
     assert [file.path for file in proposal.files] == [*night, *sorted(notes)]
     assert proposal.diff.lines[0].startswith("diff --git a/runbooks/night.md ")
     assert "+At night: run it all." in proposal.diff.lines
@@ -231,10 +231,10 @@ def test_a_packet_that_is_not_the_rendering_is_called_so(candidate):
     files = {**candidate.files_for("eval-accepted"), "packet.md": PACKET}
     record = next_record(candidate.governed(), "eval-accepted", candidate.draft_for("eval-accepted"), files)
     number = candidate.open(candidate.commit(candidate.record_files(record, files)), HARNESS, branch="lying")
-    packet = shown(candidate, number).proposal.packet
+    packet = view_of(candidate, number).proposal.packet
     assert (packet.path, packet.rendering) == (f"{record_folder(record)}/packet.md", False)
     honest = candidate.open(candidate.commit(candidate.accepted_with(None)), HARNESS, branch="honest")
-    assert shown(candidate, honest).proposal.packet.rendering
+    assert view_of(candidate, honest).proposal.packet.rendering
 
 
 def test_no_attribute_hides_a_line_from_the_reviewer(fresh):
@@ -245,7 +245,7 @@ def test_no_attribute_hides_a_line_from_the_reviewer(fresh):
     (fresh.clone / ".git" / "info" / "attributes").write_text("* -diff binary diff=hide\n")
     for name, value in (("diff.external", "true"), ("diff.hide.textconv", "true"), ("diff.hide.command", "true")):
         fresh.git.run("config", name, value)
-    assert "+the line" in shown(fresh, number).proposal.diff.lines
+    assert "+the line" in view_of(fresh, number).proposal.diff.lines
 
 
 def test_the_reviewer_sees_whose_key_signed_each_commit(fresh):
@@ -253,7 +253,7 @@ def test_the_reviewer_sees_whose_key_signed_each_commit(fresh):
     author = NOBODY._replace(name="Maya", email="maya@example.org")
     head = fresh.commit({"docs/notes.md": b"x"}, author=author)
     number = fresh.open(head, "petra")
-    (commit,) = shown(fresh, number).proposal.commits
+    (commit,) = view_of(fresh, number).proposal.commits
     assert (commit.id, commit.signer, commit.author) == (head, None, "Maya <maya@example.org>")
 
 

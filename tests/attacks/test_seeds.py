@@ -30,7 +30,7 @@ def tried(fresh: World) -> World:
     return fresh
 
 
-def told(world: World, tries: SeedTries | None, seed: int = SEEDS[1], **other: Any) -> str:
+def refusal_of(world: World, tries: SeedTries | None, seed: int = SEEDS[1], **other: Any) -> str:
     """What gate and verify say of the world's candidate, told to come of these tries; empty where they pass it."""
     facts = world.training().model_copy(update={"tries": tries, "seed": seed} | other)
     files = {"training.json": canonical_json(facts)}
@@ -58,18 +58,18 @@ def all_of(
 
 def test_the_best_of_the_registered_seeds_passes(tried):
     """The control: three tries with the registered seeds, of which the candidate scored highest held in."""
-    assert not told(tried, all_of(tried, 1))
+    assert not refusal_of(tried, all_of(tried, 1))
     equal = all_of(tried, 1, (0.5, 0.75, 0.75))
-    assert not told(tried, equal), "of several the first"
+    assert not refusal_of(tried, equal), "of several the first"
 
 
 def test_a_try_that_is_not_the_best_is_no_candidate(tried):
     """Another one than the best held in, which its own seed, its artifact or a tie gives away."""
     for candidate in (0, 2):
-        words = told(tried, all_of(tried, candidate), SEEDS[candidate])
+        words = refusal_of(tried, all_of(tried, candidate), SEEDS[candidate])
         assert "try 2 scored highest held in, and the candidate is another one" in words
-    assert "another one" in told(tried, all_of(tried, 2, (0.5, 0.75, 0.75)), SEEDS[2]), "of several the first"
-    assert "trained by other settings" in told(tried, all_of(tried, 1), SEEDS[0]), "and it is of that try's seed"
+    assert "another one" in refusal_of(tried, all_of(tried, 2, (0.5, 0.75, 0.75)), SEEDS[2]), "of several the first"
+    assert "trained by other settings" in refusal_of(tried, all_of(tried, 1), SEEDS[0]), "and it is of that try's seed"
 
 
 def test_tries_are_as_many_as_main_says_and_of_its_seeds(tried):
@@ -81,21 +81,21 @@ def test_tries_are_as_many_as_main_says_and_of_its_seeds(tried):
         (all_of(tried, 1, seeds=(17, 4242, SEEDS[2])), "other seeds"),
         (all_of(tried, 1, prompts_asked=100_000), "prompts set aside"),
     ):
-        assert why in told(tried, tries), why
+        assert why in refusal_of(tried, tries), why
     ended = tuple(
         SeedTry(seed=seed, held_in=None, artifact=None, ended="tripped") if number != 1 else seed_try
         for number, (seed, seed_try) in enumerate(zip(SEEDS, all_of(tried, 1).each, strict=True))
     )
-    words = told(tried, all_of(tried, 1).model_copy(update={"each": ended}))
+    words = refusal_of(tried, all_of(tried, 1).model_copy(update={"each": ended}))
     assert "ended by a tripwire, and no stage has one" in words
 
 
 def test_where_main_asks_for_one_training_no_other_is_told_of(fresh):
     """A choice that nobody registered."""
-    assert "the cluster says one" in told(fresh, all_of(fresh, 0, (0.9, 0.1, 0.2)), SEEDS[0])
+    assert "the cluster says one" in refusal_of(fresh, all_of(fresh, 0, (0.9, 0.1, 0.2)), SEEDS[0])
 
 
 @pytest.mark.xfail(strict=True, reason="neither: what a try scored is the machine's word; training all again finds it")
 def test_scores_that_the_machine_made_up_are_refused(tried):
     """The try that does best on the gate's own questions is given the highest score held in."""
-    assert told(tried, all_of(tried, 2, (0.1, 0.1, 0.9)), SEEDS[2])
+    assert refusal_of(tried, all_of(tried, 2, (0.1, 0.1, 0.9)), SEEDS[2])

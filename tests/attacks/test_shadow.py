@@ -355,7 +355,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
     """Control: the specialist is loaded beside the base model; then its weights are changed on disk."""
     monkeypatch.setattr("modelsmith.door.models._load", lambda *of: Speaker())
 
-    def known():
+    def counted_errors():
         stages = look_at_shadow(world.workspace, world.governed(), CLUSTER).counts.stages
         return sum(metric.specialist_known for stage in stages for metric in stage.metrics if metric.metric == "errors")
 
@@ -365,7 +365,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
                 assert not follower.troubles
                 await asyncio.sleep(0.05)
             await asks(url, 3)
-            while await asyncio.to_thread(known) < 3:  # a copy still under way ends with the door
+            while await asyncio.to_thread(counted_errors) < 3:  # a copy still under way ends with the door
                 await asyncio.sleep(0.05)
 
     async def damaged():
@@ -373,7 +373,7 @@ def test_copies_of_a_real_door_are_what_whoever_looks_counts(world, monkeypatch)
             while not follower.troubles:
                 await asyncio.sleep(0.05)
             await asks(url, 2)
-            while await asyncio.to_thread(known) < 5:
+            while await asyncio.to_thread(counted_errors) < 5:
                 await asyncio.sleep(0.05)
             return {name: error.code for name, error in follower.troubles.items()}
 

@@ -687,7 +687,7 @@ def two_template(waiting_template, advanced):
 
 
 @pytest.fixture
-def held(two_template, doors, tmp_path, monkeypatch):
+def world_on_hold(two_template, doors, tmp_path, monkeypatch):
     """The first is validated and serves; the second was deployed after it and taken back: the cluster is on hold."""
     monkeypatch.setattr(window, "datetime", Later)
     monkeypatch.setattr(Jobs, "_go_on", lambda self: ([], {}))
@@ -706,20 +706,20 @@ def held(two_template, doors, tmp_path, monkeypatch):
     return world
 
 
-def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
+def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(world_on_hold):
     """Callers ask and report over HTTP; a day later the door sees the drift, and an iteration starts after the hold."""
-    messages, started = [], Jobs.of(held.workspace)
+    messages, started = [], Jobs.of(world_on_hold.workspace)
 
     async def asks(url):
         async with aiohttp.ClientSession() as session:
 
-            async def one():
+            async def ask_one():
                 body = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 4}
                 async with session.post(f"{url}/chat/completions", json=body) as answer:
                     assert answer.status == 200
                     return answer.headers["x-modelsmith-decision"]
 
-            ids = [await one() for _ in range(400)]
+            ids = [await ask_one() for _ in range(400)]
             reports = [
                 {
                     "decision_id": decision_id,
@@ -733,16 +733,16 @@ def test_a_drift_seen_by_a_real_door_waits_for_the_end_of_a_real_hold(held):
                 assert {result["result"] for result in (await answer.json())["results"]} == {"taken"}
 
     async def scene():
-        async with open_door(held, messages) as (keeper, url):
+        async with open_door(world_on_hold, messages) as (keeper, url):
             await asks(url)
             keeper.recorder._clock = Clock(lambda: datetime.now(UTC) + timedelta(days=1, minutes=3))
             keeper._due.set()  # a day later
             await asyncio.to_thread(until, lambda: any("nothing follows yet (on-hold)" in words for words in messages))
             assert started.count() == 0
             clear = rollback.RollbackRequest(cluster=CLUSTER, clear_hold=True, reason="The feed is back.")
-            result = await asyncio.to_thread(rollback.run, held.workspace, clear)
-            held.approve(result.pull, "oli")
-            assert held.merge(result.pull).status == "merged"
+            result = await asyncio.to_thread(rollback.run, world_on_hold.workspace, clear)
+            world_on_hold.approve(result.pull, "oli")
+            assert world_on_hold.merge(result.pull).status == "merged"
             keeper._due.set()
             await asyncio.to_thread(until, lambda: any("an iteration is started" in words for words in messages))
 

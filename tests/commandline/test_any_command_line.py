@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fuzz.commandline import STATES, Case, read, run
+from fuzz.commandline import STATES, Case, run, run_case
 
 FOUND: tuple[int, ...] = ()
 """Numbers of cases that ended as a bug once."""
@@ -22,7 +22,7 @@ WORDS = (("status", "--json"), ("verify", "--json"), ("doctor",), ("upstream", "
 @settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
 @given(st.integers(0, 2**64 - 1))
 def test_it_answers_or_refuses_and_never_ends_as_a_bug(number):
-    read(number.to_bytes(8))
+    run_case(number.to_bytes(8))
 
 
 @pytest.mark.parametrize("state", STATES)

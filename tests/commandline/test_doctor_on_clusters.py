@@ -26,35 +26,35 @@ def source(uri, digest):
 
 
 @pytest.fixture
-def found(tmp_path):
+def findings_of(tmp_path):
     workspace = Workspace(tmp_path, tmp_path / "home")
     return lambda uri, digest=PINNED: [*_model(workspace, "model m", source(uri, digest))]
 
 
-def test_weights_that_are_missing_or_others_are_bad_and_say_what_to_do(tmp_path, found):
+def test_weights_that_are_missing_or_others_are_bad_and_say_what_to_do(tmp_path, findings_of):
     (tmp_path / "m.gguf").write_bytes(b"other weights")
     for uri, words in (
         ("file://gone.gguf", "does not exist"),
         ("package://no_such_package/m.gguf", "is not installed"),
         ("file://m.gguf", "are not the pinned ones"),
     ):
-        (finding,) = found(uri)
+        (finding,) = findings_of(uri)
         assert finding.level == "bad", uri
         assert words in finding.sentence
         assert finding.mend
 
 
-def test_weights_are_at_hand_when_every_byte_is(tmp_path, found):
+def test_weights_are_at_hand_when_every_byte_is(tmp_path, findings_of):
     (tmp_path / "m.gguf").write_bytes(b"weights")
-    (finding,) = found("file://m.gguf")
+    (finding,) = findings_of("file://m.gguf")
     assert (finding.level, finding.sentence) == ("ok", "at hand, every byte; converted at first use")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model.safetensors").write_bytes(b"weights")
-    (finding,) = found("file://m", listing_digest(tmp_path / "m"))
+    (finding,) = findings_of("file://m", listing_digest(tmp_path / "m"))
     assert (finding.level, finding.sentence) == ("ok", "at hand, every byte")
 
 
-def test_a_hub_s_model_that_was_never_fetched_is_not_at_hand(tmp_path, found, monkeypatch):
+def test_a_hub_s_model_that_was_never_fetched_is_not_at_hand(tmp_path, findings_of, monkeypatch):
     import huggingface_hub
 
     def nothing_local(*_, local_files_only, **__):
@@ -62,7 +62,7 @@ def test_a_hub_s_model_that_was_never_fetched_is_not_at_hand(tmp_path, found, mo
         raise FileNotFoundError
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", nothing_local)
-    (finding,) = found("hf://org/name@main")
+    (finding,) = findings_of("hf://org/name@main")
     assert (finding.level, finding.sentence) == ("note", "not on this machine; it is fetched at first use")
 
 

@@ -60,7 +60,9 @@ def recipe(judged: Any, tmp_path: Path) -> Recipe:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, judged: Any, clusters: Any) -> Callable[[Callable[[str], Reply]], Scripted]:
+def judge_by(
+    monkeypatch: pytest.MonkeyPatch, judged: Any, clusters: Any
+) -> Callable[[Callable[[str], Reply]], Scripted]:
     """The model gives every right answer in other words; the judge replies by a script."""
     right = {row.messages[-1].content: json.loads(row.answer) for row in generate_prompts(judged, clusters, 60, 17)}
     monkeypatch.setattr(
@@ -88,8 +90,8 @@ def evenly(text: str) -> str:
     return PASS if int(sha256(text.encode())[-1], 16) % 2 else FAIL
 
 
-def test_the_judge_lets_rows_pass_within_its_account_and_once(recipe, clusters, asked, tmp_path):
-    judge = asked(evenly)
+def test_the_judge_lets_rows_pass_within_its_account_and_once(recipe, clusters, judge_by, tmp_path):
+    judge = judge_by(evenly)
     (source,) = batch(recipe, tmp_path / "one", clusters).sources
     passed = sum(evenly(text) == PASS for text in judge.asked)
     assert source.kept + source.rejected.get("no-room", 0) == passed > 5
@@ -97,13 +99,13 @@ def test_the_judge_lets_rows_pass_within_its_account_and_once(recipe, clusters, 
     account = json.loads((tmp_path / "one" / rows_judge.FOLDER / "account.json").read_text())
     assert account["calls"] == len(judge.asked) <= 99
     assert rows_judge.judge_of(tmp_path / "one") == ModelJudge(judge, JUDGE, SOURCE.digest).identity
-    again = asked(lambda _: pytest.fail("what was said costs nothing again"))
+    again = judge_by(lambda _: pytest.fail("what was said costs nothing again"))
     assert batch(recipe, tmp_path / "one", clusters).sources == (source,)
     assert not again.asked
 
 
-def test_what_fails_a_declared_point_is_asked_of_no_judge(recipe, clusters, asked, tmp_path, monkeypatch):
-    judge = asked(evenly)
+def test_what_fails_a_declared_point_is_asked_of_no_judge(recipe, clusters, judge_by, tmp_path, monkeypatch):
+    judge = judge_by(evenly)
     monkeypatch.setattr(answers, "open_substrate", lambda *_: Talker(lambda *_: "{}"))
     (source,) = batch(recipe, tmp_path / "one", clusters).sources
     assert (source.kept, judge.asked) == (0, [])
@@ -118,20 +120,20 @@ def test_what_fails_a_declared_point_is_asked_of_no_judge(recipe, clusters, aske
         (PASS, 3, "rows-judge-spent"),
     ],
 )
-def test_without_a_verdict_it_ends_with_a_reason(recipe, clusters, asked, tmp_path, reply, calls, code):
+def test_without_a_verdict_it_ends_with_a_reason(recipe, clusters, judge_by, tmp_path, reply, calls, code):
     """And the next try goes on from what was said: no answer is failed for want of a judge."""
-    asked(lambda _: reply)
+    judge_by(lambda _: reply)
     with pytest.raises(ModelsmithError) as ended:
         batch(recipe, tmp_path / "one", clusters, calls)
     assert ended.value.code == code
     assert not (tmp_path / "one" / "rows.jsonl").exists()
-    asked(lambda _: PASS)
+    judge_by(lambda _: PASS)
     (source,) = batch(recipe, tmp_path / "one", clusters, 200).sources
     assert source.kept > 5
 
 
-def test_an_account_that_cannot_be_read_is_not_taken_for_an_empty_one(recipe, clusters, asked, tmp_path):
-    asked(evenly)
+def test_an_account_that_cannot_be_read_is_not_taken_for_an_empty_one(recipe, clusters, judge_by, tmp_path):
+    judge_by(evenly)
     (tmp_path / "one" / rows_judge.FOLDER).mkdir(parents=True)
     (tmp_path / "one" / rows_judge.FOLDER / "account.json").write_text("{")
     with pytest.raises(ModelsmithError) as ended:
@@ -139,14 +141,14 @@ def test_an_account_that_cannot_be_read_is_not_taken_for_an_empty_one(recipe, cl
     assert ended.value.code == "rows-judge-lost"
 
 
-def test_pairs_come_also_of_what_only_the_judge_fails(recipe, judged, clusters, asked, tmp_path):
+def test_pairs_come_also_of_what_only_the_judge_fails(recipe, judged, clusters, judge_by, tmp_path):
     """But not where it fails the declared right answer as well: nothing would tell the two apart."""
     stage = Dpo(method="dpo", rows=60, samples=1, judge_calls=500)
     prompts = generate_prompts(judged, clusters, 60, 17)
     write_prompts(tmp_path / "left-aside", stage, prompts, lambda row: row)
     plain = stage_rows(recipe, tmp_path / "left-aside", stage.model_copy(update={"judge_calls": None}), MODEL)
     assert plain == (), "without a number the judge is not asked, and the declared points pass"
-    judge = asked(evenly)
+    judge = judge_by(evenly)
     write_prompts(tmp_path / "asked", stage, prompts, lambda row: row)
     pairs = stage_rows(recipe, tmp_path / "asked", stage, MODEL)
     failed = sum(evenly(text) == FAIL for text in judge.asked[: len(prompts)])

@@ -314,7 +314,7 @@ def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
     good = keys.issue("caller", (), 1)[1]
     body = json.dumps(ASKED).encode()
 
-    async def asked(door, key, length, expected="100-continue", path="chat/completions", method="POST"):
+    async def ask_raw(door, key, length, expected="100-continue", path="chat/completions", method="POST"):
         """The first thing that is said to a caller who waits, and what is said when the body has come."""
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         head = f"{method} /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: {expected}\r\n"
@@ -328,21 +328,21 @@ def test_who_waits_with_a_body_is_refused_before_it_is_sent(play, tmp_path):
         return first, then
 
     async def scene(door):
-        assert await asked(door, "bad", len(body)) == (401, None)
-        assert await asked(door, "bad", len(body), path="feedback") == (401, None)
-        assert await asked(door, good, 1 << 30) == (413, None)
-        assert await asked(door, good, len(body), expected="a miracle") == (417, None)
+        assert await ask_raw(door, "bad", len(body)) == (401, None)
+        assert await ask_raw(door, "bad", len(body), path="feedback") == (401, None)
+        assert await ask_raw(door, good, 1 << 30) == (413, None)
+        assert await ask_raw(door, good, len(body), expected="a miracle") == (417, None)
         for method, path, status in (
             ("GET", "models", 200), ("GET", "chat/completions", 405), ("POST", "nothing", 404), ("POST", "models", 405),
             ("DELETE", "../metrics", 404), ("GET", "../healthz", 404), ("PUT", "", 404),
         ):  # fmt: skip
             for key, status_wanted in (("bad", 401), (good, status)):
-                assert await asked(door, key, len(body), path=path, method=method) == (status_wanted, None), (
+                assert await ask_raw(door, key, len(body), path=path, method=method) == (status_wanted, None), (
                     method,
                     path,
                 )
         assert door.specialist.asked == []
-        assert await asked(door, good, len(body)) == (100, 200)
+        assert await ask_raw(door, good, len(body)) == (100, 200)
 
     play(scene, keys=keys)
 
@@ -385,13 +385,13 @@ def test_a_key_that_asks_a_hundred_times_makes_another_wait_for_one(play, tmp_pa
         door.specialist.hold = asyncio.Event()
         ended = []
 
-        async def one(key, name):
+        async def ask_as(key, name):
             status, _, _ = await door.ask(Authorization=f"Bearer {key}")
             ended.append((name, status))
 
-        many = [asyncio.create_task(one(greedy, "greedy")) for _ in range(100)]
+        many = [asyncio.create_task(ask_as(greedy, "greedy")) for _ in range(100)]
         await until(lambda: ended.count(("greedy", 429)) == 100 - 1 - 20)
-        waits = asyncio.create_task(one(modest, "modest"))
+        waits = asyncio.create_task(ask_as(modest, "modest"))
         await until(lambda: door.door._gate.waiting == 21)
         door.specialist.hold.set()
         await waits

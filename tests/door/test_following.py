@@ -38,13 +38,13 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 ASKED = {"model": CLUSTER, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 6}
 
 
-def read(url):
+def fetch(url):
     with urllib.request.urlopen(url, timeout=30) as answer:
         return answer.read().decode()
 
 
 def get(url):
-    return json.loads(read(url))
+    return json.loads(fetch(url))
 
 
 def route_of(world, requests, *words):
@@ -131,7 +131,7 @@ def test_a_main_that_does_not_verify_changes_nothing_and_is_said_loudly(world):
                 ["history-does-not-hold"],
             )
             assert "NOT OBEYED, main (history-does-not-hold)" in messages[-1]
-            metrics = await asyncio.to_thread(read, f"{url}/metrics")
+            metrics = await asyncio.to_thread(fetch, f"{url}/metrics")
             assert "modelsmith_door_main_obeyed 0.0" in metrics
             assert 'modelsmith_door_trouble{code="history-does-not-hold",what="main"} 1.0' in metrics
             assert (await said_by(url))[1].choices

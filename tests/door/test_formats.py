@@ -40,21 +40,21 @@ def test_the_format_is_what_the_answer_alone_decides():
     assert [point.id for point in POINTS] == ["shape", "ends", "hide"]
 
 
-def said(content, **more):
+def assistant(content, **more):
     return {"role": "assistant", "content": content, **more}
 
 
 @pytest.mark.parametrize(
     ("message", "finish", "kept"),
     [
-        (said('{"cause": "timeout"}'), "stop", True),
-        (said(' <think>{"a"</think> {"cause": 1}'), "stop", True),
-        (said("The cause is a timeout."), "stop", False),
-        (said('{"cause": "As an AI"}'), "stop", False),
-        (said('{"cause": "tim'), "length", False),
-        (said(""), "stop", False),
-        (said(None), "stop", False),
-        (said(None, tool_calls=[{"id": "a"}]), "tool_calls", None),
+        (assistant('{"cause": "timeout"}'), "stop", True),
+        (assistant(' <think>{"a"</think> {"cause": 1}'), "stop", True),
+        (assistant("The cause is a timeout."), "stop", False),
+        (assistant('{"cause": "As an AI"}'), "stop", False),
+        (assistant('{"cause": "tim'), "length", False),
+        (assistant(""), "stop", False),
+        (assistant(None), "stop", False),
+        (assistant(None, tool_calls=[{"id": "a"}]), "tool_calls", None),
     ],
 )
 def test_each_answer_is_held_against_the_rubrics_format(play, message, finish, kept):
@@ -85,7 +85,7 @@ def test_a_stream_is_checked_as_the_text_that_it_makes(play, piece, kept):
 
 def test_the_incumbents_answer_says_nothing_of_a_specialist_that_failed(play):
     async def scene(door):
-        door.points, door.specialist.status, door.incumbent.says = POINTS, 500, said("{}")
+        door.points, door.specialist.status, door.incumbent.says = POINTS, 500, assistant("{}")
         door.serve(1.0)
         await door.ask()
         assert [end.format_ok for _, end in door.recorder.ends] == [None]
@@ -110,7 +110,7 @@ def test_a_stream_that_breaks_off_says_nothing_of_the_format(play):
 
 def test_an_answer_too_long_to_be_checked_is_not_checked_and_is_given(play):
     async def scene(door):
-        door.points, door.specialist.says = POINTS, said(json.dumps({"a": "x" * LONGEST}))
+        door.points, door.specialist.says = POINTS, assistant(json.dumps({"a": "x" * LONGEST}))
         door.serve(1.0)
         status, _, answer = await door.ask()
         await until(lambda: door.recorder.ends)
@@ -122,7 +122,7 @@ def test_an_answer_too_long_to_be_checked_is_not_checked_and_is_given(play):
 
 def test_room_for_checks_is_bounded_and_always_comes_back(play):
     async def scene(door):
-        door.points, door.specialist.says = POINTS, said("{}")
+        door.points, door.specialist.says = POINTS, assistant("{}")
         door.serve(1.0)
         for number, status in enumerate((200, 500, 400, 200)):
             door.specialist.status = status
@@ -135,7 +135,7 @@ def test_room_for_checks_is_bounded_and_always_comes_back(play):
 
 
 async def nothing_checked(door):
-    door.points, door.specialist.says = POINTS, said("{}")
+    door.points, door.specialist.says = POINTS, assistant("{}")
     door.serve(1.0)
     await door.ask()
     assert [end.format_ok for _, end in door.recorder.ends] == [None]

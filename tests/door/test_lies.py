@@ -25,7 +25,7 @@ WORDS = event('data: {"error": {}}\n\ndata: {"object":"error"}\nevent: error\n"f
 def saying(*pieces: bytes, kind: str = "text/event-stream"):
     """What a backend says whatever it is asked, piece by piece."""
 
-    async def said(request: web.Request) -> web.StreamResponse:
+    async def handler(request: web.Request) -> web.StreamResponse:
         await request.read()
         out = web.StreamResponse(headers={"Content-Type": kind})
         await out.prepare(request)
@@ -34,7 +34,7 @@ def saying(*pieces: bytes, kind: str = "text/event-stream"):
             await asyncio.sleep(0.05)
         return out
 
-    return said
+    return handler
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
 
             callers = [asyncio.create_task(ask()) for _ in range(3)]
 
-            async def seen(arm, number):
+            async def wait_for_answers(arm, number):
                 """So many more answers of somebody."""
                 before = len(reported)
                 await until(
@@ -84,14 +84,14 @@ def test_weights_are_swapped_while_callers_ask(first_iterate, tmp_path, monkeypa
                     )
                 )
 
-            await seen("base", 5)
+            await wait_for_answers("base", 5)
             await must(world, "approve", "4", "--key", world.key("maya"))
             await must(world, "pr", "merge", "4")
-            await seen(specialist, 3)
+            await wait_for_answers(specialist, 3)
             await must(world, "rollback", CLUSTER, "--reason", "It answers nonsense.")
             await until(lambda: follower.served.clusters[CLUSTER].line.watched is None)
             late = len(reported) + 3
-            await seen("base", 10)
+            await wait_for_answers("base", 10)
             stop.set()
             await asyncio.gather(*callers)
             assert {reporter for reporter, _ in reported[late:]} == {"base"}

@@ -24,7 +24,7 @@ def rules(*rule_documents):
     return Rules(Router.model_validate_json(json.dumps({"rules": rule_documents})), CLUSTERS)
 
 
-def asked(model="m", headers=None, **body):
+def request_parts(model="m", headers=None, **body):
     return RequestParts(model, headers or {}, {"model": model, **body})
 
 
@@ -38,14 +38,26 @@ ALL = {"name": "all", "cluster": "traffic"}
 @pytest.mark.parametrize(
     ("when", "yes", "no"),
     [
-        ({"model": ["a", "b"]}, asked("b"), asked("A")),
-        ({"headers": {"x-desk": "emea"}}, asked(headers={"x-desk": "emea"}), asked(headers={"x-desk": "emea "})),
-        ({"body": {"/a/0/b~1c": "x"}}, asked(a=[{"b/c": "x"}]), asked(a={"0": {"b/c": "y"}})),
-        ({"body": {"/n": 1}}, asked(n=1), asked(n=True)),
-        ({"body": {"/n": True}}, asked(n=True), asked(n=1)),
-        ({"metadata": {"tier": "gold"}}, asked(metadata={"tier": "gold"}), asked(metadata=["tier", "gold"])),
-        ({"last_message": r"(?i)\bbid\b"}, asked(**says("x", "A BID?")), asked(**says("a bid", "forbidden"))),
-        ({"model": ["a"], "metadata": {"t": "g"}}, asked("a", metadata={"t": "g"}), asked("a")),
+        ({"model": ["a", "b"]}, request_parts("b"), request_parts("A")),
+        (
+            {"headers": {"x-desk": "emea"}},
+            request_parts(headers={"x-desk": "emea"}),
+            request_parts(headers={"x-desk": "emea "}),
+        ),
+        ({"body": {"/a/0/b~1c": "x"}}, request_parts(a=[{"b/c": "x"}]), request_parts(a={"0": {"b/c": "y"}})),
+        ({"body": {"/n": 1}}, request_parts(n=1), request_parts(n=True)),
+        ({"body": {"/n": True}}, request_parts(n=True), request_parts(n=1)),
+        (
+            {"metadata": {"tier": "gold"}},
+            request_parts(metadata={"tier": "gold"}),
+            request_parts(metadata=["tier", "gold"]),
+        ),
+        (
+            {"last_message": r"(?i)\bbid\b"},
+            request_parts(**says("x", "A BID?")),
+            request_parts(**says("a bid", "forbidden")),
+        ),
+        ({"model": ["a"], "metadata": {"t": "g"}}, request_parts("a", metadata={"t": "g"}), request_parts("a")),
     ],
 )
 def test_a_rule_takes_what_meets_all_of_its_conditions(when, yes, no):
@@ -59,16 +71,16 @@ def test_a_rule_takes_what_meets_all_of_its_conditions(when, yes, no):
 def test_texts_in_parts_and_in_two_forms_of_unicode_are_read_alike():
     ruleset = rules({"name": "one", "when": {"last_message": "caf\u00e9"}, "cluster": "bids"})
     parts = [{"type": "image_url"}, {"type": "text", "text": "cafe\u0301"}, {"type": "text", "text": 7}, "caf\u00e9"]
-    assert ruleset.route(asked(messages=[{"role": "user", "content": parts}])).cluster == "bids"
+    assert ruleset.route(request_parts(messages=[{"role": "user", "content": parts}])).cluster == "bids"
     for nothing in ({}, {"messages": []}, {"messages": ["x"]}, {"messages": [{"content": None}]}, {"messages": 3}):
-        assert ruleset.route(asked(**nothing)) is None
+        assert ruleset.route(request_parts(**nothing)) is None
 
 
 def test_without_rules_the_model_names_the_cluster():
     plain = Rules(None, CLUSTERS)
-    assert plain.route(asked("bids")).cluster == "bids"
+    assert plain.route(request_parts("bids")).cluster == "bids"
     for odd in ("BIDS", "bids ", "../bids", "bids/cluster.yaml", "", "base"):
-        assert plain.route(asked(odd)) is None
+        assert plain.route(request_parts(odd)) is None
 
 
 WHENS = st.fixed_dictionaries(
@@ -94,7 +106,7 @@ WHENS = st.fixed_dictionaries(
 @example([{"last_message": "z"}] * 30 + [{"last_message": "a"}], "a", {}, {}, "a")
 def test_the_index_of_rules_finds_what_reading_them_in_order_finds(whens, model, headers, body, text):
     ruleset = rules(*({"name": f"r{n}", "when": when, "cluster": "bids"} for n, when in enumerate(whens)))
-    request = asked(model, headers, **body, **says(text))
+    request = request_parts(model, headers, **body, **says(text))
     passed = [name for name, _ in ruleset.passed_over(request)]
     route = ruleset.route(request)
     assert (route.rule if route else None) == (f"r{len(passed)}" if len(passed) < len(whens) else None)
@@ -181,5 +193,5 @@ def test_a_rule_that_is_called_unreachable_takes_nothing(whens, data):
             place[1:].split("/")[0]: [value] if "/0" in place else value
             for place, value in when.get("body", {}).items()
         }
-        route = ruleset.route(asked(model, when.get("headers", {}), **body, **says(message)))
+        route = ruleset.route(request_parts(model, when.get("headers", {}), **body, **says(message)))
         assert int(route.rule[1:]) < number

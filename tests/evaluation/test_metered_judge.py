@@ -42,7 +42,7 @@ class Scripted:
         """Nothing is held."""
 
 
-def asked(metered: MeteredSubstrate) -> list[ModelsmithError | None]:
+def errors_of(metered: MeteredSubstrate) -> list[ModelsmithError | None]:
     error_by_key = {
         completion.key: completion.error for completion in metered.complete(PROMPTS, "", Sampling(max_new_tokens=8))
     }
@@ -60,21 +60,21 @@ def test_a_judge_that_is_away_costs_one_question_each_time(tmp_path):
         metered = MeteredSubstrate(judge, Account(path, 100))
         if raises:
             with pytest.raises(InfrastructureFailure):
-                asked(metered)
+                errors_of(metered)
         else:
-            assert asked(metered) == [AWAY] * 8
+            assert errors_of(metered) == [AWAY] * 8
         assert spent(path) == tried
 
 
 def test_one_that_is_there_is_asked_in_batches_until_it_fails(tmp_path):
     path, judge = tmp_path / "account.json", Scripted()
     metered = MeteredSubstrate(judge, Account(path, 100))
-    assert asked(metered) == asked(metered) == [None] * 8
+    assert errors_of(metered) == errors_of(metered) == [None] * 8
     assert [len(batch) for batch in judge.batches] == [1, 7, 8]
     judge.says = {"7": AWAY}
-    assert asked(metered) == [None] * 7 + [AWAY]
+    assert errors_of(metered) == [None] * 7 + [AWAY]
     judge.says = {"0": LONG}
-    assert asked(metered) == [LONG] + [None] * 7
+    assert errors_of(metered) == [LONG] + [None] * 7
     assert [len(batch) for batch in judge.batches] == [1, 7, 8, 8, 1, 7], "one that is too long says nothing of it"
     assert spent(path) == 32
 
@@ -82,5 +82,5 @@ def test_one_that_is_there_is_asked_in_batches_until_it_fails(tmp_path):
 def test_a_batch_that_the_account_does_not_hold_is_not_begun(tmp_path):
     path, judge = tmp_path / "account.json", Scripted()
     with pytest.raises(BudgetSpentError, match="8 questions, and 7 of 7 are left"):
-        asked(MeteredSubstrate(judge, Account(path, 7)))
+        errors_of(MeteredSubstrate(judge, Account(path, 7)))
     assert (judge.batches, spent(path)) == ([], 0)

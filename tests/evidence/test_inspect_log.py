@@ -115,7 +115,7 @@ def row_of(sample) -> VerdictRow:
 
 
 @pytest.fixture(params=["eval", "json"])
-def read(request, tmp_path, monkeypatch):
+def read_log(request, tmp_path, monkeypatch):
     """Writes a log and reads it back with inspect's own functions, without a network."""
     from inspect_ai.log import read_eval_log, write_eval_log
 
@@ -131,9 +131,9 @@ def read(request, tmp_path, monkeypatch):
     return through
 
 
-def test_every_verdict_survives_the_round_trip(invented, read):
+def test_every_verdict_survives_the_round_trip(invented, read_log):
     observations = answered(invented)
-    log = read(inspect_log(finished(invented, observations), invented, observations))
+    log = read_log(inspect_log(finished(invented, observations), invented, observations))
     key = lambda row: (row.section, row.id, row.wording, row.repeat)  # noqa: E731
     rows = sorted((row_of(sample) for sample in log.samples), key=key)
     assert rows == sorted((observation.row for observation in observations), key=key)
@@ -141,9 +141,9 @@ def test_every_verdict_survives_the_round_trip(invented, read):
     assert len({(sample.id, sample.epoch) for sample in log.samples}) == len(observations)
 
 
-def test_conversation_answer_usage_and_reason_are_what_the_run_holds(invented, read):
+def test_conversation_answer_usage_and_reason_are_what_the_run_holds(invented, read_log):
     observations = answered(invented)
-    log = read(inspect_log(finished(invented, observations), invented, observations))
+    log = read_log(inspect_log(finished(invented, observations), invented, observations))
     by_key = {(o.section, o.id, o.wording, o.repeat): o for o in observations}
     for sample in log.samples:
         facts = sample.metadata
@@ -162,12 +162,12 @@ def test_conversation_answer_usage_and_reason_are_what_the_run_holds(invented, r
     assert log.stats.model_usage["modelsmith/base"].input_tokens == sum(o.prompt_tokens for o in observations)
 
 
-def test_inspects_own_mean_and_clustered_error_over_the_log_are_ours(invented, read):
+def test_inspects_own_mean_and_clustered_error_over_the_log_are_ours(invented, read_log):
     from inspect_ai.scorer import accuracy, mean, stderr
 
     observations = answered(invented)
     result = finished(invented, observations)
-    log = read(inspect_log(result, invented, observations))
+    log = read_log(inspect_log(result, invented, observations))
     tallies = tally([observation.row for observation in observations], result.rule)
     means = {}
     for section in result.headline.sections:
@@ -210,10 +210,10 @@ def test_where_wordings_differ_inspect_weighs_answers_and_we_scenarios():
     assert mean()(list(sample_scores(log.samples, TOTAL))) == pytest.approx(0.2)
 
 
-def test_no_word_of_a_held_out_case_is_in_the_log(invented, read):
+def test_no_word_of_a_held_out_case_is_in_the_log(invented, read_log):
     keys = [sample.key for sample in plan(invented, SECTIONS, quick=False) if sample.section == "held_out"][:2]
     observations = answered(invented, failing=keys)
-    log = read(inspect_log(finished(invented, observations), invented, observations))
+    log = read_log(inspect_log(finished(invented, observations), invented, observations))
     samples = [sample for sample in log.samples if sample.metadata["section"] == "held_out"]
     assert len(samples) == 20
     for sample in samples:
@@ -223,9 +223,9 @@ def test_no_word_of_a_held_out_case_is_in_the_log(invented, read):
     assert SECRET in log.model_dump_json(), "core answers quote it, so the search would find it"
 
 
-def test_an_error_is_an_error_of_the_sample_and_never_a_zero(invented, read):
+def test_an_error_is_an_error_of_the_sample_and_never_a_zero(invented, read_log):
     observations = answered(invented, failing=("core/case-1/0/0",))
-    log = read(inspect_log(finished(invented, observations), invented, observations))
+    log = read_log(inspect_log(finished(invented, observations), invented, observations))
     (failed,) = [sample for sample in log.samples if sample.error]
     assert (failed.id, failed.epoch, failed.scores) == ("core/case-1/0", 1, None)
     assert failed.error.message.startswith("judge-unavailable: ")

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden" / "packet.md"
 
 
 @pytest.fixture(scope="module")
-def asked(cluster):
+def packet_request(cluster):
     return PacketRequest(
         event="customer-deployed",
         requested_by="maya",
@@ -38,20 +38,20 @@ def asked(cluster):
     )
 
 
-def test_the_packet_reads_as_it_did(small, cluster, asked):
+def test_the_packet_reads_as_it_did(small, cluster, packet_request):
     """Set MODELSMITH_WRITE_GOLDEN=1 to write it anew, and read the difference."""
-    text = packet(small, cluster, asked)
+    text = packet(small, cluster, packet_request)
     if os.environ.get("MODELSMITH_WRITE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_the_verdict_comes_first_and_in_one_sentence(evidence, small, cluster, asked):
-    assert packet(evidence, cluster, asked).splitlines()[0] == (
+def test_the_verdict_comes_first_and_in_one_sentence(evidence, small, cluster, packet_request):
+    assert packet(evidence, cluster, packet_request).splitlines()[0] == (
         "**PASS**: iter-001-3f9c2a7e for rtb-pricing: composite 0.948 and held-out 0.983 reach their thresholds, and "
         "0 of 9 results that the incumbent passes are lost."
     )
-    first = packet(small, cluster, asked).splitlines()[0]
+    first = packet(small, cluster, packet_request).splitlines()[0]
     assert first.startswith("**FAIL**: ")
     assert all(c.sentence in first for c in small.candidate.headline.checks if c.outcome != "PASS")
 
@@ -100,16 +100,16 @@ def test_the_base_model_has_a_column_only_when_it_is_not_the_incumbent(evidence,
     assert "| incumbent (iter-000-00000000) | base |\n" in packet(small, cluster)
 
 
-def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, cluster, asked):
-    text = packet(small, cluster, asked)
+def test_the_rollback_contract_and_the_approvers_are_those_of_the_record(small, cluster, packet_request):
+    text = packet(small, cluster, packet_request)
     assert "auction_win_rate must not drop by more than 4.0% of the incumbent's" in text
     assert "For 60 minutes after your approval `modelsmith rollback` sends traffic back to iter-000-00000000" in text
     assert "**head-of-trading**. Whoever asked for this" in text
     assert "by maya, prepared by harness (harness)" in text
 
 
-def test_a_deployment_says_what_happens_to_traffic_and_what_comes_next(small, cluster, asked):
-    text = packet(small, cluster, asked)
+def test_a_deployment_says_what_happens_to_traffic_and_what_comes_next(small, cluster, packet_request):
+    text = packet(small, cluster, packet_request)
     assert "- Serves now: base 100%" in text
     assert "- Serves after the merge: base 90%, iter-001-00000001 10%, on trading-desk" in text
     assert "- On call: **oncall-sre** (oli), who decides" in text
@@ -117,17 +117,17 @@ def test_a_deployment_says_what_happens_to_traffic_and_what_comes_next(small, cl
     assert "`modelsmith promote rtb-pricing` asks **head-of-trading** whether production validates it" in text
 
 
-def test_it_says_how_to_check_it(small, cluster, asked):
-    text = packet(small, cluster, asked)
+def test_it_says_how_to_check_it(small, cluster, packet_request):
+    text = packet(small, cluster, packet_request)
     for command in ("modelsmith pr show 7", "modelsmith verify promotions/", "cosign verify-blob-attestation",
                     "sha256sum -c SHA256SUMS", small.artifact.removeprefix("sha256:")):  # fmt: skip
         assert command in text
     assert "pr show" not in packet(small, cluster)
 
 
-def test_nothing_private_is_in_it(evidence, small, cluster, asked):
+def test_nothing_private_is_in_it(evidence, small, cluster, packet_request):
     for some_evidence in (evidence, small):
-        assert_clean(packet(some_evidence, cluster, asked).encode())
+        assert_clean(packet(some_evidence, cluster, packet_request).encode())
 
 
 def test_text_from_outside_cannot_become_markup(small, cluster):

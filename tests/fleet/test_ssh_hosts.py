@@ -161,20 +161,20 @@ def test_processes_that_do_one_job_on_a_host_end_together(host: Sshd, tmp_path: 
     """One of them is killed; then they are asked to stop; then nobody hears of them any more."""
     folder = folder_of(tmp_path / "job", steps=9, seconds_a_step=FOR_EVER)
 
-    def begun(step: int) -> Submitted:
+    def start(step: int) -> Submitted:
         job = SshExecutor(host.name, host.host(lost_seconds=5.0), "stub_worker", devices=2).submit(folder)
         assert first_words(job) == [step], "each goes on from what the one before has done"
         until(lambda: ranks_on(host).keys() == {0, 1})
         return job
 
-    job = begun(1)
+    job = start(1)
     ranks_on(host)[1].kill()
     assert (to_the_end(job)[1], job.fetch()) == (-9, False)
     assert host.processes() == []
-    job = begun(2)
+    job = start(2)
     job.stop(LONG)
     assert (job.beats(0, LONG).status, host.processes()) == (STOPPED, [])
-    job = begun(3)
+    job = start(3)
     host.stop()
     with pytest.raises(HostLostError):
         to_the_end(job)

@@ -2,7 +2,7 @@
 
 import pytest
 from markdown_it import MarkdownIt
-from runners import opened_event, shown
+from runners import check_conclusions, opened_event
 
 from modelsmith.forges.github.faces import _summary
 from modelsmith.forges.github.place import parse_place
@@ -25,7 +25,9 @@ def test_the_event_of_a_pull_request_names_it_and_seven_checks_are_shown(valid_h
         "schema": "failure", "append-only": "success", "subject": "success", "evidence": "neutral",
         "policy": "success", "approvals": "action_required", "rollback": "neutral",
     }  # fmt: skip
-    assert shown(valid_hub, pull.head) == {f"modelsmith/{name}": state for name, state in states(answer).items()}
+    assert check_conclusions(valid_hub, pull.head) == {
+        f"modelsmith/{name}": state for name, state in states(answer).items()
+    }
     run = next(run for run in valid_hub.repo.runs if run["name"] == "modelsmith/schema")
     assert "clusters/a.yaml" in run["output"]["title"]
 
@@ -37,7 +39,7 @@ def test_it_waits_for_a_person_with_4_and_is_green_once_they_have_signed(valid_h
     valid_hub.review("maya", pull)
     code, answer = runner.check("--pr", str(pull.number), "--report")
     assert (code, answer["gate"]) == (0, "open")
-    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "success"
+    assert check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] == "success"
 
 
 def test_an_event_that_is_replayed_says_what_holds_now(valid_hub, runner):
@@ -47,7 +49,7 @@ def test_an_event_that_is_replayed_says_what_holds_now(valid_hub, runner):
     assert runner.check("--event", "--report", **event)[0] == 4
     valid_hub.review("maya", pull, "reject")
     assert runner.check("--event", "--report", **event)[0] == 3
-    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "failure"
+    assert check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] == "failure"
     valid_hub.repo.pulls[pull.number].state = "closed"
     before = len(valid_hub.repo.runs)
     code, answer = runner.check("--event", "--report", **event)
@@ -68,7 +70,7 @@ def test_a_check_that_somebody_else_wrote_over_ours_is_answered(valid_hub, runne
     forged = next(run for run in valid_hub.repo.runs if run["name"] == "modelsmith/approvals")
     valid_hub.repo.runs.append(forged | {"conclusion": "success", "id": 1})
     runner.check("--pr", str(pull.number), "--report")
-    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
+    assert check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
 
 
 def test_a_check_of_another_app_keeps_no_older_one_of_ours_standing(valid_hub, runner):
@@ -108,7 +110,7 @@ def test_one_that_was_only_opened_in_the_pages_waits_for_a_signature(valid_hub, 
     event = opened_event(pull.number)
     code, answer = runner.check("--event", "--report", name="pull_request_target", event=event)
     assert (code, set(states(answer).values())) == (4, {"action_required"})
-    assert set(shown(valid_hub, head)) == set(SEVEN)
+    assert set(check_conclusions(valid_hub, head)) == set(SEVEN)
 
 
 def test_a_branch_that_moved_is_refused_at_its_new_commit(valid_hub, runner):
@@ -118,7 +120,7 @@ def test_a_branch_that_moved_is_refused_at_its_new_commit(valid_hub, runner):
     valid_hub.git.run("push", "-q", "--force", str(valid_hub.bare), f"{moved}:refs/heads/{branch}")
     code, answer = runner.check("--pr", str(pull.number), "--report")
     assert (code, answer["commit"], states(answer)["subject"]) == (3, moved, "failure")
-    assert shown(valid_hub, moved)["modelsmith/subject"] == "failure"
+    assert check_conclusions(valid_hub, moved)["modelsmith/subject"] == "failure"
 
 
 def queued(valid_hub, *heads, files=None):
@@ -143,7 +145,7 @@ def test_a_merge_queues_commit_is_judged_as_the_pull_request_it_merges(valid_hub
     base, tip = queued(valid_hub, pull.head)
     code, answer = runner.check("--event", "--report", name="merge_group", event=group(base, tip))
     assert (code, answer["number"], answer["commit"]) == (0, pull.number, tip)
-    assert set(shown(valid_hub, tip)) == set(SEVEN)
+    assert set(check_conclusions(valid_hub, tip)) == set(SEVEN)
 
 
 def test_a_merge_queues_commit_that_holds_more_than_the_merge_is_refused(valid_hub, runner):
@@ -182,17 +184,17 @@ def test_an_event_that_names_no_proposal_is_refused(valid_hub, runner, name, eve
 def test_requests_do_not_grow_with_the_number_of_pull_requests(valid_hub, runner):
     first = valid_hub.propose({"notes/0": "x\n"}, branch="b0")
 
-    def asked():
+    def count_requests():
         before = len(valid_hub.github.asked)
         runner.check("--pr", str(first.number), "--report")
         return len(valid_hub.github.asked) - before
 
-    asked()
-    few = asked()
+    count_requests()
+    few = count_requests()
     for at in range(1, 4):
         valid_hub.propose({f"notes/{at}": "x\n"}, branch=f"b{at}")
-    asked()
-    assert asked() == few
+    count_requests()
+    assert count_requests() == few
 
 
 HOSTILE = "``` \n# Big\n@maya <img src=x onerror=y> [x](https://evil.example) ![x](//e.example) #1 ```js </details>"

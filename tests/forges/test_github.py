@@ -495,7 +495,7 @@ def test_the_server_refuses_as_github_documents(hub):
 
 
 def test_the_number_of_requests_does_not_grow_with_history(hub):
-    def asked(call):
+    def count_requests(call):
         before = len(hub.github.asked)
         call()
         return len(hub.github.asked) - before
@@ -504,9 +504,9 @@ def test_the_number_of_requests_does_not_grow_with_history(hub):
         proposal = hub.proposal({"notes/a.txt": f"{at}"}, requester="maya", branch=f"counted-{at}")
         opened = []
         return (
-            asked(lambda: hub.forge().list("open")),
-            asked(lambda: opened.append(hub.forge().open(proposal))),
-            asked(lambda: hub.merge(opened[0])),
+            count_requests(lambda: hub.forge().list("open")),
+            count_requests(lambda: opened.append(hub.forge().open(proposal))),
+            count_requests(lambda: hub.merge(opened[0])),
         )
 
     costs(0)

@@ -26,7 +26,7 @@ def rest(hub, *more):
     return Rest(place, Token(secret))
 
 
-def said(hub, *more, reported=()):
+def findings_of(hub, *more, reported=()):
     return list(findings(read_settings(rest(hub, *more)), reported))
 
 
@@ -44,7 +44,7 @@ MERGER = {"actor_type": "User", "actor_id": 7, "bypass_mode": "always"}
 
 
 def test_without_rules_every_hole_is_named_with_why_and_how(hub):
-    results = said(hub, ADMIN)
+    results = findings_of(hub, ADMIN)
     assert bad(results) == [
         "GitHub main: whoever may push moves it, without pull request or check",
         "GitHub main: nothing stops its force pushes",
@@ -58,7 +58,7 @@ def test_without_rules_every_hole_is_named_with_why_and_how(hub):
 
 def test_what_the_token_may_not_see_counts_as_missing_by_its_permission(hub):
     hub.github.rules(hub.repo, "petra-gh", rules=[{"type": "deletion"}, {"type": "non_fast_forward"}])
-    unread = [finding for finding in said(hub) if "may not see" in finding.sentence]
+    unread = [finding for finding in findings_of(hub) if "may not see" in finding.sentence]
     assert {finding.subject for finding in unread} == {
         "GitHub bypass", "GitHub classic protection", "GitHub merging", "GitHub workflows",
     }  # fmt: skip
@@ -72,7 +72,7 @@ def test_our_ruleset_closes_what_it_can_and_writing_it_twice_is_once(hub):
         apply(hub, CHECKS, MERGER)
     assert [ruleset["name"] for ruleset in hub.repo.rulesets] == ["modelsmith"]
     assert hub.github.rest_asked("POST", r"/rulesets$") == [201]
-    results = said(hub, ADMIN, reported=CHECKS)
+    results = findings_of(hub, ADMIN, reported=CHECKS)
     assert bad(results) == []
     assert [finding.sentence for finding in results if finding.subject == "GitHub bypass"] == [
         "the account 7 passes ruleset 'modelsmith', always"
@@ -105,13 +105,15 @@ def test_what_others_put_into_our_ruleset_stays(hub):
 def test_a_required_check_must_come_from_the_workflow(hub, check, sentence):
     parameters = {"strict_required_status_checks_policy": False, "required_status_checks": [check]}
     hub.github.rules(hub.repo, rules=[{"type": "required_status_checks", "parameters": parameters}])
-    assert any(text.startswith(f"GitHub checks: {sentence}") for text in bad(said(hub, ADMIN, reported=CHECKS[:1])))
+    assert any(
+        text.startswith(f"GitHub checks: {sentence}") for text in bad(findings_of(hub, ADMIN, reported=CHECKS[:1]))
+    )
 
 
 def test_a_bypass_for_everybody_who_writes_is_no_rule(hub):
     hub.github.rules(hub.repo)
     hub.repo.rulesets[0]["bypass_actors"] = [{"actor_type": "RepositoryRole", "actor_id": 4, "bypass_mode": "always"}]
-    assert "GitHub bypass: everybody with the role write passes ruleset 'main', always" in bad(said(hub, ADMIN))
+    assert "GitHub bypass: everybody with the role write passes ruleset 'main', always" in bad(findings_of(hub, ADMIN))
 
 
 def test_classic_protection_counts_and_its_holes_are_named(hub):
@@ -123,7 +125,7 @@ def test_classic_protection_counts_and_its_holes_are_named(hub):
         "enforce_admins": {"url": "https://api.github.com/x", "enabled": False},
         "allow_force_pushes": off, "allow_deletions": off, "required_linear_history": on,
     }  # fmt: skip
-    results = said(hub, ADMIN)
+    results = findings_of(hub, ADMIN)
     assert "GitHub main: it must be linear" in bad(results)
     assert not any("force" in text or "owners" in text for text in bad(results))
     notes = [finding.sentence for finding in results if finding.level == "note"]
@@ -138,7 +140,7 @@ def test_a_queue_that_squashes_and_rules_that_refuse_our_merges_are_named(hub):
     )  # fmt: skip
     queue = {"type": "merge_queue", "parameters": numbers | {"merge_method": "SQUASH", "grouping_strategy": "ALLGREEN"}}
     hub.github.rules(hub.repo, rules=[queue, {"type": "required_signatures"}])
-    problems = bad(said(hub, ADMIN))
+    problems = bad(findings_of(hub, ADMIN))
     assert "GitHub merging: the merge queue merges by squash" in problems
     assert "GitHub main: its commits must be signed in GitHub's way" in problems
 
@@ -146,7 +148,7 @@ def test_a_queue_that_squashes_and_rules_that_refuse_our_merges_are_named(hub):
 def test_lines_of_codeowners_that_github_does_not_take_are_named(hub):
     hub.github.rules(hub.repo, parameters={"require_code_owner_review": True})
     hub.repo.owners_errors = [owners_error(3, "/evals/ @domain-lead")]
-    assert "GitHub CODEOWNERS: line 3: Unknown owner: '/evals/ @domain-lead'" in bad(said(hub, ADMIN))
+    assert "GitHub CODEOWNERS: line 3: Unknown owner: '/evals/ @domain-lead'" in bad(findings_of(hub, ADMIN))
 
 
 def test_the_strictest_of_several_rulesets_counts():

@@ -354,7 +354,7 @@ def test_what_is_kept_of_logs_hides_no_rejection(world, pull, tmp_path):
     world.forge().close(closed.number, "no")
     again = world.propose(branch="again", requester="maya")
 
-    def seen(facts):
+    def read_pulls(facts):
         reader = Reader(world.forge_git, facts)
         tips, main = reader.tips(), reader.main()
         pulls = {number: reader.pull(number, tips, main) for number in tips}
@@ -362,9 +362,9 @@ def test_what_is_kept_of_logs_hides_no_rejection(world, pull, tmp_path):
 
     for _ in range(2):
         facts = KeptFacts(tmp_path / "home", OUTLINES, "here")
-        assert seen(facts) == seen(None)
+        assert read_pulls(facts) == read_pulls(None)
         facts.save()
-    assert [item.pull for item in seen(facts)[0][again.number].elsewhere] == [pull.number]
+    assert [item.pull for item in read_pulls(facts)[0][again.number].elsewhere] == [pull.number]
     world.review("dana", pull, "withdraw")
-    assert [item.review.verdict for item in seen(facts)[0][again.number].elsewhere] == ["reject", "withdraw"]
-    assert seen(facts) == seen(None)
+    assert [item.review.verdict for item in read_pulls(facts)[0][again.number].elsewhere] == ["reject", "withdraw"]
+    assert read_pulls(facts) == read_pulls(None)

@@ -286,15 +286,15 @@ def test_an_event_names_a_main_that_listed_its_key(world, pull, kind):
     first = forge._reader.log(world.forge_git.rev(PULL))[0].event
     opening = first.model_copy(update={"pull": 2, "actor": "noor", "requester": "noor"})
 
-    def said(base):
+    def commit_event(base):
         if kind == "opened":
             return forge._commit(opening.model_copy(update={"base": base}), None, (forge._root(), opening.head))
         return event(world, kind, "noor", "stranger", base=base)
 
     ref = "refs/modelsmith/pulls/2" if kind == "opened" else PULL
-    refused("unrelated-base", world, said(before), ref)
+    refused("unrelated-base", world, commit_event(before), ref)
     if kind != "closed":
-        push(world, said(world.main()), ref)
+        push(world, commit_event(world.main()), ref)
 
 
 def test_a_new_pull_request_takes_the_next_number_and_states_its_change(world, pull):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runners import opened_event, shown
+from runners import check_conclusions, opened_event
 
 from modelsmith.forges.github.faces import EVAL_MARK
 from modelsmith.governance.codeowners import parse
@@ -23,14 +23,14 @@ each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
-def read(file):
+def read_workflow(file):
     document = yaml.safe_load(file.read_text())
     document["on"] = document.pop(True, document.get("on"))
     return document
 
 
 def steps(file):
-    return [step for job in read(file)["jobs"].values() for step in job["steps"]]
+    return [step for job in read_workflow(file)["jobs"].values() for step in job["steps"]]
 
 
 def step_of(name, title):
@@ -45,7 +45,7 @@ def test_actions_of_others_are_pinned_by_commit_with_version_beside_it(file):
 
 @each
 def test_a_job_may_do_what_it_says_and_nothing_by_default(file):
-    workflow = read(file)
+    workflow = read_workflow(file)
     assert workflow["permissions"] in ({}, {"contents": "read"})
     writes = {
         name: {permission for permission, level in (job.get("permissions") or {}).items() if level == "write"}
@@ -69,7 +69,7 @@ def test_nothing_of_others_is_part_of_a_command(file):
 
 @each
 def test_what_runs_with_mains_rights_never_checks_out_a_proposal(file):
-    workflow = read(file)
+    workflow = read_workflow(file)
     if not {"pull_request_target", "workflow_run", "merge_group"} & set(workflow["on"]):
         return
     refs = [step["with"].get("ref") for step in steps(file) if "checkout" in step.get("uses", "")]
@@ -95,8 +95,8 @@ def test_the_checks_workflow_shows_seven_checks_and_is_green_itself(valid_hub, r
     assert set(step["env"]) == {"GITHUB_TOKEN"}
     process = run_step(runner, step, "pull_request_target", opened_event(pull.number))
     assert process.returncode == 0, process.stdout
-    assert len(shown(valid_hub, pull.head)) == 7
-    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
+    assert len(check_conclusions(valid_hub, pull.head)) == 7
+    assert check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
     assert not (runner.clone / "pwned").exists()
 
 
@@ -108,7 +108,7 @@ def test_what_was_approved_since_turns_green_without_an_event_of_its_own(valid_h
     for _ in range(2):
         process = run_step(runner, step, "workflow_run", {"workflow_run": {"id": 1}})
         assert process.returncode == 0, process.stdout + process.stderr
-        messages.append([shown(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
+        messages.append([check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] for pull in pulls])
         valid_hub.review("maya", pulls[0])
     assert messages == [["action_required"] * 2, ["success", "action_required"]]
 
@@ -117,7 +117,7 @@ def test_no_runner_of_a_proposals_own_workflow_is_another_jobs():
     """For a pull request GitHub takes the file from the proposal: what runs there may wait for a better token."""
     named = {True: set(), False: set()}
     for file in FILES:
-        workflow = read(file)
+        workflow = read_workflow(file)
         own = bool({"pull_request", "pull_request_review"} & set(workflow["on"]))
         named[own] |= {name for job in workflow["jobs"].values() for name in re.findall(r"vars\.(\w+)", job["runs-on"])}
     assert named[True]
@@ -131,12 +131,12 @@ def test_a_log_somebody_broke_fails_the_look_at_all_and_hides_no_other(valid_hub
     valid_hub.forge_git.run("update-ref", "refs/modelsmith/pulls/77", pull.head)
     process = run_step(runner, step_of("modelsmith-checks.yml", "Check all that are open"), "push", {})
     assert process.returncode == 1, process.stdout + process.stderr
-    assert shown(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
+    assert check_conclusions(valid_hub, pull.head)["modelsmith/approvals"] == "action_required"
 
 
 def test_a_look_at_all_that_are_open_is_never_cancelled_by_the_next():
     """Reviews and pushes come often; each would else end the look that is under way before its last pull request."""
-    group = read(next(file for file in FILES if file.name == "modelsmith-checks.yml"))["concurrency"]
+    group = read_workflow(next(file for file in FILES if file.name == "modelsmith-checks.yml"))["concurrency"]
     cancelled = group["cancel-in-progress"]
     assert {word for word in re.findall(r"'(\w+)'", cancelled) if f"!= '{word}'" in cancelled} == {
         "workflow_run",

@@ -504,16 +504,16 @@ def test_a_rejection_elsewhere_of_the_same_stands_until_taken_back(gate):
 def test_of_one_second_in_two_pull_requests_the_rejection_is_later(gate):
     """Within one pull request its log tells the order; between two there are whole seconds alone."""
 
-    def said(verdict, pull):
+    def objection(verdict, pull):
         return Elsewhere(pull=pull, review=review("maya", DEPLOYMENT, verdict))
 
     def is_open(*elsewhere):
         return gate(DEPLOYMENT, review("noor", DEPLOYMENT), elsewhere=elsewhere).open
 
-    assert not is_open(said("reject", 4), said("withdraw", 5))
-    assert not is_open(said("withdraw", 4), said("reject", 5))
-    assert is_open(said("reject", 4), said("withdraw", 4))
-    assert not is_open(said("withdraw", 4), said("reject", 4))
+    assert not is_open(objection("reject", 4), objection("withdraw", 5))
+    assert not is_open(objection("withdraw", 4), objection("reject", 5))
+    assert is_open(objection("reject", 4), objection("withdraw", 4))
+    assert not is_open(objection("withdraw", 4), objection("reject", 4))
 
 
 def test_what_no_person_approves_is_opened_by_who_prepared_its_record(gate):
@@ -534,7 +534,7 @@ VERDICTS = st.lists(
 INVOLVED = st.tuples(st.sampled_from(ACTORS), st.sampled_from(ACTORS), st.lists(st.sampled_from(ACTORS), max_size=2))
 
 
-def heard(subject, verdicts):
+def reviews_of(subject, verdicts):
     other = change("somewhere/else")
     return [review(actor, subject if fresh else other, verdict) for actor, verdict, fresh in verdicts]
 
@@ -560,7 +560,7 @@ def judged(policy, subject, reviews, involved):
 def test_adding_a_file_never_opens_a_closed_gate(policy, subject, verdicts, involved, path):
     if path.endswith("record.json") or any(p.path == path for p in subject.paths):
         return
-    reviews = heard(subject, verdicts)
+    reviews = reviews_of(subject, verdicts)
     if not judged(policy, subject, reviews, involved).open:
         assert not judged(policy, change(*subject.paths, path), reviews, involved).open
 
@@ -569,7 +569,7 @@ def test_adding_a_file_never_opens_a_closed_gate(policy, subject, verdicts, invo
 def test_only_a_counting_approval_or_one_s_own_reject_taken_back_opens(
     policy, subject, verdicts, involved, actor, verdict
 ):
-    reviews = heard(subject, verdicts)
+    reviews = reviews_of(subject, verdicts)
     before = judged(policy, subject, reviews, involved)
     after = judged(policy, subject, [*reviews, review(actor, subject, verdict)], involved)
     if after.open and not before.open:
@@ -585,7 +585,7 @@ def test_only_a_counting_approval_or_one_s_own_reject_taken_back_opens(
 @given(CHANGE, VERDICTS, INVOLVED)
 def test_whoever_is_involved_and_every_harness_counts_for_nothing(policy, subject, verdicts, involved):
     requester, preparer, authors = involved
-    reviews = heard(subject, verdicts)
+    reviews = reviews_of(subject, verdicts)
     decision = judged(policy, subject, reviews, involved)
     asker = {requester} if preparer == "smith" else set()  # nobody but the harness may say who asked
     assert not {*asker, preparer, *authors, "smith", "ghost", "zoe"} & set(decision.approvers)
@@ -595,14 +595,14 @@ def test_whoever_is_involved_and_every_harness_counts_for_nothing(policy, subjec
 
 @given(CHANGE, VERDICTS, INVOLVED)
 def test_stale_verdicts_change_nothing(policy, subject, verdicts, involved):
-    reviews = heard(subject, verdicts)
+    reviews = reviews_of(subject, verdicts)
     fresh = [given_review for given_review in reviews if given_review.change == subject.digest()]
     assert judged(policy, subject, reviews, involved) == judged(policy, subject, fresh, involved)
 
 
 @given(CHANGE, VERDICTS, INVOLVED)
 def test_a_persons_path_never_opens_without_a_person(policy, subject, verdicts, involved):
-    decision = judged(policy, subject, heard(subject, verdicts), involved)
+    decision = judged(policy, subject, reviews_of(subject, verdicts), involved)
     personal = [p for p in subject.paths if "candidate" not in p.path and "routing" not in p.path]
     if decision.open and personal:
         assert decision.approvers
@@ -690,7 +690,7 @@ def contracted(policy, subject, reviews, involved, contract):
 
 @given(CHANGE, VERDICTS, INVOLVED)
 def test_a_contract_opens_nothing_but_what_lies_in_its_folder(policy, subject, verdicts, involved):
-    reviews = heard(subject, verdicts)
+    reviews = reviews_of(subject, verdicts)
     without = contracted(policy, subject, reviews, involved, None)
     decision = contracted(policy, subject, reviews, involved, CONTRACT)
     assert decision.approvers == without.approvers

@@ -13,17 +13,17 @@ EXPORT = ("candidate", "eval-accepted", "artifact-exported")
 DEPLOY = (*EXPORT, "customer-deployed")
 
 
-def held(cluster):
+def hold_now(cluster):
     return hold_of("rtb", cluster.histories())
 
 
 def test_a_rollback_begins_the_hold_and_a_clearance_ends_it(cluster):
-    assert held(cluster.add(1, *DEPLOY)) is None
-    hold = held(cluster.add(1, "rolled-back"))
+    assert hold_now(cluster.add(1, *DEPLOY)) is None
+    hold = hold_now(cluster.add(1, "rolled-back"))
     assert (hold.specialist, hold.record) == (cluster.name_of(1), digest(cluster.records[1][-1]))
     assert "until a person clears it" in hold.sentence
-    assert held(cluster.add(1, "hold-cleared")) is None
-    assert held(cluster.add(1, "customer-deployed")) is None
+    assert hold_now(cluster.add(1, "hold-cleared")) is None
+    assert hold_now(cluster.add(1, "customer-deployed")) is None
 
 
 def test_the_hold_is_the_cluster_s_whoever_is_deployed(cluster):
@@ -51,25 +51,25 @@ def test_clearing_a_hold_changes_no_routing_but_its_place_is_fixed(cluster):
 )
 def test_there_is_nothing_to_clear_without_a_hold(cluster, events, words):
     with pytest.raises(IntegrityFailure, match=words) as refused:
-        held(cluster.add(1, *events))
+        hold_now(cluster.add(1, *events))
     assert refused.value.code == "cleared-without-hold"
 
 
 def test_a_hold_is_cleared_where_it_began(cluster):
     cluster.add(1, *DEPLOY, "rolled-back").add(2, *EXPORT, "hold-cleared")
     with pytest.raises(IntegrityFailure, match="because of iter-001") as refused:
-        held(cluster)
+        hold_now(cluster)
     assert refused.value.code == "cleared-without-hold"
 
 
 def test_two_rollbacks_in_a_row_are_one_hold_of_the_later_one(cluster):
     cluster.add(1, *DEPLOY).add(2, *DEPLOY).add(2, "rolled-back").add(1, "rolled-back")
-    assert held(cluster).specialist == cluster.name_of(1)
-    assert held(cluster.add(1, "hold-cleared")) is None
+    assert hold_now(cluster).specialist == cluster.name_of(1)
+    assert hold_now(cluster.add(1, "hold-cleared")) is None
 
 
 def test_who_holds_a_cluster_is_not_retired_before_the_hold_is_cleared(cluster):
-    hold = held(cluster.add(1, *DEPLOY, "rolled-back"))
+    hold = hold_now(cluster.add(1, *DEPLOY, "rolled-back"))
     assert "cleared before" in hold_refusal(hold, "rtb", "deprecated", cluster.name_of(1))
     assert hold_refusal(hold, "rtb", "deprecated", cluster.name_of(2)) is None
 
@@ -106,7 +106,7 @@ def test_no_deployment_ever_follows_a_rollback_without_a_clearance(cluster_facto
         order = {"rolled-back": iteration, "hold-cleared": None}.get(event, order)
     if broken:
         with pytest.raises(IntegrityFailure):
-            held(cluster)
+            hold_now(cluster)
     else:
-        hold = held(cluster)
+        hold = hold_now(cluster)
         assert (hold.specialist if hold else None) == (cluster.name_of(order) if order else None)

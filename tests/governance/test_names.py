@@ -7,12 +7,12 @@ from modelsmith.repository.listing import FlatListing
 from modelsmith.schema.governance import Harness, People, Person
 
 
-def said(*people, harness=()):
+def problems_of(*people, harness=()):
     return list(name_problems(People(roles={}, people=people, harness=harness)))
 
 
 def named(*names):
-    return said(*(Person(id=f"p{number}", name=name, roles=()) for number, name in enumerate(names)))
+    return problems_of(*(Person(id=f"p{number}", name=name, roles=()) for number, name in enumerate(names)))
 
 
 def test_people_keep_their_names():
@@ -100,15 +100,15 @@ def test_a_name_that_deceives_is_refused_and_the_characters_named(name, characte
 
 def test_a_name_may_not_be_somebody_elses_id_or_login_either():
     maya = Person(id="maya", name="Maya", roles=(), logins={"github": "maya-t"})
-    assert said(maya) == [], "one person may use one name everywhere"
+    assert problems_of(maya) == [], "one person may use one name everywhere"
     for other in (
         Person(id="mallory", name="MAYA", roles=()),
         Person(id="mallory", name="M", roles=(), logins={"gitlab": "maya"}),
         Person(id="mallory", name="m\u0430ya-t", roles=()),
         Person(id="Maya", name="M", roles=()),
     ):
-        assert said(maya, other)
-    assert said(maya, harness=(Harness(id="bot", logins={"github": "Maya-T"}),))
+        assert problems_of(maya, other)
+    assert problems_of(maya, harness=(Harness(id="bot", logins={"github": "Maya-T"}),))
 
 
 def names_in(paths):

@@ -120,7 +120,7 @@ def test_the_order_of_histories_does_not_matter(cluster):
     assert len(rendered) == 1
 
 
-def read(data):
+def parse(data):
     return Routing.model_validate_json(json.dumps(yaml.safe_load(data)))
 
 
@@ -147,7 +147,7 @@ def test_the_file_says_that_it_is_rendered(cluster):
 @pytest.mark.parametrize("share", [1.0, 0.1, 1e-05, 1e-17, 0.30000000000000004])
 def test_whatever_the_names_and_shares_the_file_reads_back(name, share):
     due = Routing(cluster=name, serving=(Serving(specialist=name, artifact=None, share=share, record=None),))
-    assert read(routing_yaml(due)) == due
+    assert parse(routing_yaml(due)) == due
 
 
 EVENTS = (*VALIDATE, "rolled-back", "deprecated", "hold-cleared")
@@ -180,7 +180,7 @@ def test_after_any_history_shares_sum_to_one_and_serving_states_serve(cluster_fa
         if entry.specialist != "base":
             assert states[entry.specialist].routed
             assert entry.artifact == states[entry.specialist].artifact
-    assert read(routing_yaml(rendered)) == rendered
+    assert parse(routing_yaml(rendered)) == rendered
     assert last_routing_record(histories) == cluster.last_routing
     validated, watched = who_serves(histories)
     assert incumbent("rtb", histories).specialist == validated

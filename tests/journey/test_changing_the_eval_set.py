@@ -390,7 +390,7 @@ def unpack(objects, aside):
             subprocess.run(["git", "-C", objects.parent, "unpack-objects", "-q"], stdin=content, check=True)
 
 
-def kept(world):
+def count_answers(world):
     """How many answers have been written down."""
     files = world.private.glob("rtb-pricing/runs/*/observations.jsonl")
     return sum(len(file.read_bytes().splitlines()) for file in files)
@@ -440,7 +440,7 @@ class TestABaseline:
         self.configure(fresh, stub, max_connections=2)
         words = ("eval", "--cluster", "rtb-pricing", "--model", "frontier", "--json")
         running = fresh.start(COMMAND, *words, preexec_fn=hears_ctrl_c)
-        while (len(stub.seen), kept(fresh)) != (7, 5) and running.poll() is None:
+        while (len(stub.seen), count_answers(fresh)) != (7, 5) and running.poll() is None:
             time.sleep(0.01)
         running.send_signal(how)
         out, _ = running.communicate(timeout=60)

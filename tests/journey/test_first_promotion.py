@@ -113,16 +113,16 @@ def test_a_reviewer_decides_in_a_clone_without_the_harness_s_keys(waiting):
     theirs = waiting.folder / "theirs"
     waiting.must("clone", "--quiet", str(waiting.forge), str(theirs))
 
-    def there(*words):
+    def run_in_clone(*words):
         return waiting.modelsmith(*words, "--json", cwd=theirs)
 
-    assert there("verify").code == 0, "a plain clone suffices"
-    assert (there("pr", "list").code, there("pr", "list").json["code"]) == (2, "no-forge")
+    assert run_in_clone("verify").code == 0, "a plain clone suffices"
+    assert (run_in_clone("pr", "list").code, run_in_clone("pr", "list").json["code"]) == (2, "no-forge")
     waiting.must("-C", str(theirs), "config", "modelsmith.forge", str(waiting.forge))
-    assert [pull["number"] for pull in there("pr", "list").json["pulls"]] == [4]
-    assert there("status").code == 0
-    assert there("approve", "4", "--key", waiting.key("maya")).json["pull"]["gate"] == "open"
-    assert (there("pr", "merge", "4").code, there("pr", "merge", "4").json["code"]) == (2, "no-harness")
+    assert [pull["number"] for pull in run_in_clone("pr", "list").json["pulls"]] == [4]
+    assert run_in_clone("status").code == 0
+    assert run_in_clone("approve", "4", "--key", waiting.key("maya")).json["pull"]["gate"] == "open"
+    assert (run_in_clone("pr", "merge", "4").code, run_in_clone("pr", "merge", "4").json["code"]) == (2, "no-harness")
     assert waiting.modelsmith("pr", "merge", "4", "--json").code == 0
 
 

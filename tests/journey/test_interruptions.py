@@ -126,12 +126,12 @@ def test_there_is_one_pull_request_for_each_event(interrupted, first_iterate):
 
 
 def test_the_ledger_counts_nothing_twice_and_forgets_nothing(interrupted, first_iterate):
-    def told(world):
+    def count_events(world):
         timed = {"record": True, "evidence_bundle": {"digest"}}
         events = [event.event for event in Ledger(world.private / "ledger.db").events()]
         return Counter(event.model_dump_json(exclude=timed) for event in events)
 
-    assert told(interrupted[0]) == told(first_iterate[0])
+    assert count_events(interrupted[0]) == count_events(first_iterate[0])
     runs = Ledger(interrupted[0].private / "ledger.db").runs()
     assert [(run.tag, run.attempts) for run in runs] == [
         ("rtb-pricing-iter-001-base", 1), ("rtb-pricing-iter-001-candidate", 1),

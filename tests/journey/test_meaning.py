@@ -73,14 +73,14 @@ def lies(world, specialist):
     evidence = evidence_of(main, main.histories.find(specialist))
     meaning = evidence.firewall.meaning
 
-    def told(cosine):
+    def with_cosine(cosine):
         parts = (meaning.parts[0].model_copy(update={"cosine": cosine}), *meaning.parts[1:])
         changed_evidence = evidence.firewall.model_copy(update={"meaning": meaning.model_copy(update={"parts": parts})})
         return evidence.model_copy(update={"firewall": changed_evidence})
 
     for cosine, differs in ((meaning.parts[0].cosine - 0.0008, False), (0.2, True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(certificates, "evidence_of", lambda *_, cosine=cosine: told(cosine))
+            patch.setattr(certificates, "evidence_of", lambda *_, cosine=cosine: with_cosine(cosine))
             if not differs:
                 assert certificates.recheck(workspace, main, full=True) == {specialist: "recomputed"}
                 continue

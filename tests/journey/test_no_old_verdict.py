@@ -91,17 +91,17 @@ def test_answers_that_another_toolkit_read_otherwise_are_read_anew(fresh):
 def test_a_baselines_settings_of_today_count_but_not_its_address(fresh):
     with StubServer() as stub, StubServer() as moved:
 
-        def asked(**settings):
+        def evaluate_with(**settings):
             path = fresh.clone / f"clusters/{CLUSTER}/cluster.yaml"
             endpoint = {"url": stub.url, "model": "frontier-1", "prices": PRICES} | settings
             document = yaml.safe_load(path.read_text()) | {"baselines": [{"name": "frontier", "endpoint": endpoint}]}
             path.write_text(yaml.safe_dump(document, sort_keys=False))
             return evaluate(fresh, "--model", "frontier")[1]["run"]
 
-        first, dearer = asked(), asked(prices={name: 2 * price for name, price in PRICES.items()})
+        first, dearer = evaluate_with(), evaluate_with(prices={name: 2 * price for name, price in PRICES.items()})
         assert dearer["executed"] == 0
         assert dearer["cost"]["cost_per_decision"] == 2 * first["cost"]["cost_per_decision"]
-        without = asked(omit=["seed"])
+        without = evaluate_with(omit=["seed"])
         assert (without["engine"]["omitted"], without["executed"]) == (["seed"], first["executed"])
         assert without["tag"] != first["tag"]
-        assert (asked(url=moved.url)["executed"], moved.seen) == (0, [])
+        assert (evaluate_with(url=moved.url)["executed"], moved.seen) == (0, [])

@@ -42,7 +42,7 @@ def decide(world, number, person):
     return must(world, 0, "pr", "merge", str(number))
 
 
-def told(world, name):
+def events_named(world, name):
     """Events of a name, without what the clock of their record decides."""
     events = [event.event for event in Ledger(world.private / "ledger.db").events()]
     return [event.model_dump(mode="json", exclude={"record"}) for event in events if event.name == name]
@@ -135,7 +135,7 @@ def test_run_again_it_undoes_nothing_else(rolled, copies):
 
 def test_the_event_names_specialist_reason_and_window_once(rolled):
     world, rollback = rolled
-    assert told(world, "rollback.triggered") == [
+    assert events_named(world, "rollback.triggered") == [
         {
             "name": "rollback.triggered",
             "cluster": CLUSTER,
@@ -144,7 +144,7 @@ def test_the_event_names_specialist_reason_and_window_once(rolled):
             "metric_window": {"metric": "auction_win_rate", "window_minutes": 60},
         }
     ]
-    assert told(world, "promotion.advanced")[-1]["to_state"] == "artifact-exported"
+    assert events_named(world, "promotion.advanced")[-1]["to_state"] == "artifact-exported"
 
 
 def test_on_hold_nothing_is_deployed_until_oncall_clears_it(rolled, copies):
@@ -237,7 +237,7 @@ def test_killed_and_run_again_it_ends_in_the_same_decisions(served, rolled, copi
     assert {name: again[name] for name in same} == {name: rollback[name] for name in same}
     assert world.pulls() == calm.pulls()
     for name in ("rollback.triggered", "promotion.advanced", "promotion.pending_approval"):
-        assert Counter(map(str, told(world, name))) == Counter(map(str, told(calm, name)))
+        assert Counter(map(str, events_named(world, name))) == Counter(map(str, events_named(calm, name)))
     must(world, 0, "verify")
 
 
@@ -267,7 +267,7 @@ def test_after_validation_oncall_is_asked_and_decides(served, copies):
         "approved by oli",
         BASE_ALONE,
     )
-    assert told(world, "rollback.triggered")[-1]["reason"] == "margins fell"
+    assert events_named(world, "rollback.triggered")[-1]["reason"] == "margins fell"
     assert must(world, 0, "verify")["approvals"] == 3
 
 

@@ -52,7 +52,7 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
     honest = turn_of(waiting, name)
     assert (honest["specialist"], honest["note"], honest["still"] is None) == (specialist, "", False)
 
-    def told(path, text):
+    def turn_after(path, text):
         original = path.read_text()
         path.write_text(text(original))
         turn = turn_of(waiting, name)
@@ -65,18 +65,18 @@ def test_why_tells_only_what_main_and_the_run_s_own_answers_bear_out(waiting, na
         lambda text: text.replace('"timeout-core-01"', '"timeout-core-99"'),
         lambda text: "".join(text.splitlines(keepends=True)[1:]),
     ):
-        changed = told(run / "observations.jsonl", lie)
+        changed = turn_after(run / "observations.jsonl", lie)
         assert (changed["specialist"], "not those it was recorded with" in changed["note"]) == (specialist, True)
     moved = own / "kept"
     run.rename(moved)
     shutil.copytree(own / f"runs/{CLUSTER}-iter-001-base", run)
-    other = told(run / "result.json", lambda text: text.replace("iter-001-base", "iter-001-candidate"))
+    other = turn_after(run / "result.json", lambda text: text.replace("iter-001-base", "iter-001-candidate"))
     assert "another one than that of" in other["note"]
     shutil.rmtree(run)
     assert (turn_of(waiting, name)["outcome"], turn_of(waiting, name)["note"]) == ("not evaluated", "")
     moved.rename(run)
     output = json.loads(diagnosis.read_text())["run_id"]
-    mixed = told(diagnosis, lambda text: text.replace(output, f"sha256:{'0' * 64}"))
+    mixed = turn_after(diagnosis, lambda text: text.replace(output, f"sha256:{'0' * 64}"))
     assert (mixed["specialist"], f"is {specialist}, of another diagnosis" in mixed["note"]) == (None, True)
     diagnosis.write_text(diagnosis.read_text().replace('"timeout-core-01"', '"timeout-core-01","never-asked"'))
     assert turn_of(waiting, "never-asked")["outcome"] == "not evaluated"

@@ -130,7 +130,7 @@ def trained(number: int) -> TrainingComplete:
     )
 
 
-def said(ledger: Ledger) -> list[Event]:
+def events_of(ledger: Ledger) -> list[Event]:
     return [event.event for event in ledger.events()]
 
 
@@ -150,7 +150,7 @@ class TestRuns:
         assert ledger.record_run(result(lost=("core-01",)))
         assert not ledger.record_run(result(lost=("core-01",)))
         assert len(ledger.runs()) == 1
-        assert [event.name for event in said(ledger)] == ["eval.complete", "eval.regression"]
+        assert [event.name for event in events_of(ledger)] == ["eval.complete", "eval.regression"]
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(1, 1)
 
     def test_a_known_run_is_brought_up_to_date_and_keeps_its_place(self, ledger):
@@ -180,7 +180,7 @@ class TestRuns:
 
     def test_events_carry_what_subscribers_are_promised(self, ledger):
         ledger.record_run(result(lost=("core-01", "core-02")))
-        complete, regression = said(ledger)
+        complete, regression = events_of(ledger)
         assert (complete.composite, complete.regressions) == (0.5, ("core-01", "core-02"))
         assert (regression.failing_scenarios, regression.prior_pass) == (("core-01", "core-02"), digest("incumbent"))
         assert complete.run_id == regression.run_id == digest("a")
@@ -219,7 +219,7 @@ class TestEvents:
         )
         assert ledger.append(first) == 1
         assert ledger.append(first.model_copy(update={"approver_chain": ("@b",)})) == 0
-        assert said(ledger) == [first]
+        assert events_of(ledger) == [first]
 
     def test_a_cursor_gives_what_is_new(self, ledger):
         ledger.append(*(trained(number) for number in range(5)))
@@ -235,7 +235,7 @@ class TestEvents:
         ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
         added = sum(ledger.append(trained(number)) for number in numbers)
         assert added == len(set(numbers))
-        assert said(ledger) == [trained(number) for number in dict.fromkeys(numbers)]
+        assert events_of(ledger) == [trained(number) for number in dict.fromkeys(numbers)]
 
 
 class TestCursors:
@@ -367,7 +367,7 @@ class TestManyAtOnce:
         os.kill(worker.pid, signal.SIGKILL)
         reported += [int(line) for line in worker.stdout.read().splitlines() if line.strip()]
         worker.wait()
-        events = said(Ledger(path))
+        events = events_of(Ledger(path))
         assert {f"t{number}" for number in reported} <= {event.tag for event in events}
         assert Ledger(path).append(*events) == 0
 
@@ -429,7 +429,7 @@ class TestRebuild:
         ledger.record_run(result("gone", "removed run", 1))
         write_folder(ledger.path.parent, result("t1", "a", 5))
         assert ledger.rebuild(ledger.path.parent) == (1, ())
-        assert said(ledger)[0] == trained(1)
+        assert events_of(ledger)[0] == trained(1)
         assert ledger.attempts(QUESTION, WEIGHTS) == Attempts(2, 2)
         state = (ledger.runs(), ledger.events())
         assert ledger.rebuild(ledger.path.parent) == (0, ())
@@ -468,7 +468,7 @@ class TestRebuild:
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, env=ENVIRONMENT
         )
         assert process.stdout.strip() == "ledger-unwritable"
-        assert said(Ledger(path)) == [trained(1)]
+        assert events_of(Ledger(path)) == [trained(1)]
 
     def test_a_busy_ledger_is_told_as_busy(self, ledger, monkeypatch):
         ledger.events()

@@ -13,41 +13,41 @@ from modelsmith.live.reports import MOST, read_body
 from tests.live.conftest import KEY, RECORD, report, watching
 
 
-def sent(desk, *reports):
+def send(desk, *reports):
     body = reports[0] if len(reports) == 1 else {"reports": list(reports)}
     return desk.recorder.feedback(json.dumps(body).encode())
 
 
-def known(desk):
+def wins_of(desk):
     stages = desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages
     wins = stages[0].metrics[0]
     return (wins.specialist, wins.specialist_known, wins.incumbent, wins.incumbent_known)
 
 
 def test_a_report_counts_for_the_arm_that_its_id_names(desk):
-    assert sent(desk, report(desk.decided("specialist"))) == (200, {"result": "taken"})
-    assert sent(desk, report(desk.decided("incumbent"), 0)) == (200, {"result": "taken"})
-    assert known(desk) == (1, 1, 0, 1)
+    assert send(desk, report(desk.decided("specialist"))) == (200, {"result": "taken"})
+    assert send(desk, report(desk.decided("incumbent"), 0)) == (200, {"result": "taken"})
+    assert wins_of(desk) == (1, 1, 0, 1)
 
 
 def test_a_report_that_comes_twice_counts_once(desk):
     report_sent = report(desk.decided("specialist"))
-    assert [sent(desk, report_sent)[1]["result"] for _ in range(3)] == ["taken", "repeated", "repeated"]
-    assert sent(desk, report_sent | {"idempotency_key": "another"})[1]["result"] == "repeated"
-    assert known(desk) == (1, 1, 0, 0)
+    assert [send(desk, report_sent)[1]["result"] for _ in range(3)] == ["taken", "repeated", "repeated"]
+    assert send(desk, report_sent | {"idempotency_key": "another"})[1]["result"] == "repeated"
+    assert wins_of(desk) == (1, 1, 0, 0)
 
 
 def test_the_first_report_stands_against_a_later_one(desk):
     decision = desk.decided("specialist")
-    sent(desk, report(decision, 0))
-    status, answer = sent(desk, report(decision, 1, "second thoughts"))
+    send(desk, report(decision, 0))
+    status, answer = send(desk, report(decision, 1, "second thoughts"))
     assert (status, answer["result"]) == (409, "contradicted")
-    assert known(desk) == (0, 1, 0, 0)
+    assert wins_of(desk) == (0, 1, 0, 0)
 
 
 def test_an_idempotency_key_is_for_one_report(desk):
-    sent(desk, report(desk.decided(), key="k"))
-    assert sent(desk, report(desk.decided(), key="k"))[0] == 409
+    send(desk, report(desk.decided(), key="k"))
+    assert send(desk, report(desk.decided(), key="k"))[0] == 409
 
 
 def test_an_id_that_this_door_did_not_make_is_refused(desk):
@@ -69,7 +69,7 @@ def test_an_id_that_this_door_did_not_make_is_refused(desk):
         7,
         None,
     ):
-        assert sent(desk, report(forged, key="k"))[0] == 403
+        assert send(desk, report(forged, key="k"))[0] == 403
     assert b'modelsmith_feedback_total{cluster="",result="forged"} 10.0' in desk.recorder.exposition()[1]
 
 
@@ -81,7 +81,7 @@ def test_no_text_is_an_id_by_chance(text):
 
 @pytest.mark.parametrize("value", [0.5, 2, -1, "1", None, True, [1], 1e300])
 def test_a_value_is_a_yes_or_a_no(desk, value):
-    assert sent(desk, report(desk.decided(), value))[0] == 422
+    assert send(desk, report(desk.decided(), value))[0] == 422
 
 
 @pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
@@ -110,7 +110,7 @@ def test_a_report_that_two_readers_would_read_differently_counts_nowhere(desk, t
     for both in (body[:-1] + b", " + twice + b"}", b"{" + twice + b", " + body[1:]):
         assert desk.recorder.feedback(both)[0] == 400
     desk.recorder.flush()
-    assert known(desk) == (0, 0, 0, 0)
+    assert wins_of(desk) == (0, 0, 0, 0)
 
 
 def test_a_body_that_is_too_large_is_not_read():
@@ -119,22 +119,22 @@ def test_a_body_that_is_too_large_is_not_read():
 
 def test_a_metric_that_the_rule_does_not_name_is_refused(desk):
     for metric in ("clicks", "errors", "slow", ""):
-        assert sent(desk, report(desk.decided(), metric=metric))[1]["result"] == "unknown-metric"
+        assert send(desk, report(desk.decided(), metric=metric))[1]["result"] == "unknown-metric"
 
 
 def test_a_report_is_late_after_the_time_that_the_rule_states(desk):
     early, late = desk.decided(), desk.decided()
     desk.hands.pass_(minutes=60)
-    assert sent(desk, report(early))[0] == 200
+    assert send(desk, report(early))[0] == 200
     desk.hands.pass_(minutes=1)
-    assert sent(desk, report(late))[0] == 410
+    assert send(desk, report(late))[0] == 410
 
 
 def test_another_deployments_id_counts_nowhere(desk):
     other = desk.decided("specialist", record="sha256:" + "0" * 64)
-    assert sent(desk, report(other))[1]["result"] == "not-watched"
+    assert send(desk, report(other))[1]["result"] == "not-watched"
     shadow = desk.decided("specialist", stage="shadow")
-    assert sent(desk, report(shadow))[1]["result"] == "shadow"
+    assert send(desk, report(shadow))[1]["result"] == "shadow"
 
 
 def test_a_key_of_another_cluster_reports_nothing_of_this_one(desk):
@@ -152,22 +152,22 @@ def test_nobody_uses_up_another_s_idempotency_keys(desk):
 
 def test_a_batch_says_of_each_report_what_became_of_it(desk):
     good = report(desk.decided("specialist"))
-    status, answer = sent(desk, good, good, report("forged"))
+    status, answer = send(desk, good, good, report("forged"))
     assert status == 200
     assert [result["result"] for result in answer["results"]] == ["taken", "repeated", "forged"]
-    assert known(desk) == (1, 1, 0, 0)
+    assert wins_of(desk) == (1, 1, 0, 0)
 
 
 def test_a_key_counts_once_however_many_decisions_it_has(desk):
     many = [desk.decided("specialist", key="one customer") for _ in range(20)]
-    sent(desk, *[report(decision) for decision in many])
-    assert known(desk) == (1, 1, 0, 0)
+    send(desk, *[report(decision) for decision in many])
+    assert wins_of(desk) == (1, 1, 0, 0)
 
 
 def test_a_key_stays_in_the_stage_in_which_it_was_first_seen(desk):
     """The share grows: a key that was the incumbent's may be the specialist's now, and is counted where it was."""
-    sent(desk, report(desk.decided("incumbent", key="k", share=0.1)))
-    sent(desk, report(desk.decided("specialist", key="k", share=0.5)))
+    send(desk, report(desk.decided("incumbent", key="k", share=0.1)))
+    send(desk, report(desk.decided("specialist", key="k", share=0.5)))
     stages = desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages
     assert [(stage.share, stage.specialist, stage.incumbent) for stage in stages] == [(0.1, 0, 1)]
 
@@ -191,7 +191,7 @@ def test_a_flood_by_others_stops_no_report_of_this_cluster(desk):
     for again, last in ((report("forged"), 403), (report(decision), 429)):
         batch = json.dumps({"reports": [again] * MOST}).encode()
         assert [desk.recorder.feedback(batch)[0] for _ in range(25)][-1] == last
-    assert sent(desk, report(desk.decided()))[0] == 200
+    assert send(desk, report(desk.decided()))[0] == 200
 
 
 def test_a_flood_by_one_key_stops_no_report_by_another_of_its_cluster(desk):
@@ -205,14 +205,14 @@ def test_a_flood_by_one_key_stops_no_report_by_another_of_its_cluster(desk):
 def test_a_report_of_a_decision_that_a_kill_took_brings_it_back(desk):
     decision = desk.decided("specialist")
     desk.recorder._waiting.clear()
-    sent(desk, report(decision))
-    assert known(desk) == (1, 1, 0, 0)
+    send(desk, report(decision))
+    assert wins_of(desk) == (1, 1, 0, 0)
     assert desk.recorder.counts(desk.recorder._watching["rtb-pricing"]).stages[0].specialist == 1
 
 
 def test_neither_key_nor_report_stands_in_store_or_metrics(desk):
     decision = desk.decided("specialist", key="customer@example.org")
-    sent(desk, report(decision, key="order 4711"))
+    send(desk, report(decision, key="order 4711"))
     desk.recorder.flush()
     stored = b"".join(path.read_bytes() for path in desk.folder.rglob("*") if path.is_file())
     figures = desk.recorder.exposition()[1]

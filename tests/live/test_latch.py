@@ -319,14 +319,14 @@ def test_counts_that_nothing_was_added_to_are_forgotten_in_time(desk):
 def test_a_window_stands_in_the_figures_while_it_is_open(desk):
     """Its evidence beside the line at which it trips; nobody looks at a window that is over for a live one."""
 
-    def shown():
+    def window_figures():
         text = desk.recorder.exposition()[1].decode()
         return dict(re.findall(r"^modelsmith_window_(\w+)\{[^}]*\} (\S+)$", text, re.M))
 
-    assert float(shown()["trip"]) == pytest.approx(math.log10(2 / 0.05))
-    assert set(shown()) == {"trip", "evidence"}
+    assert float(window_figures()["trip"]) == pytest.approx(math.log10(2 / 0.05))
+    assert set(window_figures()) == {"trip", "evidence"}
     desk.recorder.follow([])
-    assert shown() == {}
+    assert window_figures() == {}
 
 
 def test_forgetting_goes_on_where_it_was_stopped_and_takes_nothing_else(desk, monkeypatch):

@@ -26,7 +26,7 @@ def states(folder: Path) -> StateFile:
     return StateFile(SimpleNamespace(private=folder, root=folder))  # type: ignore[arg-type]
 
 
-def kept(folder: Path, **fields: Any) -> Iteration | None:
+def read_pointer(folder: Path, **fields: Any) -> Iteration | None:
     text = json.dumps({"clusters": {"c": BEGUN | fields}}, indent=2)
     (folder / "state.json").write_text(text)
     return states(folder).get("c")
@@ -50,7 +50,7 @@ def kept(folder: Path, **fields: Any) -> Iteration | None:
     ],
 )
 def test_what_a_phase_left_is_read_and_written_again_as_it_was(tmp_path, said):
-    iteration = kept(tmp_path, **said)
+    iteration = read_pointer(tmp_path, **said)
     assert iteration is not None
     assert iteration.phase == said.get("phase", "eval")
     before = (tmp_path / "state.json").read_text()
@@ -61,13 +61,13 @@ def test_what_a_phase_left_is_read_and_written_again_as_it_was(tmp_path, said):
 def test_a_plateau_s_recommendation_is_kept_with_the_iteration_that_ended(tmp_path):
     then = {"operation": "iterate", "arguments": {"cluster": "c"}}
     fields = {"action": "review", "pattern": "p", "file": "", "change": "", "next": then}
-    iteration = kept(tmp_path, phase="done", outcome="FAIL", **CANDIDATE, recommended=fields)
+    iteration = read_pointer(tmp_path, phase="done", outcome="FAIL", **CANDIDATE, recommended=fields)
     assert isinstance(iteration, Ended)
     assert iteration.recommended is not None
     states(tmp_path).put(iteration)
-    assert kept(tmp_path, **json.loads((tmp_path / "state.json").read_text())["clusters"]["c"]) == iteration
+    assert read_pointer(tmp_path, **json.loads((tmp_path / "state.json").read_text())["clusters"]["c"]) == iteration
 
 
 @pytest.mark.parametrize("said", [{"phase": "assess"}, {"phase": "waiting", **CANDIDATE}, {"phase": "later"}])
 def test_a_pointer_that_lacks_what_its_phase_knows_is_as_good_as_none(tmp_path, said):
-    assert kept(tmp_path, **said) is None
+    assert read_pointer(tmp_path, **said) is None

@@ -21,13 +21,13 @@ from .conftest import AT, WHO, candidate
 NOTE, MORE = {"docs/note.md": b"x"}, {"docs/more.md": b"x"}
 
 
-def said(repository, changed, places=None):
+def outcome_of(repository, changed, places=None):
     return same_in_parts(repository.git.path, repository.tip, changed.tip, places)
 
 
 def refused_at(repository, changed, commit, words, places=None):
     """One replay, and those in parts, refuse main at a commit."""
-    _, error = said(repository, changed, places)
+    _, error = outcome_of(repository, changed, places)
     assert words in error["message"]
     assert error["details"]["commit"] == commit
     return error
@@ -63,9 +63,9 @@ def honest(repository):
 
 
 def test_an_honest_main_holds_wherever_it_is_cut(repository, honest):
-    counts, *_ = said(repository, honest)
+    counts, *_ = outcome_of(repository, honest)
     assert counts == (6, 3, 3)
-    said(repository, honest, [[1], [5], [8], [9], [11], list(range(1, 12))])
+    outcome_of(repository, honest, [[1], [5], [8], [9], [11], list(range(1, 12))])
 
 
 def test_where_a_line_is_cut_every_step_has_its_receipts(repository, honest):
@@ -128,7 +128,7 @@ def test_what_is_signed_may_name_a_main_of_an_earlier_part_and_no_other(reposito
     twice = once.merge(NOTE, [PETRA], number=2)
     other = repository.merge(candidate(repository, 2), number=1)
     for early in (repository.tip, once.tip, parent(once)):
-        assert said(repository, twice.merge(MORE, [PETRA], number=3, opened_on=early, approved_on=early))[0] == (
+        assert outcome_of(repository, twice.merge(MORE, [PETRA], number=3, opened_on=early, approved_on=early))[0] == (
             3,
             1,
             2,
@@ -141,7 +141,7 @@ def test_what_is_signed_may_name_a_main_of_an_earlier_part_and_no_other(reposito
 def test_receipts_that_come_in_another_part_are_those_of_their_merge(repository):
     two, missing = merged_in_between(repository)
     whole = two.commit(missing).merge(MORE, [PETRA], number=3)
-    counts, *_ = said(repository, whole, [[1], [2], [3], [4], [1, 2, 3, 4, 5]])
+    counts, *_ = outcome_of(repository, whole, [[1], [2], [3], [4], [1, 2, 3, 4, 5]])
     assert counts == (3, 1, 2)
     never = two.merge(MORE, [PETRA], number=3)
     refused_at(repository, never, parent(two, 2), "", [[1], [3], [4]])

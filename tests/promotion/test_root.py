@@ -23,7 +23,7 @@ def fingerprint(git, commit):
         return root_fingerprint(reader, commit)
 
 
-def found(git, tip, pinned=None):
+def root_of(git, tip, pinned=None):
     with ObjectReader(git.path) as reader:
         log = reader.first_parent_log(tip)
         index, root = find_root(reader, log, pinned)
@@ -74,13 +74,13 @@ def test_a_fork_of_the_toolkit_is_governed_from_its_first_policy_on(repository):
     fork = git.commit_files(fork, {"promotions/README.md": b"Nothing yet.\n"}, "More of it\n", WHO)
     governed = git.commit_tree(git.text("rev-parse", f"{repository.tip}^{{tree}}"), [fork], "Govern it\n", WHO)
     later = git.commit_files(governed, {"README.md": b"x"}, "m", WHO)
-    assert found(git, later) == (governed, fingerprint(git, repository.tip))
-    assert found(git, later, fingerprint(git, later))[0] == later, "a later one can be pinned"
+    assert root_of(git, later) == (governed, fingerprint(git, repository.tip))
+    assert root_of(git, later, fingerprint(git, later))[0] == later, "a later one can be pinned"
 
 
 def test_a_root_that_is_not_there_is_refused(repository):
     with pytest.raises(IntegrityFailure) as refused:
-        found(repository.git, repository.tip, "sha256:" + "0" * 64)
+        root_of(repository.git, repository.tip, "sha256:" + "0" * 64)
     assert refused.value.code == "unknown-root"
 
 
@@ -90,13 +90,13 @@ def test_a_commit_that_holds_promotions_already_is_no_root(repository):
     ready_made = git.commit_tree(tree, [], "Start\n", WHO)
     for pinned in (None, fingerprint(git, ready_made)):
         with pytest.raises(IntegrityFailure) as refused:
-            found(git, ready_made, pinned)
+            root_of(git, ready_made, pinned)
         assert refused.value.code == "unknown-root"
     with pytest.raises(IntegrityFailure):
-        found(git, with_candidate.tip, fingerprint(git, with_candidate.tip))
+        root_of(git, with_candidate.tip, fingerprint(git, with_candidate.tip))
 
 
 def test_a_repository_without_any_policy_is_refused(repository):
     with pytest.raises(IntegrityFailure) as refused:
-        found(repository.git, repository.git.commit_files(None, {"a": b""}, "m", WHO))
+        root_of(repository.git, repository.git.commit_files(None, {"a": b""}, "m", WHO))
     assert refused.value.code == "unknown-root"

@@ -74,7 +74,7 @@ def loop_of(repository, forge=None):
     return Loop(harness, CLUSTER, MainReader(harness))
 
 
-def begun(repository, phase, **more):
+def iteration_at(repository, phase, **more):
     candidate = {"specialist": "iter-001-aaaaaaaa", "artifact": "sha256:" + "0" * 64, "outcome": "PASS"}
     fields = {"cluster": CLUSTER, "number": 1, "commit": repository.tip, "reference": "base"}
     return Pointer(**{**fields, **candidate, "phase": phase, **more}).iteration()
@@ -84,7 +84,7 @@ def begun(repository, phase, **more):
 def test_a_training_by_other_terms_than_main_s_is_begun_again(repository, change, number):
     """Terms are the base model, the settings, the rubric and the generators; words are none."""
     now = edited(repository, change)
-    assert loop_of(repository)._resume(begun(repository, "seal"), now.main).number == number
+    assert loop_of(repository)._resume(iteration_at(repository, "seal"), now.main).number == number
 
 
 MENDS = [
@@ -102,7 +102,7 @@ MENDS = [
 
 @pytest.mark.parametrize(("phase", "code", "exit_code", "path", "mend"), MENDS)
 def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository, phase, code, exit_code, path, mend):
-    stopped = begun(repository, phase, error=Fault(code=code, exit=exit_code, **STOPPED))
+    stopped = iteration_at(repository, phase, error=Fault(code=code, exit=exit_code, **STOPPED))
     loop = loop_of(repository)
     assert loop._resume(stopped, repository.main) == stopped, "nothing was mended there: the same is tried again"
     again = loop._resume(stopped, edited(repository, mend, path).main)
@@ -110,7 +110,7 @@ def test_after_a_phase_failed_the_mend_on_main_begins_a_new_iteration(repository
 
 
 def test_a_candidate_that_passed_is_not_given_up_for_an_absent_forge(repository):
-    away = begun(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
+    away = iteration_at(repository, "promote", error=Fault(code="unreachable", exit=6, **STOPPED))
     assert loop_of(repository)._resume(away, edited(repository, retold).main) == away
 
 
@@ -138,14 +138,14 @@ def worked(repository, monkeypatch, phases):
             mains.append(edited(repository, change).main)
         if error:
             raise error
-        return begun(repository, phase, number=iteration.number, commit=iteration.commit, outcome="FAIL")
+        return iteration_at(repository, phase, number=iteration.number, commit=iteration.commit, outcome="FAIL")
 
     monkeypatch.setattr("modelsmith.loop.iterate.open_context", lambda *_: None)
     monkeypatch.setattr("modelsmith.loop.phases.do_phase", do_phase)
     monkeypatch.setattr(Loop, "_main", lambda _: mains[-1])
     monkeypatch.setattr(Loop, "stop", lambda _: None)
     monkeypatch.setattr(Workspace, "require_clean", lambda _: None)
-    kept = Kept(begun(repository, "diagnose"))
+    kept = Kept(iteration_at(repository, "diagnose"))
     monkeypatch.setattr("modelsmith.loop.iterate.StateFile", lambda _: kept)
     try:
         return loop_of(repository).run(1, restart=False), left
@@ -197,7 +197,7 @@ def test_a_candidate_whose_evidence_main_would_refuse_is_left_at_once(repository
     """Without a failed call before it: the gate would say that the eval answered an older question, for ever."""
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/02-eval-accepted")
     now = edited(repository, change, path)
-    again = loop_of(repository, forge)._resume(begun(repository, phase), now.main)
+    again = loop_of(repository, forge)._resume(iteration_at(repository, phase), now.main)
     assert (again.number, forge) == (number, [1] if number == 2 else [])
 
 
@@ -205,14 +205,14 @@ def test_what_already_serves_is_not_left_behind_and_nothing_is_closed(repository
     monkeypatch.setattr(Loop, "_routed", lambda *_: True)
     forge = Closed(f"promote/{CLUSTER}/iter-001-aaaaaaaa/05-production-validated")
     now = edited(repository, shorter, SCENARIO)
-    serving = begun(repository, "promote")
+    serving = iteration_at(repository, "promote")
     assert (loop_of(repository, forge)._resume(serving, now.main), forge) == (serving, [])
 
 
 def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(repository):
     branches = ("iter-001-aaaaaaaa/02-eval-accepted", "iter-002-bbbbbbbb/04-customer-deployed")
     forge = Closed(*(f"promote/{CLUSTER}/{name}" for name in branches))
-    abandoned = begun(repository, "assess", lesson="the-failed-one")
+    abandoned = iteration_at(repository, "assess", lesson="the-failed-one")
     again = loop_of(repository, forge)._abandon(abandoned, repository.main)
     assert (again.number, again.phase, again.lesson) == (2, "eval", "the-failed-one")
     assert forge == [1], "the other iteration's stays"
@@ -221,7 +221,7 @@ def test_restart_leaves_the_iteration_behind_and_closes_what_it_had_open(reposit
 @pytest.mark.parametrize("lesson", [None, "the-failed-one"])
 def test_after_an_iteration_without_a_candidate_no_run_of_one_is_asked(repository, lesson):
     """Nothing was to be learnt, or trained: there is no candidate's run that the next one could diagnose."""
-    bare = begun(repository, "done", outcome="FAIL", specialist=None, artifact=None, lesson=lesson)
+    bare = iteration_at(repository, "done", outcome="FAIL", specialist=None, artifact=None, lesson=lesson)
     again = loop_of(repository)._resume(bare, repository.main)
     assert (again.number, again.lesson) == (2, lesson)
 

@@ -40,7 +40,7 @@ variants: [{variant}]
 """
 
 
-def read(files: dict[str, str], texts: Texts, apart: Apart | None = None) -> SetFiles:
+def read_files(files: dict[str, str], texts: Texts, apart: Apart | None = None) -> SetFiles:
     contents = {
         path: data.encode() for path, data in files.items() if path.startswith(FOLDER) and "/floors/" not in path
     }
@@ -83,13 +83,13 @@ def test_a_set_read_after_another_gives_what_it_gives_alone(
         for part in ("scenarios", "held_out", "micro")
         for number in range(5)
     }
-    apart_before, spared, refused = read(written, texts).apart, 0, 0
+    apart_before, spared, refused = read_files(written, texts).apart, 0, 0
     for _ in range(40):
         texts = changed(texts, chance)
-        by_memory = read(written, texts), read(written, texts)
+        by_memory = read_files(written, texts), read_files(written, texts)
         with monkeypatch.context() as patch:
             patch.setattr(separation, "_compared_before", Bounded(1))  # as in a process that has compared nothing yet
-            alone, after = read(written, texts), read(written, texts, apart_before)
+            alone, after = read_files(written, texts), read_files(written, texts, apart_before)
         for files in (after, *by_memory):
             assert (files.problems, files.nearest, files.apart) == (alone.problems, alone.nearest, alone.apart)
         spared += apart_before is not None and after.apart is not None
@@ -105,11 +105,11 @@ def test_what_is_kept_lets_no_mistake_pass(repo: Path, change: Edit, tmp_path_fa
     """After each edit `validate` says what it says where nothing is kept."""
     home = tmp_path_factory.mktemp("home")
 
-    def found(home: Path) -> ValidateResult:
+    def validated(home: Path) -> ValidateResult:
         return validate.run(Workspace(repo, home), ValidateRequest())
 
     change("clusters/pricing/cluster.yaml", "  seed: 3", "  seed: 3\n  rows: 2")
-    assert found(home).problems == ()
+    assert validated(home).problems == ()
     own = "every refused answer was below the new minimum of the seller"
     for number, (path, old, new) in enumerate(
         (
@@ -124,6 +124,6 @@ def test_what_is_kept_lets_no_mistake_pass(repo: Path, change: Edit, tmp_path_fa
         )
     ):
         change(f"{FOLDER}/{path}", old, new)
-        after, alone = found(home), found(tmp_path_factory.mktemp(f"nothing-{number}"))
+        after, alone = validated(home), validated(tmp_path_factory.mktemp(f"nothing-{number}"))
         assert after == alone, path
     assert after.valid

@@ -50,7 +50,7 @@ prices: {currency: EUR}
 """
 
 
-def found(files: Mapping[str, str]) -> tuple[Problem, ...]:
+def problems_of(files: Mapping[str, str]) -> tuple[Problem, ...]:
     """What `validate` finds in files that lie nowhere."""
     return validate(
         OverlaidTree(WorkTree(Path("/nowhere")), {path: text.encode() for path, text in files.items()})
@@ -69,7 +69,7 @@ def sound(written: dict[str, str]) -> dict[str, str]:
     files[FILES["cluster"]] = written[FILES["cluster"]].replace(ONE_LINE, LINES)
     noor = "  - id: noor\n    name: Noor\n    roles: [domain-lead]\n    keys:\n      - key: "
     files[FILES["people"]] += f"{noor}{KEY}\n"
-    assert found(files) == ()
+    assert problems_of(files) == ()
     return files
 
 
@@ -78,7 +78,7 @@ def test_one_mistake_is_one_sentence(sound, row):
     path = FILES[row["in"]]
     assert row["instead of"] in sound[path]
     changed = sound | {path: sound[path].replace(row["instead of"], row["written"], 1)}
-    rows = [(problem.file, problem.line, f"{problem.message} -> {problem.mend}") for problem in found(changed)]
+    rows = [(problem.file, problem.line, f"{problem.message} -> {problem.mend}") for problem in problems_of(changed)]
     assert rows == [(FILES[row.get("found in", row["in"])], row["line"], row["says"])]
 
 
@@ -89,7 +89,7 @@ def test_the_table_is_long_and_says_nothing_twice():
 
 def test_a_renamed_folder_is_one_mistake(sound):
     moved = {path.replace("scenarios/floors/", "scenarios/floor/"): text for path, text in sound.items()}
-    [problem] = found(moved)
+    [problem] = problems_of(moved)
     assert "all 4 scenarios of this folder have the capability 'floors'" in problem.message
     assert "Rename the folder to floors/" in problem.mend
 
@@ -107,7 +107,7 @@ def test_no_message_repeats_what_may_be_a_secret(sound):
     }  # fmt: skip
     for path, texts in edits.items():
         for text in texts:
-            problems = found(
+            problems = problems_of(
                 sound | {path: sound[path].replace(KEY if path == people else "description: Prices.", text)}
             )
             assert problems, text
@@ -147,17 +147,17 @@ def test_a_data_set_s_manifest_is_mended_in_words():
     }  # fmt: skip
     path = f"{SET}/datasets/tickets.yaml"
 
-    def said(**other: object) -> list[str]:
+    def sentences(**other: object) -> list[str]:
         data = yaml.safe_dump(manifest | other).encode()
         return [
             f"{problem.field}: {problem.message} -> {problem.mend}" for problem in find_problems(path, data, Dataset)[1]
         ]
 
-    assert said(capability="floors") == [
+    assert sentences(capability="floors") == [
         'license: "" needs 1 or more characters -> Write 1 or more characters.',
         'retain_until: a day is expected, not "next year" -> Write it as 2026-01-31.',
         'uri: "s3://bucket/rows" is not written as required -> Write file:<path> below a folder that the machine '
         "names, or file:///<path> in one; what lies elsewhere is copied there first.",
     ]
     sound = {"uri": "file:rows.jsonl", "license": "MIT", "retain_until": "2990-01-01"}
-    assert said(**sound) == [": give either capability or columns.capability -> Correct it."]
+    assert sentences(**sound) == [": give either capability or columns.capability -> Correct it."]

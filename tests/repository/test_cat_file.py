@@ -33,7 +33,7 @@ def repository(folder: Path) -> Git:
     return git
 
 
-def kept() -> set[int]:
+def waiting_processes() -> set[int]:
     """Processes of git that wait for this one's questions."""
     children = psutil.Process().children()
     return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and "cat-file" in child.cmdline()}
@@ -47,22 +47,22 @@ def content(git: Git) -> bytes:
 
 def test_the_next_reader_asks_the_same_process(git: Git) -> None:
     content(git)
-    before = kept()
+    before = waiting_processes()
     content(git)
     with ObjectReader(git.path) as reader:
         content(reader)
-    assert kept() == before
+    assert waiting_processes() == before
 
 
 def test_a_few_are_kept_and_none_that_failed_its_reader(tmp_path: Path) -> None:
     for number in range(8):
         git = repository(tmp_path / str(number))
         assert content(git) == str(number).encode()
-    assert len(kept()) == 4
+    assert len(waiting_processes()) == 4
     with suppress(KeyboardInterrupt), ObjectReader(git.path) as reader:
         content(reader)
         raise KeyboardInterrupt
-    assert len(kept()) == 3
+    assert len(waiting_processes()) == 3
 
 
 def moved(git: Git) -> bytes:
@@ -120,10 +120,10 @@ def test_what_is_gone_is_missing(git: Git) -> None:
 
 def test_a_process_that_was_killed_is_replaced(git: Git) -> None:
     content(git)
-    for pid in kept():
+    for pid in waiting_processes():
         psutil.Process(pid).kill()
     assert content(git) == b"g"
-    for pid in kept():
+    for pid in waiting_processes():
         psutil.Process(pid).kill()
     with ObjectReader(git.path) as reader:
         assert content(reader) == b"g"
@@ -131,8 +131,8 @@ def test_a_process_that_was_killed_is_replaced(git: Git) -> None:
 
 def test_a_fork_asks_a_process_of_its_own(git: Git) -> None:
     content(git)
-    before = kept()
+    before = waiting_processes()
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(content, (git,)) == b"g"
     assert content(git) == b"g"
-    assert kept() == before
+    assert waiting_processes() == before

@@ -19,7 +19,7 @@ FIRST, SECOND = (f"{SET}/scenarios/floors/floor-{n}.yaml" for n in (1, 2))
 MICRO = f"{SET}/micro/floors/floor-micro-1.yaml"
 
 
-def found(repo: Path) -> list[tuple[str, str, str]]:
+def problems_of(repo: Path) -> list[tuple[str, str, str]]:
     return [(problem.file, problem.field, problem.message) for problem in validate(WorkTree(repo)).problems]
 
 
@@ -30,14 +30,14 @@ def two(repo: Path, put: Put) -> Path:
     own = text.index("content: ") + len("content: ")
     text = text.replace("floor-1", "floor-2").replace(text[own : text.index("\n", own)], "Nobody bids on audio today.")
     put(SECOND, text[: text.index("variants:")] + "variants:\n  - Audio gets no bid at all today.\n")
-    assert found(repo) == []
+    assert problems_of(repo) == []
     return repo
 
 
 def test_a_variant_that_is_the_note_or_another_variant_is_no_rephrasing(two: Path, change: Edit) -> None:
     again = "NOBODY bids, on audio  today!"
     change(SECOND, "  - Audio gets no bid at all today.", f'  - "{again}"\n  - Audio, no bid.\n  - Audio... no bid')
-    assert found(two) == [
+    assert problems_of(two) == [
         (SECOND, "variants[0]", "this variant is the scenario's own wording"),
         (SECOND, "variants[2]", "this variant is variants[1] again"),
     ]
@@ -46,7 +46,7 @@ def test_a_variant_that_is_the_note_or_another_variant_is_no_rephrasing(two: Pat
 def test_a_variant_of_a_case_with_another_answer_can_never_be_right(two: Path, change: Edit) -> None:
     change(SECOND, "cause: floor\n", "cause: audio\n")
     change(SECOND, "Audio gets no bid at all today.", "every refused answer was below the seller's new minimum.")
-    ((file, field, message),) = found(two)
+    ((file, field, message),) = problems_of(two)
     assert (file, field) == (SECOND, "variants[0]")
     assert f"asked by {MICRO}, where another answer is right" in message
     assert "nobody can be right on both" in message
@@ -54,7 +54,7 @@ def test_a_variant_of_a_case_with_another_answer_can_never_be_right(two: Path, c
 
 def test_a_whole_case_under_a_new_id_is_named_once(two: Path, put: Put) -> None:
     put(SECOND, (two / FIRST).read_text().replace("id: floor-1", "id: floor-2"))
-    assert found(two) == [
+    assert problems_of(two) == [
         (SECOND, "messages[0].content", f"this is also asked by {FIRST}, so one case would count twice")
     ]
 
@@ -63,7 +63,7 @@ def test_one_question_about_other_passages_is_another_case(two: Path, put: Put) 
     text = (two / FIRST).read_text()
     context = "context: [{source: log, text: The exchange of Rome answered late.}]\n"
     put(SECOND, text.replace("id: floor-1\n", f"id: floor-2\n{context}"))
-    assert found(two) == []
+    assert problems_of(two) == []
 
 
 def test_a_case_that_is_nearly_another_one_is_only_odd(two: Path, put: Put) -> None:

@@ -298,19 +298,19 @@ def test_training_is_one_stage_or_a_list_with_settings_by_method(repo: Path, cha
 
 
 def test_a_problem_of_a_cluster_names_the_file_where_the_value_stands(repo: Path, change: Edit) -> None:
-    def found() -> list[tuple[str, int, str]]:
+    def places_of_problems() -> list[tuple[str, int, str]]:
         with pytest.raises(InvalidInput) as refused:
             load_cluster(WorkTree(repo), "pricing")
         return [(p["file"], p["line"], p["field"]) for p in refused.value.details["problems"]]
 
     change(CLUSTER, "seed: 3", "seed: three")
-    assert found() == [(CLUSTER, 13, "training.seed")]
+    assert places_of_problems() == [(CLUSTER, 13, "training.seed")]
     change("clusters/defaults.yaml", "steps: 12", "steps: 0")
-    assert found() == [("clusters/defaults.yaml", 3, "training.steps")]
+    assert places_of_problems() == [("clusters/defaults.yaml", 3, "training.steps")]
     change("clusters/defaults.yaml", "steps: 0", "steps: 1")
     change(CLUSTER, "seed: three", "sead: 3")
     change(CLUSTER, "owner: head\n", "")
-    assert found() == [(CLUSTER, 1, "owner"), (CLUSTER, 12, "training.sead")]
+    assert places_of_problems() == [(CLUSTER, 1, "owner"), (CLUSTER, 12, "training.sead")]
 
 
 def test_a_cluster_lies_in_the_folder_of_its_name(repo: Path, change: Edit) -> None:

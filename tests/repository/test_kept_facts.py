@@ -7,7 +7,7 @@ import pytest
 from modelsmith.repository.kept_facts import KeptFacts
 
 
-def kept(home, facts, kind="kind", place="here"):
+def save_facts(home, facts, kind="kind", place="here"):
     kept_facts = KeptFacts(home, kind, place)
     for key, fact in facts.items():
         kept_facts.add(key, fact)
@@ -20,13 +20,13 @@ def file_of(home):
 
 
 def test_what_was_kept_is_there_the_next_time(tmp_path):
-    kept(tmp_path, {"a": [1, "two", None], "b": False})
+    save_facts(tmp_path, {"a": [1, "two", None], "b": False})
     again = KeptFacts(tmp_path, "kind", "here")
     assert [again.get("a"), again.get("b"), again.get("c")] == [[1, "two", None], False, None]
 
 
 def test_what_nobody_asks_for_is_forgotten(tmp_path):
-    kept(tmp_path, {"a": 1, "b": 2})
+    save_facts(tmp_path, {"a": 1, "b": 2})
     again = KeptFacts(tmp_path, "kind", "here")
     again.get("a")
     again.add("c", 3)
@@ -36,8 +36,8 @@ def test_what_nobody_asks_for_is_forgotten(tmp_path):
 
 @pytest.mark.parametrize(("kind", "place"), [("other", "here"), ("kind", "there")])
 def test_facts_of_one_kind_and_repository_are_none_of_another(tmp_path, kind, place):
-    kept(tmp_path, {"a": 1})
-    kept(tmp_path / "b", {"z": 1}, kind, place)
+    save_facts(tmp_path, {"a": 1})
+    save_facts(tmp_path / "b", {"z": 1}, kind, place)
     (tmp_path / "b" / "kept" / "secret").write_bytes((tmp_path / "kept" / "secret").read_bytes())
     file_of(tmp_path / "b").write_bytes(file_of(tmp_path).read_bytes())
     assert KeptFacts(tmp_path / "b", kind, place).get("a") is None
@@ -56,18 +56,18 @@ def test_facts_of_one_kind_and_repository_are_none_of_another(tmp_path, kind, pl
     ],
 )
 def test_a_file_that_was_changed_or_is_not_ours_is_none(tmp_path, harm):
-    kept(tmp_path, {"a": 1})
+    save_facts(tmp_path, {"a": 1})
     harm(file_of(tmp_path))
     assert KeptFacts(tmp_path, "kind", "here").get("a") is None
 
 
 def test_without_a_folder_to_write_to_nothing_is_kept(tmp_path):
     (tmp_path / "kept").write_text("a file")
-    kept(tmp_path, {"a": 1})
-    kept(None, {"a": 1})
+    save_facts(tmp_path, {"a": 1})
+    save_facts(None, {"a": 1})
     assert KeptFacts(tmp_path, "kind", "here").get("a") is None
 
 
 def test_the_secret_is_its_owner_s_alone(tmp_path):
-    kept(tmp_path, {"a": 1})
+    save_facts(tmp_path, {"a": 1})
     assert (tmp_path / "kept" / "secret").stat().st_mode & 0o077 == 0

@@ -337,7 +337,7 @@ def test_a_folder_read_at_once_is_what_it_is_name_by_name(entries, in_order, cut
     data = b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries)
     data = data[: len(data) - cut] if cut > 25 else data
 
-    def read(quickly):
+    def read_tree(quickly):
         reader = ObjectReader(Path())
         with patch.object(tree_objects, "_QUICKLY", quickly), patch.object(reader, "_read", lambda oid, kind: data):
             try:
@@ -345,7 +345,7 @@ def test_a_folder_read_at_once_is_what_it_is_name_by_name(entries, in_order, cut
             except ModelsmithError as error:
                 return error.code, error.message
 
-    assert read(1 << 20) == read(0)
+    assert read_tree(1 << 20) == read_tree(0)
 
 
 def test_looking_ahead_changes_no_answer(git: Git) -> None:

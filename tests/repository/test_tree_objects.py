@@ -19,7 +19,7 @@ def place(entry):
     return entry[1] + b"/" if entry[0] == b"40000" else entry[1]
 
 
-def written(entries):
+def tree_bytes(entries):
     return b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries)
 
 
@@ -38,7 +38,7 @@ def plainly(data):
 )
 def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, ordered, damage):
     """Entries replaced, added and removed, in git's order or not, and bytes of it that were changed."""
-    old = written(sorted(before, key=place))
+    old = tree_bytes(sorted(before, key=place))
     if not (sound := plainly(old)):
         return
     listing = known(old, 20, sound)
@@ -47,7 +47,7 @@ def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, o
     after = sorted(before, key=place)
     for at, removed, new in edits:
         after[at : at + removed] = new
-    data = written(sorted(after, key=place) if ordered else after)
+    data = tree_bytes(sorted(after, key=place) if ordered else after)
     if damage:
         at, removed, new = damage
         data = data[:at] + new + data[at + removed :]
@@ -60,12 +60,12 @@ def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, o
 def test_one_name_among_many_is_read_alone():
     """It is not that nothing is ever found: a change, an addition and a removal are."""
     many = [(b"40000", b"iter-%03d" % number, bytes([number]) * 20) for number in range(200)]
-    listing = known(written(many), 20, parse_tree(written(many), 20))
+    listing = known(tree_bytes(many), 20, parse_tree(tree_bytes(many), 20))
     for at in (0, 100, 199):
         for new in (
             [],
             [(b"40000", b"iter-%03d" % at, b"x" * 20)],
             [many[at], (b"40000", b"iter-%03da" % at, b"y" * 20)],
         ):
-            data = written([*many[:at], *new, *many[at + 1 :]])
+            data = tree_bytes([*many[:at], *new, *many[at + 1 :]])
             assert parse_like(data, 20, listing) == known(data, 20, parse_tree(data, 20))

@@ -35,7 +35,7 @@ def files(folder):
 
 
 @pytest.fixture(scope="module")
-def told(deployed_template, tmp_path_factory):
+def audited(deployed_template, tmp_path_factory):
     """A world in which a regression was answered and a key changed, and its audit."""
     world = deployed_template.copied_to(tmp_path_factory.mktemp("audited") / "world")
     play(world, 4, "regression-response", cluster=CLUSTER, reason="win rate fell")
@@ -54,8 +54,8 @@ def told(deployed_template, tmp_path_factory):
     return world, until, audit(world, until, world.folder / "out")
 
 
-def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
-    world, _, result = told
+def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(audited):
+    world, _, result = audited
     stated = result["audit"]
     changes = {change["pull"]: change for change in stated["changes"]}
     log = world.git.text("rev-list", "--first-parent", "--merges", "main").split()
@@ -82,8 +82,8 @@ def test_it_tells_every_change_with_its_approvals_evidence_keys_and_runs(told):
     }
 
 
-def test_it_holds_no_case_no_secret_and_no_address(told):
-    world, _, _ = told
+def test_it_holds_no_case_no_secret_and_no_address(audited):
+    world, _, _ = audited
     text = b"".join(files(world.folder / "out").values()).decode()
     assert "ops@example.org" not in text
     assert "withheld" in text
@@ -92,8 +92,8 @@ def test_it_holds_no_case_no_secret_and_no_address(told):
         assert path.read_text().split("note: ")[-1].splitlines()[0] not in text
 
 
-def test_the_same_range_of_the_same_main_gives_the_same_bytes(told, tmp_path):
-    world, until, result = told
+def test_the_same_range_of_the_same_main_gives_the_same_bytes(audited, tmp_path):
+    world, until, result = audited
     again = audit(world, until, world.folder / "out")
     assert again["digest"] == result["digest"]
     other = world.copied_to(tmp_path / "other")
@@ -104,8 +104,8 @@ def test_the_same_range_of_the_same_main_gives_the_same_bytes(told, tmp_path):
     assert first["audit.md"] == second["audit.md"]
 
 
-def test_a_later_main_gives_the_same_bytes_for_a_range_that_is_over(told, tmp_path):
-    world, until, result = told
+def test_a_later_main_gives_the_same_bytes_for_a_range_that_is_over(audited, tmp_path):
+    world, until, result = audited
     later = world.copied_to(tmp_path / "later")
     later.commit("notes", {"docs/notes.md": "Notes.\n"})
     number = str(must(later, 0, "pr", "open", "notes", "--title", "N", "--key", later.key("dana"))["pull"]["number"])
@@ -116,8 +116,8 @@ def test_a_later_main_gives_the_same_bytes_for_a_range_that_is_over(told, tmp_pa
     assert verified["audit"]["digest"] == result["digest"]
 
 
-def test_a_range_is_half_open_and_has_to_be_over(told):
-    world, until, result = told
+def test_a_range_is_half_open_and_has_to_be_over(audited):
+    world, until, result = audited
     moments = [change["at"] for change in result["audit"]["changes"]]
     second = datetime.fromisoformat(moments[1])
     upto = audit(world, second.isoformat())["audit"]["changes"]
@@ -131,13 +131,13 @@ def test_a_range_is_half_open_and_has_to_be_over(told):
         assert audit(world, wrong, code=2)["code"] == "bad-range"
 
 
-def test_an_audit_is_written_over_no_other(told):
-    world, _, _ = told
+def test_an_audit_is_written_over_no_other(audited):
+    world, _, _ = audited
     assert audit(world, "2026-01-02", world.folder / "out", code=2)["code"] == "file-exists"
 
 
-def test_a_bundle_holds_with_every_file_and_not_without(told, tmp_path):
-    world, _, result = told
+def test_a_bundle_holds_with_every_file_and_not_without(audited, tmp_path):
+    world, _, result = audited
     folder = tmp_path / "bundle"
     shutil.copytree(world.folder / "out", folder)
     assert must(world, 0, "verify", "--audit", str(folder))["audit"]["digest"] == result["digest"]
@@ -149,8 +149,8 @@ def test_a_bundle_holds_with_every_file_and_not_without(told, tmp_path):
     assert must(world, 2, "verify", "--audit", str(folder))["code"] == "bad-path", "nobody waits for a pipe"
 
 
-def test_a_main_that_does_not_verify_is_not_audited(told, tmp_path):
-    world, until, _ = told
+def test_a_main_that_does_not_verify_is_not_audited(audited, tmp_path):
+    world, until, _ = audited
     broken = world.copied_to(tmp_path / "broken")
     broken.must("commit", "--quiet", "--allow-empty", "--message", "By nobody")
     assert audit(broken, until, code=5)["code"] == "history-does-not-hold"

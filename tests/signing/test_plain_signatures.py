@@ -21,7 +21,7 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def keygen_calls(monkeypatch):
     """The questions that ``ssh-keygen`` was asked."""
     questions = []
     keygen = ssh.keygen
@@ -107,29 +107,29 @@ def test_no_signature_passes_that_ssh_keygen_refuses(alice, tmp_path, request, d
 MADE = pytest.StashKey[dict[str, str]]()
 
 
-def test_a_plain_signature_costs_no_process(alice, bob, asked):
+def test_a_plain_signature_costs_no_process(alice, bob, keygen_calls):
     signature = ssh.sign(PAYLOAD, alice.path, NS)
-    asked.clear()
+    keygen_calls.clear()
     assert ssh.verify(PAYLOAD, signature, NS, [ssh.AllowedKey("alice", alice.public)]).actor == "alice"
     with pytest.raises(IntegrityFailure) as caught:
         ssh.verify(PAYLOAD, signature, NS, [ssh.AllowedKey("bob", bob.public)])
     assert caught.value.code == "unknown-key"
-    assert not asked
+    assert not keygen_calls
 
 
-def test_a_signature_of_another_kind_costs_one_process_in_all(tmp_path, asked):
+def test_a_signature_of_another_kind_costs_one_process_in_all(tmp_path, keygen_calls):
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", path], check=True)
     allowed = [ssh.AllowedKey("alice", ssh.public_key(path))]
     signature = ssh.sign(PAYLOAD, path, NS)
-    asked.clear()
+    keygen_calls.clear()
     for _ in range(3):
         assert ssh.verify(PAYLOAD, signature, NS, allowed).actor == "alice"
-    assert len(asked) == 1
+    assert len(keygen_calls) == 1
     for _ in range(2):
         with pytest.raises(IntegrityFailure):
             ssh.verify(PAYLOAD + b" ", signature, NS, allowed)
-    assert len(asked) == 3, "what does not hold is asked about again"
+    assert len(keygen_calls) == 3, "what does not hold is asked about again"
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])

@@ -244,13 +244,13 @@ def test_the_public_key_is_read_from_either_half(alice):
 def test_a_public_half_means_what_ssh_keygen_takes_it_for(alice, bob, tmp_path, monkeypatch, form):
     (tmp_path / "key.pub").write_text(form.format(key=alice.public, other=bob.public))
 
-    def read():
+    def read_key():
         with suppress(InvalidInput):
             return public_key(tmp_path / "key.pub")
 
-    outcome = read()
+    outcome = read_key()
     monkeypatch.setattr(ssh, "_PUBLIC_LINE", re.compile(rb"(never)"))
-    assert read() == outcome
+    assert read_key() == outcome
 
 
 def test_the_public_key_of_an_encrypted_key_needs_no_passphrase(tmp_path):

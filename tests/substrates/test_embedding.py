@@ -133,22 +133,22 @@ def test_vectors_are_kept_by_model_and_settings_and_not_used_damaged(tmp_path):
     model = named(tmp_path, "sha256:" + "1" * 64)
     inner = Counting(model)
 
-    def kept(model: EmbeddingModel = model) -> KeptVectors:
+    def cached_vectors(model: EmbeddingModel = model) -> KeptVectors:
         return KeptVectors(model, lambda: inner, tmp_path)
 
-    first = kept().vectors(["one", "three", "one"])
+    first = cached_vectors().vectors(["one", "three", "one"])
     assert inner.asked == ["one", "three"]
     assert np.array_equal(first, inner.vectors(["one", "three", "one"]))
     inner.asked.clear()
-    assert np.array_equal(kept().vectors(["three", "one", "one"])[[1, 0, 2]], first)
+    assert np.array_equal(cached_vectors().vectors(["three", "one", "one"])[[1, 0, 2]], first)
     assert inner.asked == []
     for other in ({"prefix": "q: "}, {"pooling": "cls"}, {"digest": "sha256:" + "2" * 64}):
-        kept(model.model_copy(update=other)).vectors(["one"])
+        cached_vectors(model.model_copy(update=other)).vectors(["one"])
     assert inner.asked == ["one"] * 3
-    kept(model.model_copy(update={"uri": "file:///elsewhere", "name": "other"})).vectors(["one"])
+    cached_vectors(model.model_copy(update={"uri": "file:///elsewhere", "name": "other"})).vectors(["one"])
     assert inner.asked == ["one"] * 3
     (tmp_path / FILE).write_bytes(b"no database" * 999)
-    assert np.array_equal(kept().vectors(["one"])[0], first[0])
+    assert np.array_equal(cached_vectors().vectors(["one"])[0], first[0])
     assert len(inner.asked) == 4
 
 

@@ -138,7 +138,7 @@ def test_a_paused_gate_opens_when_the_last_pause_ends() -> None:
 # Answers
 
 
-def read(pieces: list[bytes]) -> Answer | Failure:
+def read_pieces(pieces: list[bytes]) -> Answer | Failure:
     reader = StreamReader()
     for piece in pieces:
         reader.feed(piece)
@@ -151,13 +151,13 @@ def test_a_stream_reads_the_same_wherever_it_is_cut(texts: list[str], cuts: list
     if crlf:
         whole = whole.replace(b"\n", b"\r\n")
     edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
-    answer = read([whole[a:b] for a, b in pairwise(edges)])
+    answer = read_pieces([whole[a:b] for a, b in pairwise(edges)])
     assert answer == Answer("".join(texts), "stop", 7, len(texts), "stub")
 
 
 @given(st.lists(st.binary()))
 def test_no_bytes_break_the_readers(pieces: list[bytes]) -> None:
-    assert isinstance(read(pieces), Failure)
+    assert isinstance(read_pieces(pieces), Failure)
     assert isinstance(read_answer(b"".join(pieces)), Failure)
 
 
@@ -173,7 +173,7 @@ JSON: Any = st.recursive(
 def test_no_json_breaks_the_readers(document: Any) -> None:
     body = json.dumps(document).encode()
     read_answer(body)
-    read([event(document if isinstance(document, dict) else {"choices": [document]})])
+    read_pieces([event(document if isinstance(document, dict) else {"choices": [document]})])
     assert of_status(400, {}, body, model="m", key_env=None, now=NOW).error.mend
 
 
@@ -188,7 +188,7 @@ def test_an_answer_that_neither_stopped_nor_ran_out_is_no_answer(finish: Any) ->
     + [(word, "length") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length")],
 )
 def test_every_server_s_word_for_the_end_of_an_answer_is_known(finish: str, meant: str) -> None:
-    for answer in (read_answer(chat("x", finish).body), read(list(stream("x", finish=finish).pieces))):
+    for answer in (read_answer(chat("x", finish).body), read_pieces(list(stream("x", finish=finish).pieces))):
         assert isinstance(answer, Answer)
         assert answer.finish == meant
 
@@ -196,7 +196,7 @@ def test_every_server_s_word_for_the_end_of_an_answer_is_known(finish: str, mean
 @pytest.mark.parametrize("kept_alive", [b": ping\n\n", b"data:\n\n", b"data: \n\n", b"event: ping\ndata:\n\n"])
 def test_an_event_without_data_keeps_a_stream_alive(kept_alive: bytes) -> None:
     first, *rest = stream("o", "k").pieces
-    answer = read([kept_alive, first, kept_alive, *rest, kept_alive])
+    answer = read_pieces([kept_alive, first, kept_alive, *rest, kept_alive])
     assert isinstance(answer, Answer)
     assert answer.text == "ok"
 
@@ -206,36 +206,36 @@ DELTA = {"index": 0, "delta": {"content": "x"}, "finish_reason": None}
 
 def read_events(*documents: Any) -> Answer | Failure:
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    return read([event(document) for document in (*documents, end)])
+    return read_pieces([event(document) for document in (*documents, end)])
 
 
 def test_what_follows_the_end_of_a_stream_is_no_part_of_the_answer() -> None:
     end = event({"choices": [DELTA | {"finish_reason": "stop"}]})
-    answer = read([end, b"data: [DONE]\n\n", event({"choices": [DELTA]}), event({"error": "late"})])
+    answer = read_pieces([end, b"data: [DONE]\n\n", event({"choices": [DELTA]}), event({"error": "late"})])
     assert getattr(answer, "text", None) == "x"
 
 
 def test_an_error_beside_choices_is_an_error_and_a_refusal_an_answer() -> None:
-    def said(message: dict[str, Any], **more: Any) -> Answer | Failure:
+    def answer_of(message: dict[str, Any], **more: Any) -> Answer | Failure:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return read_answer(json.dumps({"choices": [choice], **more}).encode())
 
-    assert isinstance(said({"content": "x"}, error={"message": "boom"}), Failure)
-    assert getattr(said({"content": "", "refusal": "No."}), "text", None) == "No."
-    assert getattr(said({"content": "x"}, model=""), "model", "") is None
+    assert isinstance(answer_of({"content": "x"}, error={"message": "boom"}), Failure)
+    assert getattr(answer_of({"content": "", "refusal": "No."}), "text", None) == "No."
+    assert getattr(answer_of({"content": "x"}, model=""), "model", "") is None
 
 
 def test_a_stream_is_read_like_an_answer_that_comes_at_once() -> None:
     """What servers do to streams: a mark before the first byte, null errors, letters cut in two, several answers."""
 
-    def said(*documents: Any) -> str | None:
+    def text_of(*documents: Any) -> str | None:
         return getattr(read_events(*documents), "text", None)
 
     whole = stream("a", "b").pieces
-    assert getattr(read([b"\xef\xbb\xbf" + whole[0], *whole[1:]]), "text", None) == "ab"
-    assert said({"choices": [DELTA], "error": None}) == "x"
-    assert said(*({"choices": [{"delta": {"content": half}}]} for half in ("\ud83d", "\ude00"))) == "\U0001f600"
-    assert said({"choices": [DELTA]}, {"choices": [DELTA | {"index": 1, "delta": {"content": "other"}}]}) == "x"
+    assert getattr(read_pieces([b"\xef\xbb\xbf" + whole[0], *whole[1:]]), "text", None) == "ab"
+    assert text_of({"choices": [DELTA], "error": None}) == "x"
+    assert text_of(*({"choices": [{"delta": {"content": half}}]} for half in ("\ud83d", "\ude00"))) == "\U0001f600"
+    assert text_of({"choices": [DELTA]}, {"choices": [DELTA | {"index": 1, "delta": {"content": "other"}}]}) == "x"
 
 
 @pytest.mark.parametrize(
@@ -275,13 +275,13 @@ def test_an_answer_in_typed_parts_is_its_texts_without_the_thoughts(content: Any
     whole = read_answer(chat(content).body)
     assert whole.text == text if text is not None and isinstance(whole, Answer) else isinstance(whole, Failure)
     pieces = stream(content).pieces
-    assert text is None or getattr(read(list(pieces)), "text", None) == text
+    assert text is None or getattr(read_pieces(list(pieces)), "text", None) == text
 
 
 def test_thoughts_in_typed_parts_are_told_from_an_answer_at_the_limit() -> None:
     """``thinking: strip`` looks for thoughts only where the server has not taken them out already."""
     whole = read_answer(chat([THOUGHT, TEXT], "length").body)
-    streamed = read(list(stream([THOUGHT], [TEXT], finish="length").pieces))
+    streamed = read_pieces(list(stream([THOUGHT], [TEXT], finish="length").pieces))
     for answer in (whole, streamed):
         assert isinstance(answer, Answer)
         assert (answer.text, answer.finish, answer.separated) == ("ok", "length", True)
@@ -296,7 +296,7 @@ def test_thoughts_without_an_answer_are_empty_however_a_server_says_so(field: st
         document = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
         whole = read_answer(json.dumps(document).encode())
         pieces = [{"choices": [{"index": 0, "delta": message}]}, {"choices": [{"delta": {}, "finish_reason": finish}]}]
-        for answer in (whole, read([event(piece) for piece in pieces])):
+        for answer in (whole, read_pieces([event(piece) for piece in pieces])):
             assert isinstance(answer, Answer)
             assert (answer.text, answer.finish, answer.separated) == ("", finish, True)
     lost = {"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "stop"}]}

@@ -25,7 +25,7 @@ import pytest
 from doors import Opened, client, run
 from safetensors.torch import load_file, save_file
 from substrates.substrate_contract import SubstrateContract
-from substrates.vllm_door import DESK, FEW, asked, door_to
+from substrates.vllm_door import DESK, FEW, door_to, request
 from vllms import need_vllm
 from warm_workers import Warm
 
@@ -200,7 +200,7 @@ def family_of(server: VllmServer) -> list[psutil.Process]:
 async def cut_off(server: VllmServer, governed: GovernedSet, folder: Path, kill: Callable[[], None]) -> None:
     """A caller streams by the door while ``kill``, in a thread, ends what answers; the caller must be told."""
     async with door_to(server, folder, governed, None) as door:
-        body = asked(stream=True, max_tokens=1500, ignore_eos=True)
+        body = request(stream=True, max_tokens=1500, ignore_eos=True)
         patient = aiohttp.ClientTimeout(total=None)
         async with door.session.post(f"{door.url}/chat/completions", json=body, timeout=patient) as answer:
             assert answer.status == 200
@@ -305,7 +305,7 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
             asks = 0
             while min(map(len, answers.values())) < 2:  # one after the other, see the next test
                 raw = await own.chat.completions.with_raw_response.create(
-                    **asked(), extra_headers={"x-user": str(asks)}
+                    **request(), extra_headers={"x-user": str(asks)}
                 )
                 asks += 1
                 assert asks < 100, "one of the two is never asked"
@@ -319,12 +319,14 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
             system = {"role": "system", "content": governed.evalset.prompt.system}
             for specialist_name, model in ((specialist, name), ("base", BASE)):
                 whole = await direct.chat.completions.create(
-                    model=model, messages=[system, *asked()["messages"]], max_tokens=FEW, temperature=0
+                    model=model, messages=[system, *request()["messages"]], max_tokens=FEW, temperature=0
                 )
                 assert whole.choices[0].message.content in answers[specialist_name]
             users = {d.arm: key for d, key in zip(door.recorder.decisions, door.recorder.keys, strict=True)}
             for arm, specialist_name in (("specialist", specialist), ("incumbent", "base")):
-                stream = await own.chat.completions.create(**asked(), stream=True, extra_headers={"x-user": users[arm]})
+                stream = await own.chat.completions.create(
+                    **request(), stream=True, extra_headers={"x-user": users[arm]}
+                )
                 chunks = [chunk async for chunk in stream]
                 assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) in answers[specialist_name]
                 assert chunks[-1].choices[0].finish_reason in ("stop", "length")
@@ -335,7 +337,7 @@ def test_the_front_door_sends_each_share_to_its_model_and_streams(
             ) as response:
                 assert response.status == 200
             raw = await own.chat.completions.with_raw_response.create(
-                **asked(), extra_headers={"x-user": users["specialist"]}
+                **request(), extra_headers={"x-user": users["specialist"]}
             )
             assert (raw.headers["x-modelsmith-specialist"], raw.parse().model) == (specialist, name)
             ends = [end for _, end in door.recorder.ends]
@@ -373,7 +375,7 @@ def test_weights_are_swapped_in_vllm_while_callers_ask(
                     if stop.is_set():
                         return
                     raw = await own.chat.completions.with_raw_response.create(
-                        **asked(), extra_headers={"x-user": f"{caller} {number}"}
+                        **request(), extra_headers={"x-user": f"{caller} {number}"}
                     )
                     arm, answer = raw.headers["x-modelsmith-specialist"], raw.parse()
                     assert answer.model == names[arm]
@@ -422,7 +424,7 @@ def test_a_caller_who_hangs_up_at_the_front_door_stops_vllm(
     async def scene() -> None:
         async with door_to(server, folder, governed, None) as door:
             async with door.session.post(
-                f"{door.url}/chat/completions", json=asked(stream=True, max_tokens=1500, ignore_eos=True)
+                f"{door.url}/chat/completions", json=request(stream=True, max_tokens=1500, ignore_eos=True)
             ) as answer:
                 await answer.content.readany()
                 assert await running(door)

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from vllms import gone, has_begun, put_fake
+from vllms import has_begun, has_ended, put_fake
 
 import modelsmith
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput, ModelsmithError
@@ -73,7 +73,7 @@ def test_the_answers_are_those_of_the_adapter_and_the_weights_are_pinned(tmp_pat
     }  # fmt: skip
     substrate.close()
     substrate.close()
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 def test_the_key_is_new_for_every_run_and_stands_in_no_list_of_processes(tmp_path: Path, fake: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_server_that_refuses_the_adapter_is_not_left_behind(
     monkeypatch.setattr("modelsmith.substrates.vllm.substrate.adapter_rank", lambda folder: 16)
     with pytest.raises(InvalidInput):
         VllmSubstrate(tmp_path / "model", (adapter(tmp_path / "adapter", rank=64), DIGEST), tmp_path / "log")
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 def test_a_start_that_fails_says_why_without_paths(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_another_user_s_server_on_the_port_is_told_nothing(
     assert failure(server).code == "vllm-port"
     assert len((fake / "starts").read_text().splitlines()) == vllm_server.PORT_ATTEMPTS
     assert not (fake / "asked").exists(), "neither a question nor the key"
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 def test_who_listens_on_a_port_is_known(tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ def test_what_comes_once_the_server_has_died_is_no_answer_of_it(
         assert process is not None
         answered = server._request
 
-        def asked(*words: Any) -> tuple[int, bytes]:
+        def answer_and_die(*words: Any) -> tuple[int, bytes]:
             reply = answered(*words)
             os.kill(int((fake / "processes").read_text().split()[0]), signal.SIGKILL)
             process.wait()
             return reply
 
-        monkeypatch.setattr(server, "_request", asked)
+        monkeypatch.setattr(server, "_request", answer_and_die)
         with pytest.raises(InfrastructureFailure) as caught:
             server.ask("/v1/chat/completions", {"model": "base", "messages": [{"content": "x"}]})
     assert caught.value.code == "vllm-died"
@@ -199,7 +199,7 @@ def test_a_server_that_never_gets_ready_is_ended(
     assert failure(server, progress).code == "vllm-slow"
     assert waited == sorted(waited)
     assert waited
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_path: Path, fake: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_server_killed_in_the_middle_is_named_and_leaves_nothing_behind(tmp_pa
     assert caught.value.details["status"] == 128 + signal.SIGKILL
     assert len(completions) >= 20
     substrate.close()
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_server_that_is_still_dying_is_named_too(
         ask(substrate)
     assert caught.value.code == "vllm-died"
     substrate.close()
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_server_ends_when_its_starter_is_killed(tmp_path: Path, fake: Path) 
     assert starter.stdout.readline() == b"up\n"
     starter.kill()
     starter.wait()
-    assert gone(fake)
+    assert has_ended(fake)
 
 
 @pytest.mark.parametrize("killed", [True, False])

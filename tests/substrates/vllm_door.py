@@ -68,5 +68,5 @@ async def door_to(
     del os.environ[KEY_VARIABLE]
 
 
-def asked(text: str = NOTE, **more: Any) -> dict[str, Any]:
+def request(text: str = NOTE, **more: Any) -> dict[str, Any]:
     return {"model": DESK, "messages": [{"role": "user", "content": text}], "max_tokens": FEW, **more}

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sshd import Ways
-from trainings import Case, Thread, train, written
+from trainings import Case, Thread, small_case, train
 from warm_workers import Warm
 
 from modelsmith.fleet.executor import Executor, Submitted
@@ -75,7 +75,7 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
 @pytest.fixture(scope="module", params=["sft", "dpo"])
 def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Eight rows, of which a step takes six and the next one the two that are left: so many that one rank has none."""
-    case = written(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
+    case = small_case(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
     return case.settings(steps=STEPS, batch_size=6, learning_rate=0.003)
 
 
@@ -116,11 +116,11 @@ def test_two_devices_of_a_host_make_the_adapter_of_two_devices_here(
     shutil.copytree(case.model, host.home / "models" / listing_digest(case.model).removeprefix("sha256:"))
     ways.write(tmp_path / "home")
 
-    def there(model: Path) -> Executor:
+    def executor(model: Path) -> Executor:
         models = [Model(listing_digest(model), model)]
         return executor_on(tmp_path / "home", [host.name], WORKER, models, lambda _: None, devices=2)
 
-    outcome = train(tmp_path / "job", case, there, lambda beat: None, devices=2)
+    outcome = train(tmp_path / "job", case, executor, lambda beat: None, devices=2)
     assert (outcome.devices, outcome.recoveries, host.processes()) == (2, (), [])
     undisturbed_run, _ = undisturbed
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
@@ -128,7 +128,7 @@ def test_two_devices_of_a_host_make_the_adapter_of_two_devices_here(
     }
 
 
-def gone(processes: list[psutil.Process]) -> None:
+def wait_for_end(processes: list[psutil.Process]) -> None:
     """Waits until all have ended."""
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert not alive
@@ -136,7 +136,9 @@ def gone(processes: list[psutil.Process]) -> None:
 
 def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     """A rank is killed; then Ctrl-C; then one device goes on for a while; then what is above the ranks is killed."""
-    case = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=160, batch_size=6, learning_rate=0.0005)
+    case = small_case("sft", tiny_model, tmp_path / "rows.jsonl").settings(
+        steps=160, batch_size=6, learning_rate=0.0005
+    )
     executor, recorded, first = Two(), list[psutil.Process](), list[int]()
 
     def kill_and_interrupt(beat: Heartbeat) -> None:
@@ -150,7 +152,7 @@ def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, 
 
     with pytest.raises(KeyboardInterrupt):
         both(tmp_path / "job", case, kill_and_interrupt, executor)
-    gone(recorded)
+    wait_for_end(recorded)
 
     def interrupt(beat: Heartbeat) -> None:
         first.append(beat.step)
@@ -167,7 +169,7 @@ def test_the_end_of_one_process_ends_all_and_training_goes_on(tiny_model: Path, 
             executor.started.append(None)
 
     outcome = both(tmp_path / "job", case, kill_the_launcher, executor)
-    gone(recorded)
+    wait_for_end(recorded)
     assert [(step.failure, step.action) for step in outcome.recoveries] == [("killed", "resume")] * 2
     assert (outcome.steps, first == sorted(first), 1 in first) == (160, True, False), "each from a checkpoint"
     assert not [*(tmp_path / "job").glob(".ranks-*/")], "nor does what was killed leave a place to meet"
@@ -181,7 +183,7 @@ def test_what_one_of_two_processes_fails_of_is_named(tiny_model: Path, tmp_path:
     weights["model.norm.weight"].fill_(float("nan"))
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InvalidInput) as caught:
-        both(tmp_path / "job", written("sft", model, tmp_path / "rows.jsonl"), lambda beat: None)
+        both(tmp_path / "job", small_case("sft", model, tmp_path / "rows.jsonl"), lambda beat: None)
     assert caught.value.code == "training-nan-loss"
 
 
@@ -189,7 +191,7 @@ def test_what_one_of_two_processes_fails_of_is_named(tiny_model: Path, tmp_path:
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes, of the extra qlora, is not installed"
 )
 def test_two_devices_train_over_a_base_in_4_bits(tiny_model: Path, tmp_path: Path) -> None:
-    case = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(load_in_4bit=True, learning_rate=0.003)
+    case = small_case("sft", tiny_model, tmp_path / "rows.jsonl").settings(load_in_4bit=True, learning_rate=0.003)
     together = both(tmp_path / "two", case, lambda beat: None)
     near(together.adapter, train(tmp_path / "one", case, Thread(), lambda beat: None).adapter)
 
@@ -237,7 +239,7 @@ def test_memory_that_runs_out_leaves_each_device_as_many_rows(each: int, devices
 
 def test_devices_that_cannot_share_a_stage_are_refused_before_a_start(tiny_model: Path, tmp_path: Path) -> None:
     executor = Two()
-    odd = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(batch_size=3)
+    odd = small_case("sft", tiny_model, tmp_path / "rows.jsonl").settings(batch_size=3)
     with pytest.raises(InvalidInput) as caught:
         both(tmp_path / "job", odd, lambda beat: None, executor)
     assert caught.value.code == "devices-unfit"

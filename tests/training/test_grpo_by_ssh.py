@@ -36,7 +36,7 @@ def case(tiny_model: Path, rows: Path) -> Case:
 
 
 @pytest.fixture(scope="module")
-def here(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainOutcome:
+def local_outcome(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainOutcome:
     return train(tmp_path_factory.mktemp("here") / "job", case, Thread(), lambda beat: None)
 
 
@@ -49,23 +49,23 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ways]:
 
 @pytest.mark.parametrize("where", POINTS)
 def test_a_killed_reward_training_on_a_host_ends_as_here(
-    case: Case, here: TrainOutcome, ways: Ways, tmp_path: Path, where: str
+    case: Case, local_outcome: TrainOutcome, ways: Ways, tmp_path: Path, where: str
 ) -> None:
     point, again = POINTS[where]
     host = ways.host(PYTHONPATH=str(Path(__file__).parent), DISTURBED=f"{point},SIGKILL")
     shutil.copytree(case.model, host.home / "models" / listing_digest(case.model).removeprefix("sha256:"))
     ways.write(tmp_path / "home")
 
-    def there(model: Path) -> Executor:
+    def executor(model: Path) -> Executor:
         models = [Model(listing_digest(model), model)]
         return executor_on(tmp_path / "home", [host.name], "disturbed_worker", models, lambda _: None)
 
     beats: list[Heartbeat] = []
-    outcome = train(tmp_path / "job", case, there, beats.append)
+    outcome = train(tmp_path / "job", case, executor, beats.append)
     assert [(recovery.failure, recovery.action) for recovery in outcome.recoveries] == [("killed", "resume")]
     assert sorted(beat.step for beat in beats) == sorted([1, 2, 3, 4, 5, 6, *again])
-    assert (outcome.reward, outcome.steps) == (here.reward, 6)
+    assert (outcome.reward, outcome.steps) == (local_outcome.reward, 6)
     assert {path.name: file_digest(path) for path in outcome.adapter.iterdir()} == {
-        path.name: file_digest(path) for path in here.adapter.iterdir()
+        path.name: file_digest(path) for path in local_outcome.adapter.iterdir()
     }
     assert (host.processes(), list((host.work / "jobs").iterdir())) == ([], [])

