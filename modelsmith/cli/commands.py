@@ -48,7 +48,7 @@ def command_for(operation: Operation) -> click.Command:
 
 
 def _help(operation: Operation, text: str) -> str:
-    paragraphs = [operation.summary, *text.strip().split("\n\n")]
+    paragraphs = [operation.summary, *(p for p in text.strip().split("\n\n") if p != operation.summary)]
     return "\n\n".join(" ".join(p.split()) if not p.startswith("\b") else p for p in paragraphs)
 
 

@@ -14,6 +14,7 @@ from typing import NoReturn, get_args
 import click
 
 from modelsmith import __version__
+from modelsmith.cli.examples import give_examples
 from modelsmith.cli.groups import LoadedGroup, TableGroup
 from modelsmith.cli.streams import OutputLost, prepare_streams
 from modelsmith.operations.table import EVERYONE, Role
@@ -273,6 +274,9 @@ def install(repository: Path) -> None:
 
     install_hook(repository, sys.executable)
     say(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
+
+
+give_examples(cli)
 
 
 def fail(error: ModelsmithError, as_json: bool) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelsmith.cli.examples import give_examples
 from modelsmith.cli.page import Page, write_json
 from modelsmith.cli.serving import refuse_agents
 from modelsmith.repository.paths import place
@@ -116,6 +117,9 @@ def redeliver_all(name: str, as_json: bool) -> int:
     with _the_extra():
         from modelsmith.operations.webhooks import redelivered
     return _show_sent(redelivered(_here(), name), as_json)
+
+
+give_examples(webhooks, "webhooks ")
 
 
 def _here() -> Workspace:

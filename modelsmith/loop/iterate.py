@@ -92,7 +92,9 @@ class Loop:
                     return iteration
                 if stop := self.stop():
                     return states.put(iteration.stopped(stop.sentence, stop.recommended))
-                workspace.notify(Progress("iterate", f"iteration {iteration.number}: {iteration.reason}"))
+                workspace.notify(
+                    Progress("iterate", f"iteration {iteration.number} failed; the next answers its failures")
+                )
                 iteration = states.put(self._begin(self._main(), iteration))
 
     def stop(self) -> Stop | None:

@@ -171,5 +171,7 @@ def _tree(workspace: Workspace, governed: GovernedSet) -> str:
     tree, differing = eval_tree(workspace.git, workspace.files, governed.folder)
     if differing:
         names = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
-        workspace.notify(Progress("eval", f"asks files as no commit holds them: {names}; eval_tree is {UNCOMMITTED}"))
+        workspace.notify(
+            Progress("eval", f"asks files that are not committed, and marks the run {UNCOMMITTED}: {names}")
+        )
     return tree

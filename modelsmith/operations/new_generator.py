@@ -70,13 +70,25 @@ class NewGeneratorRequest(Request):
         if answer := values.get("answer"):
             reference(answer, open_set.rubric, complete=open_field != "answer")
         slot_values = slots(values.get("slots") or ())
-        named = {name for text in values.get("templates") or () for name in SLOT.findall(text)}
-        if "slots" in values and open_field != "slots" and (without := sorted(named - set(slot_values))):
-            raise InvalidInput(
-                "bad-slot",
-                f"The patterns name {', '.join(f'{{{name}}}' for name in without)}, which has no values yet",
-                f"Write {' and '.join(f'{name}=VALUE|VALUE' for name in without)}.",
-            )
+        if "slots" in values and open_field != "slots":
+            _require_values(values.get("templates") or (), slot_values)
+
+
+def _require_values(templates: Sequence[str], slot_values: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a place in a pattern that has no values, and values that no pattern has a place for."""
+    named = {name for text in templates for name in SLOT.findall(text)}
+    if without := sorted(named - set(slot_values)):
+        raise InvalidInput(
+            "bad-slot",
+            f"The patterns name {', '.join(f'{{{name}}}' for name in without)}, which has no values yet",
+            f"Write {' and '.join(f'{name}=VALUE|VALUE' for name in without)}.",
+        )
+    if idle := sorted(set(slot_values) - named):
+        raise InvalidInput(
+            "bad-slot",
+            f"No pattern has a place for {', '.join(idle)}",
+            f"Write {' and '.join(f'{{{name}}}' for name in idle)} into a pattern, or leave out these values.",
+        )
 
 
 def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
@@ -86,6 +98,7 @@ def run(workspace: Workspace, request: NewGeneratorRequest) -> NewResult:
     ids = {source.value.id for source in open_set.files.generators}
     name = request.id or free_name(request.capability, ids, first=request.capability)
     right = reference(request.answer, open_set.rubric)
+    _require_values(request.templates, slots(request.slots))
     draft = {
         "id": name,
         "capability": request.capability,

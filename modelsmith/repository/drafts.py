@@ -101,6 +101,17 @@ def offered_answers(rubric: Rubric) -> tuple[str, ...]:
     return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in wanted(rubric))
 
 
+def declared_words(rubric: Rubric) -> dict[str, tuple[str, ...]]:
+    """The words of each reference field that holds one of them and nothing else; no other fields."""
+    allowed = _properties(rubric)
+    found: dict[str, tuple[str, ...]] = {}
+    for path in wanted(rubric):
+        field = allowed.get(path, {})
+        if texts := tuple(word for word in _words(field) if isinstance(word, str) and field.get("type") != "array"):
+            found[path] = texts
+    return found
+
+
 def _offered(field: Mapping[str, Any]) -> str:
     words = "|".join(map(str, _words(field) or ["..."]))
     return f"{words},..." if field.get("type") == "array" else words

@@ -18,6 +18,7 @@ from modelsmith.points.reference import failed_points, needed, right_answers
 from modelsmith.points.tokens import tokens
 from modelsmith.repository import judge_rules
 from modelsmith.repository.document import Location, Problem, first_of, named
+from modelsmith.repository.drafts import declared_words
 from modelsmith.repository.set_files import SetFiles, Source, Spent
 from modelsmith.schema.errors import ModelsmithError
 from modelsmith.schema.evalset import EvalSet
@@ -62,6 +63,8 @@ def passable(files: SetFiles, spent: Spent) -> Passable:
     result.never += [*_sizes(evalset, files, broken), *_floors(evalset, files, broken), *_one_sided(files)]
     result.odd += first_of(files.folder, _long(evalset.value, scenarios))
     result.odd += _untaught(evalset, files)
+    if rubric is not None:
+        result.odd += _unpractised(evalset, rubric.value, files)
     return result
 
 
@@ -239,8 +242,28 @@ def _untaught(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
             (),
             f"no generator teaches {capability} ({_count(capabilities[capability], 'scenario')}), "
             "so training cannot mend it",
-            f"Add generators/{capability}.yaml.",
+            f"`modelsmith new generator {capability}` writes one.",
         )
+
+
+def _unpractised(evalset: Source[EvalSet], rubric: Rubric, files: SetFiles) -> Iterator[Problem]:
+    """Words that cases have for an answer and that no generator ever answers: a model does not choose such a word."""
+    if not files.generators or any("/generators/" in problem.file for problem in files.problems):
+        return
+    sources = [source.value for part in files.scenarios.values() for source in part]
+    for name, words in declared_words(rubric).items():
+        asked = Counter(right for scenario in sources if isinstance(right := scenario.reference.get(name), str))
+        practised = [source.value.reference[name] for source in files.generators if name in source.value.reference]
+        if any(word not in words for word in practised):
+            continue  # a slot may come to any of them
+        if missing := [word for word in words if asked[word] and word not in practised]:
+            right_in = _count(sum(asked[word] for word in missing), "scenario")
+            yield evalset.problem(
+                (),
+                f"no generator answers {name}={'|'.join(missing)} (right in {right_in}), "
+                "and a model answers what it has practised",
+                f"Write a generator for each: `modelsmith new generator SKILL --answer {name}={missing[0]}`.",
+            )
 
 
 def _count(number: int, noun: str) -> str:

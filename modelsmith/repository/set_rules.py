@@ -95,7 +95,9 @@ def _evalset(evalset: Source[EvalSet], files: SetFiles) -> Iterator[Problem]:
             "Name a file under rubrics/, for example rubrics/quality.yaml.",
         )
     if not files.scenarios["scenarios"] and not any("/scenarios/" in problem.file for problem in files.problems):
-        yield evalset.problem((), "the set has no core scenario", "Add one under scenarios/<capability>/.")
+        yield evalset.problem(
+            (), "the set has no core scenario", "`modelsmith new capability NAME` writes a skill's first two cases."
+        )
     yield from _weights(evalset, files)
 
 

@@ -248,7 +248,8 @@ def _require(source: BaseModelSource, digest: str) -> None:
         raise IntegrityFailure(
             "base-model-digest",
             f"The weights of {source.name} are not the pinned ones: their digest is {digest}.",
-            "Restore the pinned weights. If these are the ones you want, pin their digest as base_model.digest.",
+            "Restore the pinned weights. If these are the ones you want, write the digest found as base_model.digest: "
+            "of the cluster in cluster.yaml, of a judge in evalset.yaml.",
             expected=source.digest,
             found=digest,
         )

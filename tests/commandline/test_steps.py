@@ -6,6 +6,7 @@ import ast
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import modelsmith
 from modelsmith.cli.commands import command_for
 from modelsmith.cli.examples import EXAMPLES
+from modelsmith.cli.main import cli
 from modelsmith.operations.contract import Cli
 from modelsmith.operations.table import find
 from modelsmith.schema.errors import InvalidInput
@@ -49,6 +51,17 @@ def mends():
                 if not isinstance(mend, ast.Name):
                     parts = [part.value for part in ast.walk(mend) if isinstance(part, ast.Constant)]
                     yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
+
+
+def commands_of(group, before=""):
+    """Name and command of everything that can be called, groups in groups too."""
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from commands_of(command, f"{before}{name} ")
+            else:
+                yield f"{before}{name}", command
 
 
 def test_every_step_names_an_operation_and_its_fields():
@@ -89,12 +102,37 @@ def test_whatever_an_argument_says_the_line_says_the_same(reason):
     assert shlex.split(shell_line(a_step)) == ["modelsmith", "rollback", "rtb-pricing", "--reason", reason]
 
 
+COMMANDS = dict(commands_of(cli))
+
+
+def test_every_command_has_an_example():
+    assert set(EXAMPLES) == COMMANDS.keys() - {"hook pre-receive"}  # that one is git's to call
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_of_help_is_a_line_that_its_command_takes(name):
+def test_an_example_of_help_is_a_line_that_its_command_takes(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for line in EXAMPLES[name]:
-        whole = line.replace("\\\n", " ")
-        assert shlex.split(whole)[: 1 + len(name.split())] == ["modelsmith", *name.split()]
-        read_back(whole, name)  # click refuses what the command does not take
+        words = own_words(line.replace("\\\n", " "))
+        assert words[: len(name.split())] == name.split()
+        for word in words:
+            if word.endswith(".pem"):
+                Path(word).touch()
+            if word.endswith(".git"):
+                Path(word).mkdir()
+        with COMMANDS[name].make_context(name, words[len(name.split()) :]):
+            pass  # click refuses what the command does not take
+        assert line.splitlines()[0].split(" #")[0].rstrip() in COMMANDS[name].epilog
+
+
+def own_words(line):
+    """The words after ``modelsmith`` in a line for a shell, up to a comment, a pipe or a redirection."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    found = list(lexer)
+    begin = found.index("modelsmith") + 1
+    ends = [place for place, word in enumerate(found) if place > begin and word in ("|", ">", "&&")]
+    return found[begin : ends[0] if ends else len(found)]
 
 
 def read_back(line: str, operation: str) -> dict[str, object]:

@@ -106,6 +106,16 @@ def test_what_is_only_odd_refuses_nothing(repo: Path, put: Put, change: Edit) ->
     assert [warning.file for warning in validate(WorkTree(repo), [CORE]).warnings] == [CORE]
 
 
+def test_a_word_that_no_generator_ever_answers_is_odd(repo: Path, put: Put, change: Edit) -> None:
+    put(RUBRIC, (repo / RUBRIC).read_text() + SCHEMA)
+    assert validate(WorkTree(repo)).warnings == ()
+    change(HELD_OUT, "cause: floor", "cause: timeout")
+    (odd,) = validate(WorkTree(repo)).warnings
+    assert (odd.file, "cause=timeout (right in 1 scenario)" in odd.message) == (EVALSET, True)
+    change(GENERATOR, "cause: floor", 'cause: "{cause}"')
+    assert not any("cause=timeout" in warning.message for warning in validate(WorkTree(repo)).warnings)
+
+
 def test_an_answer_in_free_text_or_for_a_judge_is_not_taken_for_json(repo: Path, put: Put, change: Edit) -> None:
     check = "type: json_field\n      path: cause"
     change(RUBRIC, check, "type: text\n      match: contains")
