@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from textwrap import indent
 
-import click
-
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "init": (
         "modelsmith init desk --kit adtech --person head-of-trading=maya.pub",
@@ -138,12 +136,3 @@ def epilog(name: str) -> str | None:
     """The examples of a command, as click prints them below its options; None where there are none."""
     lines = EXAMPLES.get(name)
     return "\b\nExamples:\n" + "\n".join(indent(line, "  ") for line in lines) if lines else None
-
-
-def give_examples(group: click.Group, prefix: str = "") -> None:
-    """Add their examples to the commands of a group, and of the groups in it; its name is the prefix."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            give_examples(command, f"{prefix}{name} ")
-        else:
-            command.epilog = epilog(f"{prefix}{name}")

@@ -24,8 +24,32 @@ GROUP_HELP = {
 }
 
 
+class PlainCommand(click.Command):
+    """A command that is no row of the table; its examples are imported when its help is asked for."""
+
+    @override
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from modelsmith.cli.examples import epilog
+
+        words: list[str] = []
+        here = ctx
+        while here.parent is not None:
+            words.insert(0, str(here.info_name))
+            here = here.parent
+        self.epilog = epilog(" ".join(words))
+        super().format_epilog(ctx, formatter)
+
+
+class PlainGroup(click.Group):
+    """A group of commands that are no rows of the table."""
+
+    command_class = PlainCommand
+
+
 class TableGroup(click.Group):
     """A group whose commands are rows of the operations table, loaded on first use."""
+
+    command_class = PlainCommand
 
     def __init__(self, prefix: str = "", **attributes: Any) -> None:
         super().__init__(**attributes)

@@ -14,8 +14,7 @@ from typing import NoReturn, get_args
 import click
 
 from modelsmith import __version__
-from modelsmith.cli.examples import give_examples
-from modelsmith.cli.groups import LoadedGroup, TableGroup
+from modelsmith.cli.groups import LoadedGroup, PlainGroup, TableGroup
 from modelsmith.cli.streams import OutputLost, prepare_streams
 from modelsmith.operations.table import EVERYONE, Role
 from modelsmith.packs import Client
@@ -104,7 +103,7 @@ def mcp(
         serving.serve_agents(role, specialists, door)
 
 
-@cli.group()
+@cli.group(cls=PlainGroup)
 def pack() -> None:
     """Files that let Claude Code, Cursor or Codex drive Modelsmith: skills, slash commands, rules, settings."""
 
@@ -138,7 +137,7 @@ def install_pack(client: Client, role: Role, into: Path | None, replace: bool, a
     install(client, role, into, replace, as_json)
 
 
-@cli.group("mcp-token")
+@cli.group("mcp-token", cls=PlainGroup)
 def mcp_token() -> None:
     """Tokens for agents that reach `modelsmith mcp --http`; a person issues them."""
 
@@ -210,7 +209,7 @@ def serve_dashboard() -> None:
     write_json(dashboard())
 
 
-@cli.group("serve-key")
+@cli.group("serve-key", cls=PlainGroup)
 def serve_key() -> None:
     """Keys of those who may ask `modelsmith serve`; a person issues them."""
 
@@ -248,7 +247,7 @@ def revoke_key(key: str, as_json: bool) -> None:
 cli.add_command(LoadedGroup("webhooks", "modelsmith.cli.webhooks", "Send events to other programs, signed."))
 
 
-@cli.group(hidden=True)
+@cli.group(cls=PlainGroup, hidden=True)
 def hook() -> None:
     """The gate of a forge: `install` makes a bare repository one, git calls `pre-receive`."""
 
@@ -274,9 +273,6 @@ def install(repository: Path) -> None:
 
     install_hook(repository, sys.executable)
     say(f"{repository / 'hooks' / 'pre-receive'} decides about every push")
-
-
-give_examples(cli)
 
 
 def fail(error: ModelsmithError, as_json: bool) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from modelsmith.cli.examples import give_examples
+from modelsmith.cli.groups import PlainGroup
 from modelsmith.cli.page import Page, write_json
 from modelsmith.cli.serving import refuse_agents
 from modelsmith.repository.paths import place
@@ -25,7 +25,7 @@ LONGEST = 4096
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 def webhooks() -> None:
     """Send events to other programs, signed by Standard Webhooks; docs/events.md shows how to receive them."""
 
@@ -117,9 +117,6 @@ def redeliver_all(name: str, as_json: bool) -> int:
     with _the_extra():
         from modelsmith.operations.webhooks import redelivered
     return _show_sent(redelivered(_here(), name), as_json)
-
-
-give_examples(webhooks, "webhooks ")
 
 
 def _here() -> Workspace:

@@ -62,7 +62,7 @@ def pr_list(result: PrListResult, page: Page) -> None:
     """Page of what ``modelsmith pr list`` gives."""
     unreadable(result, page)
     if not result.pulls:
-        page.line("no pull requests")
+        page.line("no pull request is open; `--all` shows merged and closed ones too")
         return
     body = [(str(pull.number), pull.status, pull.gate, pull.decides, pull.title) for pull in result.pulls]
     page.table(("no.", "status", "gate", "waits for", "title"), body)
