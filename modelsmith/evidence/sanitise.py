@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import json
 import platform
 import re
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from modelsmith.repository.bounded import Recent
 from modelsmith.repository.secrets import first_secret
 from modelsmith.schema.errors import IntegrityFailure
 
@@ -84,6 +86,9 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
 _SHORT = 512
 """Characters up to which it is remembered what was found in a text; most texts are short, and come again."""
 
+_clean = Recent[bytes](10_000)
+"""Digests of bytes in which nothing was found, each with the private strings that were looked for: one command judges
+the same files several times. Where main's own names had to be asked for, nothing is remembered."""
 
 _WORD: Final = re.compile(r"(?<![\w.@-])[\w-](?:[\w.-]*[\w-])?(?![\w-])")
 """A whole word as ids are: not the host of an address, nor a part of a longer name."""
@@ -100,8 +105,12 @@ def assert_clean(data: bytes, private: Sequence[str] = (), ids: Callable[[], Col
     Raises:
         IntegrityFailure: ``leak``, naming the kind and the place, never the thing found.
     """
+    searched = hashlib.sha256(repr((hashlib.sha256(data).digest(), *private)).encode()).digest()
+    if searched in _clean:
+        return
     try:
         _search(data, private, ())
+        _clean.add(searched)
     except IntegrityFailure:
         words = ids()
         if not words:

@@ -187,6 +187,17 @@ def test_what_a_run_knows_to_be_private_is_found_word_by_word():
     assert_clean(b"made by builder7xy yesterday", private=["builder7x", "", "by"])
 
 
+def test_bytes_that_were_clean_before_are_searched_for_what_is_private_now():
+    data = b"made by builder8x and by builder8y"
+    for _ in range(2):
+        assert_clean(data)
+        assert_clean(data, ids=lambda: ["builder8x"])
+        for private in (["builder8x"], ["builder8x", "builder8y"], ["nobody", "builder8y"]):
+            with pytest.raises(IntegrityFailure):
+                assert_clean(data, private=private)
+        assert_clean(data, private=["builder8", "nobody"])
+
+
 def test_machine_names_hold_no_ordinary_words():
     assert all(len(name) >= 6 and not name.isalpha() for name in machine_names())
 
