@@ -126,7 +126,7 @@ def _firewall_rows(evidence: Evidence) -> Iterator[list[str]]:
         ]
     if meaning := evidence.firewall.meaning:
         for near in meaning.parts:
-            cosine, most = format_apart(near.cosine, near.most_cosine)
+            cosine, most = format_apart(near.cosine, near.most_cosine, 4)
             yield [
                 f"firewall by meaning, {near.part.replace('_', ' ')}",
                 f"nearest pair has cosine {cosine}, and must be below {most}; embedding model {short(meaning.model)}",

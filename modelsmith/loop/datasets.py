@@ -74,6 +74,8 @@ def offer_of(workspace: Workspace, governed: GovernedSet, dataset: Dataset, most
                 drawn[name].append(row)
             elif (at := chance.randrange(counts[name])) < most:
                 drawn[name][at] = row
+    if offer.offered and offer.rejected["unreadable"] == offer.offered:
+        raise _unreadable(dataset, f"none of its {offer.offered} rows is one ({offer.notes[0]})")
     offer.rows = [row for name in sorted(drawn) for row in drawn[name]]
     unused = sum(counts.values()) - len(offer.rows)
     if unused:
@@ -227,6 +229,6 @@ def _unreadable(dataset: Dataset, why: str) -> InvalidInput:
     return InvalidInput(
         "dataset-unreadable",
         f"The data set {dataset.id} cannot be read: {why}",
-        "Write it anew in smaller row groups, with the columns that the manifest names.",
+        "Name the file's format and columns in the manifest, or write the file anew; Parquet in smaller row groups.",
         dataset=dataset.id,
     )

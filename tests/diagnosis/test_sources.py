@@ -94,6 +94,25 @@ def test_a_data_set_s_rows_carry_manifest_and_line_and_name_bad_lines(governed, 
     assert offer_of(workspace, governed, two, 9, 1, TODAY).rejected == Counter({"fails-rubric": 1})
 
 
+@pytest.mark.parametrize("slip", ["column", "format", "every line"])
+def test_a_data_set_of_which_no_row_can_be_read_is_refused(governed, workspace, folder, slip):
+    """A training without any row that the cluster file asks for would be another training."""
+    (folder / "tickets.jsonl").write_bytes(data := lines(note(1), note(2)))
+    parquet(folder / "t.parquet", pa.Table.from_pylist([note(1)]))
+    one = {
+        "column": lambda: manifest(data, columns={"prompt": "nota", "answer": "right"}),
+        "format": lambda: manifest((folder / "t.parquet").read_bytes(), "file:t.parquet"),
+        "every line": lambda: manifest((folder / "tickets.jsonl").read_bytes()),
+    }
+    if slip == "every line":
+        (folder / "tickets.jsonl").write_bytes(b"prose\n[1]\n")
+    with pytest.raises(InvalidInput, match=r"none of its \d+ rows? is one \(.+, line 1: ") as refused:
+        offer_of(workspace, governed, one[slip](), 9, 1, TODAY)
+    assert refused.value.code == "dataset-unreadable"
+    (folder / "tickets.jsonl").write_bytes(b"")
+    assert offer_of(workspace, governed, manifest(b""), 9, 1, TODAY).offered == 0
+
+
 def test_no_odd_line_ends_a_training_or_takes_a_neighbour_with_it(governed, workspace, folder):
     longest = b'{"note": "' + b"x" * (datasets.LONGEST_LINE - 12) + b'"}\n'
     halves = lines(note(2) | {"note": "\ud83d cut"}, note(3) | {"right": '{"cause": "\ud83d"}'})
@@ -197,7 +216,8 @@ def test_parquet_rows_are_the_same_rows_and_a_bomb_is_not_unpacked(governed, wor
     alike = pa.table({"note": once, "right": [TIMEOUT] * 3000})
     dataset = parquet(folder / "many.parquet", alike, compression="zstd")
     assert (folder / "many.parquet").stat().st_size < 100_000
-    assert offer_of(workspace, governed, dataset, 9, 1, TODAY).rejected == Counter({"unreadable": 3000})
+    with pytest.raises(InvalidInput, match="none of its 3000 rows is one"):
+        offer_of(workspace, governed, dataset, 9, 1, TODAY)
     bomb = pa.table({"note": ["a" * 3_000_000], "right": [TIMEOUT]})
     dataset = parquet(folder / "bomb.parquet", bomb, compression="zstd", use_dictionary=False)
     monkeypatch.setattr(datasets, "MOST_GROUP", 1 << 20)
