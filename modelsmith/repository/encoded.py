@@ -36,7 +36,10 @@ _WORD: Final = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>%&\\]*+[%&\\][^\s\"'<>]*")
 """A word with a sign in it that may spell another; each word is walked through once."""
 _REFERENCE: Final = re.compile(r"&(?:#\d|#[xX][0-9a-fA-F]|[a-zA-Z]{2})")
 _PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
-_ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))")
+_ESCAPE: Final = re.compile(
+    r"(?<!\\)\\+(?:u([0-9A-Fa-f]{4})|u\{(0{0,2}[0-9A-Fa-f]{1,4})\}|U0000([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([@.]))"
+)
+"""With more than one backslash where a text was put into another; before a sign of an address as in Markdown."""
 
 
 def _base64(signs: str) -> tuple[re.Pattern[str], ...]:
@@ -54,10 +57,16 @@ _WHOLE: Final[tuple[tuple[re.Pattern[str], Callable[[str], bytes]], ...]] = (
     *((pattern, _of_base64) for signs in (_STANDARD, _FOR_ADDRESSES) for pattern in _base64(signs)),
     (_HEX, bytes.fromhex),
 )
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return found[5] or chr(int(next(filter(None, found.groups())), 16))
+
+
 _WITHIN: Final[tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]] = (
     (_PERCENT, unquote_plus),
     (_REFERENCE, html.unescape),
-    (_ESCAPE, lambda word: _ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), word)),
+    (_ESCAPE, lambda word: _ESCAPE.sub(_unescaped, word)),
 )
 
 

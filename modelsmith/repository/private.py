@@ -114,8 +114,8 @@ _CARD_GROUP: Final = 3
 """Digits of a card's first group, at least: fewer begin a row of figures, and each of these would be tried."""
 _DIGITS: Final = re.compile(r"\d+")
 _WORDS: Final = re.compile(r"[A-Za-z0-9]+")
-_AT = r"(?:\s?@\s?|%40|&#64;|&#x40;|&commat;|\\u0040|\s?[(\[{]\s?at\s?[)\]}]\s?)"
-_DOT = r"(?:\.|%2e|\s?[(\[{]\s?dot\s?[)\]}]\s?)"
+_AT = r"(?:\s?@\s?|%40|&#64;|&#x40;|&commat;|\\u0040|\s?[(\[{<]\s?(?:at|@)\s?[)\]}>]\s?)"
+_DOT = r"(?:\.|%2e|\s?[(\[{<]\s?(?:dot|\.)\s?[)\]}>]\s?)"
 _SPOKEN: Final = r"\s(?:dot|punkt|punto|ponto)\s"
 """A full stop as a transcript of speech has it."""
 _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Removal]]]] = {
@@ -130,7 +130,7 @@ _KINDS: Final[Mapping[PrivateKind, tuple[str, Callable[[str], _Removal]]]] = {
     "card": (r"\p{Nd}(?:[ ._-]?\p{Nd}){12,18}", _card),
     "national-id": (r"\b\d{3}-\d{2}-\d{4}\b", _all),
     "ip": (
-        r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}\b"
+        r"\b(?:\d{1,3}(?:\.|[(\[{]\.[)\]}])){3}\d{1,3}\b|\b(?:[0-9A-Fa-f]{1,4}:){3,7}[0-9A-Fa-f]{1,4}\b"
         r"|(?:\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6})?::(?:[0-9A-Fa-f]{1,4}:){0,6}"
         r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?\b",
         _address,

@@ -32,6 +32,10 @@ MAIL = "to j\u00e4ne@example.com"
         ("jane%40example.com, jane&#64;example.com, jane\\u0040example.com", "[email], [email], [email]"),
         ("jane [at] example [dot] com or jane(at)example.com", "[email] or [email]"),
         ('"jane doe"@example.com jane!x@example.com jane@[10.1.2.3]', "[email] [email] [email]"),
+        ("jane <at> example <dot> com or jane[@]example[.]com, at 10[.]1[.]2[.]3", "[email] or [email], at [ip]"),
+        # as Markdown writes it, and escaped again where one text was put into another
+        ("jane\\@example\\.com j\\\\u0061ne\\\\u0040example.com", "[email] [email]"),
+        ("jane\\u{40}example.com jane\\u{0040}example.com jane\\U00000040example.com", "[email] [email] [email]"),
         # in scripts whose letters have marks, and with another full stop
         ("\u0938\u0902\u092a\u0930\u094d\u0915@\u0921\u093e\u091f\u093e.\u092d\u093e\u0930\u0924", "[email]"),
         ("jane@example\u3002com", "[email]"),
