@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from modelsmith.governance.sight import sight
 from modelsmith.repository.document import Document, Location, Problem, dotted
 from modelsmith.schema.cluster import LOCAL, Cluster
+from modelsmith.schema.evalset import Thresholds
 from modelsmith.schema.live import LEAST_SHARE
 from modelsmith.schema.training import unfit
 
@@ -35,6 +36,21 @@ def not_runnable(cluster: Cluster, files: Sequence[Document]) -> Iterator[Proble
     if not cluster.hosts:
         mend = f"Name some, such as hosts: [{LOCAL}]: each machine says for itself where others are."
         yield placed(files, ("hosts",), "there is no host to train on", mend)
+
+
+def odd_gate(cluster: Cluster, files: Sequence[Document], thresholds: Thresholds) -> Iterator[Problem]:
+    """A gate of the cluster below its eval set's thresholds, which hold all the same."""
+    for name, own, of_set in (
+        ("composite", cluster.gate.composite, thresholds.composite),
+        ("held_out", cluster.gate.held_out, thresholds.held_out),
+    ):
+        if own < of_set:
+            yield placed(
+                files,
+                ("gate", name),
+                f"{own:g} changes nothing: the eval set's threshold is {of_set:g}, and the stricter of the two holds",
+                f"Write {of_set:g} or more, or lower thresholds.{name} in the eval set's evalset.yaml.",
+            )
 
 
 def odd_window(cluster: Cluster, files: Sequence[Document], formats: bool) -> Iterator[Problem]:

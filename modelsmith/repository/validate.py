@@ -36,7 +36,7 @@ from modelsmith.repository.load import find_cluster_problems
 from modelsmith.repository.passable import passable
 from modelsmith.repository.paths import folder
 from modelsmith.repository.router_problems import odd_rules, router_problems
-from modelsmith.repository.runnable import not_runnable, odd_window
+from modelsmith.repository.runnable import not_runnable, odd_gate, odd_window
 from modelsmith.repository.set_files import Apart, NearestPair, SetFiles, Source, Spent
 from modelsmith.repository.set_rules import misnamed
 from modelsmith.repository.sets import read_lines, read_set, read_source, unreadable
@@ -125,7 +125,7 @@ def validate(tree: Tree, paths: Sequence[str] = (), apart: Mapping[str, Apart] |
     for path, kind in governed.items():
         if path in contents and not _SET_FOLDER.match(path):
             problems += first_of(path, _file_problems(path, kind, contents, everything))
-            odd += _odd_window(path, kind, contents, sets)
+            odd += _odd_cluster(path, kind, contents, sets)
             odd += _odd_rules(path, kind, contents)
     problems = by_role(problems, contents)
     odd += shared_key_problems(contents)
@@ -266,7 +266,7 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
     yield from not_runnable(cluster, files)
 
 
-def _odd_window(
+def _odd_cluster(
     path: str, kind: Kind, contents: Mapping[str, bytes], sets: Mapping[str, SetFiles]
 ) -> Iterator[Problem]:
     if kind.name != "cluster":
@@ -278,7 +278,10 @@ def _odd_window(
         files = sets.get(cluster.eval_set)
         rubric = files.rubric.value if files and files.rubric else None
         formats = rubric is None or bool(format_points(rubric.points))
-        yield from odd_window(cluster, [read_yaml(path, contents[path]), *below], formats)
+        documents = [read_yaml(path, contents[path]), *below]
+        yield from odd_window(cluster, documents, formats)
+        if files and files.evalset:
+            yield from odd_gate(cluster, documents, files.evalset.value.thresholds)
 
 
 def _odd_rules(path: str, kind: Kind, contents: Mapping[str, bytes]) -> Iterator[Problem]:

@@ -116,6 +116,14 @@ def test_a_word_that_no_generator_ever_answers_is_odd(repo: Path, put: Put, chan
     assert not any("cause=timeout" in warning.message for warning in validate(WorkTree(repo)).warnings)
 
 
+def test_a_gate_below_the_sets_thresholds_is_odd_since_they_hold(repo: Path, change: Edit) -> None:
+    change(CLUSTER, "gate: {composite: 0.5, held_out: 0.5}", "gate: {composite: 0.4, held_out: 0.6}")
+    report = validate(WorkTree(repo))
+    assert report.problems == ()
+    (odd,) = report.warnings
+    assert (odd.file, odd.field, "0.4 changes nothing" in odd.message) == (CLUSTER, "gate.composite", True)
+
+
 def test_an_answer_in_free_text_or_for_a_judge_is_not_taken_for_json(repo: Path, put: Put, change: Edit) -> None:
     check = "type: json_field\n      path: cause"
     change(RUBRIC, check, "type: text\n      match: contains")
