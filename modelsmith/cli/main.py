@@ -105,7 +105,10 @@ def mcp(
 
 @cli.group(cls=PlainGroup)
 def pack() -> None:
-    """Files that let Claude Code, Cursor or Codex drive Modelsmith: skills, slash commands, rules, settings."""
+    """Files that let Claude Code, Cursor or Codex drive Modelsmith.
+
+    They are skills, slash commands, rules, and the settings by which the client starts `modelsmith mcp`.
+    """
 
 
 @pack.command("show")

@@ -36,9 +36,10 @@ def webhooks() -> None:
 @click.option("--form", default="cloudevents", show_default=True, help="cloudevents, slack or teams.")
 @AS_JSON
 def add_one(name: str, events: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Add the subscriber NAME; its address is asked for, or read from standard input.
+    """Add the subscriber NAME; its address is asked for.
 
-    It hears what happens from now on. The secret that signs is shown this once.
+    Where there is no terminal, the address is read from standard input. It hears what happens from now on. The
+    secret that signs is shown this once.
     """
     refuse_agents("add a receiver of events")
     url = click.prompt("Address", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline(LONGEST).strip()
@@ -77,7 +78,10 @@ def remove_one(name: str, as_json: bool) -> None:
 @click.option("--end", is_flag=True, help="The old secret signs no more.")
 @AS_JSON
 def rotate_one(name: str, end: bool, as_json: bool) -> None:
-    """Sign by a new secret too, shown this once; when the receiver has it, end the rotation with --end."""
+    """Sign by a new secret too, shown this once.
+
+    Both sign until the receiver has the new one and you end the rotation with --end.
+    """
     refuse_agents("rotate a secret")
     with _the_extra():
         from modelsmith.operations.webhooks import rotate
@@ -99,9 +103,10 @@ def test_one(name: str, as_json: bool) -> int:
 @click.option("--follow", is_flag=True, help="Keep running: deliver what happens, and retry what is due.")
 @AS_JSON
 def deliver_all(follow: bool, as_json: bool) -> int:
-    """Deliver every event that is due to every subscriber, in order, and remember how far each is.
+    """Deliver to every subscriber what is due, in order.
 
-    Killed at any moment, it goes on where it was: an event may come twice then, with the same id.
+    It remembers how far each is. Killed at any moment, it goes on where it was: an event may come twice then, with
+    the same id.
     """
     with _the_extra():
         from modelsmith.operations.webhooks import delivered
@@ -112,7 +117,10 @@ def deliver_all(follow: bool, as_json: bool) -> int:
 @click.argument("name")
 @AS_JSON
 def redeliver_all(name: str, as_json: bool) -> int:
-    """Send again what was given up, with the same ids, until one fails."""
+    """Send again what was given up.
+
+    Events keep their ids. It ends at the first that fails.
+    """
     refuse_agents("send to a receiver")
     with _the_extra():
         from modelsmith.operations.webhooks import redelivered
