@@ -207,7 +207,7 @@ def schema_seeds() -> list[bytes]:
 
 def read_regex(data: bytes) -> object:
     pattern, text = (part.decode("utf-8", "replace") for part in parts(data, 2))
-    return patterns.found(pattern, text)
+    return patterns.matches(pattern, text)
 
 
 def read_for_leaks(data: bytes) -> object:

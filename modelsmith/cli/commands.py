@@ -57,7 +57,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
     def call(context: click.Context, /, as_json: bool, **values: Any) -> int:
         require_role(operation, os.environ.get(ROLE))
         verb = operation.load()
-        directory = _here()
+        directory = _working_folder()
         typed = [name for name in values if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
         _refuse_for_role(verb.request, typed, operation.name)
         values |= {name: _located(values[name], directory) for name in typed}
@@ -104,7 +104,7 @@ def _refuse_for_role(kind: type[Request], typed: Collection[str], name: str) -> 
         )
 
 
-def _here() -> Path:
+def _working_folder() -> Path:
     """The folder that the caller is in."""
     try:
         return place(Path.cwd(), Path("/"))

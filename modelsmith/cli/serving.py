@@ -155,7 +155,7 @@ def issue(tokens: Tokens, role: str, scopes: tuple[str, ...], days: int, as_json
     refuse_agents("issue a token")
     token, secret = tokens.issue(role, scopes, days)
     if as_json:
-        write_json({**_shown(token), "token": secret})
+        write_json({**_without_hash(token), "token": secret})
         return
     Page().rows(
         [
@@ -175,12 +175,14 @@ def issue_to_agent(role: Role, scopes: tuple[str, ...], days: int, as_json: bool
     """
     refuse_agents("issue a token")
     from modelsmith.mcp.tools import ASKS, tools_of
-    from modelsmith.repository.document import meant
+    from modelsmith.repository.document import nearest_mend
 
     names = [tool.name for tool in tools_of(role)]
     for scope in scopes:
         if not scope.startswith(ASKS) and not fnmatch.filter(names, scope):
-            raise InvalidInput("usage", f"The role {role} has no tool {scope[:64]!a}", meant(scope, names), scope=scope)
+            raise InvalidInput(
+                "usage", f"The role {role} has no tool {scope[:64]!a}", nearest_mend(scope, names), scope=scope
+            )
     issue(agent_tokens(), role, scopes, days, as_json)
 
 
@@ -190,12 +192,13 @@ def issue_to_application(clusters: tuple[str, ...], days: int, as_json: bool) ->
     Raises:
         InvalidInput: ``unknown-cluster`` in a clone none of whose clusters the key would be for; as `issue`.
     """
-    from modelsmith.repository.document import meant
+    from modelsmith.repository.document import nearest_mend
 
     cluster_names = _clusters_here()
     for pattern in clusters if cluster_names else ():
         if not fnmatch.filter(cluster_names, pattern):
-            mend = f"{meant(pattern, cluster_names)} For a cluster that is still to come, run it outside of the clone."
+            near = nearest_mend(pattern, cluster_names)
+            mend = f"{near} For a cluster that is still to come, run it outside of the clone."
             raise InvalidInput("unknown-cluster", f"There is no cluster {pattern[:64]!a} here", mend, cluster=pattern)
     issue(door_keys(), "caller", clusters, days, as_json)
 
@@ -216,7 +219,7 @@ def list_all(tokens: Tokens, as_json: bool) -> None:
     from modelsmith.cli.page import Page, write_json
 
     if as_json:
-        write_json({"tokens": [_shown(entry) for entry in tokens.all()]})
+        write_json({"tokens": [_without_hash(entry) for entry in tokens.all()]})
         return
     page = Page()
     for token in tokens.all():
@@ -234,12 +237,12 @@ def revoke(tokens: Tokens, token: str, as_json: bool) -> None:
     refuse_agents("revoke a token")
     revoked = tokens.revoke(token)
     if as_json:
-        write_json({"revoked": _shown(revoked)})
+        write_json({"revoked": _without_hash(revoked)})
         return
     say(f"revoked {revoked.id}, of the role {revoked.role}")
 
 
-def _shown(token: Token) -> dict[str, Any]:
+def _without_hash(token: Token) -> dict[str, Any]:
     """A token for programs: what is kept of it, without its hash, which nobody needs."""
     return {**token.model_dump(mode="json", exclude={"hash"}), "expired": token.expired}
 

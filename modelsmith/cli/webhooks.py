@@ -48,7 +48,7 @@ def add_one(name: str, events: tuple[str, ...], form: str, as_json: bool) -> Non
     if form not in FORMS or not set(events) <= set(EVENT_NAMES):
         names = ", ".join(FORMS if form not in FORMS else EVENT_NAMES)
         raise InvalidInput("usage", "There is no such form or event", f"Say one of {names}.")
-    _show_secret(add(_here(), name, url, events, form), as_json)  # type: ignore[arg-type]
+    _show_secret(add(_workspace(), name, url, events, form), as_json)  # type: ignore[arg-type]
 
 
 @webhooks.command("list")
@@ -57,7 +57,7 @@ def list_all(as_json: bool) -> None:
     """Subscribers, how far behind each is, and why."""
     with _the_extra():
         from modelsmith.operations.webhooks import listed
-    result = listed(_here())
+    result = listed(_workspace())
     if not _as_json(result, as_json):
         _show_list(result)
 
@@ -70,7 +70,7 @@ def remove_one(name: str, as_json: bool) -> None:
     refuse_agents("remove a receiver of events")
     with _the_extra():
         from modelsmith.operations.webhooks import remove
-    _show_secret(remove(_here(), name), as_json)
+    _show_secret(remove(_workspace(), name), as_json)
 
 
 @webhooks.command("rotate")
@@ -85,7 +85,7 @@ def rotate_one(name: str, end: bool, as_json: bool) -> None:
     refuse_agents("rotate a secret")
     with _the_extra():
         from modelsmith.operations.webhooks import rotate
-    _show_secret(rotate(_here(), name, end), as_json)
+    _show_secret(rotate(_workspace(), name, end), as_json)
 
 
 @webhooks.command("test")
@@ -96,7 +96,7 @@ def test_one(name: str, as_json: bool) -> int:
     refuse_agents("send to a receiver")
     with _the_extra():
         from modelsmith.operations.webhooks import test
-    return _show_sent(test(_here(), name), as_json)
+    return _show_sent(test(_workspace(), name), as_json)
 
 
 @webhooks.command("deliver")
@@ -110,7 +110,7 @@ def deliver_all(follow: bool, as_json: bool) -> int:
     """
     with _the_extra():
         from modelsmith.operations.webhooks import delivered
-    return _show_sent(delivered(_here(), follow), as_json)
+    return _show_sent(delivered(_workspace(), follow), as_json)
 
 
 @webhooks.command("redeliver")
@@ -124,10 +124,10 @@ def redeliver_all(name: str, as_json: bool) -> int:
     refuse_agents("send to a receiver")
     with _the_extra():
         from modelsmith.operations.webhooks import redelivered
-    return _show_sent(redelivered(_here(), name), as_json)
+    return _show_sent(redelivered(_workspace(), name), as_json)
 
 
-def _here() -> Workspace:
+def _workspace() -> Workspace:
     return Workspace.find(place(Path.cwd(), Path("/")))
 
 

@@ -142,7 +142,7 @@ class _AnswerHead:
 
 
 async def _complete_answer(work: asyncio.Future[Completion], head: _AnswerHead) -> AsyncIterator[bytes]:
-    completion = await _done(work)
+    completion = await _completion_of(work)
     message = {"role": "assistant", "content": completion.text}
     choices = [{"index": 0, "message": message, "finish_reason": completion.finish}]
     answer = {**head.head, "object": "chat.completion", "choices": choices, "usage": head.usage(completion)}
@@ -154,19 +154,19 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     first = await pieces.get()
     if first is None:
-        await _done(work)
+        await _completion_of(work)
     yield head.part({"role": "assistant", "content": ""}, None)
     while first is not None:
         yield head.part({"content": first}, None)
         first = await pieces.get()
-    completion = await _done(work)
+    completion = await _completion_of(work)
     yield head.part({}, completion.finish)
     if usage:
         yield _event({**head.head, "object": "chat.completion.chunk", "choices": [], "usage": head.usage(completion)})
     yield _END
 
 
-async def _done(work: asyncio.Future[Completion]) -> Completion:
+async def _completion_of(work: asyncio.Future[Completion]) -> Completion:
     try:
         completion = await work
     except InvalidInput as error:

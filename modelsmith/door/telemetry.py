@@ -64,7 +64,7 @@ def parent_of(headers: list[str], sticky: str | None) -> str:
 
 def open_telemetry(environment: Mapping[str, str], say: Callable[[str], None]) -> Telemetry | None:
     """What the environment asks for; None where it asks for nothing. What cannot be had is said, and stops nothing."""
-    signals = tuple(signal for signal in SIGNALS if _wanted(signal, environment, say))
+    signals = tuple(signal for signal in SIGNALS if _is_exported(signal, environment, say))
     if not signals:
         return None
     try:
@@ -81,7 +81,7 @@ def open_telemetry(environment: Mapping[str, str], say: Callable[[str], None]) -
     return Telemetry(sink)
 
 
-def _wanted(signal: Signal, environment: Mapping[str, str], say: Callable[[str], None]) -> bool:
+def _is_exported(signal: Signal, environment: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Whether the standard variables ask for this signal by OTLP: an exporter is named, or an endpoint is."""
 
     def of(name: str) -> str:

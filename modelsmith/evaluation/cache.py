@@ -77,7 +77,7 @@ def verdict_key(question: JudgeQuestion, judge: str) -> str:
     return sha256(_json(["verdict", judge, *facts, sha256(question.completion.encode("utf-8", "replace"))]))
 
 
-def kept(completion: Completion, wall: float) -> KeptCompletion | None:
+def kept_completion(completion: Completion, wall: float) -> KeptCompletion | None:
     """What is kept of a completion; of a failed one nothing."""
     if completion.error is not None or completion.finish == "error":
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, kept
+from modelsmith.evaluation.cache import Cache, CompletionKeys, KeptCompletion, kept_completion
 from modelsmith.evaluation.causes import PriorRun, cause
 from modelsmith.evaluation.grading import Grader, unanswered, unjudged, unscored
 from modelsmith.evaluation.judges.port import Judge
@@ -182,7 +182,7 @@ class _Session:
                     if answer.completion.served is not None and self._request.engine.weights == "unknown":
                         self._run.hold_served("model", answer.completion.served)
                     why = cause(answer.sample, self._governed, self._request, before)
-                    completion = kept(answer.completion, answer.wall)
+                    completion = kept_completion(answer.completion, answer.wall)
                     if completion is None:
                         observation = unanswered(answer.sample, answer.completion, answer.wall, why)
                     else:

@@ -69,7 +69,7 @@ def _scores(evidence: Evidence) -> tuple[_Score, ...]:
                 "Composite",
                 f"score, {_cases(candidate.composite.n)}",
                 candidate.composite,
-                _known(incumbent.composite),
+                _measured(incumbent.composite),
                 limits.composite,
             )
         )
@@ -82,7 +82,7 @@ def _scores(evidence: Evidence) -> tuple[_Score, ...]:
             )
     if candidate.held_out.n:
         note = f"passed, {_cases(candidate.held_out.n)}"
-        rows.append(_Score("Held-out", note, candidate.held_out, _known(incumbent.held_out), limits.held_out))
+        rows.append(_Score("Held-out", note, candidate.held_out, _measured(incumbent.held_out), limits.held_out))
     return tuple(rows)
 
 
@@ -101,7 +101,7 @@ def _section(headline: Headline, section: Section) -> SectionScore | None:
     return next((score for score in headline.sections if score.section == section), None)
 
 
-def _known(estimate: Estimate) -> Estimate | None:
+def _measured(estimate: Estimate) -> Estimate | None:
     return estimate if estimate.n else None
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from modelsmith.evidence import svg
 from modelsmith.evidence.live_notice import excluded_words
 from modelsmith.evidence.svg import AMBER, BLUE, GREEN, GREY, INK, MARGIN, MUTED, RED, RULE, WIDTH
-from modelsmith.governance.window import shown
+from modelsmith.governance.window import loss_text
 from modelsmith.schema.live_evidence import Finding, Judged
 
 _LEFT, _RIGHT = 220, 560
@@ -43,7 +43,7 @@ def live_chart(title: str, outcome: Judged, findings: Sequence[Finding], line: s
 def _row(finding: Finding, top: float) -> Iterator[str]:
     relative, middle = finding.scale == "relative", top + 16
     yield svg.text(MARGIN, top + 14, svg.fit_name(finding.metric, 13, _LEFT - MARGIN - 16), INK, 13, True)
-    yield svg.text(MARGIN, top + 32, f"{shown(finding.allowed, relative)} allowed", MUTED, 11)
+    yield svg.text(MARGIN, top + 32, f"{loss_text(finding.allowed, relative)} allowed", MUTED, 11)
     yield svg.bar(_LEFT, middle - 7, _RIGHT - _LEFT, 14, svg.TRACK)
     yield svg.line(_at(0, finding), top, _at(0, finding), top + 32, RULE, 2)
     limit = _at(finding.allowed, finding)
@@ -55,9 +55,9 @@ def _row(finding: Finding, top: float) -> Iterator[str]:
     if finding.loss is not None:
         beyond = finding.loss > finding.allowed
         yield svg.dot(_at(finding.loss, finding), middle, 5, RED if beyond else BLUE, "#ffffff", 1.5)
-    text = "nothing yet" if finding.loss is None else f"{shown(finding.loss, relative)} worse"
+    text = "nothing yet" if finding.loss is None else f"{loss_text(finding.loss, relative)} worse"
     if finding.loss is not None and finding.loss <= 0:
-        text = f"{shown(abs(finding.loss), relative)} better"
+        text = f"{loss_text(abs(finding.loss), relative)} better"
     room = WIDTH - MARGIN - _RIGHT - 16
     yield svg.text(_RIGHT + 16, top + 14, svg.fit(text, 13, room), INK, 13, True)
     yield svg.text(_RIGHT + 16, top + 32, svg.fit(f"excluded: {excluded_words(finding)}", 11, room), MUTED, 11)
@@ -70,5 +70,7 @@ def _at(loss: float, finding: Finding) -> float:
 
 def _words(finding: Finding) -> str:
     relative = finding.scale == "relative"
-    loss = "nothing yet" if finding.loss is None else f"a loss of {shown(finding.loss, relative)}"
-    return f"{finding.metric}: {loss}, excluded {excluded_words(finding)}, allowed {shown(finding.allowed, relative)}"
+    loss = "nothing yet" if finding.loss is None else f"a loss of {loss_text(finding.loss, relative)}"
+    return (
+        f"{finding.metric}: {loss}, excluded {excluded_words(finding)}, allowed {loss_text(finding.allowed, relative)}"
+    )

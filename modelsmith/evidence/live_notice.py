@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 
 from modelsmith.evidence.markdown import safe, short, table
-from modelsmith.governance.window import guards, judge, shown
+from modelsmith.governance.window import guards, judge, loss_text
 from modelsmith.schema.live import Counts
 from modelsmith.schema.live_evidence import Finding, LiveEvidence
 
@@ -60,17 +60,17 @@ def finding_row(finding: Finding, counts: Counts | None) -> tuple[str, str, str,
         finding.metric,
         _rate(mine, mine_of),
         _rate(theirs, theirs_of),
-        "?" if finding.loss is None else shown(finding.loss, relative),
+        "?" if finding.loss is None else loss_text(finding.loss, relative),
         excluded_words(finding),
-        shown(finding.allowed, relative),
+        loss_text(finding.allowed, relative),
     )
 
 
 def excluded_words(finding: Finding) -> str:
     """Which losses the evidence excludes, in words."""
     relative = finding.scale == "relative"
-    words = [f"below {shown(finding.least, relative)}"] if finding.least is not None else []
-    words += [f"above {shown(finding.most, relative)}"] if finding.most is not None else []
+    words = [f"below {loss_text(finding.least, relative)}"] if finding.least is not None else []
+    words += [f"above {loss_text(finding.most, relative)}"] if finding.most is not None else []
     return ", ".join(words) or "nothing yet"
 
 

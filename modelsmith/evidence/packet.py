@@ -18,7 +18,7 @@ from modelsmith.evidence.notices import shares
 from modelsmith.evidence.risks import open_risks
 from modelsmith.evidence.trail import NO_TRAIL, Trail, trail_section
 from modelsmith.governance.states import folder_of
-from modelsmith.governance.window import shown, watched
+from modelsmith.governance.window import loss_text, watched
 from modelsmith.schema.base import Actor, Event, Section, Slug
 from modelsmith.schema.cluster import Cluster, OnDrift, Rollback, Routing
 from modelsmith.schema.evidence import EVIDENCE_FILE, EVIDENCE_SIGNATURE, EVIDENCE_TYPE, Evidence, RunEvidence
@@ -309,7 +309,7 @@ def _rule(terms: Rollback) -> str:
     """The rule by which the front door rolls back by itself, in words."""
     rule = terms.rule
     assert rule
-    limits = ", ".join(f"{metric.name} {shown(metric.allowed, metric.relative)} worse" for metric in watched(terms))
+    limits = ", ".join(f"{metric.name} {loss_text(metric.allowed, metric.relative)} worse" for metric in watched(terms))
     return (
         f"In those minutes the front door takes it back by itself when it is worse than this: {limits}; with at least "
         f"{rule.least_decisions} decisions on each side, and an error probability of {rule.error_probability:g} over "

@@ -130,7 +130,7 @@ class Jobs:
             InvalidInput: ``unknown-job``, ``job-ended``.
         """
         with self._records.alone() as records:
-            job = self._job(_known(records, id))
+            job = self._job(_find_record(records, id))
             if job.state in ("done", "failed"):
                 raise InvalidInput(
                     "job-ended", f"Job {id} has ended", "Ask for the operation again: that is another job.", job=id
@@ -151,7 +151,7 @@ class Jobs:
             InvalidInput: ``unknown-job``.
         """
         with self._records.alone() as records:
-            job = self._job(_known(records, id))
+            job = self._job(_find_record(records, id))
             if job.state == "queued":
                 records.end(id, CANCELLED, None, None)
         if job.state == "running":
@@ -166,7 +166,7 @@ class Jobs:
         Raises:
             InvalidInput: ``unknown-job``.
         """
-        return self._job(_known(self._records, id))
+        return self._job(_find_record(self._records, id))
 
     def newest(self, most: int | None = None) -> list[Job]:
         """Newest first: so many, or every one."""
@@ -228,7 +228,7 @@ class Jobs:
 
     def _turns(self, records: Records) -> list[JobRequest]:
         """Whose turn it is: the first in line of each cluster that nothing is at work for."""
-        first = [_known(records, job_id).submitted for job_id in records.first_in_line()]
+        first = [_find_record(records, job_id).submitted for job_id in records.first_in_line()]
         if not first:
             return []
         at_work = {job.submitted.cluster for job in map(self._job, records.begun()) if job.state == "running"}
@@ -269,7 +269,7 @@ class Jobs:
         for number, pause in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
             signalled = False
             while is_held(folder / _LOCK) and (pause is None or time.monotonic() < until):
-                pid = _known(self._records, id).pid
+                pid = _find_record(self._records, id).pid
                 if pid and not signalled:
                     with contextlib.suppress(ProcessLookupError):
                         (os.kill if number == signal.SIGTERM else os.killpg)(pid, number)
@@ -284,7 +284,7 @@ class Jobs:
                 return Job(record.submitted, folder, "running", None)
             if record.stands == "waiting":
                 return Job(record.submitted, folder, "queued", None)
-            record, last_record = _known(self._records, record.submitted.id), record
+            record, last_record = _find_record(self._records, record.submitted.id), record
             if record == last_record:
                 return Job(record.submitted, folder, "interrupted", None)
         ended = record.ended
@@ -315,7 +315,7 @@ def _next_turn(request: JobRequest, old: JobRequest) -> JobRequest:
     return request.model_copy(update=lasting | {"turn": old.turn + 1})
 
 
-def _known(records: Records, id: str) -> Record:
+def _find_record(records: Records, id: str) -> Record:
     record = records.find(id)
     if record is None:
         raise InvalidInput(

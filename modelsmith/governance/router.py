@@ -100,7 +100,7 @@ class Rules:
             value = _at(place, request)
             candidates += values.get((type(value), value), ()) if isinstance(value, (str, int)) else ()
         if self._patterns:
-            candidates += (self._searched[number] for number in self._patterns.found(text))
+            candidates += (self._searched[number] for number in self._patterns.matching(text))
         return sorted(candidates)
 
     def _anchor(self, place: tuple[str, ...], value: Any, number: int) -> None:

@@ -109,7 +109,7 @@ def judge(
     doubts = [*few, *_imbalances(stages, metrics, rule), *([] if metrics else ["nothing is measured"])]
     enough = -math.log10(rule.error_probability)
     doubts += [
-        f"{sentence(finding)}; a loss beyond {shown(finding.allowed, finding.scale == 'relative')} is not excluded"
+        f"{sentence(finding)}; a loss beyond {loss_text(finding.allowed, finding.scale == 'relative')} is not excluded"
         for finding in findings
         if finding.held < enough
     ]
@@ -173,12 +173,11 @@ def sentence(finding: Finding) -> str:
 
 def _moved(name: str, loss: float, allowed: float, relative: bool) -> str:
     side = "worse" if loss > 0 else "better"
-    return (
-        f"{name} is {shown(abs(loss), relative)} {side} than the incumbent, {shown(allowed, relative)} worse is allowed"
-    )
+    limit = loss_text(allowed, relative)
+    return f"{name} is {loss_text(abs(loss), relative)} {side} than the incumbent, {limit} worse is allowed"
 
 
-def shown(value: float, relative: bool) -> str:
+def loss_text(value: float, relative: bool) -> str:
     """A loss as people write it: ``4.0%`` of the incumbent's rate, or ``2.0 points``."""
     return f"{value:.1%}" if relative else f"{100 * value:.1f} points"
 

@@ -27,13 +27,13 @@ def workflow_doubt(workflow: Workflow, by: SignedBy) -> str | None:
         ("runner", workflow.runner, by.runner),
     ):
         if due != stated:
-            return f"its {part} is {_shown(stated)}, not {due}"
+            return f"its {part} is {_in_ascii(stated)}, not {due}"
     if by.event not in workflow.events:
-        return f"it was started by {_shown(by.event)}, not by {' or '.join(workflow.events)}"
+        return f"it was started by {_in_ascii(by.event)}, not by {' or '.join(workflow.events)}"
     if by.commit is None or not by.commit == by.signer_digest == by.config_digest:
         return "it does not say of one commit that it ran for that and by its file"
     return None
 
 
-def _shown(value: str | None) -> str:
+def _in_ascii(value: str | None) -> str:
     return "not said" if value is None else ascii(value[:200])[1:-1]

@@ -27,7 +27,7 @@ class Drifts:
         self._looked: dict[str, int] = {}
         """By record, the last day at whose beginning was looked."""
 
-    def found(self) -> list[tuple[Validated, int, Drifted]]:
+    def entries(self) -> list[tuple[Validated, int, Drifted]]:
         """Each with the number of its week; again what was told before."""
         return list(self._found.values())
 

@@ -202,7 +202,7 @@ class LiveRecorder(Recorder):
         """What has left its envelope, each with the number of the week; again what was told before."""
         for validated in list(self._validated.values()):
             self._drifts.look(validated, self._clock.now())
-        return self._drifts.found()
+        return self._drifts.entries()
 
     def counts(self, watching: Watching) -> Counts | None:
         """The counts of a deployment. Raises sqlite3.Error."""

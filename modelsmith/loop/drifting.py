@@ -56,7 +56,7 @@ def answer_drift(workspace: Workspace, validated: Validated, week: int, drifts: 
         else:
             refuse_on_hold(main, validated.cluster)
             outcome = _iterate(workspace, validated, mark.with_suffix(".begun"))
-        _done(mark, outcome)
+        _mark_done(mark, outcome)
         return outcome
 
 
@@ -90,7 +90,7 @@ def _iterate(workspace: Workspace, validated: Validated, mark: Path) -> str:
     return f"an iteration is started, job {job.submitted.id}"
 
 
-def _done(mark: Path, outcome: str) -> None:
+def _mark_done(mark: Path, outcome: str) -> None:
     mark.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, outcome.encode())
 

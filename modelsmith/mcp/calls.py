@@ -128,7 +128,7 @@ def _answer(session: Session, tool: Tool, arguments: Mapping[str, Any], notify: 
     workspace = session.workspace(notify)
     _require_each(session, tool, request.calls(workspace))
     result = _run(tool, workspace, request)
-    shortened = _shown(result, DETAILED if detail else SHORT, offset)
+    shortened = _excerpt_of(result, DETAILED if detail else SHORT, offset)
     of_a_job = tool.operation.startswith("jobs ")
     return _body(workspace, int(result.exit_code()), shortened, _ours(tool.name, in_the_end=False), any_other=of_a_job)
 
@@ -155,7 +155,7 @@ def refusal_of_job(session: Session, exit: int, error: Mapping[str, Any]) -> Rep
     return Reply(_error_answer(session, {"details": {}, "next": None, **error, "exit": exit}), refused=True)
 
 
-def _shown(result: Result, limits: Limits, offset: int) -> Excerpt:
+def _excerpt_of(result: Result, limits: Limits, offset: int) -> Excerpt:
     """What an agent is shown of it; a cursor stands behind the last that is shown, so that none is passed over."""
     while True:
         shortened = shorten(without_held_out(result.model_dump(mode="json", by_alias=True)), limits, offset)

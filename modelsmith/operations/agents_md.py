@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations.contract import Request, Result
-from modelsmith.repository.agent_contract import written
+from modelsmith.repository.agent_contract import with_contract
 from modelsmith.repository.paths import refuse_links
 from modelsmith.repository.workspace import Workspace
 from modelsmith.signing.files import write_atomically
@@ -29,7 +29,7 @@ class AgentsMdResult(Result):
 def run(workspace: Workspace, request: AgentsMdRequest) -> AgentsMdResult:
     """Write the file of the work tree from the work tree."""
     refuse_links(workspace.root, workspace.root / AGENT_CONTRACT)
-    data = written(workspace.files)
+    data = with_contract(workspace.files)
     changed = not workspace.files.exists(AGENT_CONTRACT) or workspace.files.read(AGENT_CONTRACT) != data
     if changed:
         write_atomically(workspace.root / AGENT_CONTRACT, data)

@@ -108,7 +108,7 @@ def run(workspace: Workspace, request: EvalChangesRequest) -> EvalChangesResult:
         for name in clusters
         for model in serving(main, name) or (BASE,)
     )
-    text = eval_page(_shown(evals, changes))
+    text = eval_page(_by_cluster(evals, changes))
     path = write_page(workspace, request.page, text) if request.page else None
     if number is not None:
         open_forge(workspace).tell(number, text)
@@ -137,7 +137,7 @@ def _difference(workspace: Workspace, cluster: str, since: str) -> ClusterChange
     return ClusterChange(cluster=cluster, change=diff.change, effects=diff.effects, lost_gates=diff.lost_gates)
 
 
-def _shown(evals: tuple[ModelEval, ...], changes: tuple[ClusterChange, ...]) -> list[ChangeEvaluated]:
+def _by_cluster(evals: tuple[ModelEval, ...], changes: tuple[ClusterChange, ...]) -> list[ChangeEvaluated]:
     of = {change.cluster: change for change in changes}
     return [
         ChangeEvaluated(

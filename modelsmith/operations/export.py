@@ -69,7 +69,7 @@ class ExportResult(Result):
 
 def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     """Make an export of a specialist and take it through its gates."""
-    export_settings = _wanted(request)
+    export_settings = _settings_of(request)
     harness = open_harness(workspace)
     latest = MainReader(harness)
     noted = noting(workspace, latest.read().histories.find(request.specialist).cluster)
@@ -93,7 +93,7 @@ def run(workspace: Workspace, request: ExportRequest) -> ExportResult:
     )
 
 
-def _wanted(request: ExportRequest) -> ExportSettings:
+def _settings_of(request: ExportRequest) -> ExportSettings:
     if request.kind == "merged":
         if request.file is not None:
             raise _usage("--file goes with --as gguf: merged weights are made here", "Leave --file out.")

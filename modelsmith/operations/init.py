@@ -22,7 +22,7 @@ from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations.contract import ARGUMENT, Cli, Request, Result
 from modelsmith.operations.init_folders import new_folders, real_place, require_apart, stopped_by_exception
 from modelsmith.operations.init_people import HARNESS, enrolled_people
-from modelsmith.repository.agent_contract import written
+from modelsmith.repository.agent_contract import with_contract
 from modelsmith.repository.git import Git, Ident
 from modelsmith.repository.kits import STARTS, domains, eval_sets, files_at_github, kit_files, renamed
 from modelsmith.repository.objects import ObjectReader
@@ -218,7 +218,7 @@ def _write(places: Places, start: Start, files: dict[str, bytes], people: list[d
             "invalid-kit", "The kit does not validate", "Mend the files below.",
             problems=[vars(problem) for problem in report.problems],
         )  # fmt: skip
-    files[AGENT_CONTRACT] = written(WorkTree(target))
+    files[AGENT_CONTRACT] = with_contract(WorkTree(target))
     (target / AGENT_CONTRACT).write_bytes(files[AGENT_CONTRACT])
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from modelsmith.operations.authoring import NewResult, OpenSet, SetOption, refuse_draft, write_new
 from modelsmith.operations.contract import ARGUMENT, Request
 from modelsmith.operations.new_scenario import STEMS, NewScenarioRequest, case_draft, case_path
-from modelsmith.repository.drafts import free_name, wanted
+from modelsmith.repository.drafts import compared_fields, free_name
 from modelsmith.repository.workspace import Workspace
 from modelsmith.repository.yamlfile import Problem, invalid, sort_key
 from modelsmith.schema.errors import InvalidInput
@@ -70,7 +70,7 @@ def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:
     ids = open_set.scenario_ids()
     files: dict[str, bytes] = {}
     lines_of: dict[str, int] = {}
-    answers = wanted(open_set.rubric)
+    answers = compared_fields(open_set.rubric)
     text = _read(request.table)
     lines = text.count("\n") + 1
     last_numbers: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
         if not columns:
             while not cells[-1].strip():
                 cells.pop()
-            columns = [cell.strip().lower() if cell.strip().lower() in _known() else cell.strip() for cell in cells]
+            columns = [cell.strip().lower() if cell.strip().lower() in _columns() else cell.strip() for cell in cells]
             _require_columns(place, columns, answers)
         else:
             while len(cells) > len(columns) and not cells[-1].strip():
@@ -169,23 +169,25 @@ def _rows(name: str, text: str, answers: Sequence[str]) -> Iterator[_Row]:
             yield _Row(line, place, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)})
 
 
-def _known() -> tuple[str, ...]:
+def _columns() -> tuple[str, ...]:
     return (*REQUIRED, *OPTIONAL)
 
 
 def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str]) -> None:
-    answer = {field if field not in _known() else f"{ANSWER}{field}" for field in answers}
+    answer = {field if field not in _columns() else f"{ANSWER}{field}" for field in answers}
     for column in columns:
         if columns.count(column) > 1:
             mend = "Name each column once: variant 1, variant 2."
-            if column in answers and column in _known():
+            if column in answers and column in _columns():
                 mend = f"Call the one that is a field of the answer {ANSWER}{column}."
             raise _wrong(place, f"the column '{column}' is there twice", mend)
-        plain = column in _known() or column in answers or column.startswith((ANSWER, VARIANT))
+        plain = column in _columns() or column in answers or column.startswith((ANSWER, VARIANT))
         if not plain:
-            columns_known = ", ".join((*_known(), *sorted(answer), VARIANT))
+            columns_known = ", ".join((*_columns(), *sorted(answer), VARIANT))
             raise _wrong(place, f"there is no column '{column}'", f"Write one of: {columns_known}; or {ANSWER}FIELD.")
-    present = {column if column in _known() or column.startswith(ANSWER) else f"{ANSWER}{column}" for column in columns}
+    present = {
+        column if column in _columns() or column.startswith(ANSWER) else f"{ANSWER}{column}" for column in columns
+    }
     missing = [column for column in REQUIRED if column not in columns]
     missing += sorted(column for column in answer if f"{ANSWER}{column.removeprefix(ANSWER)}" not in present)
     if missing:
@@ -195,12 +197,12 @@ def _require_columns(place: str, columns: Sequence[str], answers: Sequence[str])
 def _case(row: _Row, answers: Sequence[str]) -> NewScenarioRequest:
     """The request that `new scenario` would take for one line of the table."""
     fields: dict[str, Any] = {
-        _FIELDS.get(column, column): cell for column, cell in row.cells.items() if column in _known() and cell
+        _FIELDS.get(column, column): cell for column, cell in row.cells.items() if column in _columns() and cell
     }
     right = {
         column.removeprefix(ANSWER): cell
         for column, cell in row.cells.items()
-        if cell and (column.startswith(ANSWER) or (column in answers and column not in _known()))
+        if cell and (column.startswith(ANSWER) or (column in answers and column not in _columns()))
     }
     empty = next((column for column in REQUIRED if not row.cells.get(column)), None)
     if empty:

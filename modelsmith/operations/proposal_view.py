@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modelsmith.governance.shape import concern, promotion_folder
-from modelsmith.promotion.authors import written
+from modelsmith.promotion.authors import authored_commits
 from modelsmith.promotion.checks import PACKET_CHECK, promotion_checks
 from modelsmith.promotion.governed_state import GovernedState, read_governed_state
 from modelsmith.promotion.packets import PACKET_FILE
@@ -96,7 +96,7 @@ def proposal_view(main: GovernedState, pull: PullRequest, with_diff: bool) -> Pr
     governed = main if old == main.tree.commit else read_governed_state(git, old)
     change = _ordered(git.change(old, new), governed)
     folders = {folder for path in change.paths if (folder := promotion_folder(path.path))}
-    commits = written(git, old, pull.head, governed.people, COMMITS)
+    commits = authored_commits(git, old, pull.head, governed.people, COMMITS)
     diff = difference(git, old, new, change) if with_diff or not folders else None
     return ProposalView(
         old=old,

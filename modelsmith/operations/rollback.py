@@ -112,7 +112,7 @@ def run(workspace: Workspace, request: RollbackRequest) -> RollbackResult:
     history = _target(main, request, hold)
     if hold and history.specialist == hold.specialist:
         _refuse_other_reason(main, history, request.reason)
-        return _result(harness, cluster, "rolled-back", history, _done(harness, main, history))
+        return _result(harness, cluster, "rolled-back", history, _merged_rollback(harness, main, history))
     window, before = _read_window(request.window) if request.window else None, _open(harness)
     pull = roll_back(harness, main, cluster, history, request.reason, window)
     return _result(harness, cluster, "rolled-back", history, pull, before)
@@ -165,7 +165,7 @@ def _refuse_other_reason(main: GovernedState, history: SpecialistHistory, reason
         ).then(by_hand)
 
 
-def _done(harness: Harness, main: GovernedState, history: SpecialistHistory) -> PullRequest:
+def _merged_rollback(harness: Harness, main: GovernedState, history: SpecialistHistory) -> PullRequest:
     """The merged pull request of the rollback that holds the cluster."""
     return harness.forge.get(_receipt(main, history, "rolled-back")[1].pull)
 

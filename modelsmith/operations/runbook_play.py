@@ -16,9 +16,9 @@ from modelsmith.operations.runbooks import (
     arguments_of,
     holds,
     owners_of,
-    read,
     request_of,
     require_runnable,
+    value_of,
 )
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import IntegrityFailure, ModelsmithError, WaitingForPerson
@@ -185,5 +185,5 @@ def _deciders(
     if isinstance(whom, Owners):
         return owners_of(governed.tree, whom.owners_of)
     _learn(outcomes, record)
-    named = read(whom, parameters, outcomes)
+    named = value_of(whom, parameters, outcomes)
     return tuple(map(str, named)) if isinstance(named, list) else () if named is None else (str(named),)

@@ -188,13 +188,13 @@ def arguments_of(
 ) -> dict[str, JsonValue]:
     """What the step's operation is given; a named value that is null is left out."""
     resolved = {
-        name: read(value, parameters, outcomes) if isinstance(value, Reference) else _json(value)
+        name: value_of(value, parameters, outcomes) if isinstance(value, Reference) else _json(value)
         for name, value in step.arguments.items()
     }
     return {name: value for name, value in resolved.items() if value is not None}
 
 
-def read(named: Reference, parameters: Mapping[str, JsonValue], outcomes: Mapping[str, Outcome]) -> JsonValue:
+def value_of(named: Reference, parameters: Mapping[str, JsonValue], outcomes: Mapping[str, Outcome]) -> JsonValue:
     """A named value; None where there is none."""
     if named.parameter is not None:
         return parameters.get(named.parameter)
@@ -204,7 +204,7 @@ def read(named: Reference, parameters: Mapping[str, JsonValue], outcomes: Mappin
 
 def holds(condition: Condition, parameters: Mapping[str, JsonValue], outcomes: Mapping[str, Outcome]) -> bool:
     """Whether a condition holds; a number and a flag are never the same."""
-    value, to = read(condition, parameters, outcomes), _json(condition.to)
+    value, to = value_of(condition, parameters, outcomes), _json(condition.to)
     if condition.test == "is":
         return _same(value, to)
     if condition.test == "is-not":
@@ -264,7 +264,7 @@ def command_line(step: RunbookStep, parameters: Mapping[str, JsonValue], outcome
         if isinstance(value, Reference) and value.step is not None and value.step not in outcomes:
             arguments[name] = f"<{value.step}.{value.field}>"
         else:
-            argument = read(value, parameters, outcomes) if isinstance(value, Reference) else value
+            argument = value_of(value, parameters, outcomes) if isinstance(value, Reference) else value
             arguments |= {name: argument} if argument not in (None, False) else {}
     fields = loaded(step.call).request.model_fields
     shapes = {

@@ -18,7 +18,7 @@ from modelsmith.operations.near_copies import near_copies
 from modelsmith.operations.runbook_check import FOLDER, find_runbook_problems
 from modelsmith.repository.agent_contract import contract_problem
 from modelsmith.repository.budgets import work_tree_problems
-from modelsmith.repository.document import Location, Problem, meant
+from modelsmith.repository.document import Location, Problem, nearest_mend
 from modelsmith.repository.forbidden import reserved, unportable
 from modelsmith.repository.kept_facts import KeptFacts, this_toolkit
 from modelsmith.repository.load import governed_set, load_cluster
@@ -253,7 +253,7 @@ def _sourceless(cluster: Cluster, governed: GovernedSet) -> Iterator[_Stated]:
             for place, dataset in enumerate(stage.sources.datasets.names):
                 if dataset not in ids:
                     at = _at(cluster, number, "sources", "datasets", "names", place)
-                    yield at, f"the eval set has no data set '{dataset}'", meant(dataset, ids)
+                    yield at, f"the eval set has no data set '{dataset}'", nearest_mend(dataset, ids)
 
 
 def _exhausted(name: str, cluster: Cluster, governed: GovernedSet, error: InvalidInput) -> tuple[str, str]:

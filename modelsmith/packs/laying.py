@@ -44,7 +44,7 @@ def plan(root: Path, client: Client, role: Role) -> list[Laid]:
     tree = WorkTree(root)
     settings, merge = SETTINGS[client]
     before = {path: _standing(tree, path) for path in (settings, *files_of(client))}
-    laid = [_file(path, _shown(before[path]), text) for path, text in files_of(client).items()]
+    laid = [_file(path, _text_of(before[path]), text) for path, text in files_of(client).items()]
     data = before[settings]
     text = None if data is None else read_text(settings, data)
     merged = merge(settings, text or "", server(role))
@@ -79,7 +79,7 @@ def _standing(tree: WorkTree, path: str) -> bytes | None:
     return tree.read(path) if os.path.lexists(tree.root / path) else None
 
 
-def _shown(data: bytes | None) -> str | None:
+def _text_of(data: bytes | None) -> str | None:
     return None if data is None else data.decode(errors="backslashreplace")
 
 

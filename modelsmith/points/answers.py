@@ -136,10 +136,10 @@ def same(value: JsonValue, other: JsonValue) -> bool:
     return value == other
 
 
-def shown(value: JsonValue, limit: int = 80) -> str:
+def short_json(value: JsonValue, limit: int = 80) -> str:
     """A value as short ASCII JSON for a reason.
 
-    >>> shown("a long answer", 10)
+    >>> short_json("a long answer", 10)
     '"a long...'
     """
     text = json.dumps(value)
@@ -151,7 +151,7 @@ def _object(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
     if len(members) != len(pairs):
         known_keys: set[str] = set()
         repeated = next(key for key, _ in pairs if key in known_keys or known_keys.add(key))  # type: ignore[func-returns-value]
-        raise _NotStrictError(f"the key {shown(repeated)} appears more than once")
+        raise _NotStrictError(f"the key {short_json(repeated)} appears more than once")
     return members
 
 
@@ -162,13 +162,13 @@ def _constant(name: str) -> JsonValue:
 def _float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise _NotStrictError(f"the number {shown(digits, 24)} is out of range")
+        raise _NotStrictError(f"the number {short_json(digits, 24)} is out of range")
     return number
 
 
 def _integer(digits: str) -> int:
     if not math.isfinite(float(digits)):
-        raise _NotStrictError(f"the number {shown(digits, 24)} is out of range")
+        raise _NotStrictError(f"the number {short_json(digits, 24)} is out of range")
     return int(digits)
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
-from modelsmith.points.answers import composed, composed_text, look_up, read_answer_once, same, shown, too_long
+from modelsmith.points.answers import composed, composed_text, look_up, read_answer_once, same, short_json, too_long
 from modelsmith.points.json_schemas import first_problem, prepare, satisfies
-from modelsmith.points.patterns import found, size
+from modelsmith.points.patterns import matches, size
 from modelsmith.points.schema_shape import pattern_steps
 from modelsmith.points.texts import alike, as_read, every_reading, holds
 from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
@@ -92,7 +92,7 @@ def require_usable(point: RubricPoint) -> None:
         case JsonSchemaCheck():
             prepare(point.check.schema_)
         case RegexCheck():
-            found(point.check.pattern, "")
+            matches(point.check.pattern, "")
         case JudgeCheck():
             raise InfrastructureFailure(
                 "judge-unavailable",
@@ -191,7 +191,7 @@ def _expected_text(point: str, expected: Expected, reference: Mapping[str, JsonV
 def _unusable(point: str, needed: str, value: JsonValue) -> InvalidInput:
     return InvalidInput(
         "bad-expected",
-        f"Rubric point '{point}' needs {needed} to compare with, but the expected value is {shown(value)}.",
+        f"Rubric point '{point}' needs {needed} to compare with, but the expected value is {short_json(value)}.",
         "Correct the expected value in the rubric or the scenario's reference.",
         point=point,
     )
@@ -215,7 +215,7 @@ def _field_reason(check: JsonFieldCheck, completion: str, expected: JsonValue) -
     value, exists = look_up(answer, composed_text(check.path))
     if not exists:
         return f"the answer has no field '{check.path}'"
-    return "" if same(value, expected) else f"'{check.path}' is {shown(value)}, expected {shown(expected)}"
+    return "" if same(value, expected) else f"'{check.path}' is {short_json(value)}, expected {short_json(expected)}"
 
 
 def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off: bool) -> str:
@@ -236,7 +236,7 @@ def _number_reason(check: NumberCheck, completion: str, expected: float, cut_off
     off = abs(number - aim)
     if off <= allowed:
         return ""
-    said_so = f"the number is {_figure(number)}, expected {shown(expected)} give or take {allowed:g}"
+    said_so = f"the number is {_figure(number)}, expected {short_json(expected)} give or take {allowed:g}"
     return said_so if abs(off) > abs(aim) * _PLAIN_TO_SEE else f"{said_so}; it is off by {off:.3g}"
 
 
@@ -266,7 +266,7 @@ def _stated_number(path: str | None, completion: str, cut_off: bool) -> tuple[St
     if problem:
         return StatedNumber(Decimal(0)), problem
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return StatedNumber(Decimal(0)), f"'{path}' is {shown(value)}, not a number"
+        return StatedNumber(Decimal(0)), f"'{path}' is {short_json(value)}, not a number"
     return StatedNumber(Decimal(repr(value))), ""
 
 
@@ -276,18 +276,18 @@ def _text_reason(check: TextCheck, completion: str, expected: str, cut_off: bool
     text = alike(expected, ignore_case=check.ignore_case)
     if check.match == "must_not_contain":
         readings = (alike(text, ignore_case=check.ignore_case) for text in every_reading(completion))
-        return f"the answer contains {shown(expected)}" if any(text in reading for reading in readings) else ""
+        return f"the answer contains {short_json(expected)}" if any(text in reading for reading in readings) else ""
     answer = alike(as_read(completion), ignore_case=check.ignore_case)
     if check.match == "equals":
         same_text = text in (answer, alike(completion, ignore_case=check.ignore_case))
-        return "" if same_text else f"the answer is not {shown(expected)}"
+        return "" if same_text else f"the answer is not {short_json(expected)}"
     if holds(answer, text, cut_off=cut_off and completion[-1:].strip() != ""):
         return ""
     inside = " as a whole word or number of its own" if text in answer else ""
-    return f"the answer does not contain {shown(expected)}{inside}"
+    return f"the answer does not contain {short_json(expected)}{inside}"
 
 
 def _regex_reason(check: RegexCheck, completion: str) -> str:
     if problem := too_long(completion):
         return problem
-    return "" if found(check.pattern, composed_text(completion.strip())) else "the answer does not match the pattern"
+    return "" if matches(check.pattern, composed_text(completion.strip())) else "the answer does not match the pattern"

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from modelsmith.points.patterns import found
+from modelsmith.points.patterns import matches
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
@@ -28,7 +28,7 @@ def _shaped(pattern: str, parse: Callable[[str], object] = str) -> Callable[[str
     """Whether a text has the whole pattern and can be read; the pattern comes first and bounds what is read."""
 
     def holds(text: str) -> bool:
-        if not text.isascii() or not found(rf"^(?:{pattern})\z", text):
+        if not text.isascii() or not matches(rf"^(?:{pattern})\z", text):
             return False
         try:
             parse(text)

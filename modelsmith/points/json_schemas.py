@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from modelsmith.points.answers import composed
 from modelsmith.points.formats import FORMATS
-from modelsmith.points.patterns import found
+from modelsmith.points.patterns import matches
 from modelsmith.points.schema_shape import references, refused, require_small
 from modelsmith.points.schema_verdict import Verdict, identity, is_multiple, verdict_of
 
@@ -144,7 +144,7 @@ def _referring(targets: Mapping[str, JsonValue]) -> Callable[[Any, str, Any, Any
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
     from jsonschema.exceptions import ValidationError
 
-    if validator.is_type(instance, "string") and not found(pattern, instance):
+    if validator.is_type(instance, "string") and not matches(pattern, instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

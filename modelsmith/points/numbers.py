@@ -195,7 +195,7 @@ def number_in_text(text: str, *, cut_off: bool = False) -> tuple[StatedNumber, s
             return _none(f"the number {token.group()[:40]!a} cannot be read: {_WHY[why]}")
         near = token.start() - end <= _NEAR
         if first is not None and (stated != first or (near and _JOINED.fullmatch(plain, end, token.start()))):
-            return _none(f"cannot tell which number is meant, {_shown(first)} or {_shown(stated)}")
+            return _none(f"cannot tell which number is meant, {_as_text(first)} or {_as_text(stated)}")
         first, end = stated, token.end()
     if first is None:
         return _none("the answer contains no number")
@@ -209,11 +209,11 @@ def _stated_elsewhere(plain: str, stated: StatedNumber) -> str:
         return "something in the answer is struck out"
     other = next((number for number in spelled(plain) if number != abs(stated.number)), None)
     if other is not None:
-        return f"cannot tell which number is meant, {_shown(stated)} or {other}, in words"
+        return f"cannot tell which number is meant, {_as_text(stated)} or {other}, in words"
     if names_a_scale(plain):
-        return f"a word for a scale stands beside the number {_shown(stated)}; written out it would be one number"
+        return f"a word for a scale stands beside the number {_as_text(stated)}; written out it would be one number"
     if stated.number > 0 and MINUS.search(plain):
-        return f"it cannot be told whether a word for a minus belongs to the number {_shown(stated)}"
+        return f"it cannot be told whether a word for a minus belongs to the number {_as_text(stated)}"
     return ""
 
 
@@ -221,7 +221,7 @@ def _none(problem: str) -> tuple[StatedNumber, str]:
     return _NO_NUMBER, problem
 
 
-def _shown(stated: StatedNumber) -> str:
+def _as_text(stated: StatedNumber) -> str:
     return f"{stated.number}"[:40] + {100: "%", 1000: " per mille", 10000: " basis points"}.get(stated.per, "")
 
 

@@ -18,7 +18,7 @@ MAX_SIZE = 100_000
 """Steps of compiled patterns that one eval set may hold; compiling so many takes about a second."""
 
 
-def found(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
     """Whether the pattern matches anywhere in the text; ``^`` and ``$`` anchor it.
 
     Raises:
@@ -60,7 +60,7 @@ class PatternSet:
                 self._set.Add(_composed(pattern))
             self._set.Compile()
 
-    def found(self, text: str) -> list[int]:
+    def matching(self, text: str) -> list[int]:
         """Numbers of the patterns that match anywhere in the text, in no order."""
         data = text.encode("utf-8", "replace")
         if self._set is not None:

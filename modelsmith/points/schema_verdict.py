@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from modelsmith.points.formats import FORMATS
-from modelsmith.points.patterns import found
+from modelsmith.points.patterns import matches
 
 Verdict = Callable[[Any], bool]
 _SAYS_NOTHING = frozenset(
@@ -227,7 +227,7 @@ _KEYWORDS: Mapping[str, Callable[[Any, Any], Verdict]] = {
     "multipleOf": _of_numbers(is_multiple),
     "minLength": _only(str, lambda value, limit: len(value) >= limit),
     "maxLength": _only(str, lambda value, limit: len(value) <= limit),
-    "pattern": _only(str, lambda value, pattern: found(pattern, value)),
+    "pattern": _only(str, lambda value, pattern: matches(pattern, value)),
     "format": _only(str, lambda value, name: FORMATS[name](value)),
     "minItems": _only(list, lambda value, limit: len(value) >= limit),
     "maxItems": _only(list, lambda value, limit: len(value) <= limit),

@@ -114,7 +114,7 @@ def authorship(commits: Iterable[bytes], people: People) -> Authorship:
     return Authorship(frozenset(authors), frozenset(claims - {""}))
 
 
-def written(git: Git, since: str, tip: str, people: People, most: int) -> tuple[AuthoredCommit, ...]:
+def authored_commits(git: Git, since: str, tip: str, people: People, most: int) -> tuple[AuthoredCommit, ...]:
     """The newest commits that ``tip`` adds to ``since``, ``most`` of them at most."""
     ids = git.text("rev-list", f"--max-count={most}", f"{since}..{tip}").split()
     raw = git.read_commits(ids)

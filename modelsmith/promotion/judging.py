@@ -72,7 +72,7 @@ def judge(
     rewound = memory.tip if memory and is_main and memory.tip not in (commit.id for commit in log) else None
     if rewound and not full:
         raise _rewound(rewound, tip)
-    compared = _known(git, log, settled=full or memory is not None) if is_main else {}
+    compared = _fetched_mains(git, log, settled=full or memory is not None) if is_main else {}
     before = Verified.nothing(__version__, root, log[begin].id)
     if memory and memory.continues(before) and not full:
         begin, before = next(((i, memory) for i, c in enumerate(log) if c.id == memory.tip), (begin, before))
@@ -91,7 +91,7 @@ def judge(
     return Judged(replayed.main, before, now, compared, rewound)
 
 
-def _known(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, TipRelation]:
+def _fetched_mains(git: Git, log: Sequence[Commit], settled: bool) -> dict[str, TipRelation]:
     """Mains that this clone fetched before, beside the verified one.
 
     One that contradicts it is passed over when that is ``settled``: somebody has accepted this main already.

@@ -46,7 +46,7 @@ def check_training(promotion: Promotion) -> str:
     )
     governed = load_eval_set(main.tree, cluster.eval_set)
     refuse(facts.reward != governed.rubric_digest, "rows were checked with another rubric than the eval's")
-    _refuse_settings(cluster, facts, record.iteration, _chosen(cluster, facts, record))
+    _refuse_settings(cluster, facts, record.iteration, _try_of_candidate(cluster, facts, record))
     digests = {generator.id: content_digest(generator) for generator in governed.generators}
     strange = sorted(name for name, digest in facts.generators.items() if digests.get(name) != digest)
     refuse(bool(strange), f"rows come from generators that main does not have: {', '.join(strange)}")
@@ -62,7 +62,7 @@ def check_training(promotion: Promotion) -> str:
     return f"{facts.rows} rows, {methods}{best}, rubric equals the eval's"
 
 
-def _chosen(cluster: Cluster, facts: TrainingFacts, record: PromotionRecord) -> int:
+def _try_of_candidate(cluster: Cluster, facts: TrainingFacts, record: PromotionRecord) -> int:
     """Number of the try that the candidate is: of as many as main's cluster file says, the best held in.
 
     Seeds follow from that file and the iteration, so none is left to choose. What each try scored is the word of the

@@ -97,11 +97,13 @@ def decide_merge(main: GovernedState, pull: PullRequest, now: datetime) -> Merge
         )
     return replace(
         decided,
-        decision=replace(decided.decision, notes=(*decided.decision.notes, *lost, *unheeded, *_heard(pull, attested))),
+        decision=replace(
+            decided.decision, notes=(*decided.decision.notes, *lost, *unheeded, *_forge_comments(pull, attested))
+        ),
     )
 
 
-def _heard(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
+def _forge_comments(pull: PullRequest, attested: Sequence[Review]) -> tuple[str, ...]:
     """What was said at the forge and nobody has attested or signed: readers should not take it for a verdict."""
     reviewed = {(review.source.login.lower(), review.verdict) for review in attested if review.source}
     verbs = {"approve": "approved", "reject": "asked for changes"}

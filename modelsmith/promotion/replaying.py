@@ -61,7 +61,7 @@ def replay_apart(git: Git, parts: Sequence[Part], notify: Notify, now: datetime)
         for process in processes:
             while not process.has_ended(_LOOK):
                 display.waiting()
-            others.append(process.found())
+            others.append(process.counts())
             if others[-1] is None:
                 break
             display.waiting()
@@ -102,7 +102,7 @@ class _Process:
         self._listener.join(seconds)
         return not self._listener.is_alive()
 
-    def found(self) -> Counts | None:
+    def counts(self) -> Counts | None:
         """What it counted in a part that holds, None for one that does not; asked when it has ended.
 
         Raises:

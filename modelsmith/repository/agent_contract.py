@@ -25,7 +25,7 @@ def rendered(tree: Tree) -> str:
     return render(load_policy(tree), load_codeowners(tree), clusters)
 
 
-def written(tree: Tree) -> bytes:
+def with_contract(tree: Tree) -> bytes:
     """The file as it should be: what a team wrote around the contract stays.
 
     Raises:

@@ -135,7 +135,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return by_form[near[0]] if near else None
 
 
-def meant(name: str, names: Iterable[str], mark: str = "") -> str:
+def nearest_mend(name: str, names: Iterable[str], mark: str = "") -> str:
     """The mend for a name that is not among the others: the nearest of them, or all."""
     choices = list(names)
     near = nearest(name, choices)

@@ -86,7 +86,7 @@ def free_name(stem: str, names_taken: Collection[str], first: str = "", above: i
     return first if first and first not in names_taken else next(name for name in names if name not in names_taken)
 
 
-def wanted(rubric: Rubric) -> tuple[str, ...]:
+def compared_fields(rubric: Rubric) -> tuple[str, ...]:
     """The reference fields that the rubric compares an answer with, in its order; then others that it requires."""
     expected = (getattr(point.check, "expected", None) for point in rubric.points)
     compared = [check.reference for check in expected if check is not None and check.reference]
@@ -98,14 +98,14 @@ def wanted(rubric: Rubric) -> tuple[str, ...]:
 def offered_answers(rubric: Rubric) -> tuple[str, ...]:
     """What each reference field may hold, as it is asked for: ``urgency=red|amber|green``, ``steps=call|write,...``."""
     allowed = _properties(rubric)
-    return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in wanted(rubric))
+    return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in compared_fields(rubric))
 
 
 def declared_words(rubric: Rubric) -> dict[str, tuple[str, ...]]:
     """The words of each reference field that holds one of them and nothing else; no other fields."""
     allowed = _properties(rubric)
     found: dict[str, tuple[str, ...]] = {}
-    for path in wanted(rubric):
+    for path in compared_fields(rubric):
         field = allowed.get(path, {})
         if texts := tuple(word for word in _words(field) if isinstance(word, str) and field.get("type") != "array"):
             found[path] = texts
@@ -138,7 +138,7 @@ def reference(texts: Sequence[str], rubric: Rubric, complete: bool = True) -> di
                 raise _bad_answer(text, f"'{folder}' has a value already", rubric)
         inner[name] = _value(text, path, value_text, rubric)
     given_paths = {text.partition("=")[0] for text in texts}
-    missing = [path for path in wanted(rubric) if path not in given_paths]
+    missing = [path for path in compared_fields(rubric) if path not in given_paths]
     if missing and complete:
         raise InvalidInput(
             "bad-answer",

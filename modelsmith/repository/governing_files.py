@@ -25,8 +25,8 @@ from modelsmith.repository.document import (
     decoded,
     dotted,
     hidden_problem,
-    meant,
     nearest,
+    nearest_mend,
     sight_problems,
 )
 from modelsmith.repository.private import Scrubber
@@ -238,12 +238,12 @@ def codeowners_problems(path: str, contents: Mapping[str, bytes]) -> Iterator[Pr
             name = owner.removeprefix("@")
             if not owner.startswith("@") or not (name.rpartition("/")[2] in names or name.lower() in logins):
                 words = f"{owner} is no role, person or login of people.yaml"
-                yield Unlisted(path, rule.line, "", words, meant(name, people.roles, "@"), role=name)
+                yield Unlisted(path, rule.line, "", words, nearest_mend(name, people.roles, "@"), role=name)
 
 
 def _no_role(role: str, roles: Mapping[str, str]) -> tuple[str, str]:
     """Message and mend for a role that people.yaml does not list."""
-    return f"people.yaml has no role '{role}'", meant(role, roles) if roles else "Add the role there first."
+    return f"people.yaml has no role '{role}'", nearest_mend(role, roles) if roles else "Add the role there first."
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from modelsmith.repository.git import Git
 from modelsmith.repository.git_process import missing_object, over_limits
 from modelsmith.repository.listing import Entry
 from modelsmith.repository.tree_listing import TreeListing
-from modelsmith.repository.tree_objects import FolderRead, known, parse_like, parse_tree
+from modelsmith.repository.tree_objects import FolderRead, folder_of, parse_like, parse_tree
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure
 from modelsmith.schema.governance import LARGEST_FILE
 from modelsmith.schema.pull import Change
@@ -286,7 +286,7 @@ class ObjectReader(Git):
         if entries is None:
             raise _damaged(oid, "is not a sound tree")
         if large:
-            self._large = [*self._large[1 - _LARGE_KEPT :], known(data, width, entries)]
+            self._large = [*self._large[1 - _LARGE_KEPT :], folder_of(data, width, entries)]
         return entries, len(data) + _TREE_COSTS
 
     def ahead(self, oids: Collection[str], kind: str, most: int) -> Set[str]:

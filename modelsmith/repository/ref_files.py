@@ -44,7 +44,7 @@ def stored_refs(place: Path, names: Sequence[str]) -> dict[str, str] | None:
     return dict(sorted(refs.items()))
 
 
-def wanted(ref: str, names: Sequence[str]) -> bool:
+def is_named(ref: str, names: Sequence[str]) -> bool:
     """Whether a ref is named, itself or by what it lies below."""
     return any(ref.startswith(name) if name.endswith("/") else ref == name for name in names)
 
@@ -73,7 +73,9 @@ def _loose(place: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
                         folders.append(ref)
                 elif entry.is_symlink() and any(name.startswith(f"{ref}/") for name in names):
                     raise _AskGit  # a folder of refs, to git
-                elif wanted(ref, names) and not (entry.name.endswith(".lock") and entry.is_file(follow_symlinks=False)):
+                elif is_named(ref, names) and not (
+                    entry.name.endswith(".lock") and entry.is_file(follow_symlinks=False)
+                ):
                     files += 1
                     match = _LOOSE.fullmatch(_read(entry.path)) if entry.is_file(follow_symlinks=False) else None
                     if match is None or files > _MOST_FILES:
@@ -90,7 +92,7 @@ def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
         match = _PACKED.fullmatch(line)
         if match is None:
             raise _AskGit
-        if wanted(ref := os.fsdecode(match[2]), names):
+        if is_named(ref := os.fsdecode(match[2]), names):
             refs[_plain(ref)] = _whole(match[1])
     return refs
 

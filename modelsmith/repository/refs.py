@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelsmith.repository.git import Git
-from modelsmith.repository.ref_files import stored_refs, wanted
+from modelsmith.repository.ref_files import is_named, stored_refs
 
 
 def local_refs(git: Git, *names: str) -> dict[str, str]:
@@ -36,4 +36,4 @@ def remote_refs(git: Git, place: str, *names: str, env: Mapping[str, str] | None
 
 def _exactly(listed: bytes, separator: str, names: tuple[str, ...]) -> dict[str, str]:
     lines = [line.partition(separator) for line in listed.decode("utf-8", "surrogateescape").split("\n")]
-    return {ref: commit for commit, _, ref in lines if wanted(ref, names)}
+    return {ref: commit for commit, _, ref in lines if is_named(ref, names)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from modelsmith.points.patterns import MAX_SIZE, size
-from modelsmith.repository.document import Problem, meant
+from modelsmith.repository.document import Problem, nearest_mend
 from modelsmith.repository.set_files import Source
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.router import Router, When
@@ -31,7 +31,7 @@ def router_problems(source: Source[Router], clusters: Set[str]) -> Iterator[Prob
     spent = 0
     for number, rule in enumerate(source.value.rules):
         if rule.cluster not in clusters:
-            mend = meant(rule.cluster, sorted(clusters)) if clusters else "Add the cluster first."
+            mend = nearest_mend(rule.cluster, sorted(clusters)) if clusters else "Add the cluster first."
             yield source.problem(("rules", number, "cluster"), f"there is no cluster '{rule.cluster}'", mend)
         if rule.name in names:
             words = f"'{rule.name}' names an earlier rule too"

@@ -15,7 +15,7 @@ from modelsmith.points.answers import look_up
 from modelsmith.points.check import cost, require_comparable, require_usable
 from modelsmith.points.patterns import MAX_SIZE
 from modelsmith.repository import judge_rules
-from modelsmith.repository.document import Location, Problem, first_of, meant, nearest
+from modelsmith.repository.document import Location, Problem, first_of, nearest, nearest_mend
 from modelsmith.repository.rubric_slips import MANY, RubricSlips, rubric_slips
 from modelsmith.repository.separation import MAX_WORDINGS, is_comparable, too_near
 from modelsmith.repository.set_files import SetFiles, Source, Spent
@@ -73,7 +73,7 @@ def across(files: SetFiles, spent: Spent) -> Iterator[Problem]:
         about = dataset.value.capability
         if about is not None and about not in capabilities:
             words = f"no scenario has the capability '{about}'"
-            yield dataset.problem(("capability",), words, meant(about, capabilities))
+            yield dataset.problem(("capability",), words, nearest_mend(about, capabilities))
     yield from first_of(files.folder, judge_rules.problems(files))
     if files.evalset:
         yield from too_near(files, files.evalset.value.separation.held_out_to_core, spent)
@@ -214,7 +214,7 @@ def _generator(
         yield generator.problem(
             ("capability",),
             f"no scenario has the capability '{value.capability}'",
-            meant(value.capability, capabilities),
+            nearest_mend(value.capability, capabilities),
         )
     used: set[str] = set()
     misspelt: set[str] = set()
@@ -286,7 +286,7 @@ def _references(
 
 
 def _unknown_point(source: Source[Any], at: Location, name: str, points: set[str]) -> Problem:
-    return source.problem(at, f"the rubric has no point '{name}'", meant(name, points))
+    return source.problem(at, f"the rubric has no point '{name}'", nearest_mend(name, points))
 
 
 def _twice(source: Source[Any], at: Location, names: Sequence[str], kind: str) -> Iterator[Problem]:

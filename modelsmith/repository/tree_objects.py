@@ -87,7 +87,7 @@ class FolderRead(NamedTuple):
         return dict(zip(self.names, self.entries, strict=True))
 
 
-def known(data: bytes, width: int, entries: dict[str, Entry]) -> FolderRead:
+def folder_of(data: bytes, width: int, entries: dict[str, Entry]) -> FolderRead:
     """A folder that `parse_tree` found sound."""
     names = list(entries)
     kinds = map(_BYTES_OF_MODE.__getitem__, map(itemgetter(0), entries.values()))
@@ -111,7 +111,7 @@ def parse_like(data: bytes, width: int, like: FolderRead) -> FolderRead | None:
     middle = _at_once(data[begin : end + growth], width) if begin < end + growth else {}
     if middle is None or 2 * (end + growth - begin) > len(data):
         return None
-    between = known(b"", width, middle)
+    between = folder_of(b"", width, middle)
     names = [*like.names[:first], *between.names, *like.names[last:]]
     entries = [*like.entries[:first], *between.entries, *like.entries[last:]]
     seams = {first, first + len(middle)} - {0, len(names)}

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from modelsmith.normal_form import normalized
-from modelsmith.repository.document import meant, named, nearest
+from modelsmith.repository.document import named, nearest, nearest_mend
 from modelsmith.repository.slips import OPENING, print_quotes
 from modelsmith.schema.base import SLUG
 from modelsmith.schema.cluster import STORE
@@ -100,7 +100,7 @@ _BOUNDS: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
     "union_tag_not_found": lambda c: (f"{c['discriminator']} is missing", f"Add {c['discriminator']}: see the schema."),
     "union_tag_invalid": lambda c: (
         f"there is no {c['discriminator'].strip(chr(39))} '{c['tag']}'",
-        meant(str(c["tag"]), re.findall("'([^']*)'", c["expected_tags"])),
+        nearest_mend(str(c["tag"]), re.findall("'([^']*)'", c["expected_tags"])),
     ),
     "string_pattern_mismatch": lambda c: (
         "is not written as required", _PATTERNS.get(c["pattern"], f"Make it match {c['pattern']}.")
@@ -128,10 +128,10 @@ def explain(
         expected, mend = _EXPECTED[kind]
         if inner and kind.startswith("model"):
             mend = f"{mend.removesuffix('.')}; fields here: {named(inner)}."
-        return f"{expected}, not {shown(value)}", mend
+        return f"{expected}, not {value_text(value)}", mend
     if kind in _BOUNDS:
         message, mend = _BOUNDS[kind](facts)
-        return f"{shown(value)} {message}" if not kind.startswith("union_tag") else message, mend
+        return f"{value_text(value)} {message}" if not kind.startswith("union_tag") else message, mend
     if kind == "value_error":
         return str(facts["error"]), with_doc("Correct it", documentation)
     return details["msg"][:1].lower() + details["msg"][1:], with_doc("Correct it", documentation)
@@ -151,16 +151,20 @@ def _closer(kind: str, value: Any, facts: dict[str, Any], field: FieldInfo | Non
         options = re.findall("'([^']*)'", facts["expected"])
         near = nearest(value, options)
         mend = f"Did you mean '{near}'?" if near else f"Write {facts['expected']}."
-        return f"{shown(value)} must be {facts['expected']}", mend
+        return f"{value_text(value)} must be {facts['expected']}", mend
     if kind == "bool_type" and isinstance(value, str):
         word = value.strip().lower()
         truth = "true" if word in ("yes", "on", "true", "y") else "false" if word in ("no", "off", "false", "n") else ""
-        return (f"true or false is expected, not {shown(value)}", f"Write {truth}, without quotes.") if truth else None
+        return (
+            (f"true or false is expected, not {value_text(value)}", f"Write {truth}, without quotes.")
+            if truth
+            else None
+        )
     if kind == "string_type":
         return _text(value, field)
     if kind in ("tuple_type", "list_type") and isinstance(value, str):
         short = f"Write [{value}], or a '- '" if re.fullmatch(r"[\w .,-]{1,40}", value) else "Write a '- '"
-        return f"a list is expected, not {shown(value)}", f"{short} line for each item."
+        return f"a list is expected, not {value_text(value)}", f"{short} line for each item."
     if kind in ("dict_type", "model_type", "model_attributes_type") and isinstance(value, list):
         return "a mapping is expected, not a list", "Remove the '- '."
     if kind == "string_pattern_mismatch" and isinstance(value, str):
@@ -218,7 +222,7 @@ def _text(value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
     if value is None:
         return "nothing stands here", "Write a text."
     mend = _PATTERNS.get(pattern, "") if pattern != SLUG else ""
-    return f"text is expected, not {shown(value)}", mend or "Put the value in quotes."
+    return f"text is expected, not {value_text(value)}", mend or "Put the value in quotes."
 
 
 def _pattern(value: str, pattern: str) -> tuple[str, str] | None:
@@ -228,7 +232,7 @@ def _pattern(value: str, pattern: str) -> tuple[str, str] | None:
     if pattern == SLUG:
         return _slug(value)
     if pattern == MODEL_URI and value.startswith("hf://") and "@" not in value:
-        return f"{shown(value)} names no revision", f"Write {value}@<commit>."
+        return f"{value_text(value)} names no revision", f"Write {value}@<commit>."
     return None
 
 
@@ -241,7 +245,7 @@ def _slug(value: str) -> tuple[str, str] | None:
     plain = re.sub(r"[^a-z0-9._-]+", "-", letters.lower()).strip("-._")
     oddity = "a space" if odd == " " else f"the capital {odd}" if odd.isascii() and odd.isupper() else described(odd)
     mend = f"Write {plain}." if re.fullmatch(SLUG, plain) else _PATTERNS[SLUG]
-    return f"the name {shown(value)} has {oddity}", mend
+    return f"the name {value_text(value)} has {oddity}", mend
 
 
 def _ssh_key(value: str) -> tuple[str, str]:
@@ -262,7 +266,7 @@ def _ssh_key(value: str) -> tuple[str, str]:
     return "this is no SSH public key", "Write the line of the .pub file, without the comment."
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as a short word or two."""
     if isinstance(value, dict | list | tuple):
         return "a mapping" if isinstance(value, dict) else "a list"

@@ -20,7 +20,7 @@ from modelsmith.repository.copies import copies
 from modelsmith.repository.document import (
     Problem,
     first_of,
-    meant,
+    nearest_mend,
 )
 from modelsmith.repository.forbidden import reserved
 from modelsmith.repository.governing_files import (
@@ -259,7 +259,7 @@ def _cluster(path: str, contents: Mapping[str, bytes], present: Set[str]) -> Ite
     source = Source(cluster, read_yaml(path, contents[path]))
     if f"evals/{cluster.eval_set}/evalset.yaml" not in present:
         yield source.problem(
-            ("eval_set",), f"there is no eval set '{cluster.eval_set}'", meant(cluster.eval_set, _sets(present))
+            ("eval_set",), f"there is no eval set '{cluster.eval_set}'", nearest_mend(cluster.eval_set, _sets(present))
         )
     yield from owner_problems(source, contents)
     files = [source.document, *([read_yaml(CLUSTER_DEFAULTS, defaults)] if defaults is not None else [])]

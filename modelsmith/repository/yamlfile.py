@@ -23,7 +23,7 @@ from modelsmith.repository.document import (
     nearest,
 )
 from modelsmith.repository.json_reader import read_json
-from modelsmith.repository.type_errors import explain, shown, with_doc
+from modelsmith.repository.type_errors import explain, value_text, with_doc
 from modelsmith.repository.yaml_reader import read_yaml
 from modelsmith.schema.docs import field_docs
 from modelsmith.schema.errors import InvalidInput
@@ -89,7 +89,7 @@ def _by_cause(data: Any, errors: list[ErrorDetails]) -> list[ErrorDetails]:
     """One error for each cause: a misspelt field is not missing too, and one that is not indented is not unknown."""
     if len(errors) > MAX_PROBLEMS:
         return errors
-    places = [_written(data, error) for error in errors]
+    places = [_location_of(data, error) for error in errors]
     unknown = [at for at, error in zip(places, errors, strict=True) if error["type"] == "extra_forbidden"]
     empty = {at for at, error in zip(places, errors, strict=True) if error["input"] is None}
     outside = {at: before for at in unknown if (before := _field_before(data, at)) in empty}
@@ -163,7 +163,7 @@ def sort_key(problem: Problem) -> tuple[str, int, str, str]:
 
 def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) -> Problem | None:
     """One of pydantic's errors in the user's words; None for a list that is only short of its faulty items."""
-    location = _written(document.data, details)
+    location = _location_of(document.data, details)
     kind = details["type"]
     if kind == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
         return None
@@ -187,7 +187,9 @@ def _problem(document: Document, model: type[BaseModel], details: ErrorDetails) 
     )
     message, mend = explain(details, field, docs.get(name), inner)
     if name in UNSHOWN:
-        message, mend = (text.replace(shown(details.get("input")), "what stands there") for text in (message, mend))
+        message, mend = (
+            text.replace(value_text(details.get("input")), "what stands there") for text in (message, mend)
+        )
     return Problem(*place, dotted(location), message, mend)
 
 
@@ -228,7 +230,7 @@ def _nearest_field(name: str, docs: Mapping[str, str]) -> str:
     return f"Did you mean '{near}'?" + (f" What stands here has {odd}." if odd else "")
 
 
-def _written(data: Any, details: ErrorDetails) -> Location:
+def _location_of(data: Any, details: ErrorDetails) -> Location:
     """Pydantic's location without the names of union branches and validators, which nobody wrote."""
     location: list[str | int] = []
     for number, part in enumerate(details["loc"]):

@@ -33,10 +33,10 @@ _FRACTION = 32
 
 def canonical_json(value: Any) -> bytes:
     """RFC 8785 bytes of a JSON value or pydantic model (dumped in JSON mode)."""
-    return _written(value.model_dump(mode="json")) if isinstance(value, BaseModel) else _exactly(value)
+    return _encoded(value.model_dump(mode="json")) if isinstance(value, BaseModel) else _exactly(value)
 
 
-def _written(value: Any) -> bytes:
+def _encoded(value: Any) -> bytes:
     """Canonical JSON of what was JSON before, so that all its keys are texts.
 
     By Python's own encoder, which is some ten times as fast, where both write the same.
@@ -112,7 +112,7 @@ def is_canonical(data: bytes, value: Any) -> bool:
     No bytes are that of one that RFC 8785 cannot write.
     """
     try:
-        return (canonical_json(value) if isinstance(value, BaseModel) else _written(value)) == data
+        return (canonical_json(value) if isinstance(value, BaseModel) else _encoded(value)) == data
     except ValueError:
         return False
 
@@ -161,7 +161,7 @@ def content_digest(value: BaseModel, exclude: Set[str] = frozenset()) -> str:
 
     Fields at their default do not count, so a toolkit that adds an optional field changes no identity.
     """
-    return sha256(_written(value.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(exclude))))
+    return sha256(_encoded(value.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=set(exclude))))
 
 
 def file_digest(path: Path) -> str:

@@ -27,10 +27,10 @@ def leads_elsewhere(folder: Path) -> str | None:
     Raises:
         OSError: a file cannot be read.
     """
-    return next(_found(folder), None)
+    return next(_settings_files(folder), None)
 
 
-def _found(folder: Path) -> Iterator[str]:
+def _settings_files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in name.split("/")):

@@ -65,12 +65,12 @@ def attending(model: Any, visible: torch.Tensor, looking: torch.Tensor, keys: to
     """
     window = window_of(model)
     if window is None:
-        return _taken(model, visible)
+        return _mask_for(model, visible)
     near = visible & (keys[:, None, None, :] > looking[:, None, :, None] - window)
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or (SLIDING,))
     if len(kinds) == 1:
-        return _taken(model, near)
-    return {FULL: _taken(model, visible), SLIDING: _taken(model, near)}
+        return _mask_for(model, near)
+    return {FULL: _mask_for(model, visible), SLIDING: _mask_for(model, near)}
 
 
 def over_padding(model: Any, filled: torch.Tensor, begin: int, places: torch.Tensor) -> Mask:
@@ -90,7 +90,7 @@ def over_padding(model: Any, filled: torch.Tensor, begin: int, places: torch.Ten
     return attending(model, visible, places[:, begin:], places)
 
 
-def _taken(model: Any, visible: torch.Tensor) -> torch.Tensor:
+def _mask_for(model: Any, visible: torch.Tensor) -> torch.Tensor:
     if model.config.get_text_config()._attn_implementation == "sdpa":
         return visible
     dtype = model.get_input_embeddings().weight.dtype

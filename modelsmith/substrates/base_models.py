@@ -49,7 +49,7 @@ def resolve(source: BaseModelSource, root: Path, cache: Path, memory: Path | Non
     scheme, _, rest = source.uri.partition("://")
     if scheme == "hf":
         return _from_folder(source, _hub_snapshot(source, rest, offline=_is_offline(os.environ)))
-    path = _found(source, scheme, rest, root)
+    path = _source_path(source, scheme, rest, root)
     try:
         return _from_folder(source, path) if path.is_dir() else _from_file(source, path, cache, memory)
     except OSError as error:
@@ -78,7 +78,7 @@ def look(source: BaseModelSource, root: Path) -> Path | None:
             if error.code != "base-model-download":
                 raise
             return None
-    path = _found(source, scheme, rest, root)
+    path = _source_path(source, scheme, rest, root)
     if path.is_dir():
         return _from_folder(source, path).folder
     _require_file(source, path)
@@ -130,7 +130,7 @@ def _line(digest: str, name: str) -> str:
     return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
 
 
-def _found(source: BaseModelSource, scheme: str, rest: str, root: Path) -> Path:
+def _source_path(source: BaseModelSource, scheme: str, rest: str, root: Path) -> Path:
     try:
         return _package_file(source, rest) if scheme == "package" else _local_path(source, rest, root)
     except (OSError, ValueError):

@@ -269,11 +269,11 @@ def _by_words(text: str, other: str) -> float:
 
 
 def _prepared(text: str) -> tuple[str, Bag]:
-    return _kept(text) if len(text) <= 2_000 else _kept.__wrapped__(text)
+    return _sorted_words(text) if len(text) <= 2_000 else _sorted_words.__wrapped__(text)
 
 
 @lru_cache(maxsize=1 << 12)
-def _kept(text: str) -> tuple[str, Bag]:
+def _sorted_words(text: str) -> tuple[str, Bag]:
     """The words of a text, sorted, and its bag: checks of one set compare the same texts one after the other."""
     words = words_of(text)
     return " ".join(sorted(words)), _bag(words)

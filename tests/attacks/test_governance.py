@@ -9,7 +9,7 @@ from attacker import CLUSTER, CODEOWNERS, EVERYBODY, HARNESS, PEOPLE_FILE, POLIC
 from modelsmith.governance.codeowners import MAX_BYTES, MOST_RULES
 from modelsmith.governance.shape import AGENT_CONTRACT
 from modelsmith.operations import status
-from modelsmith.repository.agent_contract import written
+from modelsmith.repository.agent_contract import with_contract
 from modelsmith.repository.tree import Revision
 from modelsmith.schema.catalog import CLUSTER_DEFAULTS
 
@@ -314,9 +314,9 @@ def test_a_cluster_with_records_keeps_its_settings(waiting):
 
 def test_the_contract_that_agents_read_tells_the_rules_and_no_others(fresh):
     """Other terms of a rollback come with a contract that says so; one that says more than the rules is refused."""
-    fresh.force_honestly({AGENT_CONTRACT: written(fresh.governed().tree)}, "petra")
+    fresh.force_honestly({AGENT_CONTRACT: with_contract(fresh.governed().tree)}, "petra")
     terms = {SETTINGS: fresh.governed().tree.read(SETTINGS).replace(b"window_minutes: 60", b"window_minutes: 90")}
-    honest = written(Revision(fresh.git, fresh.commit(terms)))
+    honest = with_contract(Revision(fresh.git, fresh.commit(terms)))
     for name, more in {
         "alone": {},
         "old": {AGENT_CONTRACT: fresh.governed().tree.read(AGENT_CONTRACT) + b"Our notes.\n"},

@@ -647,7 +647,7 @@ def test_an_iteration_is_started_once_though_the_door_cannot_note_it(jobs, monke
             answer()
         assert jobs_started.count() == 0, "what could not be noted is not begun"
     with monkeypatch.context() as full:
-        full.setattr("modelsmith.loop.drifting._done", no_room)
+        full.setattr("modelsmith.loop.drifting._mark_done", no_room)
         for _ in range(3):
             with pytest.raises(OSError, match="No space"):
                 answer()

@@ -14,7 +14,7 @@ import modelsmith
 from modelsmith.governance.agent_contract import BEGIN, END, FREE, found_in, placed, render
 from modelsmith.governance.codeowners import parse
 from modelsmith.mcp.tools import tools
-from modelsmith.repository.agent_contract import contract_problem, rendered, written
+from modelsmith.repository.agent_contract import contract_problem, rendered, with_contract
 from modelsmith.repository.kits import kit_files
 from modelsmith.repository.load import load_cluster, load_policy
 from modelsmith.repository.tree import WorkTree
@@ -27,7 +27,7 @@ def repository(tmp_path):
     for path, data in kit_files("adtech", tmp_path).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
-    (tmp_path / "AGENTS.md").write_bytes(written(WorkTree(tmp_path)))
+    (tmp_path / "AGENTS.md").write_bytes(with_contract(WorkTree(tmp_path)))
     return tmp_path
 
 
@@ -77,7 +77,7 @@ def test_it_is_refused_as_soon_as_it_is_not_what_they_say(repository, path, old,
     assert problem
     assert "agents-md" in problem.mend
     (repository / "AGENTS.md").unlink()
-    (repository / "AGENTS.md").write_bytes(written(WorkTree(repository)))
+    (repository / "AGENTS.md").write_bytes(with_contract(WorkTree(repository)))
     assert contract_problem(WorkTree(repository)) is None
 
 
@@ -125,7 +125,7 @@ def test_what_a_team_writes_around_it_stays(before, after):
 def test_a_repository_without_it_is_left_in_peace(repository):
     (repository / "AGENTS.md").write_text("# Our own notes\n")
     assert contract_problem(WorkTree(repository)) is None
-    text = written(WorkTree(repository)).decode()
+    text = with_contract(WorkTree(repository)).decode()
     assert text.startswith(BEGIN)
     assert text.endswith("# Our own notes\n")
 

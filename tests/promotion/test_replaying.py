@@ -172,7 +172,7 @@ from modelsmith.promotion.verify import Part
 with _judging(Path(sys.argv[1]), Part("0" * 40, (), [], "0" * 40), datetime.now(UTC)) as process:
     while not process.has_ended(1):
         pass
-    print(process.refused, process.found())
+    print(process.refused, process.counts())
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-I", "-c", script, str(repository.git.path)]

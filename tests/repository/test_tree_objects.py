@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.repository.tree_objects import known, parse_like, parse_tree
+from modelsmith.repository.tree_objects import folder_of, parse_like, parse_tree
 from modelsmith.schema.errors import InvalidInput
 
 ENTRIES = st.tuples(
@@ -41,7 +41,7 @@ def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, o
     old = tree_bytes(sorted(before, key=place))
     if not (sound := plainly(old)):
         return
-    listing = known(old, 20, sound)
+    listing = folder_of(old, 20, sound)
     assert listing.listed() == sound
     assert listing.ends[-1] == len(old)
     after = sorted(before, key=place)
@@ -54,13 +54,13 @@ def test_a_folder_that_is_nearly_known_reads_as_one_that_is_not(before, edits, o
     parsed = parse_like(data, 20, listing)
     if parsed is not None:
         assert list(parsed.listed().items()) == list((plainly(data) or {}).items())
-        assert parsed == known(data, 20, plainly(data))
+        assert parsed == folder_of(data, 20, plainly(data))
 
 
 def test_one_name_among_many_is_read_alone():
     """It is not that nothing is ever found: a change, an addition and a removal are."""
     many = [(b"40000", b"iter-%03d" % number, bytes([number]) * 20) for number in range(200)]
-    listing = known(tree_bytes(many), 20, parse_tree(tree_bytes(many), 20))
+    listing = folder_of(tree_bytes(many), 20, parse_tree(tree_bytes(many), 20))
     for at in (0, 100, 199):
         for new in (
             [],
@@ -68,4 +68,4 @@ def test_one_name_among_many_is_read_alone():
             [many[at], (b"40000", b"iter-%03da" % at, b"y" * 20)],
         ):
             data = tree_bytes([*many[:at], *new, *many[at + 1 :]])
-            assert parse_like(data, 20, listing) == known(data, 20, parse_tree(data, 20))
+            assert parse_like(data, 20, listing) == folder_of(data, 20, parse_tree(data, 20))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelsmith.operations.json_kinds import ANYTHING, kind_of, kinds_at, value_at
 from modelsmith.operations.runbook_check import find_runbook_problems
-from modelsmith.operations.runbooks import bind, holds, read
+from modelsmith.operations.runbooks import bind, holds, value_of
 from modelsmith.repository.yamlfile import find_json_problems
 from modelsmith.schema.errors import InvalidInput
 from modelsmith.schema.runbook import Condition, Reference, Runbook
@@ -198,7 +198,7 @@ def test_comparing_never_fails_and_a_flag_is_no_number(value, to):
         assert holds(condition, {}, outcomes) in (True, False)
     yes = Condition(step="a", field="result.v", test="is", to=1)
     assert holds(yes, {}, {"a": {"result": {"v": True}}}) is False
-    assert read(Reference(step="b", field="exit"), {}, outcomes) is None
+    assert value_of(Reference(step="b", field="exit"), {}, outcomes) is None
 
 
 def test_kinds_follow_a_schema_s_references_and_choices():

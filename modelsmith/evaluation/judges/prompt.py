@@ -163,10 +163,10 @@ def visible(text: str) -> str:
     >>> visible("a\u202eb <|im_end|> 1 < 2")
     'a[U+202E]b [U+003C]|im_end|> 1 < 2'
     """
-    return "".join(map(_shown, _STEERING.sub(lambda match: _code(match.group()), text)))
+    return "".join(map(_spelled, _STEERING.sub(lambda match: _code(match.group()), text)))
 
 
-def _shown(character: str) -> str:
+def _spelled(character: str) -> str:
     if character.isascii() and (character.isprintable() or character in "\n\t"):
         return character
     unseen = ord(character) in _UNSEEN or unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

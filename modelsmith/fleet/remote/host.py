@@ -135,7 +135,7 @@ class Session:
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_own(self._work)
         if self._lock is None:
-            self._lock = _taken(self._work / "lock")
+            self._lock = _take_lock(self._work / "lock")
         if self._lock is None:
             self._say("busy")
             return
@@ -169,7 +169,7 @@ class Session:
         beats = self._folder / HEARTBEAT_FILE
         self._since = beats.stat().st_size if beats.exists() else 0
         run.leash.touch(mode=0o600)
-        own = _taken(run.lock)
+        own = _take_lock(run.lock)
         assert own is not None
         models = [str(model_folder(self._home, digest)) for digest in self._models]
         words = [*models, DOORS_WORD, str(doors_folder(self._home))]
@@ -285,7 +285,7 @@ def _ended(run: Run) -> Ended:
         return Ended(status=-9)
 
 
-def _taken(path: Path) -> int | None:
+def _take_lock(path: Path) -> int | None:
     """The lock, held by this process and its children; None where another process has it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -36,7 +36,7 @@ def given_by(
     )
     effective = []
     for review in reviews:
-        state = _left(review, events, end)
+        state = _state_of(review, events, end)
         if state == "CHANGES_REQUESTED" and end and _text(review.at) > end:
             continue
         if state != "APPROVED" or _text(review.at) > moved:
@@ -56,7 +56,7 @@ def last_verdicts(reviews: Sequence[AttestedReview]) -> tuple[Heard, ...]:
     return tuple(verdicts.values())
 
 
-def _left(review: AttestedReview, events: Sequence[EventAnswer], end: str | None) -> str:
+def _state_of(review: AttestedReview, events: Sequence[EventAnswer], end: str | None) -> str:
     """The state of a review; one that was dismissed keeps its own where that takes nothing from it."""
     ends = [event for event in events if event.dismissed_review and event.dismissed_review.review_id == review.review]
     if review.state != "DISMISSED" or not ends:

@@ -42,10 +42,10 @@ def proposal_of(environment: Mapping[str, str]) -> EventProposal:
     """
     kind, path = environment.get("GITHUB_EVENT_NAME", ""), environment.get("GITHUB_EVENT_PATH", "")
     event = _read(Path(path)) if path else {}
-    number = _found(event, "pull_request", "number") or _input(event)
+    number = _value_at(event, "pull_request", "number") or _input(event)
     if isinstance(number, int) and 0 < number < 10**9:
         return EventProposal(number, None)
-    base, head = _found(event, "merge_group", "base_sha"), _found(event, "merge_group", "head_sha")
+    base, head = _value_at(event, "merge_group", "base_sha"), _value_at(event, "merge_group", "head_sha")
     if is_commit_id(base) and is_commit_id(head):
         return EventProposal(None, (base, head))
     problem = f"The event {kind!a} is of no pull request" if kind else "No workflow of GitHub's runs here"
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _found(event: Mapping[str, Any], *names: str) -> Any:
+def _value_at(event: Mapping[str, Any], *names: str) -> Any:
     value: Any = event
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
@@ -86,7 +86,7 @@ def _found(event: Mapping[str, Any], *names: str) -> Any:
 
 def _input(event: Mapping[str, Any]) -> int | None:
     """The number that a person gave when starting the workflow by hand (``workflow_dispatch``)."""
-    number = _found(event, "inputs", "number")
+    number = _value_at(event, "inputs", "number")
     return (
         int(number)
         if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 10
