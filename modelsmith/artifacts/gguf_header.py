@@ -44,7 +44,7 @@ class Header(NamedTuple):
     """``general.architecture``: the kind of network, such as ``llama``."""
     tensors: int
     bytes: int
-    """Of the header, before the tensors' data."""
+    """Bytes of the header, before the tensors' data."""
 
 
 def require_sound(path: Path) -> Header:

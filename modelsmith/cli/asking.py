@@ -33,7 +33,7 @@ def asked_fields(kind: type[Request], names: Collection[str]) -> dict[str, Field
 def answers(
     kind: type[Request], fields: Mapping[str, FieldInfo], values: Mapping[str, Any], directory: Path, as_json: bool
 ) -> dict[str, Any]:
-    """What a person on the terminal says for each field; without one, nothing.
+    """Answers of a person on the terminal, by field; empty without a person.
 
     What cannot stand is asked again where it was said, so a slip costs one line and not all of them.
 

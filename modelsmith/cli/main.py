@@ -117,7 +117,7 @@ def pack() -> None:
 @INTO
 @AS_JSON
 def show_pack(client: Client, role: Role, into: Path | None, as_json: bool) -> None:
-    """What `pack install` would do, file by file; nothing is written."""
+    """Show the files that `pack install` would write; nothing is written."""
     from modelsmith.cli.packing import show
 
     show(client, role, into, as_json)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def judge_line(judge: JudgeAgreement) -> str:
-    """Who judges, and how well it agrees with people."""
+    """Line about the judge: its name, and how well it agrees with people."""
     if not judge.verdicts:
         return f"{judge.judge}, agreement with people not measured"
     kappa = f"kappa {interval(judge.kappa)}" if judge.kappa else "kappa not defined"

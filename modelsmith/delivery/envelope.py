@@ -10,7 +10,7 @@ from cloudevents.core.v1.event import CloudEvent
 from modelsmith.schema.events import Recorded, schema_id
 
 CONTENT_TYPE = JSONFormat.CONTENT_TYPE
-"""Of an event in the JSON form: ``application/cloudevents+json``."""
+"""Content type of an event in the JSON form: ``application/cloudevents+json``."""
 _SEQUENCE_DIGITS = 18
 _ABOUT = ("specialist", "candidate", "tag")
 """Fields that say which thing of the cluster an event is about; at most one of them is in each."""

@@ -67,7 +67,7 @@ def message(envelope: str, form: Form) -> Message:
 
 
 def _facts(event: Mapping[str, Any]) -> dict[str, str]:
-    """What people read of it: each field in a line, and nothing empty."""
+    """Facts of an event that people read: each field in a line, and nothing empty."""
     facts = {name: value for name, value in event["data"].items() if name not in ("name", "cluster")}
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -44,7 +44,7 @@ class ScoredText:
     kind: Kind = "question"
     """``answer``: what people labelled."""
     part: ScoredPart = "core"
-    """Of the set: what the certificate counts it under."""
+    """Part of the set that the certificate counts it under."""
 
 
 class Dropped(NamedTuple):
@@ -202,7 +202,7 @@ class Loss(NamedTuple):
 
 
 def losses(rows: Sequence[Row], separation: Separation[Row]) -> tuple[Loss, ...]:
-    """What each generator loses, whoever loses the largest share first."""
+    """Losses of the generators, the largest share first."""
     by_generator: dict[str, list[Dropped]] = {}
     for dropped in separation.dropped:
         by_generator.setdefault(rows[dropped.row].generator, []).append(dropped)

@@ -78,7 +78,7 @@ def kept_apart(
 
 
 def nearness(rows: Sequence[TrainingRow], texts: Sequence[ScoredText], meaning: Meaning) -> Nearness:
-    """What the certificate says of the batch: the nearest pair of each part."""
+    """Nearness of a batch for the certificate: the nearest pair of each part."""
     cosines = [0.0] * len(meaning.most)
     for row in _by_part(rows, texts, meaning):
         cosines = [max(most, near.cosine) for most, near in zip(cosines, row, strict=True)]

@@ -42,7 +42,7 @@ LONGEST_TEXT: Final = 100_000
 
 @dataclass
 class Offer:
-    """What one source offers, and why the rest of it is not taken."""
+    """Rows that one source offers, and why the rest of it is not taken."""
 
     source: PairSource
     name: Slug

@@ -32,14 +32,14 @@ class Place(NamedTuple):
 
 
 class Lease:
-    """That somebody may ask an adapter; it ends with the last reference to it."""
+    """Permission to ask an adapter; it ends with the last reference to it."""
 
     def __init__(self, place: Place, key: str | None, folder: Path) -> None:
         self.place, self.key, self.folder = place, key, folder
 
 
 class Adapters:
-    """What this door has loaded into servers. Belongs to one event loop.
+    """Adapters that this door has loaded into servers. Belongs to one event loop.
 
     What an earlier door loaded and this one never asked is left alone: another door may ask it. Where two doors share a
     server, one may unload what the other asks; that one then loads it again.

@@ -17,7 +17,7 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 class Governed(NamedTuple):
-    """What the model was evaluated with: a request that leaves it out gets it."""
+    """Settings that the model was evaluated with: a request that leaves one out gets it."""
 
     system: str
     sampling: Sampling

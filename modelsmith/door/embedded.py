@@ -35,7 +35,7 @@ _END = b"data: [DONE]\n\n"
 
 
 class Speaker(Protocol):
-    """What is asked of an engine here; `substrates.local` has it."""
+    """The calls that are made of an engine here; `substrates.local` has it."""
 
     def speak(self, prompt: Prompt, system: str, sampling: Sampling, hear: Any, most: int) -> Completion:
         """Complete one prompt of so many tokens at most, and let its text be heard as it comes."""
@@ -127,7 +127,7 @@ def _close_stream(pieces: asyncio.Queue[str | None], work: asyncio.Future[Comple
 
 
 class _AnswerHead:
-    """What every part of one answer says of it."""
+    """Fields that every part of one answer has."""
 
     def __init__(self, model: str) -> None:
         self.head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}

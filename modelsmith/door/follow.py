@@ -78,7 +78,7 @@ class Served:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one verified main says, before its models are at hand."""
+    """Routing of one verified main, before its models are at hand."""
 
     commit: str
     rules: Rules

@@ -34,7 +34,7 @@ class HttpModel:
     url: str
     """Base URL, up to and with the version."""
     name: str
-    """By which the server knows the model."""
+    """Name by which the server knows the model."""
     key: str | None = field(default=None, repr=False)
     proxy: str | None = None
     """The proxy that the environment names for this server."""

@@ -29,16 +29,16 @@ LoadedAs = tuple[str, Arm, str]
 
 @dataclass(frozen=True)
 class Line:
-    """Who answers one cluster's traffic, and by which commit of main."""
+    """Routing of one cluster's traffic, and the commit of main that it comes from."""
 
     cluster: Cluster
     commit: str
-    """Of main, that says so."""
+    """Commit of main that says so."""
     incumbent: Arm
     watched: Arm | None
     """The specialist under watch; None where none is."""
     share: float
-    """Of requests that are the watched specialist's."""
+    """Share of requests that the watched specialist gets."""
     governed: Governed
     format: Format
     """The format that its answers are checked for."""
@@ -47,7 +47,7 @@ class Line:
     shadow: Arm | None = None
     """Who gets copies of the incumbent's requests; nobody gets to see its answers."""
     shadowed_as: str = ""
-    """By which name its copies are counted."""
+    """Name under which its copies are counted."""
 
     @property
     def stage(self) -> Stage:

@@ -137,7 +137,7 @@ class Pieces:
 
 
 def no_connection(error: Exception) -> Down | Refused:
-    """What it means that a connection to a backend failed."""
+    """The failure that a failed connection to a backend stands for."""
     return no_room() if isinstance(error, OSError) and is_ours(error) else Down(503, "connect")
 
 

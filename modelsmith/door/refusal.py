@@ -53,6 +53,6 @@ class Down(Exception):
 
 
 def unavailable(failure: Down) -> Refused:
-    """What the caller is told when nobody is left to ask."""
+    """Refusal of a request that nobody is left to answer."""
     status = 504 if failure.status == 504 else 503
     return Refused(status, "backend-down", f"The model's backend gave no answer ({failure.reason}).", after=2)

@@ -101,5 +101,5 @@ def is_ours(error: OSError) -> bool:
 
 
 def no_room() -> Refused:
-    """What a caller is told whose request nobody can be asked."""
+    """Refusal of a request for which there is no room."""
     return Refused(503, CODE, "The door has too many connections to ask anybody.", after=2, ours=True)

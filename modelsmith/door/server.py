@@ -33,7 +33,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.errors import InvalidInput, ModelsmithError
 
 LOG = Path("logs", "door.jsonl")
-"""In the clone's private folder."""
+"""File of the log, in the clone's private folder."""
 SWITCH_SECONDS = 5e-4
 """How long a thread that counts or checks may keep the interpreter while a request waits for it. Python's own 5 ms made
 each request wait for those threads; with a fifth of this the two take it from each other more than they use it. The

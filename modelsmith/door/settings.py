@@ -36,7 +36,7 @@ class Embedded(Frozen):
 
 
 class Price(Frozen):
-    """What a million tokens cost, in whatever currency this machine's figures are read."""
+    """Prices of a million tokens, in whatever currency this machine's figures are read."""
 
     input: Annotated[float, Field(ge=0, le=1e9)]
     output: Annotated[float, Field(ge=0, le=1e9)]

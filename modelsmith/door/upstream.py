@@ -41,14 +41,14 @@ class Turn:
 
 
 class Price(NamedTuple):
-    """What one token costs, in the currency of the machine's settings."""
+    """Prices of one token, in the currency of the machine's settings."""
 
     asked: float = 0.0
     answered: float = 0.0
 
 
 FREE: Final = Price()
-"""Of whoever has no price in the settings."""
+"""Price of a specialist that the settings give none."""
 
 
 @dataclass(frozen=True)

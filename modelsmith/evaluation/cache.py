@@ -78,7 +78,7 @@ def verdict_key(question: JudgeQuestion, judge: str) -> str:
 
 
 def kept_completion(completion: Completion, wall: float) -> KeptCompletion | None:
-    """What is kept of a completion; of a failed one nothing."""
+    """The part of a completion that is kept; None for a failed one."""
     if completion.error is not None or completion.finish == "error":
         return None
     return KeptCompletion(

@@ -39,7 +39,7 @@ class Line(NamedTuple):
     number: int
     start: int
     length: int
-    """In bytes, without the line's end."""
+    """Length in bytes, without the line's end."""
     failed: bool
     digest: bytes
 
@@ -112,7 +112,7 @@ class RunFolder:
             lock.release()
 
     def request(self) -> RunRequest | None:
-        """What the folder holds the answers to; None where no run was begun.
+        """Request that the folder holds the answers to; None where no run was begun.
 
         Raises:
             IntegrityFailure: ``run-damaged``.

@@ -18,7 +18,7 @@ from modelsmith.schema.scenario import Message, Scenario
 
 
 class Sampled(NamedTuple):
-    """What a model wrote, and what the rubric compares it with."""
+    """A text that a model wrote, and what the rubric compares it with."""
 
     text: str
     """The answer, without the thoughts before it."""

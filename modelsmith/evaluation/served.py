@@ -21,7 +21,7 @@ class Served(Frozen):
     model: Digest | None = None
     """Of the name that the model's server gave; None before it said one."""
     judge: Digest | None = None
-    """Of the name that the judge's server gave."""
+    """Digest of the name that the judge's server gave."""
 
 
 def model_changed(model_name: ServedRole, tag: str) -> InfrastructureFailure:

@@ -54,7 +54,7 @@ class _Spent(NamedTuple):
 
 
 def cost(observations: Iterable[Observation], prices: Prices, tokens: TokenPrices | None = None) -> Cost:
-    """What answering cost: percentiles of request times, tokens, and money.
+    """Costs of answering: percentiles of request times, tokens, and money.
 
     The price is that of the machine for the time of generation or, where a server charges by `tokens`, of the tokens.
 

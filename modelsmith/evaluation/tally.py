@@ -41,7 +41,7 @@ class Tally:
 
 
 Tallies = Mapping[tuple[Section, str], Tally]
-"""By section and scenario id, in order."""
+"""Tallies by section and scenario id, in order."""
 
 
 def tally(rows: Iterable[VerdictRow], rule: GateRule) -> Tallies:

@@ -24,7 +24,7 @@ _ITERATION = re.compile(r"iter-(\d+)-")
 
 
 class Rejudged(Frozen):
-    """What the same answers came to by a later rule."""
+    """Outcome of the same answers by a later rule."""
 
     threshold: float
     held_out_threshold: float
@@ -53,7 +53,7 @@ class HistoryEntry(Frozen):
     overridden: bool
     """Whether a person let it count although it came out INCONCLUSIVE."""
     rejudged: tuple[Rejudged, ...]
-    """By the rules since, oldest first."""
+    """Outcomes by the rules since, oldest first."""
     complete: bool
     """Quick and partial runs are not; they never count for a promotion."""
     events: tuple[Event, ...]
@@ -79,7 +79,7 @@ class QuestionChange(Frozen):
     """A run that answered another question than the run before it."""
 
     number: int
-    """Of the first run that answered it."""
+    """Number of the first run that answered it."""
     sentence: str
 
 
@@ -113,17 +113,17 @@ class _Run(NamedTuple):
     question: Question
     rubric: str
     by_rule: tuple[Judged, ...]
-    """By the rule of its day first."""
+    """Outcomes by rule; that of its day comes first."""
     complete: bool
 
     @property
     def first(self) -> Judged:
-        """What it came to by the rule of its day."""
+        """Its outcome by the rule of its day."""
         return self.by_rule[0]
 
     @property
     def comparable(self) -> _Comparable:
-        """What composites must have in common to be compared."""
+        """The properties that composites must share to be compared."""
         return self.eval_set, self.question, self.first.rule.composite
 
 

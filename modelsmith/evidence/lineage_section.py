@@ -155,7 +155,7 @@ def _judge_rows(facts: TrainingFacts) -> Iterator[list[str]]:
 
 
 def _recovery_rows(evidence: Evidence) -> list[list[str]]:
-    """What failed while it was trained, and was mended."""
+    """Failures during its training, and how each was mended."""
     return [
         [
             f"mended in stage {recovery.stage}",

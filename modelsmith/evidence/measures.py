@@ -71,7 +71,7 @@ def critical_section(evidence: Evidence) -> str:
 
 
 def judge_section(evidence: Evidence) -> str:
-    """Who decided the judged points, and how far people agree; empty without a judge."""
+    """The judge of the judged points, and how far people agree with it; empty without a judge."""
     judge = evidence.judge
     if judge is None:
         return ""

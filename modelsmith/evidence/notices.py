@@ -138,7 +138,7 @@ def override_notice(override: Override, role: str | None, approved_by: Sequence[
 
 
 def shares(routing: Routing) -> str:
-    """Who serves which share of the traffic, in words."""
+    """Shares of the traffic, in words."""
     return ", ".join(f"{safe(serving.specialist)} {serving.share * 100:g}%" for serving in routing.serving)
 
 

@@ -35,7 +35,7 @@ _ENVELOPE: Final = 'import json, sys; print(json.dumps(json.load(sys.stdin)["dss
 
 @dataclass(frozen=True)
 class PacketRequest:
-    """What this pull request asks for, on top of what the evidence says."""
+    """The request of a pull request, besides the evidence."""
 
     event: Event
     requested_by: str

@@ -43,7 +43,7 @@ class SetMerge(NamedTuple):
 
 
 class Trail(NamedTuple):
-    """What main tells of the time since the incumbent."""
+    """Changes on main since the incumbent was accepted."""
 
     merges: tuple[SetMerge, ...] = ()
     before: int = 0
@@ -89,7 +89,7 @@ def rule_changes(old: GateRule, new: GateRule) -> tuple[str, ...]:
 
 
 def set_changes(change: SetChange) -> tuple[str, ...]:
-    """What is asked otherwise, counted; scores and limits are `rule_changes`."""
+    """Changes of the eval set's questions, counted; scores and limits are `rule_changes`."""
     changes = []
     for kind in ("added", "removed", "changed"):
         scenarios = [scenario for scenario in change.scenarios if scenario.kind == kind and scenario.scored]

@@ -55,7 +55,7 @@ class _Panel(NamedTuple):
     title: str
     lines: list[_Line]
     share: bool
-    """From 0 to 1, whatever the values."""
+    """Whether the axis goes from 0 to 1, whatever the values."""
 
 
 def training_curve(stages: Sequence[StageShown], title: str) -> str:

@@ -35,7 +35,7 @@ class Beats(NamedTuple):
     """Signs of life that a worker gave since the last look, and whether it has ended."""
 
     lines: list[bytes]
-    """Of ``heartbeat.jsonl``, whole ones only."""
+    """Lines of ``heartbeat.jsonl``, whole ones only."""
     since: int
     """Where the next call goes on."""
     status: int | None

@@ -193,7 +193,7 @@ class Jobs:
         self._go_on()
 
     def begin(self, id: str) -> Job | None:
-        """What a job's process says first; None where it has nothing to do.
+        """Mark a job's process as begun; None where it has nothing to do.
 
         Returns when the job before it in the cluster has given back what it held, or does not for `_LETS_GO` seconds.
         """

@@ -48,7 +48,7 @@ class LoggedEvent:
     signature: str
     approval: Approval | None
     proof: SignedApproval | None
-    """Of a review: what the person signed."""
+    """The signed statement of a review; None for other events."""
     attestation: str | None = None
     """Of ``attested``: what the workflow signed, which nobody has verified yet. The event itself has no signature, and
     says nothing that its place in the log does not."""

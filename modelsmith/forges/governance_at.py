@@ -18,7 +18,7 @@ from modelsmith.signing import ssh
 
 
 class Governance:
-    """Who holds which key, and for which repository, at one commit of main."""
+    """Holders of keys, and the repository's identity, at one commit of main."""
 
     def __init__(self, git: Git, commit: str) -> None:
         self.commit = commit

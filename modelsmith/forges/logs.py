@@ -36,7 +36,7 @@ from modelsmith.schema.pull import PullEvent, PullRequest, SignedApproval
 
 
 class SignedLogs(LogWriter):
-    """What forges share; each adds how a pull request is opened. See `modelsmith.forges.port.Forge`."""
+    """The common part of forges; each adds how a pull request is opened. See `modelsmith.forges.port.Forge`."""
 
     def main(self) -> str:
         """See `Forge`."""

@@ -47,7 +47,7 @@ class Standing:
 
     gate: Literal["open", "waiting", "closed"]
     line: str
-    """In one sentence."""
+    """The state in one sentence."""
     details: tuple[str, ...]
     """What is wrong, missing or to be known; sentences that may quote what others wrote."""
     reviewers: tuple[Mapping[str, str], ...]

@@ -272,7 +272,7 @@ def _check_base(reader: Reader, logged: LoggedEvent) -> None:
 
 
 def _check_event(reader: Reader, logged: LoggedEvent, main: str, now: datetime) -> None:
-    """What holds of an event when it arrives, besides its signatures."""
+    """Check an event when it arrives, besides its signatures."""
     event, git = logged.event, reader.git
     times = [event.at, *([logged.approval.at] if logged.approval else [])]
     if any(abs(at - now) > CLOCK_TOLERANCE for at in times):

@@ -106,7 +106,7 @@ class Reader:
         return [number for number, tip in tips.items() if tip not in outlines or outlines[tip][_HEAD] == head]
 
     def outline(self, tip: str) -> Outline:
-        """What the log up to ``tip`` says in short; raises as `log`."""
+        """Outline of the log up to ``tip``; raises as `log`."""
         if tip in self._kept_outlines:
             return Outline(*self._kept_outlines[tip])
         if tip not in self._outlines:

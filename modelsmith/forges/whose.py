@@ -47,7 +47,7 @@ def require_room(now: Governance, actor: str, mine: int) -> None:
 
 
 def check_closing(reader: Reader, opening: PullEvent, event: PullEvent, main: str) -> None:
-    """Whoever may neither withdraw a proposal nor decide about it does not close it."""
+    """Refuse a closing by a person who may neither withdraw the proposal nor decide about it."""
     git = reader.git
     if reader.merge_of(opening, main):
         raise InvalidInput("not-open", f"Pull request {event.pull} is merged.", "Open a new one.")

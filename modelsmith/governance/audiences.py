@@ -201,7 +201,7 @@ NEEDED: Final[Mapping[str, str]] = {
 
 
 def audience(kind: type[Frozen], field: str, narrowed: Mapping[str, Audience]) -> Audience:
-    """Who may see a field: never more people than `AUDIENCE` says, whatever ``narrowed`` says.
+    """Audience of a field: never wider than `AUDIENCE` says, whatever ``narrowed`` says.
 
     Args:
         kind: Type of the record.

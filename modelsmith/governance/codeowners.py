@@ -88,7 +88,7 @@ class Codeowners:
     """A CODEOWNERS file: its rules in order, and what is wrong with its lines."""
 
     rules: tuple[Rule, ...]
-    """In the file's order."""
+    """Rules, in the file's order."""
     errors: tuple[tuple[int, str], ...]
     """Line number and what is wrong with it; line 0 when it is the file as a whole."""
     loaded: bool = True

@@ -321,7 +321,7 @@ def _rejections(
 
 
 def _claimed(could: Set[str], claimed: Set[str], requester: str, preparer: str) -> Iterator[str]:
-    """What is said, and signed by nobody, of those who could approve."""
+    """Unsigned statements of those who could approve."""
     for actor in sorted(could & claimed):
         yield f"A commit claims {actor} as author, unauthenticated; that takes no approval away."
     if requester in could:

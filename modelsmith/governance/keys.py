@@ -107,7 +107,7 @@ def _words(moment: datetime) -> str:
 
 
 def key_holder(people: People, key: str, now: datetime) -> str:
-    """Who holds the public key and may sign with it now.
+    """Holder of the public key, who may sign with it now.
 
     Raises:
         IntegrityFailure: ``unknown-key``; ``key-not-valid`` for one that has ended, is revoked or not valid yet.

@@ -200,7 +200,7 @@ def _how(name: str, other: str) -> str:
 
 
 def _look(name: str) -> str:
-    """What a reader sees: equal for names that look alike."""
+    """The look of a name: equal for names that look alike."""
     return re.sub(r"\s+", " ", fold_name(name.translate(_FORGETTABLE))).strip().translate(_SHAPES)
 
 

@@ -27,7 +27,7 @@ class Sight(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What the window can see in words, for people."""
+        """Sentence for people that says which loss the window can see."""
         visible_loss = "not even the loss of everything" if self.loss is None else f"a loss of {self.loss:.1%} or more"
         text = f"its window has some {self.decisions} decisions and can see {visible_loss}"
         if self.confirms:

@@ -44,7 +44,7 @@ class Link(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What is asked of many histories, known without their records."""
+    """Summary of a history, known without its records."""
 
     artifact: str
     iteration: int
@@ -69,7 +69,7 @@ class SpecialistHistory:
     digests: tuple[str, ...]
     """Digest of each record, in sequence."""
     outline: Outline | None = field(default=None, compare=False, repr=False)
-    """Of a history that was folded before."""
+    """Outline of a history that was folded before."""
 
     @property
     def artifact(self) -> str:

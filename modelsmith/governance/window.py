@@ -61,7 +61,7 @@ class Judgement(NamedTuple):
     reasons: tuple[str, ...]
     """Why, in sentences."""
     findings: tuple[Finding, ...]
-    """By metric, in the rule's order."""
+    """Findings, one for each metric, in the rule's order."""
 
 
 def watched(terms: Rollback) -> tuple[Watched, ...]:
@@ -90,7 +90,7 @@ def guards(terms: Rollback) -> tuple[Watched, ...]:
 def judge(
     terms: Rollback, counts: Counts | None, *, ended: bool, metrics: tuple[Watched, ...] | None = None
 ) -> Judgement:
-    """What a window's counts come to: confirmed, to be rolled back, or not decided.
+    """Outcome of a window's counts: confirmed, to be rolled back, or not decided.
 
     Args:
         terms: Of the approved contract; it has a rule.
@@ -142,7 +142,7 @@ def tripped(terms: Rollback, counts: Counts | None, metrics: tuple[Watched, ...]
 
 
 def lopsided(terms: Rollback, counts: Counts | None) -> tuple[str, ...]:
-    """What comes from one side more than its share explains, in sentences.
+    """Sentences about sides that reported more than their share explains.
 
     A loss may then be one of reports alone: an application that no longer reports of the specialist looks like one that
     never wins with it. Traffic goes back all the same, and whoever clears the hold has to know.
@@ -233,7 +233,7 @@ def _finding(metric: Watched, stages: Sequence[StageCounts], alpha: float) -> Fi
 
 
 def _level(metric: Watched) -> float:
-    """What no difference is: a ratio of 1, or a difference of 0."""
+    """The value of no difference: a ratio of 1, or a difference of 0."""
     return 1.0 if metric.relative else 0.0
 
 

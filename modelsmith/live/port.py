@@ -122,7 +122,7 @@ class Recorder(Protocol):
         """
 
     def copies(self, record: str) -> Copies:
-        """What was copied under this name of late. Cheap, as it is often asked."""
+        """Copies under this name of late. Cheap, as it is often asked."""
 
     def latched(self, record: str) -> bool:
         """Whether the deployment that this record made was taken back here: all of its traffic is the incumbent's.

@@ -123,7 +123,7 @@ class Store:
             return results
 
     def counts(self, record: str, metrics: Sequence[str]) -> Counts | None:
-        """What was counted for a deployment; None before the first decision."""
+        """Counts of a deployment; None before the first decision."""
         with self._lock:
             span = self._database.execute("SELECT began, ended FROM spans WHERE record = ?", (record,)).fetchone()
             rows = self._database.execute(
@@ -219,7 +219,7 @@ DIFFERS: Final = "differs"
 
 
 def measured_of(answered: Answered, budget: float | None) -> dict[str, bool | None]:
-    """What an answer says of each guard; None where it says nothing.
+    """Measurements of an answer for each guard; None where it has none.
 
     A client that hung up says nothing of errors, and of slowness only when it had waited longer than the budget. A
     request that was refused as wrong says nothing of either: no answer was to be had, or one was owed. Nor does one

@@ -139,7 +139,7 @@ def _as_ancestor(specialist: str, firewall: Firewall) -> Ancestor:
 
 
 def recheck(workspace: Workspace, main: GovernedState, *, full: bool) -> dict[str, Recheck]:
-    """What became of the certificate of each specialist whose eval main has accepted.
+    """Check again the certificate of each specialist whose eval main has accepted.
 
     ``other eval set``: main asks something else by now, so the figures of its day cannot be found again. What was
     computed from the same rows and texts before is believed, unless ``full``; that the rows are the same is not. What

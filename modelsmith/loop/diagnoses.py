@@ -67,7 +67,7 @@ def iteration_of(cluster: str, tag: str) -> int | None:
 
 
 class Answered(NamedTuple):
-    """What a whole run of this machine asked outside of held-out, and what failed."""
+    """Scenarios that a whole run of this machine asked outside of held-out, and those that failed."""
 
     run: RunResult
     asked: frozenset[Slug]
@@ -77,7 +77,7 @@ class Answered(NamedTuple):
 
 
 def answered_in(workspace: Workspace, cluster: str, tag: str) -> Answered | None:
-    """What a run found; None where no whole run has that tag.
+    """Answers of a run; None where no whole run has that tag.
 
     Raises:
         IntegrityFailure: ``run-damaged``, ``observations-damaged`` when its answers are not those of its result.

@@ -153,7 +153,7 @@ class _Bench:
     harness: Harness
     latest: MainReader
     main: GovernedState
-    """As it was when the export was asked for."""
+    """Main as it was when the export was asked for."""
     parent: SpecialistHistory
     cluster: Cluster
     export: Export
@@ -239,7 +239,7 @@ class _Bench:
         write_merged(base.folder, adapter, target, dtype)
 
     def _require_loadable(self, file: Path) -> None:
-        """What no engine here can read is refused before main hears of it."""
+        """Refuse weights that no engine here can read, before main hears of them."""
         from modelsmith.substrates.gguf import converted
 
         workspace = self.harness.workspace

@@ -98,7 +98,7 @@ class Loop:
                 iteration = states.put(self._begin(self._main(), iteration))
 
     def stop(self) -> Stop | None:
-        """What main's cluster file registers against another iteration of this call."""
+        """The registered reason against another iteration of this call, by main's cluster file."""
         tree = self._main().tree
         cluster = load_cluster(tree, self.cluster)
         judged = bool(judged_points(load_eval_set(tree, cluster.eval_set).rubric))
@@ -111,7 +111,7 @@ class Loop:
         return stop._replace(recommended=recommendation(cluster, diagnosed, judged=judged))
 
     def _past(self) -> tuple[list[Assessed], list[Diagnosis]]:
-        """What candidates came to, and what iterations diagnosed, oldest first."""
+        """Outcomes of candidates and diagnoses of iterations, oldest first."""
         workspace = self.harness.workspace
         evals = assessed(ledger_of(workspace).runs(cluster=self.cluster), self.cluster)
         return evals, read_diagnoses(workspace, self.cluster)

@@ -68,7 +68,7 @@ class PhaseFields(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class BegunIteration:
-    """What is known of an iteration in every phase."""
+    """Fields of an iteration that are known in every phase."""
 
     phase: ClassVar[Phase]
     """The phase to do next."""
@@ -102,7 +102,7 @@ class BegunIteration:
 
 @dataclass(frozen=True, kw_only=True)
 class WithCandidate(BegunIteration):
-    """What is known besides in every phase after the candidate is sealed."""
+    """Fields that are known besides in every phase after the candidate is sealed."""
 
     specialist: str
     artifact: str
@@ -111,7 +111,7 @@ class WithCandidate(BegunIteration):
 
     @property
     def candidate(self) -> Candidate:
-        """What the next phase takes over of the candidate."""
+        """Fields of the candidate that the next phase takes over."""
         return Candidate(specialist=self.specialist, artifact=self.artifact, export_tag=self.export_tag)
 
 
@@ -152,7 +152,7 @@ class ToAssess(WithCandidate):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged(WithCandidate):
-    """What is known besides in every phase after the candidate's eval."""
+    """Fields that are known besides in every phase after the candidate's eval."""
 
     outcome: Outcome
     override: str | None = None
@@ -160,7 +160,7 @@ class Judged(WithCandidate):
 
     @property
     def verdict(self) -> Verdict:
-        """What the next phase takes over of the candidate's eval."""
+        """Fields of the candidate's eval that the next phase takes over."""
         return Verdict(outcome=self.outcome, override=self.override)
 
 

@@ -12,7 +12,7 @@ from modelsmith.schema.source import Chat
 
 
 def finder_of(workspace: Workspace, private: Private) -> Places | None:
-    """What finds names in a text; None where policy names no model for it.
+    """Function that finds names in a text; None where policy names no model for it.
 
     Raises:
         InfrastructureFailure: ``names-missing`` when its weights are not on this machine; as `NameFinder`.

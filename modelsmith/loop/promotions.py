@@ -121,7 +121,7 @@ def note_advances(ledger: Ledger, main: GovernedState) -> None:
 
 
 def _events_of(main: GovernedState, history: SpecialistHistory) -> Iterator[PromotionAdvanced | RollbackTriggered]:
-    """What the records of a history on main are to subscribers."""
+    """Events for subscribers, made from the records of a history on main."""
     for record, known_as in zip(history.records, history.digests, strict=True):
         receipt = load_machine_file(main.tree, f"{record_folder(record)}/{RECEIPTS}/{MERGE_RECEIPT}", Receipt)
         yield PromotionAdvanced(

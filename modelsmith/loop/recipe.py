@@ -52,7 +52,7 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What stages are trained for: governed files of one commit, in one clone."""
+    """Inputs of a training: governed files of one commit, in one clone."""
 
     workspace: Workspace
     cluster: Cluster

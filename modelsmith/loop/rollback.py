@@ -159,7 +159,7 @@ def _automatic(main: GovernedState, draft: RecordDraft, order: RollbackOrder) ->
 
 
 def _require_loss(main: GovernedState, order: RollbackOrder, history: SpecialistHistory) -> None:
-    """What the gate would refuse is said to who brings it."""
+    """Refuse early what the gate would refuse."""
     deployment = deployment_of(main, history.specialist)
     refusal = window_refusal(order, deployment.contract, deployment.approved_at)
     if refusal:

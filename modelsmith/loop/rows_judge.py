@@ -39,7 +39,7 @@ class Judged(Frozen):
     """The judge that decided judged points of a stage's rows."""
 
     identity: Digest
-    """As `evaluation.judges.port.Judge` has it."""
+    """Identity of the judge, as `evaluation.judges.port.Judge` has it."""
 
 
 @contextmanager

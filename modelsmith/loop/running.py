@@ -68,7 +68,7 @@ def noting_in(workspace: Workspace, path: Path) -> Workspace:
 
 
 def running(workspace: Workspace, cluster: str) -> Running | None:
-    """What the process that iterates the cluster said last; None when no process does."""
+    """Last progress of the process that iterates the cluster; None when no process does."""
     if not workspace.is_locked(f"iterate-{cluster}"):
         return None
     if last := read_running(_path(workspace, cluster)):

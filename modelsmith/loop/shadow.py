@@ -46,7 +46,7 @@ def shadowing(main: GovernedState) -> tuple[Shadowed, ...]:
 
 
 def look_at_shadow(workspace: Workspace, main: GovernedState, cluster: str) -> Shadow:
-    """What a shadow of this clone's door comes to now; it changes nothing.
+    """Outcome of a shadow of this clone's door now; it changes nothing.
 
     Raises:
         InvalidInput: ``no-shadow``.

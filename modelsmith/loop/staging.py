@@ -122,7 +122,7 @@ class Staged(NamedTuple):
     """Pending cases made of production's records, and how many records gave none."""
 
     cases: tuple[Pending, ...]
-    """In the order in which they were first seen."""
+    """Cases, in the order in which they were first seen."""
     records: int
     known: int
     """Records of cases that are pending already."""

@@ -36,7 +36,7 @@ class Stop(NamedTuple):
     kind: StopKind
     sentence: str
     recommended: Recommendation | None = None
-    """At a plateau; see `recommendation`."""
+    """The change to make at a plateau; see `recommendation`."""
 
 
 WORDS: dict[Action, str] = {

@@ -39,7 +39,7 @@ CHOICE: Final = "choice"
 
 @dataclass(frozen=True)
 class Trained:
-    """What goes on from a training, and what it was chosen from."""
+    """Stages that go on from a training, and the tries that they were chosen from."""
 
     stages: tuple[StageRun, ...]
     folder: Path

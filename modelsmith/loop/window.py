@@ -86,7 +86,7 @@ class WindowView(NamedTuple):
 
 
 def look(workspace: Workspace, main: GovernedState, cluster: str) -> WindowView:
-    """What a window of this clone's door comes to now; it changes nothing.
+    """Outcome of a window of this clone's door now; it changes nothing.
 
     Raises:
         InvalidInput: ``no-window`` where nothing is under watch by a rule.
@@ -153,7 +153,7 @@ def last_ended(main: GovernedState, cluster: str, event: Event | None = None) ->
 
 
 def counts_of(folder: Path, record: str, metrics: Sequence[str]) -> Counts | None:
-    """What this clone's door counted for a record; None before the first decision.
+    """Counts of this clone's door for a record; None before the first decision.
 
     Raises:
         InfrastructureFailure: ``counts-unreadable``.

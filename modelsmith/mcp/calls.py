@@ -145,7 +145,7 @@ def _body(workspace: Workspace, exit: int, shortened: Excerpt, ours: Words, any_
 
 
 def answer_of_job(workspace: Workspace, tool: Tool, exit: int, result: Mapping[str, Any]) -> Reply:
-    """What a long tool would have answered, had anybody waited for its operation."""
+    """Answer that a long tool would have given, had anybody waited for its operation."""
     shortened = shorten(without_held_out(dict(result)), SHORT)
     return Reply(_body(workspace, exit, shortened, _ours(tool.name, in_the_end=True), any_other=True), refused=False)
 

@@ -81,7 +81,7 @@ class _Verifier:
             return False
 
     def session(self, start: Path, token: AccessToken | None) -> Session | None:
-        """What a token opens; None where there is none, or it gives no role."""
+        """Session of a token; None where there is none, or it gives no role."""
         claims = (token.claims or {}) if token else {}
         if token is None or claims.get("role") not in EVERYONE:
             return None

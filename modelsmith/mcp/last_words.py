@@ -73,7 +73,7 @@ def _request_of(failure: Exception) -> str | int | None:
 
 
 class LastWords:
-    """What a client has asked and got no answer to."""
+    """Requests of a client that have no answer yet."""
 
     def __init__(self) -> None:
         self._open: set[Any] = set()
@@ -125,7 +125,7 @@ class _Stream:
 
 
 class Reading(_Stream):
-    """What the client says; its end comes when what it asked is answered."""
+    """Messages of the client; their end comes when what it asked is answered."""
 
     def __init__(self, inner: Any, words: LastWords, answer: Callable[[SessionMessage], Any]) -> None:
         super().__init__(inner, words)

@@ -36,7 +36,7 @@ DETAILED = Limits(200, 8_000, 120_000)
 
 
 class Excerpt(NamedTuple):
-    """What is left of a value, and what is not shown of it."""
+    """A shortened value, and the parts that are left out."""
 
     value: Any
     shortened: list[Shortened]

@@ -35,7 +35,7 @@ LONGEST_QUESTION = 32_768
 LARGEST_ANSWER = 1 << 20
 """Bytes of the door's answer, at most."""
 SECONDS = 600.0
-"""For a whole answer, however slowly it comes."""
+"""Seconds for a whole answer, however slowly it comes."""
 _URL = re.compile(r"(https?)://([^/?#\s@\[\]]+|\[[0-9a-fA-F:]+\](?::\d+)?)/?")
 _SAID = ("decision", "cluster", "specialist")
 _HEADER = re.compile(r"[A-Za-z0-9@_.:/+=~-]{1,1024}")

@@ -27,7 +27,7 @@ from modelsmith.schema.errors import InvalidInput
 MOST = 256
 """Streams and connections of the older protocol that are told at a time, together."""
 MOST_OF_ONE = 32
-"""Those of one token: nobody takes what is everybody's."""
+"""Subscriptions of one token: nobody takes what is everybody's."""
 RECHECK = 5.0
 """Seconds after which the streams of a token that was revoked, or has expired, have ended."""
 PATIENCE = 60.0
@@ -157,6 +157,6 @@ class Subscriptions:
 
 
 def _connection(ctx: Any) -> Connection:
-    """What outlives the request; the SDK gives a handler no other way to it."""
+    """The connection, which outlives the request; the SDK gives a handler no other way to it."""
     connection: Connection = ctx.session._connection
     return connection

@@ -79,7 +79,7 @@ class Tasks:
         return tool is not None and tool.row.long and declared(ctx) and self._has(session, SHOWS)
 
     async def made(self, session: Session, job: str) -> dict[str, Any]:
-        """What the client of a call that became a job is given to poll."""
+        """Task that the client of a call gets to poll, where the call became a job."""
         from modelsmith.operations.job_tasks import task_of
 
         task = await anyio.to_thread.run_sync(lambda: task_of(session.workspace(), job, _holder(session)))

@@ -50,7 +50,7 @@ class Tool:
         return {names.get(of, of): of for of in request.for_others() if of not in self.without}
 
     def description(self) -> str:
-        """What it does, for the model that chooses it."""
+        """Description of the tool, for the model that chooses it."""
         row = self.row
         text = " ".join((self.load().request.__doc__ or "").split())
         return _begin_of(f"`{row.name}`: {row.summary} {text}".strip())

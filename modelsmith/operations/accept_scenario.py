@@ -101,7 +101,7 @@ def run(workspace: Workspace, request: AcceptScenarioRequest) -> AcceptScenarioR
 
 
 def _taught(workspace: Workspace, main: GovernedState, case: Pending, part: str) -> str:
-    """What is known of trainings on this case, in words.
+    """Sentence about trainings on this case.
 
     Raises:
         InvalidInput: ``trained-on`` for a case that is to be held out: whoever was trained on it knows the answer.

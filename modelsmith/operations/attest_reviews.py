@@ -52,7 +52,7 @@ class AttestReviewsResult(Result):
     repository: str
     """The repository's name at GitHub."""
     commit: str
-    """Of main, whose workflow this was."""
+    """Commit of main whose workflow this was."""
     pulls: tuple[AttestedPull, ...]
 
 

@@ -40,7 +40,7 @@ Answer = Annotated[
 
 
 class NewResult(Result):
-    """What was written, and what the set still lacks."""
+    """Files that were written, and what the set still lacks."""
 
     files: tuple[str, ...]
     remaining: tuple[ProblemView, ...]

@@ -85,7 +85,7 @@ def _holds_path(annotation: Any) -> bool:
 
 
 class Result(Frozen):
-    """What came of it: exactly the object that ``--json`` prints."""
+    """Result of an operation: exactly the object that ``--json`` prints."""
 
     followed: ClassVar[str] = ""
     """Name of a list that is read on from a cursor beside it; empty where there is none."""

@@ -64,7 +64,7 @@ def github_findings(workspace: Workspace, forge: str) -> Iterator[Finding]:
 
 
 def apply_settings(workspace: Workspace, merger: str | None, yes: bool) -> tuple[SettingChange, ...]:
-    """What should be set at GitHub; set, when ``yes`` says so.
+    """Changes of settings to make at GitHub; made, when ``yes`` says so.
 
     Raises:
         InvalidInput: ``no-forge`` when the forge is not at GitHub, ``token-too-weak`` where it cannot be read what is

@@ -40,7 +40,7 @@ def host_findings(workspace: Workspace, main: GovernedState) -> Iterator[Finding
 
 
 def looked_at(hosts: Mapping[str, Host], clusters: list[Cluster]) -> Iterator[Finding]:
-    """What each host says of itself, all of them asked at once."""
+    """Findings about each host, all of them asked at once."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for name, facts in zip(hosts, threads.map(_ask, hosts.items()), strict=True):
             if isinstance(facts, Finding):

@@ -8,7 +8,7 @@ from modelsmith.schema.base import Frozen
 
 
 class Finding(Frozen):
-    """What it is, how it is, why that matters, and what mends it."""
+    """One finding: its subject, its state, why that matters, and what mends it."""
 
     subject: str
     level: Literal["ok", "note", "bad"]

@@ -74,7 +74,7 @@ class IterateResult(Result):
     phase: str
     state: RunState
     blocked_by: Blocked | None
-    """Of a state that is blocked."""
+    """The reason of a blocked state; None of another."""
     outcome: str | None
     reason: str
     recommended: Recommendation | None

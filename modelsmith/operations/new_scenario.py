@@ -101,7 +101,7 @@ def case_path(open_set: OpenSet, part: str, capability: str, name: str) -> str:
 
 
 class _Case(Protocol):
-    """What a person says of a case, beside what is asked."""
+    """Fields of a case that a person fills in, beside its text."""
 
     @property
     def point(self) -> str | None: ...

@@ -53,11 +53,11 @@ class _Row(NamedTuple):
     """One line of the table."""
 
     line: int
-    """Of the table, from 1."""
+    """Line of the table, from 1."""
     place: str
     """File and line, for messages."""
     cells: Mapping[str, str]
-    """By column, without space around them."""
+    """Cells by column, without space around them."""
 
 
 def run(workspace: Workspace, request: NewScenariosRequest) -> NewResult:

@@ -45,7 +45,7 @@ class PrMergeResult(Result):
 
     @classmethod
     def of(cls, pull: PullRequest) -> PrMergeResult:
-        """What came of a pull request that is merged."""
+        """Result for a pull request that is merged."""
         assert pull.merge is not None
         return cls(number=pull.number, title=pull.title, merge=pull.merge)
 
@@ -67,7 +67,7 @@ def after_merges(merger: Merger) -> None:
 
 
 def open_merger(workspace: Workspace, key: Path | None) -> Merger:
-    """Whoever acts at the forge: the holder of the key, else the clone's harness.
+    """Open the merger: the holder of the key, else the clone's harness.
 
     Raises:
         InvalidInput: ``no-harness``, ``no-forge``.

@@ -80,7 +80,7 @@ class ProposalView(Frozen):
     diff: DiffView | None
     """None for a promotion, unless it was asked for."""
     packet: PacketView | None
-    """Of a promotion that brings one."""
+    """The packet of a promotion that brings one."""
 
 
 def proposal_view(main: GovernedState, pull: PullRequest, with_diff: bool) -> ProposalView:

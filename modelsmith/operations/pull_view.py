@@ -30,7 +30,7 @@ class OverrideView(Frozen):
     """A person lets an eval count that came out INCONCLUSIVE, or is asked to."""
 
     reason: str
-    """In the words of who asks."""
+    """The reason, in the words of the person who asks."""
     asked_by: str
     role: str | None
     """Who may; None where policy lets nobody, and once it is on main."""
@@ -115,7 +115,7 @@ def view(main: GovernedState, pull: PullRequest) -> PullView:
 
 
 def override_view(overridden: Overridden | None) -> OverrideView | None:
-    """What a reader is told about an override; None where there is none."""
+    """View of an override; None where there is none."""
     if overridden is None:
         return None
     override = overridden.override

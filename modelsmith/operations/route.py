@@ -61,7 +61,7 @@ class Routed(Frozen):
     """Cluster and specialist that one request goes to."""
 
     number: int
-    """Of the request in the file, from 1."""
+    """Number of the request in the file, from 1."""
     cluster: str | None
     """None: no rule takes it, and the door refuses it."""
     rule: str | None
@@ -69,7 +69,7 @@ class Routed(Frozen):
     sticky: bool
     """Whether it has a key that decides who answers."""
     answering: tuple[Answering, ...]
-    """Of what is committed here."""
+    """Specialists that answer, by what is committed here."""
     passed_over: tuple[PassedOver, ...]
 
 

@@ -179,7 +179,7 @@ def _deciders(
     outcomes: dict[str, Outcome],
     record: StepRecord,
 ) -> tuple[str, ...]:
-    """Who is asked where a run stops at a step."""
+    """People who are asked where a run stops at a step."""
     assert step.person is not None
     whom = step.person.who
     if isinstance(whom, Owners):

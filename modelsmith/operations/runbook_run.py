@@ -72,7 +72,7 @@ class RunbookRunResult(Result):
 
     runbook: str
     digest: str
-    """Of the runbook's bytes."""
+    """Digest of the runbook's bytes."""
     main: str
     role: str | None
     run: str | None

@@ -36,7 +36,7 @@ class RunbookShowResult(Result):
     title: str
     about: str
     digest: str
-    """Of the file's bytes."""
+    """Digest of the file's bytes."""
     main: str
     """Commit that it was read from."""
     owners: tuple[str, ...]

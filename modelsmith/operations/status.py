@@ -93,7 +93,7 @@ class HoldView(Frozen):
 
 
 class RunningView(Frozen):
-    """What a process that iterates the cluster is doing."""
+    """Progress of a process that iterates the cluster."""
 
     phase: str
     message: str
@@ -124,7 +124,7 @@ class ClusterStatus(Frozen):
     error: Fault | None
     """The error that the iteration's phase ended with last."""
     composite: float | None
-    """Of the newest evaluated specialist."""
+    """Composite of the newest evaluated specialist."""
     threshold: float
     specialists: tuple[SpecialistView, ...]
     waiting: tuple[WaitingView, ...]

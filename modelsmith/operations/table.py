@@ -75,7 +75,7 @@ class Operation:
 
 
 def known_role(role: str | None) -> Role | None:
-    """What ``MODELSMITH_ROLE`` says; None where it is not set.
+    """Role in ``MODELSMITH_ROLE``; None where it is not set.
 
     Raises:
         InvalidInput: ``no-such-role``.

@@ -17,7 +17,7 @@ class UpstreamStatusRequest(Request):
 
 
 class UpstreamStatusResult(Result):
-    """What a pull would bring, and what a contribution could hold."""
+    """Changes that a pull would bring, and what a contribution could hold."""
 
     upstream: str
     """Commit of upstream's main."""

@@ -73,7 +73,7 @@ class Nearest(Frozen):
 
 
 class Firewall(Frozen):
-    """What would become of the rows that generators make for one cluster."""
+    """Forecast for the rows that generators make for one cluster."""
 
     rows: int
     """Rows that were tried."""
@@ -141,7 +141,7 @@ def run(workspace: Workspace, request: ValidateRequest) -> ValidateResult:
 
 
 def _apart(files: WorkTree, facts: KeptFacts) -> dict[str, Apart]:
-    """What is kept of eval sets whose held-out texts stood apart, by their folders."""
+    """Remembered eval sets whose held-out texts stood apart, by their folders."""
     folders = {path.rpartition("/")[0] for path in files.paths("evals") if path.endswith("/evalset.yaml")}
     entries = ((folder, facts.get(f"apart {folder}")) for folder in folders)
     return {folder: Apart(tuple(values[0]), tuple(values[1]), tuple(values[2])) for folder, values in entries if values}

@@ -53,7 +53,7 @@ class Turn(Frozen):
     rows: int
     """Training rows that were aimed at it."""
     methods: tuple[str, ...]
-    """Of the training, in order."""
+    """Methods of the training, in order."""
     specialist: str | None
     """What main says was trained on this diagnosis; None where it names nothing."""
     state: str | None
@@ -164,7 +164,7 @@ def _still_failing(
 def _answered(
     workspace: Workspace, cluster: str, diagnosis: Diagnosis, history: SpecialistHistory | None
 ) -> tuple[Answered | None, str]:
-    """What the candidate answered, where that is sure, and else why it is not.
+    """The candidate's answers, where they are sure, and else why they are not.
 
     A run counts with the answers that it was recorded with, of the specialist's weights, and where main's evidence
     names one, as that one.

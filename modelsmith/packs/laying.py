@@ -36,7 +36,7 @@ class Laid(Frozen):
 
 
 def plan(root: Path, client: Client, role: Role) -> list[Laid]:
-    """What installing the client's pack at ``root`` would do, sorted by path.
+    """Plan of an installation of the client's pack at ``root``, sorted by path.
 
     Raises:
         InvalidInput: ``link-in-the-way``; ``bad-path``; ``not-a-file``; ``unreadable-settings``.

@@ -260,7 +260,7 @@ def _read(plain: str, token: re.Match[str]) -> tuple[StatedNumber, str]:
 
 
 def _goes_on(before: str, after: str) -> str:
-    """What follows a number and makes another of it."""
+    """The part after a number that makes another of it."""
     if match := _GOES_ON.match(after):
         return match.lastgroup or ""
     word = after[_AFTER_UNIT.match(after).end() :]  # type: ignore[union-attr]
@@ -275,7 +275,7 @@ def _goes_on(before: str, after: str) -> str:
 
 
 def _held_back(before: str, behind: str, *, signed: bool, closed: bool) -> str:
-    """What stands before a number, and ``behind`` its sign, and makes another of it."""
+    """The part before a number, and ``behind`` its sign, that makes another of it."""
     if _PART.search(before) or _PART.search(behind):
         return "part"
     for part in (before, behind, behind[: _LEAD.search(behind).start()]):  # type: ignore[union-attr]

@@ -35,7 +35,7 @@ def announce(forge: Forge, main: GovernedState, pull: PullRequest, page: Callabl
 
 
 def standing(main: GovernedState, pull: PullRequest, page: Callable[[], str] = str) -> Standing:
-    """What `modelsmith pr show` says of the gate, in short, and of the change."""
+    """State of the gate and of the change, as `modelsmith pr show` tells it, in short."""
     try:
         decided = decide_merge(main, pull, datetime.now(UTC))
         result = _standing(decided, main.people)

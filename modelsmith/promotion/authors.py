@@ -27,7 +27,7 @@ _ROLE = re.compile(rb"(?m)^(?:author|committer) ([^<\n]*)<([^>\n]*)>")
 
 @dataclass(frozen=True)
 class Authorship:
-    """What the commits of a proposal say about who wrote it."""
+    """Authors of a proposal, by its commits."""
 
     authors: frozenset[str]
     """Ids whose listed key signed one of them; a key that has ended or is revoked still says who wrote it."""
@@ -81,7 +81,7 @@ class Commits:
 
 
 def authorship(commits: Iterable[bytes], people: People) -> Authorship:
-    """Who wrote these raw commits, by the keys that people.yaml lists.
+    """Authors of these raw commits, by the keys that people.yaml lists.
 
     A key that has proven itself once is not asked again, so an honest proposal costs one look for each author. The
     answer hangs on which commits there are and never on their order, which two readers of one history may differ in.

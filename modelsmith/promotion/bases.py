@@ -93,7 +93,7 @@ def wrong_parent(main: GovernedState, facts: TrainingFacts) -> str | None:
 
 
 def wrong_bases(main: GovernedState, evidence: Evidence, cluster: Cluster) -> str | None:
-    """What the evidence says about base models and main does not, if anything.
+    """Contradictions between evidence and main about base models, if any.
 
     Evidence from before bases were recorded names none. It is believed as its figures are: whoever invents a run can
     name the right base as well, and an honest toolkit names the one that it loaded.

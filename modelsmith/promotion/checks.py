@@ -74,7 +74,7 @@ class Named(NamedTuple):
 
 
 def named_actors(proposed: Revision, change: Change) -> Named:
-    """Who asked for the change's promotion records and prepared them, as these say."""
+    """The actors who asked for the change's promotion records and prepared them, as these say."""
     records: list[PromotionRecord] = []
     for path in (p.path for p in change.paths if p.path.startswith(f"{PROMOTIONS}/") and p.path.count("/") == 4):
         if path.endswith(f"/{RECORD_FILE}") and proposed.exists(path):

@@ -21,7 +21,7 @@ _AT_ONCE = 256
 
 
 class Signed(NamedTuple):
-    """What the receipts of a tree say of all merges so far."""
+    """Summary of all merges so far, by the receipts of a tree."""
 
     latest: datetime
     """Latest time of a merge; `BEGINNING` without any. Replay allows nothing in a merge's receipts to be dated later

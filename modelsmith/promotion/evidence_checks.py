@@ -146,7 +146,7 @@ def check_outcome(promotion: Promotion) -> str:
 
 
 def refuse_kept_back(main: GovernedState, name: str, facts: Evidence | TrainingFacts | ExportFacts) -> None:
-    """What main's policy keeps for operators is not for everybody who reads the repository."""
+    """Refuse fields that main's policy keeps for operators."""
     kept_back = for_reviewers(facts, main.policy.audiences) != facts
     refuse(kept_back, f"{name} shows what policy keeps for operators")
 

@@ -30,7 +30,7 @@ class Stale:
 
 @lru_cache(maxsize=16)
 def read_evidence(data: bytes) -> Evidence:
-    """What ``evidence.json`` says; nothing of it is proven by reading it. Raises IntegrityFailure (``bad-file``)."""
+    """Content of ``evidence.json``; nothing of it is proven by reading it. Raises IntegrityFailure (``bad-file``)."""
     return parse_canonical(EVIDENCE_FILE, data, Evidence)
 
 

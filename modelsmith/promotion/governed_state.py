@@ -41,7 +41,7 @@ class GovernedState:
     """What is known of folders that were read before."""
 
     def signers(self, cluster: str) -> tuple[Trusted, ...]:
-        """Who may sign a cluster's records, evidence and artifacts."""
+        """Keys that may sign a cluster's records, evidence and artifacts."""
         return *self.trusted, *(workflow for workflow in self.workflows if _may_sign(workflow.workflow, cluster))
 
     @property
@@ -51,7 +51,7 @@ class GovernedState:
 
     @cached_property
     def signed(self) -> Signed:
-        """What its receipts say of all merges so far. Raises as `read_signed`."""
+        """Summary of all merges so far, by its receipts. Raises as `read_signed`."""
         return read_signed(self.tree, self.facts)
 
     @cached_property

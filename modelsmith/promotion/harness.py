@@ -29,7 +29,7 @@ CONFIG_VARIABLE = "MODELSMITH_SIGSTORE"
 
 @dataclass(frozen=True)
 class Merger:
-    """Who merges, in which clone, at which forge: the harness or a person."""
+    """The merging actor, in a clone and at a forge: the harness or a person."""
 
     workspace: Workspace
     actor: str

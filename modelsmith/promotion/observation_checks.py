@@ -45,7 +45,7 @@ class _Proposed:
     history: SpecialistHistory
     evidence: Evidence
     digest: str
-    """Of the evidence's file."""
+    """Digest of the evidence's file."""
 
 
 def observation_checks(main: GovernedState, tree: Revision, change: Change, merging: bool) -> tuple[CheckResult, ...]:

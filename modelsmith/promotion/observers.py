@@ -98,7 +98,7 @@ class ObserverSeal(NamedTuple):
 
     observer: str
     name: str
-    """Of the file that it is about."""
+    """Name of the file that it is about."""
     kind: str
     """Type of the statement."""
     predicate: Mapping[str, str]
@@ -108,7 +108,7 @@ class ObserverSeal(NamedTuple):
 def unseal_observed(
     main: GovernedState, history: SpecialistHistory, bundle: bytes, data: bytes, due: ObserverSeal
 ) -> str:
-    """Who sealed what an observer says of a specialist. Raises as `unseal_look`."""
+    """The observer that sealed an observation of a specialist. Raises as `unseal_look`."""
     keys = main.observers.get(due.observer, ())
     if not keys:
         raise _no_observer(f"people.yaml lists no observer {due.observer} with a key")
@@ -185,7 +185,7 @@ def _retrained(main: GovernedState, history: SpecialistHistory, agreeing: Sequen
 
 
 def all_backing(main: GovernedState) -> dict[str, Backing]:
-    """What observers say of every specialist that somebody observed, by id.
+    """Observations of every specialist that somebody observed, by id.
 
     Raises:
         IntegrityFailure: as `backing`.
@@ -217,7 +217,7 @@ def observations_on(main: GovernedState, tree: Tree, change: Change) -> tuple[Ag
 
 
 class Required(NamedTuple):
-    """What the policy asks of observers for an event."""
+    """Observers that the policy requires for an event."""
 
     observers: int
     """How many must agree; 0: nobody is asked."""
@@ -230,7 +230,7 @@ class Required(NamedTuple):
 
 
 def required(main: GovernedState, event: Event) -> Required:
-    """What the policy asks of observers for an event."""
+    """Observers that the policy requires for an event."""
     transitions = [transition for transition in main.policy.transitions if transition.event == event]
     return Required(
         max((transition.observers for transition in transitions), default=0),

@@ -28,7 +28,7 @@ _LOOK_BACK = 16
 
 
 class Counts(NamedTuple):
-    """What was counted in a part that holds and ends as its files say."""
+    """Counts of a part that holds and ends as its files say."""
 
     changes: int
     promotions: int

@@ -78,7 +78,7 @@ class _Records(Sequence[PromotionRecord]):
 
 
 def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
-    """What is kept of a history that was folded from this tree."""
+    """The fact that is kept of a history that was folded from this tree."""
     events = [record.event for record in history.records]
     blobs = [tree.blob(f"{record_folder(record)}/{RECORD_FILE}") for record in history.records]
     links = [

@@ -33,7 +33,7 @@ from modelsmith.schema.steps import step
 
 @dataclass(frozen=True)
 class RecordDraft:
-    """What a record says besides what main already knows."""
+    """Fields of a record besides what main already knows."""
 
     cluster: Cluster
     specialist: str

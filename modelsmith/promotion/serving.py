@@ -33,7 +33,7 @@ class Traffic(NamedTuple):
     watched: Arm | None
     """The specialist under watch; None where none is."""
     share: float
-    """Of requests that are the watched specialist's."""
+    """Share of requests that the watched specialist gets."""
 
 
 def traffic(main: GovernedState, cluster: str) -> Traffic:

@@ -31,7 +31,7 @@ MERGES_TOLD = 10
 
 
 def since(main: GovernedState, cluster: Cluster, incumbent: str) -> Since:
-    """What the incumbent was asked and had to reach when it was accepted.
+    """Question and limits of the incumbent when it was accepted.
 
     Raises:
         InvalidInput: main has no such specialist, or never had such a cluster.

@@ -26,7 +26,7 @@ MERGE_BYTES = 1 << 18
 MOST_RECEIPTS = 200
 """Files of one merge's receipts: two for the merge, two for its opening, and two for each approval."""
 RECEIPTS_BYTES = 1 << 20
-"""Of all of them."""
+"""Bytes of all receipts together, at most."""
 
 
 def require_within(git: Git, base: str, head: str, limits: Limits) -> None:

@@ -96,7 +96,7 @@ def compared_fields(rubric: Rubric) -> tuple[str, ...]:
 
 
 def offered_answers(rubric: Rubric) -> tuple[str, ...]:
-    """What each reference field may hold, as it is asked for: ``urgency=red|amber|green``, ``steps=call|write,...``."""
+    """Possible values of each reference field, as it is asked for: ``urgency=red|amber|green``, ``steps=call|write,...``."""
     allowed = _properties(rubric)
     return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in compared_fields(rubric))
 
@@ -334,12 +334,12 @@ def evalset_draft(
 
 
 def plain_instruction(words: Sequence[str]) -> str:
-    """What the model is told of answers that are one text."""
+    """Instruction for the model where answers are one text."""
     return f"Answer with one of these and nothing else: {', '.join(words)}." if words else "Give the answer alone."
 
 
 def json_instruction(fields: Mapping[str, Sequence[str]]) -> str:
-    """What the model is told of answers that are one JSON object."""
+    """Instruction for the model where answers are one JSON object."""
     shape = json.dumps(dict.fromkeys(fields, "..."), ensure_ascii=False).replace('"..."', "...")
     words = " ".join(f"{field}: {', '.join(map(_as_text, values))}." for field, values in fields.items() if values)
     return f"Answer with JSON {shape} and nothing else. {words}".strip()

@@ -59,7 +59,7 @@ def refuse_plain(listening: Listening) -> None:
 
 
 def tls(listening: Listening) -> ssl.SSLContext | None:
-    """What a server speaks TLS with; None where it has no certificate.
+    """TLS context of a server; None where it has no certificate.
 
     Raises:
         InvalidInput: ``bad-certificate``.

@@ -21,7 +21,7 @@ class Listing(Protocol):
     """Every file of one tree, links and submodules included, folders not."""
 
     def entry(self, path: str) -> Entry | None:
-        """What stands at a path; None for a folder and for nothing."""
+        """The entry at a path; None for a folder and for nothing."""
         ...
 
     def below(self, prefix: str) -> Mapping[str, Entry]:

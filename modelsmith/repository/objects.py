@@ -274,7 +274,7 @@ class ObjectReader(Git):
         return [self.commit(oid) for oid in oids]
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
-        """What a folder holds, and what it counts among those that are remembered."""
+        """Entries of a folder, and how much they count among those that are remembered."""
         data, width = self._read(oid, "tree"), len(oid) // 2
         large = _LARGE_FOLDERS[0] <= len(data) < _LARGE_FOLDERS[1]
         for at in reversed(range(len(self._large) if large else 0)):
@@ -336,7 +336,7 @@ class ObjectReader(Git):
         return self._content(oid, kind, header, limit)
 
     def _content(self, oid: str, kind: str, answer: str, limit: int | None) -> Iterator[bytes]:
-        """What follows the header that git has answered with."""
+        """Bytes that follow the header that git has answered with."""
         header = answer.split(" ")
         if len(header) != 3:
             raise missing_object(oid, "not")

@@ -45,7 +45,7 @@ class Spent:
     """What one check of a repository has spent so far: what a proposal may cost its readers is bounded."""
 
     steps: int = 0
-    """Of compiled patterns; at most `MAX_SIZE`."""
+    """Steps of compiled patterns; at most `MAX_SIZE`."""
     compared: int = 0
     """Letters times letters; at most `separation.MAX_COMPARED`."""
     scored: int = 0

@@ -264,7 +264,7 @@ def _places_are_shown(generator: Source[Generator]) -> Iterator[Problem]:
 def _references(
     source: Source[Any], reference: Mapping[str, JsonValue], rubric: Rubric, slips: RubricSlips
 ) -> Iterator[Problem]:
-    """What keeps a point from being compared with this reference."""
+    """Reasons why a point cannot be compared with this reference."""
     compared = {getattr(getattr(point.check, "expected", None), "reference", None) for point in rubric.points}
     for point in rubric.points:
         path = getattr(getattr(point.check, "expected", None), "reference", None)

@@ -198,7 +198,7 @@ def _column(line: str) -> int:
 
 
 def _value(line: str) -> str:
-    """What stands behind the field's name, or behind the dash."""
+    """The text behind the field's name, or behind the dash."""
     part = _LINE.fullmatch(line.rstrip("\r"))
     return part["value"] if part else ""
 

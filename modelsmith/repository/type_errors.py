@@ -138,7 +138,7 @@ def explain(
 
 
 def _closer(kind: str, value: Any, facts: dict[str, Any], field: FieldInfo | None) -> tuple[str, str] | None:
-    """What can be said more closely, by what stands there."""
+    """A closer explanation of the value, where there is one."""
     if isinstance(value, str) and value[:1] in OPENING and value and kind not in ("tuple_type", "list_type"):
         message, mend = print_quotes(value)
         return message, "Write the value without quotes." if kind in _NUMBERS else mend
@@ -226,7 +226,7 @@ def _text(value: Any, field: FieldInfo | None) -> tuple[str, str] | None:
 
 
 def _pattern(value: str, pattern: str) -> tuple[str, str] | None:
-    """What is wrong with a text that must have a form."""
+    """Explanation of a text that does not have its form."""
     if pattern == _SSH_KEY:
         return _ssh_key(value)
     if pattern == SLUG:

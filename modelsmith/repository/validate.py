@@ -178,7 +178,7 @@ def _below(path: str, top: str) -> bool:
 
 
 def _unit(path: str) -> str:
-    """What is judged together: an eval set, or the file alone."""
+    """The unit that is judged together: an eval set, or the file alone."""
     match = _SET_FOLDER.match(path)
     return match.group().rstrip("/") if match else path
 

@@ -294,7 +294,7 @@ class _YamlReader:
                 return
 
     def _spelled(self, event: Any) -> tuple[str, str] | None:
-        """What is wrong with the escapes of a text in double quotes."""
+        """Check the escapes of a text in double quotes."""
         return escape_problem(self.text[event.start_mark.index : event.end_mark.index]) if self.escapes else None
 
     def _between(self, end: int) -> None:

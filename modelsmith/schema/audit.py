@@ -43,7 +43,7 @@ class AuditedRollback(Frozen):
     undoes: Digest
     """Record of the deployment."""
     prior_specialist: str
-    """To whom traffic returned."""
+    """The specialist that traffic returned to."""
     trigger: Literal["manual", "metric"]
     reason: str
 
@@ -107,7 +107,7 @@ class AuditedChange(Frozen):
     opened_by: Actor
     opened_at: Moment
     opening: Digest
-    """Of the signed opening."""
+    """Digest of the signed opening."""
     merged_by: Actor
     receipt: Digest
     gate: Literal["harness", "people", "contract"]
@@ -132,7 +132,7 @@ class Audit(Frozen):
     main_after: GitHash
     """Main after the last change, with its receipts."""
     keys_before: tuple[AuditedKey, ...]
-    """In force on ``main_before``."""
+    """Keys in force on ``main_before``."""
     keys_after: tuple[AuditedKey, ...]
     changes: tuple[AuditedChange, ...]
 
@@ -143,10 +143,10 @@ class CloneAudit(Frozen):
     version: Literal[1] = 1
     repository: str
     audit: Digest
-    """Of the ``audit.json`` that it belongs to."""
+    """Digest of the ``audit.json`` that it belongs to."""
     since: Moment
     until: Moment
     events: tuple[Recorded, ...]
-    """Of the ledger, as subscribers heard them."""
+    """Events of the ledger, as subscribers heard them."""
     runs: tuple[AuditedRun, ...]
     """Runs of runbooks with the steps that ended in this time."""

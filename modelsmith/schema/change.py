@@ -47,7 +47,7 @@ class SetChange(Frozen):
 
 
 class Effect(Frozen):
-    """What the change does to one promoted specialist's evidence."""
+    """Effect of the change on one promoted specialist's evidence."""
 
     cluster: Slug
     specialist: str

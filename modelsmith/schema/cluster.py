@@ -21,7 +21,7 @@ OnDrift = Literal["tell", "roll-back", "iterate"]
 
 
 class Rollback(Frozen):
-    """What is approved together with a deployment: when and how traffic goes back."""
+    """Terms that are approved together with a deployment: when and how traffic goes back."""
 
     metric: Slug
     """Live metric that is watched."""

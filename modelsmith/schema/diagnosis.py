@@ -26,7 +26,7 @@ class Tried(Frozen):
 
     iteration: Annotated[int, Field(ge=1)]
     methods: tuple[str, ...]
-    """Of its training, in order."""
+    """Methods of its training, in order."""
     rows: Annotated[int, Field(ge=0)]
     """Training rows that were aimed at it."""
     before: Annotated[int, Field(ge=1)]
@@ -36,7 +36,7 @@ class Tried(Frozen):
 
 
 class PatternHistory(Frozen):
-    """What earlier iterations of the cluster saw of a pattern, and did about it."""
+    """History of a pattern in earlier iterations of the cluster, and what they did about it."""
 
     first_seen: Annotated[int, Field(ge=1)] | None
     """Iteration that diagnosed it first; None where none has."""
@@ -51,7 +51,7 @@ class PatternHistory(Frozen):
 
 
 class Recommendation(Frozen):
-    """What to do where the registered rule says that training has stopped paying.
+    """Recommended action where the registered rule says that training has stopped paying.
 
     A person decides: the cluster file on main says what a candidate is trained by.
     """
@@ -148,7 +148,7 @@ source's share was full; the last day of its data set has passed."""
 
 
 class Offered(Frozen):
-    """What a source besides the generators gave to a batch."""
+    """Rows that a source besides the generators gave to a batch."""
 
     source: Literal["own-sample", "teacher", "dataset"]
     name: Slug
@@ -168,11 +168,11 @@ class Diagnosis(Frozen):
     iteration: Annotated[int, Field(ge=1)]
     run_id: Digest
     tag: str
-    """Of the run that was diagnosed."""
+    """Tag of the run that was diagnosed."""
     model: str
     """Whose failures these are: ``base`` or a specialist."""
     methods: tuple[str, ...]
-    """Of the training that follows, in order."""
+    """Methods of the training that follows, in order."""
     recipe: Digest | None = None
     """Of the settings of its stages; None in what was written before this was recorded."""
     clusters: tuple[FailureCluster, ...]

@@ -29,7 +29,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""Of every schema that is exported."""
+"""Dialect of every schema that is exported."""
 
 
 class Documented(GenerateJsonSchema):

@@ -119,11 +119,11 @@ class PromotionAdvanced(Happened):
 
 
 class MetricWindow(Frozen):
-    """What the contract that was approved with the deployment watches."""
+    """Metric and window of the contract that was approved with the deployment."""
 
     metric: Slug
     window_minutes: Annotated[int, Field(ge=1)]
-    """From the deployment's approval on."""
+    """Length of the window, from the deployment's approval on."""
 
 
 class RollbackTriggered(Happened):

@@ -87,7 +87,7 @@ class PartOverlap(Frozen):
     texts: Count
     """Texts that it was compared with."""
     similarity: Fraction
-    """Of the nearest pair; 1 is the same words."""
+    """Similarity of the nearest pair; 1 is the same words."""
     overlap: Fraction
     """Of the text of which most stands in the batch: the share of its words that stand in an n-gram of the batch."""
 
@@ -103,7 +103,7 @@ class PartNearness(Frozen):
 
 
 class Nearness(Frozen):
-    """What an embedding model found beside what the words say."""
+    """Nearness by an embedding model, beside that by words."""
 
     model: Digest
     """The embedding model, as policy names it."""
@@ -142,7 +142,7 @@ class Firewall(Frozen):
 
 
 class Since(Frozen):
-    """What was asked and had to be reached when the incumbent was accepted.
+    """Question and limits of the time when the incumbent was accepted.
 
     The base model never was: for it, when main first had the cluster.
     """
@@ -190,7 +190,7 @@ class Evidence(Frozen):
     """Evals of candidates since the incumbent, oldest first, as the ledger of the machine tells it: its word alone."""
     coverage: tuple[Coverage, ...]
     training: TrainingFacts
-    """Of the specialist; of an export, its parent's."""
+    """Facts of the specialist's training; of an export, its parent's."""
     export: ExportFacts | None = None
     """What the candidate's own record says it is made from; None for an adapter."""
     judge: JudgeAgreement | None = None

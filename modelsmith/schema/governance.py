@@ -60,17 +60,17 @@ class Limits(Frozen):
     """
 
     record_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 262_144
-    """Of a promotion's ``record.json``."""
+    """Largest size of a promotion's ``record.json``."""
     evidence_bytes: Annotated[int, Field(ge=1, le=LARGEST_FILE)] = 16_777_216
-    """Of all files of a promotion's folder."""
+    """Largest size of all files of a promotion's folder together."""
     changed_paths: Annotated[int, Field(ge=1, le=MOST_PATHS)] = 3000
     """Paths that change."""
     file_bytes: Annotated[int, Field(ge=LEAST_BYTES, le=LARGEST_FILE)] = 33_554_432
-    """Of one file that is added or changed."""
+    """Largest size of one file that is added or changed."""
     change_bytes: Annotated[int, Field(ge=LEAST_BYTES, le=1 << 30)] = 134_217_728
-    """Of all files that are added or changed."""
+    """Largest size of all files together that are added or changed."""
     path_bytes: Annotated[int, Field(ge=64, le=LONGEST_PATH)] = 512
-    """Of a path, in UTF-8."""
+    """Longest path, in bytes of UTF-8."""
     name_bytes: Annotated[int, Field(ge=64, le=240)] = 200
     """Of one part of a path; file systems take 255."""
     path_depth: Annotated[int, Field(ge=8, le=DEEPEST_PATH)] = 24
@@ -78,7 +78,7 @@ class Limits(Frozen):
     commits: Annotated[int, Field(ge=1, le=5000)] = 500
     """Commits of a proposal."""
     commits_bytes: Annotated[int, Field(ge=4096, le=1 << 26)] = 4_194_304
-    """Of all its commit objects: messages, names, signatures."""
+    """Largest size of all its commit objects: messages, names, signatures."""
     open_pulls: Annotated[int, Field(ge=1, le=1000)] = 20
     """Pull requests that one person may have open at a time. A harness, which opens for everybody, has no limit."""
 

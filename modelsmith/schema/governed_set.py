@@ -97,7 +97,7 @@ class GovernedSet:
         return sorted(self.digests[scenario.id] for scenario in scenarios)
 
     def _says(self, *fields: str) -> dict[str, Any]:
-        """What ``evalset.yaml`` says in these fields beyond their defaults."""
+        """Values of these fields of ``evalset.yaml`` that are not their defaults."""
         return self.evalset.model_dump(mode="json", include=set(fields), exclude_defaults=True)
 
 

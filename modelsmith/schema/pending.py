@@ -46,7 +46,7 @@ class Pending(Frozen):
     seen: Annotated[int, Field(ge=1)] = 1
     """Records that asked the same."""
     capability: Slug | None = None
-    """Of its nearest scenario; a guess."""
+    """Capability of its nearest scenario; a guess."""
     nearest: Annotated[tuple[Neighbour, ...], Field(max_length=3)] = ()
     """Nearest first; empty for a novel case, which is near none."""
     removed: dict[Slug, Annotated[int, Field(ge=1)]] = {}

@@ -38,7 +38,7 @@ def open_plain(path: str | Path) -> IO[bytes]:
 
 
 def read_plain(path: str | Path, most: int = -1) -> bytes:
-    """What the file holds, at most so many bytes of it.
+    """Content of the file, at most so many bytes of it.
 
     Raises:
         OSError: as `open_plain`.

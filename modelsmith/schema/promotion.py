@@ -186,11 +186,11 @@ class TrainingFacts(Frozen):
     parent: SpecialistId | Literal["base"]
     """Specialist the training started from, or ``base``."""
     method: Method
-    """Of several stages, the last that was trained."""
+    """Method of the training; of several stages, the last that was trained."""
     seed: int
-    """Of several stages, that of the first."""
+    """Seed of the training; of several stages, that of the first."""
     rows: Annotated[int, Field(ge=1)]
-    """Of all stages together; so are the steps."""
+    """Rows of all stages together; so are the steps."""
     rows_digest: Digest
     """Digest of the training rows, in order; of several stages, of the list of their digests."""
     generators: dict[Slug, Digest]
@@ -278,12 +278,12 @@ class ExportFacts(Frozen):
 
     @property
     def description(self) -> str:
-        """What it is, in words: ``merged export of iter-001-c82c9078``."""
+        """Description in words: ``merged export of iter-001-c82c9078``."""
         return f"{self.export.kind} export of {self.parent}"
 
 
 class Receipt(Frozen):
-    """What decided one merge, signed by who merged. It carries main's tip forward.
+    """The facts that decided one merge, signed by who merged. It carries main's tip forward.
 
     A commit's id covers its parents, and so everything before it: whoever signs for a merge signs for the whole main
     that it was made on.
@@ -332,7 +332,7 @@ class AttestedReview(Frozen):
     account: Annotated[int, Field(ge=1)]
     """The forge's number of the account."""
     kind: Annotated[str, Field(max_length=40)]
-    """Of account: ``User``, ``Bot``."""
+    """Kind of the account: ``User``, ``Bot``."""
     state: Literal["APPROVED", "CHANGES_REQUESTED", "DISMISSED"]
     commit: GitHash | None
     """The proposal's commit that it was given on."""
@@ -359,7 +359,7 @@ class ReviewsAttestation(Frozen):
     """Commit of main whose workflow read."""
     change: Digest
     reviews: Annotated[tuple[AttestedReview, ...], Field(max_length=500)]
-    """In the forge's order."""
+    """Reviews, in the forge's order."""
     read_at: Moment
 
 

@@ -58,7 +58,7 @@ class ForgeReview(Frozen):
 
 
 class SignedEvent(Frozen):
-    """What somebody did at the local forge, with what proves it."""
+    """An act of somebody at the local forge, with what proves it."""
 
     statement: str
     """Canonical JSON of the `PullEvent`, exactly as signed."""
@@ -179,17 +179,17 @@ class PullEvent(Frozen):
     previous: GitHash | None
     """Commit of the event before; none for ``opened``."""
     branch: str | None = None
-    """Of ``opened``: name of the proposal's branch."""
+    """Name of the proposal's branch, in ``opened``."""
     title: str | None = None
     """Title, in ``opened``."""
     requester: Actor | None = None
-    """Of ``opened``: who asked for the change."""
+    """The person who asked for the change, in ``opened``."""
     body: str = ""
     """Of ``opened``, the description; of ``commented``, the comment; of ``closed``, the reason."""
     verdict: Literal["approve", "reject", "withdraw"] | None = None
-    """Of ``reviewed``; equals the signed approval's."""
+    """Verdict, in ``reviewed``; equals the signed approval's."""
     merge: GitHash | None = None
-    """Of ``merged``: the merge commit."""
+    """The merge commit, in ``merged``."""
 
 
 def odd_words(title: str, branch: str, body: str, reason: str = "") -> str | None:

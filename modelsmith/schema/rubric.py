@@ -95,7 +95,7 @@ class RubricPoint(Frozen):
 
 
 class Rubric(Frozen):
-    """What "better" means. The training reward is this very scoring function."""
+    """The definition of "better". The training reward is this very scoring function."""
 
     id: Slug
     owner: Slug

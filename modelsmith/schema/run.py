@@ -28,7 +28,7 @@ Cause = Literal[
 
 
 class VerdictRow(Frozen):
-    """What one completion was worth, without any text: enough to recompute every headline number."""
+    """Verdicts on one completion, without any text: enough to recompute every headline number."""
 
     section: Section
     scenario: Digest
@@ -150,7 +150,7 @@ class Estimate(Frozen):
 
 
 class LabelVerdict(Frozen):
-    """What a person and the judge say about one labelled answer, without its text."""
+    """Verdicts of a person and of the judge on one labelled answer, without its text."""
 
     label: Digest
     """Digest of scenario, point, answer and the person's verdict."""
@@ -282,7 +282,7 @@ class Headline(Frozen):
 
 
 class Judged(Frozen):
-    """What a run's answers came to by one rule."""
+    """Outcome of a run's answers by one rule."""
 
     rule: GateRule
     verdict: Outcome
@@ -384,7 +384,7 @@ class RunResult(Frozen):
 
     @property
     def by_rule(self) -> tuple[Judged, ...]:
-        """What its answers came to, by the rule of their day first."""
+        """Outcomes of its answers, by the rule of their day first."""
         return (*self.before, judged_by(self.rule, self.headline))
 
     @property

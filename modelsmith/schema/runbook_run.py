@@ -20,7 +20,7 @@ class RunOf(Frozen):
 
     runbook: Slug
     digest: Digest
-    """Of the runbook's bytes, as main had them."""
+    """Digest of the runbook's bytes, as main had them."""
     parameters: dict[str, JsonValue]
     number: Annotated[int, Field(ge=1)]
     """Counts the runs with these parameters in this clone."""

@@ -111,7 +111,7 @@ class TeacherModel(Frozen):
     max_new_tokens: Annotated[int, Field(ge=16, le=4096)] = 512
     """Longest text that it writes."""
     temperature: Annotated[float, Field(ge=0.01, le=2)] = 0.8
-    """With which it writes prompts; it answers them greedily."""
+    """Temperature with which it writes prompts; it answers them greedily."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -79,7 +79,7 @@ class Datasets(Frozen):
     """The customer's own rows."""
 
     share: RowShare = 0.25
-    """Of all data sets together."""
+    """Share of the rows that comes from all data sets together."""
     names: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=32)]
     """Manifests of the eval set, by id."""
 
@@ -188,7 +188,7 @@ class Grpo(Settings):
     """TRL's ``loss_type``: how the tokens of answers of unequal length are weighed. ``bnpo`` divides by the tokens of
     the whole step, as ``dapo`` does."""
     scale_rewards: Literal["group", "batch", "none"] = "none"
-    """By whose standard deviation advantages are divided."""
+    """Whose standard deviation advantages are divided by."""
     watch_every: Annotated[int, Field(ge=1)] = 4
     """Steps between greedy answers to the prompts set aside."""
     tripwires: Tripwires = Tripwires.defaults()

@@ -27,7 +27,7 @@ class Lineage(Frozen):
     writer: Digest | None = None
     """Weights that wrote it; of an endpoint, the digest that stands for unknown ones."""
     manifest: Digest | None = None
-    """Of a data set's row: what its manifest says."""
+    """Digest of what the data set's manifest says; only for a row of a data set."""
     line: Annotated[int, Field(ge=1)] | None = None
     """Line of the data set, counted from 1; of a Parquet file, the row."""
 

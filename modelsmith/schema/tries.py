@@ -16,7 +16,7 @@ class SeedTry(Frozen):
     """One training of several that differ in their seed alone."""
 
     seed: Seed
-    """Of its first stage."""
+    """Seed of its first stage."""
     held_in: Share | None
     """Mean score of its greedy answers to the prompts set aside; None where no adapter came out."""
     artifact: Digest | None

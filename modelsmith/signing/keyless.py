@@ -231,7 +231,7 @@ def _config(ambient: Ambient) -> ClientTrustConfig:
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """What Sigstore's services refuse, or do not answer, in our words."""
+    """Turn refusals and silence of Sigstore's services into our errors."""
     try:
         yield
     except ModelsmithError:

@@ -66,7 +66,7 @@ def sign(payload: bytes, key: Path, namespace: str) -> str:
 
 
 def verify(payload: bytes, signature: str, namespace: str, allowed: Sequence[AllowedKey]) -> AllowedKey:
-    """Who signed the payload and with which key, by the signature's key only.
+    """Signer and key of the payload, by the signature's key only.
 
     When a key may sign, and whether what it signed still counts, is for `modelsmith.governance.keys` to say: this
     function knows no time.

@@ -62,7 +62,7 @@ def is_plain(signature: str) -> bool:
 
 
 def unarmored(signature: str, canonical: bool = False) -> bytes:
-    """What follows the magic number and version in an armored signature.
+    """Content of an armored signature after its magic number and version.
 
     Args:
         signature: The armored signature.

@@ -16,7 +16,7 @@ from modelsmith.schema.errors import IntegrityFailure, InvalidInput
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MOST_RANK = 512
-"""As many as a cluster file may ask for."""
+"""Largest rank that a cluster file may ask for."""
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,7}", re.ASCII)
 _SHOWN = 3
 

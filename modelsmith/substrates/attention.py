@@ -55,7 +55,7 @@ def window_of(model: Any) -> int | None:
 
 
 def attending(model: Any, visible: torch.Tensor, looking: torch.Tensor, keys: torch.Tensor) -> Mask:
-    """What `visible` says, for each kind of the model's layers.
+    """The mask of `visible`, for each kind of the model's layers.
 
     Args:
         model: A causal language model of transformers.

@@ -41,7 +41,7 @@ def turns(messages: Sequence[Message], system: str, chat: Chat) -> list[dict[str
 
 
 def template_keywords(chat: Chat) -> dict[str, bool]:
-    """What the chat template is told beside the messages."""
+    """Keywords for the chat template, beside the messages."""
     return {chat.switch: False} if chat.thinking == "off" else {}
 
 

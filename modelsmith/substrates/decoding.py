@@ -31,7 +31,7 @@ class DecodedSequence(NamedTuple):
     tokens: list[int]
     """With the end token, where it came to an end."""
     ended: bool
-    """By an end token, not by the limit."""
+    """Whether an end token ended it, and not the limit."""
     seconds: float
     """Since its batch began."""
 

@@ -32,7 +32,7 @@ class KeptBytes:
         self._sealed = f"modelsmith {kind}\0".encode()
 
     def find(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """What is kept under these keys; entries that are not whole are passed over."""
+        """Values under these keys; entries that are not whole are passed over."""
         values: dict[bytes, bytes] = {}
         keys_asked = [*keys]
 

@@ -55,7 +55,7 @@ class Postings:
 
 
 class Bounds(NamedTuple):
-    """What one text and each text of an index have in common."""
+    """How alike one text is to each text of an index, and bounds of that."""
 
     whole: NDArray[np.float64]
     """At most, of the whole."""

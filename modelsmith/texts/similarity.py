@@ -257,7 +257,7 @@ class Search(NamedTuple):
 
 
 def _least_share(least: float) -> float:
-    """What a share must be above for its part to reach ``least``."""
+    """The share above which a part reaches ``least``."""
     return max(0.0, 2.0 * math.pow(least, 1 / STRETCH) - 1e-9)
 
 

@@ -146,7 +146,7 @@ def has_room(folder: Path) -> bool:
 
 
 def as_worker_error(folder: Path, error: Exception) -> WorkerError:
-    """What a worker says of the exception that ended it, in ``error.json``.
+    """A worker's report of the exception that ended it, for ``error.json``.
 
     Messages of classes that are told to people stand alone; of others the exception's type says more.
     """

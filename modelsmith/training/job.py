@@ -64,7 +64,7 @@ _NOT_IN_THE_RESULT = {"checkpoint_every", "gradient_checkpointing", "judge_calls
 
 
 class RewardJudge(Frozen):
-    """Who decides what no declared check can, where sampled answers are rewarded."""
+    """Judge of what no declared check can decide, where sampled answers are rewarded."""
 
     model: JudgeModel
     identity: Digest

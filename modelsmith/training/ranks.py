@@ -136,7 +136,7 @@ def shared_out(items: Sequence[Any], work: Callable[[Sequence[Any]], list[T]]) -
 
 
 def gathered(items: list[T]) -> list[T]:
-    """What all ranks have, one rank's after the other's, at every rank."""
+    """Values of all ranks, one rank's after the other's, at every rank."""
     if count() == 1:
         return items
     from torch import distributed

@@ -102,7 +102,7 @@ def recovery(
     step: int,
     devices: int = 1,
 ) -> Recovery | None:
-    """What to do next; None when nothing is left to try.
+    """The next recovery; None when nothing is left to try.
 
     Args:
         job: What is trained.

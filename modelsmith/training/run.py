@@ -62,7 +62,7 @@ class Bench:
     """Where this host has the base model."""
     job: TrainJob
     rows: tuple[Any, ...]
-    """Of the method's kind: see `training.rows.ROW_OF`."""
+    """Rows of the method's kind: see `training.rows.ROW_OF`."""
     model: Any
     """The base model, with the parent's adapter on it if there is one; see `loading.load`."""
     adapter: LoraConfig | None

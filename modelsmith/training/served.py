@@ -42,7 +42,7 @@ from modelsmith.training.run import Bench, save_adapter
 from modelsmith.training.sampler import PROBES, answer_logits
 
 SERVER_LOG: Final = "vllm.log"
-"""Of a job's folder: what the server printed."""
+"""File in a job's folder with the server's output."""
 SERVED_FOLDER: Final = "served"
 """Of a job's folder: the adapter that the server answers with."""
 SAME: Final = {torch.float32: 2e-4, torch.bfloat16: 0.1}

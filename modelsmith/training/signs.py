@@ -58,7 +58,7 @@ class Signs(TrainerCallback):  # type: ignore[misc]
         self._measures = measures
 
     def measures_until(self, step: int) -> dict[int, Measures]:
-        """What was measured up to this step, by this worker or those before it."""
+        """Measurements up to this step, by this worker or those before it."""
         beats = heartbeats(lines_since(self._folder / HEARTBEAT_FILE, 0)[0])
         return {beat.step: beat.measures for beat in beats if beat.measures and beat.step <= step}
 

@@ -38,7 +38,7 @@ AT_ONCE: Final = 50
 """Steps that are told together, where they have piled up."""
 JOB_TAG: Final = "modelsmith.job"
 LAST_TOLD: Final = Path("tracked.json")
-"""In the working directory, which is the job's folder."""
+"""File in the working directory, which is the job's folder."""
 
 
 class LastTracked(Frozen):
@@ -234,7 +234,7 @@ def _read(stream: BinaryIO, lines: SimpleQueue[bytes | None], grace: float, over
 
 
 def _waiting(lines: SimpleQueue[bytes | None]) -> list[TrackerLine]:
-    """What has come by now, at least one; nothing when no more comes."""
+    """Lines that have come by now, at least one; nothing when no more comes."""
     records: list[TrackerLine] = []
     line = lines.get()
     while line is not None:

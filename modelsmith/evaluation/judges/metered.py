@@ -23,7 +23,7 @@ class BudgetSpentError(Exception):
 
 
 class AccountDamagedError(Exception):
-    """What was spent is not known any more, and is not taken for nothing."""
+    """The account of what was spent is damaged, and is not taken for an empty one."""
 
 
 class _Spent(Frozen):

@@ -21,7 +21,7 @@ from modelsmith.fleet.remote.wire import PIECE, Frame, Listed
 from modelsmith.schema.canonical import file_digest
 
 MOST_BYTES: Final = 64 << 30
-"""Of one file that a host sends."""
+"""Largest size of one file that a host sends."""
 MOST_READ: Final = 128 << 20
 """Bytes of such a file where this machine reads it whole: heartbeats, log, result and error."""
 MOST_LISTED: Final = 1_000

@@ -16,7 +16,7 @@ class HostFacts(Frozen):
     """Of one host, by its own word."""
 
     version: Annotated[str, Field(max_length=100)]
-    """Of the toolkit there."""
+    """Version of the toolkit on the host."""
     gpus: Annotated[tuple[Gpu, ...], Field(max_length=64)]
     processors: _Count
     free_bytes: _Count

@@ -27,7 +27,7 @@ class Ended(Frozen):
     """How a run ended."""
 
     status: int | None
-    """As `executor.Beats.status`; None where no worker could be started."""
+    """The worker's exit status, as `executor.Beats.status`; None where no worker could be started."""
     why: str = ""
 
 

@@ -216,7 +216,7 @@ class Protection(_Answer):
 
 
 class WorkflowPermissions(_Answer):
-    """What a workflow's own token may do where the workflow does not say."""
+    """Rights of a workflow's own token where the workflow does not name them."""
 
     default_workflow_permissions: str
     can_approve_pull_request_reviews: bool

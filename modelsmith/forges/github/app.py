@@ -137,7 +137,7 @@ def _read_key(named: str | None, work_tree: Path) -> str:
 
 
 def bad_key() -> InvalidInput:
-    """What was given is not a private key; nothing of it is shown."""
+    """Error: the given text is not a private key; nothing of it is shown."""
     return InvalidInput(
         "bad-app-key",
         "The app's private key cannot be used: it is no whole RSA key in PEM form",

@@ -180,7 +180,7 @@ class Faces:
         return last_verdicts(self._given(number, until))
 
     def reviews(self, number: int) -> tuple[AttestedReview, ...]:
-        """What a workflow attests: every review that decides something.
+        """Reviews that a workflow attests: all that decide something.
 
         Raises:
             InfrastructureFailure: ``github-failed`` for an answer that cannot be read.

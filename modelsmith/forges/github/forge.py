@@ -164,7 +164,7 @@ class GitHubForge:
         return self._faces.repository.full_name, self._faces.repository.id
 
     def reviews(self, number: int) -> tuple[AttestedReview, ...]:
-        """What GitHub has of its reviews; nothing that was remembered."""
+        """Reviews as GitHub has them; none that was remembered."""
         return self._faces.reviews(number)
 
     def attest(self, attestation: ReviewsAttestation, bundle: bytes) -> None:

@@ -162,7 +162,7 @@ class Rest:
         )
 
     def graphql(self, action: str, query: str, variables: Mapping[str, Any], again: bool = False) -> Any:
-        """What GitHub's GraphQL interface answers, for what REST cannot say. Raises as `do`."""
+        """Answer of GitHub's GraphQL interface, for what REST cannot say. Raises as `do`."""
         return self.do(action, lambda: self._github.requester.graphql_query(query, dict(variables))[1]["data"], again)
 
     def ask_all(self, action: str, path: str) -> Iterator[Any]:
@@ -243,7 +243,7 @@ def unsure(error: ModelsmithError) -> bool:
 
 
 def _path(url: str, api: str) -> str | None:
-    """What a link names at the same server; links to others are not followed."""
+    """Path of a link to the same server; links to others are not followed."""
     if not url.startswith(f"{api}/"):
         return None
     parts = urlsplit(url.removeprefix(api))

@@ -107,7 +107,7 @@ def write_merge_methods(rest: Rest, methods: dict[str, bool]) -> None:
 
 
 def write_workflows(rest: Rest, permissions: dict[str, Any]) -> None:
-    """What a workflow's own token may do. Raises as `Rest.do`."""
+    """Set the rights of a workflow's own token. Raises as `Rest.do`."""
     rest.send("set what workflows may do", "PUT", "/actions/permissions/workflow", permissions)
 
 

@@ -24,7 +24,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def entries(settings: Sequence[str], environment: Mapping[str, str]) -> frozenset[tuple[str, str | None]]:
-    """What is allowed: (origin, name of the variable that holds its key or None).
+    """Allowed endpoints: (origin, name of the variable that holds its key or None).
 
     Raises:
         InvalidInput: ``bad-endpoint-setting``.

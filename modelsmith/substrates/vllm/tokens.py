@@ -38,7 +38,7 @@ class TokenAnswer(NamedTuple):
     tokens: list[int]
     """With the end token, where it came to an end."""
     ended: bool
-    """By an end token, not by the limit."""
+    """Whether an end token ended it, and not the limit."""
     log_probs: list[float]
     """Of each token, by the server, in nats, at temperature 1."""
 
