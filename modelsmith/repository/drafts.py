@@ -96,7 +96,7 @@ def compared_fields(rubric: Rubric) -> tuple[str, ...]:
 
 
 def offered_answers(rubric: Rubric) -> tuple[str, ...]:
-    """Possible values of each reference field, as it is asked for: ``urgency=red|amber|green``, ``steps=call|write,...``."""
+    """Values that each reference field may hold: ``urgency=red|amber|green``, ``steps=call|write,...``."""
     allowed = _properties(rubric)
     return tuple(f"{path}={_offered(allowed.get(path, {}))}" for path in compared_fields(rubric))
 
