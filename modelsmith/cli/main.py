@@ -257,7 +257,10 @@ def hook() -> None:
 
 @hook.command("pre-receive")
 def pre_receive() -> None:
-    """Decide about the ref updates on stdin; git calls this in the bare repository of a local forge."""
+    """Decide about the ref updates on stdin; git calls it.
+
+    It runs in the bare repository of a local forge.
+    """
     with importing():
         from modelsmith.operations.pre_receive import run
 
@@ -267,9 +270,10 @@ def pre_receive() -> None:
 @hook.command("install")
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def install(repository: Path) -> None:
-    """Make the bare REPOSITORY a forge whose pushes this installation of Modelsmith decides.
+    """Make the bare REPOSITORY a forge.
 
-    Run it on the forge's host, as the forge's own user, with the toolkit installed where proposers cannot write.
+    This installation of Modelsmith then decides about every push to it. Run it on the forge's host, as the forge's own
+    user, with the toolkit installed where proposers cannot write.
     """
     from modelsmith.cli.output import say
     from modelsmith.forges.pre_receive import install_hook

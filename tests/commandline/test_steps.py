@@ -127,6 +127,13 @@ def test_an_example_of_help_is_a_line_that_its_command_takes(name, tmp_path, mon
         assert line.splitlines()[0].split(" #")[0].rstrip() in shown
 
 
+@pytest.mark.parametrize("group", sorted({name.partition(" ")[0] for name in COMMANDS if " " in name}))
+def test_no_line_of_a_groups_help_is_cut_at_80_columns(group):
+    shown = CliRunner().invoke(cli, [group, "--help"], terminal_width=80).output
+    assert shown.startswith("Usage")
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
+
+
 def own_words(line):
     """The words after ``modelsmith`` in a line for a shell, up to a comment, a pipe or a redirection."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
