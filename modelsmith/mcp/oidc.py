@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +21,7 @@ from modelsmith.mcp.jwks import Keys
 from modelsmith.operations.table import EVERYONE, Role
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.errors import InvalidInput
-from modelsmith.schema.plain_file import read_plain
+from modelsmith.schema.plain_file import read_own
 
 FILE = "oidc.json"
 LEEWAY = 60
@@ -75,13 +74,10 @@ class Provider(Frozen):
         """The provider that this machine believes; None where there is none.
 
         Raises:
-            InvalidInput: ``bad-oidc`` for a file that is wrong, or that others may write.
+            InvalidInput: ``bad-oidc`` for a file that is wrong, ``others-may-write``.
         """
-        path = home / FILE
         try:
-            if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise _bad("others may write it", "Run chmod 600 on it.")
-            return cls.model_validate_json(read_plain(path))
+            return cls.model_validate_json(read_own(home / FILE))
         except FileNotFoundError:
             return None
         except ValidationError as error:

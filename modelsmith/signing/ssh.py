@@ -26,7 +26,7 @@ from typing import NamedTuple
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from modelsmith.schema.errors import InfrastructureFailure, IntegrityFailure, InvalidInput
-from modelsmith.signing.sshsig import fields, is_plain, is_plainly_signed, spelled, unarmored
+from modelsmith.signing.sshsig import fields, is_plain, is_plainly_signed, is_strong_point, spelled, unarmored
 
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -174,6 +174,7 @@ def check_key(key: str) -> None:
     """Refuse anything but one plain public key in its one canonical spelling.
 
     Two spellings of one key would let one key pass as two; a newline or option would add lines to ``allowed_signers``.
+    Nor is a key one by which everybody signs what they like, holding nothing.
 
     Raises:
         InvalidInput: ``invalid-allowed-key``.
@@ -265,11 +266,11 @@ def _is_public_key(kind: str, blob: bytes) -> bool:
     if parts[0] != kind.encode("ascii"):
         return False
     if kind == "ssh-ed25519":
-        return len(parts) == 2 and len(parts[1]) == 32
+        return len(parts) == 2 and is_strong_point(parts[1])
     if kind == "sk-ssh-ed25519@openssh.com":
-        return len(parts) == 3 and len(parts[1]) == 32
+        return len(parts) == 3 and is_strong_point(parts[1])
     if kind == "ssh-rsa":
-        return len(parts) == 3 and all(map(_is_positive, parts[1:])) and _bits(parts[2]) >= _SMALLEST_RSA_BITS
+        return len(parts) == 3 and all(map(_is_positive, parts[1:])) and _is_strong_rsa(*parts[1:])
     token = kind == "sk-ecdsa-sha2-nistp256@openssh.com"
     curve = "nistp256" if token else kind.removeprefix("ecdsa-sha2-")
     return (
@@ -286,8 +287,10 @@ def _is_positive(number: bytes) -> bool:
     return number[:1] != b"" and number[0] < 0x80 and (number[0] != 0 or (len(number) > 1 and number[1] >= 0x80))
 
 
-def _bits(number: bytes) -> int:
-    return int.from_bytes(number).bit_length()
+def _is_strong_rsa(exponent: bytes, modulus: bytes) -> bool:
+    """Whether it is long enough, and both numbers are odd; with an exponent of 1 everybody signs."""
+    both_odd = exponent[-1] % 2 == modulus[-1] % 2 == 1
+    return both_odd and exponent != b"\1" and int.from_bytes(modulus).bit_length() >= _SMALLEST_RSA_BITS
 
 
 def _check_namespace(namespace: str) -> None:

@@ -23,6 +23,17 @@ _PREAMBLE = b"SSHSIG"
 _MAGIC = _PREAMBLE + b"\x00\x00\x00\x01"
 _KIND = b"ssh-ed25519"
 _HASHES = (b"sha256", b"sha512")
+_PRIME = 2**255 - 19
+"""Of edwards25519's field (RFC 8032, 5.1)."""
+_OF_SMALL_ORDER = frozenset(
+    {
+        0, 1, _PRIME - 1,
+        int("05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826", 16),
+        int("7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7", 16),
+    }
+)  # fmt: skip
+"""The y of the eight points of small order: as a key each is the same to anybody, since a signature of zeros fits one
+text in so few (https://eprint.iacr.org/2020/1244)."""
 
 
 def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) -> bool:
@@ -50,6 +61,12 @@ def is_plainly_signed(payload: bytes, signature: str, namespace: str, key: str) 
     except (ValueError, struct.error, InvalidSignature):
         return False
     return True
+
+
+def is_strong_point(point: bytes) -> bool:
+    """Whether 32 bytes can be an Ed25519 key that somebody alone signs by: in its one encoding, of large order."""
+    y = int.from_bytes(point, "little") & (2**255 - 1)
+    return len(point) == 32 and y < _PRIME and y not in _OF_SMALL_ORDER
 
 
 def is_plain(signature: str) -> bool:

@@ -410,5 +410,6 @@ def test_settings_that_others_may_write_are_refused(tmp_path):
     path.write_text(path.read_text().replace('"groups"', '["realm_access", "roles"]'))
     assert Provider.read(tmp_path).role_claim == ("realm_access", "roles")
     path.chmod(0o666)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as refused:
         Provider.read(tmp_path)
+    assert refused.value.code == "others-may-write"

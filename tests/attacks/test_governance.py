@@ -214,6 +214,9 @@ PEOPLE_LIES = {
     "a key with a second line": lambda p: p["people"][0]["keys"][0].update(
         key=p["people"][0]["keys"][0]["key"] + "\n* ssh-ed25519 AAAA"
     ),
+    "a key by which everybody signs": lambda p: p["people"][0]["keys"][0].update(
+        key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    ),
     "a trust root that is not there": lambda p: p["harness"][0].update(trust=["mallory.pem"]),
     "a trust root elsewhere": lambda p: p["harness"][0].update(trust=["../../../x.pem"]),
 }

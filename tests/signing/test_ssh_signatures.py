@@ -152,6 +152,35 @@ def test_a_padded_rsa_number_is_not_a_second_key(tmp_path):
         check_key("ssh-rsa " + base64.b64encode(padded).decode())
 
 
+POINTS = [0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18, 2**255 - 1]
+POINTS += [int.from_bytes(bytes.fromhex(half), "little") for half in (
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+)]  # fmt: skip
+
+
+def spelled(*fields):
+    blob = b"".join(struct.pack(">I", len(field)) + field for field in fields)
+    return f"{fields[0].decode()} {base64.b64encode(blob).decode()}"
+
+
+@pytest.mark.parametrize("sign_bit", [0, 1 << 255])
+@pytest.mark.parametrize("y", POINTS)
+def test_a_key_by_which_everybody_signs_is_none(y, sign_bit):
+    """A signature of nothing but zeros and one point fits by the first of them whatever is said."""
+    point = (y | sign_bit).to_bytes(32, "little")
+    for key in (spelled(b"ssh-ed25519", point), spelled(b"sk-ssh-ed25519@openssh.com", point, b"ssh:")):
+        with pytest.raises(InvalidInput):
+            check_key(key)
+
+
+@pytest.mark.parametrize(("exponent", "last"), [(b"\x01", b"\x01"), (b"\x02", b"\x01"), (b"\x01\x00\x01", b"\x02")])
+def test_an_rsa_key_of_weak_numbers_is_none(exponent, last):
+    check_key(spelled(b"ssh-rsa", b"\x01\x00\x01", b"\x40" + b"\x01" * 256))
+    with pytest.raises(InvalidInput):
+        check_key(spelled(b"ssh-rsa", exponent, b"\x40" + b"\x01" * 255 + last))
+
+
 @pytest.mark.parametrize(("kind", "bits"), [("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048")])
 def test_people_may_use_other_kinds_of_keys(tmp_path, kind, bits):
     path = tmp_path / "key"
