@@ -28,7 +28,8 @@ def diagnose_run(workspace: Workspace, run: RunResult) -> tuple[FailureCluster, 
         raise InvalidInput(
             "other-question",
             f"The eval set changed since {run.tag}",
-            "Run `modelsmith eval` again under a new tag.",
+            f"Run `modelsmith eval --cluster {run.cluster} --model {run.model}`, which asks only what changed, then "
+            "diagnose the tag that it prints.",
             tag=run.tag,
         )
     past = tried_before(workspace, run.cluster, iteration_of(run.cluster, run.tag))
