@@ -32,10 +32,10 @@ class PlainCommand(click.Command):
         from modelsmith.cli.examples import epilog
 
         words: list[str] = []
-        here = ctx
-        while here.parent is not None:
-            words.insert(0, str(here.info_name))
-            here = here.parent
+        context = ctx
+        while context.parent is not None:
+            words.insert(0, str(context.info_name))
+            context = context.parent
         self.epilog = epilog(" ".join(words))
         super().format_epilog(ctx, formatter)
 

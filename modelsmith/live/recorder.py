@@ -309,14 +309,14 @@ class LiveRecorder(Recorder):
             return self._store
 
     def _stored(self, reports: list[Report]) -> list[str]:
-        taken: list[str] = []
+        accepted: list[str] = []
 
         def store() -> None:
-            taken.extend(self._opened().report(reports))
+            accepted.extend(self._opened().report(reports))
 
         if reports and not self._guarded("store", store):
             return ["not-stored"] * len(reports)
-        return taken
+        return accepted
 
     def _guarded(self, task: str, act: Callable[[], object]) -> bool:
         """Do something that a full disk or a damaged file may stop; whether it was done. Serving goes on either way.

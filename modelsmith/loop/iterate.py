@@ -156,10 +156,10 @@ class Loop:
             failed = replace(iteration, error=Fault.of(error))
             with contextlib.suppress(InfrastructureFailure):
                 states.put(failed)
-            begun = self._begun_instead(failed)
-            if begun is None:
+            begun_anew = self._begun_instead(failed)
+            if begun_anew is None:
                 raise
-            return begun
+            return begun_anew
         return iteration
 
     def _begun_instead(self, failed: Iteration) -> Iteration | None:

@@ -23,7 +23,7 @@ INVISIBLE = dict.fromkeys(EMPTY)
 """Characters that show nothing: those that governed files refuse for it."""
 _MARKS = {
     ord(character): like
-    for like, written in {
+    for like, spellings in {
         ".": "\u066b\uff0e",
         ",": "\u066c\u060c\uff0c",
         ":": "\uff1a\u2236",
@@ -41,7 +41,7 @@ _MARKS = {
         "?": "\uff1f",
         "'": "\u2019\uff07",
     }.items()
-    for character in written
+    for character in spellings
 }
 _SEEN = INVISIBLE | _MARKS
 _LONG_SOUND = re.compile(r"(?<![\u3041-\u30ff])\u30fc(?=[0-9])")

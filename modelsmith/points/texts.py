@@ -14,7 +14,7 @@ _WRITTEN = {
     '"': "\u201c\u201d\u201e\u201f\u2033\u301d-\u301f\u300c-\u300f\u00ab\u00bb\uff02",
     "-": rf"{DASHES}\u058a\u05be\u1806\u2e17\u2e3a\u2e3b\u2e40\ufe31\ufe32",
 }
-_ALIKE = [(re.compile(f"[{written}]"), like) for like, written in _WRITTEN.items()]
+_ALIKE = [(re.compile(f"[{spellings}]"), like) for like, spellings in _WRITTEN.items()]
 _SHOWN_AS_BLANK = dict.fromkeys(INVISIBLE, " ")
 _BLANK = re.compile(r"\s+")
 _IN_WORD = re.compile(rf"[^\W{UNSPACED}]")

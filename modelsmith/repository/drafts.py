@@ -104,12 +104,12 @@ def offered_answers(rubric: Rubric) -> tuple[str, ...]:
 def declared_words(rubric: Rubric) -> dict[str, tuple[str, ...]]:
     """The words of each reference field that holds one of them and nothing else; no other fields."""
     allowed = _properties(rubric)
-    found: dict[str, tuple[str, ...]] = {}
+    words_by_path: dict[str, tuple[str, ...]] = {}
     for path in compared_fields(rubric):
         field = allowed.get(path, {})
         if texts := tuple(word for word in _words(field) if isinstance(word, str) and field.get("type") != "array"):
-            found[path] = texts
-    return found
+            words_by_path[path] = texts
+    return words_by_path
 
 
 def _offered(field: Mapping[str, Any]) -> str:

@@ -59,8 +59,8 @@ _WHOLE: Final[tuple[tuple[re.Pattern[str], Callable[[str], bytes]], ...]] = (
 )
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    return found[5] or chr(int(next(filter(None, found.groups())), 16))
+def _unescaped(match: re.Match[str]) -> str:
+    return match[5] or chr(int(next(filter(None, match.groups())), 16))
 
 
 _WITHIN: Final[tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]] = (

@@ -180,9 +180,9 @@ def without_passwords(words: str) -> str:
     "at 'https://host/a.git', ssh://host:22/a@b"
     """
 
-    def plain(found: re.Match[str]) -> str:
-        place = re.split("[?#]", found[2], maxsplit=1)[0]
-        return found[1] + (place if _PLAIN_HOST.fullmatch(place) else place.rpartition("@")[2])
+    def plain(match: re.Match[str]) -> str:
+        place = re.split("[?#]", match[2], maxsplit=1)[0]
+        return match[1] + (place if _PLAIN_HOST.fullmatch(place) else place.rpartition("@")[2])
 
     return _ADDRESS.sub(plain, words)
 

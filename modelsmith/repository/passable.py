@@ -252,12 +252,12 @@ def _unpractised(evalset: Source[EvalSet], rubric: Rubric, files: SetFiles) -> I
         return
     sources = [source.value for part in files.scenarios.values() for source in part]
     for name, words in declared_words(rubric).items():
-        asked = Counter(right for scenario in sources if isinstance(right := scenario.reference.get(name), str))
+        answers = Counter(right for scenario in sources if isinstance(right := scenario.reference.get(name), str))
         practised = [source.value.reference[name] for source in files.generators if name in source.value.reference]
         if any(word not in words for word in practised):
             continue  # a slot may come to any of them
-        if missing := [word for word in words if asked[word] and word not in practised]:
-            right_in = _count(sum(asked[word] for word in missing), "scenario")
+        if missing := [word for word in words if answers[word] and word not in practised]:
+            right_in = _count(sum(answers[word] for word in missing), "scenario")
             yield evalset.problem(
                 (),
                 f"no generator answers {name}={'|'.join(missing)} (right in {right_in}), "

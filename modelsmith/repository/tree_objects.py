@@ -16,7 +16,7 @@ from modelsmith.repository.paths import utf8
 from modelsmith.repository.tree_listing import FOLDER
 
 _MODES = {b"40000": FOLDER, **{mode.encode(): mode for mode in (REGULAR, EXECUTABLE, SYMLINK, SUBMODULE)}}
-_BYTES_OF_MODE = {mode: len(written) for written, mode in _MODES.items()}
+_BYTES_OF_MODE = {mode: len(text) for text, mode in _MODES.items()}
 _ENTRIES = {width: re.compile(rb"([0-7]{5,6}) ([^\0]{1,255})\0([\s\S]{%d})" % width) for width in (20, 32)}
 """An entry of a folder's object: mode, name, id."""
 _QUICKLY = 1 << 20

@@ -58,8 +58,8 @@ def require_fit(model_folder: Path, adapter: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        known = AutoConfig.from_pretrained(str(model_folder), local_files_only=True, trust_remote_code=False)
-        bare = AutoModelForCausalLM.from_config(known, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(model_folder), local_files_only=True, trust_remote_code=False)
+        bare = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         adapted = _prepared(bare, adapter, trainable=False)
     with safe_open(adapter / WEIGHTS, framework="pt") as tensors:
         shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118

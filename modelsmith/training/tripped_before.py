@@ -27,7 +27,7 @@ def tripped_before(folder: Path, training: Stage) -> WorkerError | None:
         return None
     beats = heartbeats(lines_since(folder / HEARTBEAT_FILE, 0)[0])
     history = {beat.step: beat.measures for beat in beats if beat.measures}
-    found = tripped(history, training.tripwires)
-    if ended.failure != "tripped" or found is None:
+    trip = tripped(history, training.tripwires)
+    if ended.failure != "tripped" or trip is None:
         return None
-    return WorkerError(failure="tripped", message=found.reason[:500], mend=found.mend)
+    return WorkerError(failure="tripped", message=trip.reason[:500], mend=trip.mend)

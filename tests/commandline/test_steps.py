@@ -123,8 +123,8 @@ def test_an_example_of_help_is_a_line_that_its_command_takes(name, tmp_path, mon
                 Path(word).mkdir()
         with COMMANDS[name].make_context(name, words[len(name.split()) :]):
             pass  # click refuses what the command does not take
-        shown = CliRunner().invoke(cli, [*name.split(), "--help"], terminal_width=200).output
-        assert line.splitlines()[0].split(" #")[0].rstrip() in shown
+        page = CliRunner().invoke(cli, [*name.split(), "--help"], terminal_width=200).output
+        assert line.splitlines()[0].split(" #")[0].rstrip() in page
 
 
 @pytest.mark.parametrize("group", sorted({name.partition(" ")[0] for name in COMMANDS if " " in name}))
@@ -138,10 +138,10 @@ def own_words(line):
     """The words after ``modelsmith`` in a line for a shell, up to a comment, a pipe or a redirection."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    found = list(lexer)
-    begin = found.index("modelsmith") + 1
-    ends = [place for place, word in enumerate(found) if place > begin and word in ("|", ">", "&&")]
-    return found[begin : ends[0] if ends else len(found)]
+    tokens = list(lexer)
+    begin = tokens.index("modelsmith") + 1
+    ends = [place for place, word in enumerate(tokens) if place > begin and word in ("|", ">", "&&")]
+    return tokens[begin : ends[0] if ends else len(tokens)]
 
 
 def read_back(line: str, operation: str) -> dict[str, object]:

@@ -99,7 +99,7 @@ def test_a_data_set_of_which_no_row_can_be_read_is_refused(governed, workspace, 
     """A training without any row that the cluster file asks for would be another training."""
     (folder / "tickets.jsonl").write_bytes(data := lines(note(1), note(2)))
     parquet(folder / "t.parquet", pa.Table.from_pylist([note(1)]))
-    one = {
+    data_by_slip = {
         "column": lambda: manifest(data, columns={"prompt": "nota", "answer": "right"}),
         "format": lambda: manifest((folder / "t.parquet").read_bytes(), "file:t.parquet"),
         "every line": lambda: manifest((folder / "tickets.jsonl").read_bytes()),
@@ -107,7 +107,7 @@ def test_a_data_set_of_which_no_row_can_be_read_is_refused(governed, workspace, 
     if slip == "every line":
         (folder / "tickets.jsonl").write_bytes(b"prose\n[1]\n")
     with pytest.raises(InvalidInput, match=r"none of its \d+ rows? is one \(.+, line 1: ") as refused:
-        offer_of(workspace, governed, one[slip](), 9, 1, TODAY)
+        offer_of(workspace, governed, data_by_slip[slip](), 9, 1, TODAY)
     assert refused.value.code == "dataset-unreadable"
     (folder / "tickets.jsonl").write_bytes(b"")
     assert offer_of(workspace, governed, manifest(b""), 9, 1, TODAY).offered == 0

@@ -130,10 +130,10 @@ class Kept:
 
 def worked(repository, monkeypatch, phases):
     """What a call ends with, whose phases are these; each may change main, fail, and says which phase comes next."""
-    mains, left = [repository.main], list(phases)
+    mains, steps_left = [repository.main], list(phases)
 
     def do_phase(_context, iteration):
-        change, error, phase = left.pop(0)
+        change, error, phase = steps_left.pop(0)
         if change:
             mains.append(edited(repository, change).main)
         if error:
@@ -145,12 +145,12 @@ def worked(repository, monkeypatch, phases):
     monkeypatch.setattr(Loop, "_main", lambda _: mains[-1])
     monkeypatch.setattr(Loop, "stop", lambda _: None)
     monkeypatch.setattr(Workspace, "require_clean", lambda _: None)
-    kept = Kept(iteration_at(repository, "diagnose"))
-    monkeypatch.setattr("modelsmith.loop.iterate.StateFile", lambda _: kept)
+    states = Kept(iteration_at(repository, "diagnose"))
+    monkeypatch.setattr("modelsmith.loop.iterate.StateFile", lambda _: states)
     try:
-        return loop_of(repository).run(1, restart=False), left
+        return loop_of(repository).run(1, restart=False), steps_left
     except ModelsmithError as error:
-        return error, left
+        return error, steps_left
 
 
 REFUSED = GateNotCleared("gate-closed", "Trained by other settings than main's.", "Look.")
@@ -167,8 +167,8 @@ REFUSED = GateNotCleared("gate-closed", "Trained by other settings than main's."
 )
 def test_main_that_changes_the_recipe_meanwhile_does_not_end_the_call(repository, monkeypatch, phases):
     """An unattended night ended here, and its pull request waited to be closed; no number of passes is lost by it."""
-    ended, left = worked(repository, monkeypatch, [*phases, (None, None, "done")])
-    assert (ended.number, ended.phase, ended.outcome, left) == (2, "done", "FAIL", [])
+    ended, steps_left = worked(repository, monkeypatch, [*phases, (None, None, "done")])
+    assert (ended.number, ended.phase, ended.outcome, steps_left) == (2, "done", "FAIL", [])
 
 
 def test_a_failure_under_an_unchanged_main_still_ends_the_call(repository, monkeypatch):

@@ -175,10 +175,10 @@ def _shared(text: str, other: str) -> int:
 
 def _window(text: str, start: int, end: int) -> str:
     """The text without its first ``start`` and last ``end`` characters, but for a few, and not too long."""
-    left = start - _AROUND if start > 2 * _AROUND else 0
+    start_at = start - _AROUND if start > 2 * _AROUND else 0
     right = len(text) - (end - _AROUND if end > 2 * _AROUND else 0)
-    cut = min(right, left + 3 * _SHOWN)
-    return f"{'...' if left else ''}{text[left:cut]}{'...' if cut < len(text) else ''}"
+    cut = min(right, start_at + 3 * _SHOWN)
+    return f"{'...' if start_at else ''}{text[start_at:cut]}{'...' if cut < len(text) else ''}"
 
 
 def _text(value: Any) -> str:
