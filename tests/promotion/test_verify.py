@@ -62,9 +62,20 @@ def two_candidates(repository):
     return merged.merge(candidate(merged, 2), number=2)
 
 
+@pytest.fixture(scope="module")
+def packed(two_candidates, tmp_path_factory):
+    """A copy with what leads to its main and nothing that other tests made, in few files: each test copies it."""
+    folder = shutil.copytree(two_candidates.git.path, tmp_path_factory.mktemp("packed") / "clone")
+    git = Git(folder)
+    git.run("update-ref", "refs/heads/main", two_candidates.tip)
+    git.run("repack", "-a", "-d", "--quiet")
+    git.run("prune", "--expire=now")
+    return replace(two_candidates, git=git)
+
+
 @pytest.fixture
-def clone(two_candidates, tmp_path):
-    clone_made = Clone(tmp_path, two_candidates)
+def clone(packed, tmp_path):
+    clone_made = Clone(tmp_path, packed)
     clone_made.move(clone_made.here)
     return clone_made
 
