@@ -14,6 +14,7 @@ from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.base import Frozen
 from modelsmith.schema.canonical import canonical_json, digest
 from modelsmith.schema.cluster import Cluster
+from modelsmith.schema.errors import InfrastructureFailure, ModelsmithError
 from modelsmith.schema.evalset import Sampling
 from modelsmith.schema.plain_file import read_plain
 from modelsmith.schema.progress import Progress
@@ -43,7 +44,8 @@ def draw(
     Each round is kept in ``folder`` when it is whole: interrupted, the same call goes on with the next.
 
     Raises:
-        InvalidInput, InfrastructureFailure: as `open_substrate` and the engine.
+        InvalidInput, InfrastructureFailure: as `open_substrate` and the engine; and what the last prompt of a round
+            failed with, where not one was answered for want of a server.
     """
     questions = [EnginePrompt(str(number), prompt.messages) for number, prompt in enumerate(prompts)]
     drawn: list[list[Drawn]] = [[] for _ in prompts]
@@ -58,15 +60,19 @@ def draw(
             answer_round = _stored_round(path)
             if answer_round is None:
                 by_key: dict[str, tuple[str, bool]] = {}
+                failure: ModelsmithError | None = None
                 wait()
                 for count, completion in enumerate(substrate.complete(questions, system, settings), start=1):
                     if completion.error is None:
                         by_key[completion.key] = completion.text, completion.finish == "length"
+                    failure = completion.error or failure
                     if count % 32 == 0 or count == len(questions):
                         at = number * len(questions) + count
                         text = f"{at} of {sampling.repeats * len(questions)} answers drawn from {target.name}"
                         workspace.notify(Progress("train", text, at, sampling.repeats * len(questions)))
                     wait()
+                if not by_key and isinstance(failure, InfrastructureFailure):
+                    raise failure  # a server that fails now may answer later: nothing of it is kept
                 answer_round = Round(answers=tuple(by_key.get(prompt.key) for prompt in questions))
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, canonical_json(answer_round))

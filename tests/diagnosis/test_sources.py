@@ -35,7 +35,7 @@ from modelsmith.repository.tree import WorkTree
 from modelsmith.repository.workspace import Workspace
 from modelsmith.schema.canonical import content_digest
 from modelsmith.schema.dataset import Columns, Dataset
-from modelsmith.schema.errors import InvalidInput
+from modelsmith.schema.errors import InfrastructureFailure, InvalidInput
 from modelsmith.schema.scenario import Message
 from modelsmith.schema.training import Datasets, OwnSamples, Sft, Sources, Teacher
 from modelsmith.schema.training_row import Lineage, TrainingRow
@@ -276,6 +276,25 @@ def test_the_model_s_own_passing_answers_are_taught_and_keep_the_balance(
     assert prepared.sources[0].kept == 0
     assert prepared.sources[0].rejected == {"fails-rubric": prepared.sources[0].offered}
     assert rows == tuple(read_rows(tmp_path / "plain" / "rows.jsonl", TrainingRow))
+
+
+def test_a_teacher_that_fails_is_asked_again_and_its_failure_is_no_answer(recipe, clusters, tmp_path, monkeypatch):
+    """A server that was down for a minute left an iteration without its rows, for good and without an error."""
+    down = InfrastructureFailure("endpoint-error", "The endpoint failed by itself.", "Run it again later.")
+
+    class Failing(Talker):
+        def complete(self, prompts, system, sampling):
+            for completion in super().complete(prompts, system, sampling):
+                yield replace(completion, text="", finish="error", error=down)
+
+    servers = [Failing(lambda *_: ""), Talker(lambda *_: "")]
+    monkeypatch.setattr(answers, "open_substrate", lambda *_: servers.pop(0) if len(servers) > 1 else servers[0])
+    teacher = Sources(teacher=Teacher.model_validate({"name": "mentor", "endpoint": ENDPOINT, "share": 0.5}))
+    with pytest.raises(InfrastructureFailure) as failed:
+        batch(recipe, tmp_path / "away", clusters, teacher)
+    assert failed.value is down
+    _, prepared = batch(recipe, tmp_path / "away", clusters, teacher)
+    assert set(prepared.sources[0].rejected) == {"no-answer"}, "one that says nothing has answered"
 
 
 def test_a_teacher_s_row_is_kept_only_if_it_passes_and_no_exam_comes_back(
