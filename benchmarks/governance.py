@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command, save, spend, summary, table, timed
-from governance_history import APPROVER, Place, make_repository, merge_commits
+from governance_history import APPROVER, PULLS, Place, make_repository, merge_commits
 
+from modelsmith.forges.announced import announcing_only
 from modelsmith.governance.routing import _folded
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import decide_merge
@@ -82,6 +83,7 @@ class Subjects:
         return {
             "gate decision": self.gate,
             "push of a merge through the hook": self.push,
+            "the same by plain git push": lambda: self.push(as_product=False),
             "verify, cold": lambda: self.verify("verify, cold", "--full"),
             "verify, warm": lambda: self.verify("verify, warm"),
             "git fsck --full": lambda: self.run("git fsck --full", "git", "fsck", "--full"),
@@ -102,14 +104,18 @@ class Subjects:
 
         return timed(decide)
 
-    def push(self) -> Spent:
-        """Merge and receipts, judged by the pre-receive hook; undone afterwards."""
+    def push(self, as_product: bool = True) -> Spent:
+        """Merge and receipts, judged by the pre-receive hook; undone afterwards.
+
+        ``as_product``: as `modelsmith pr merge` pushes, to which the forge does not announce every pull request.
+        """
         forge, git, now = Git(self.place.forge), Git(self.place.clone), datetime.now(UTC)
         key = self.place.harness_keys / "harness-ssh"
         tip = merge_commits(
             git, self.pull, decide_merge(read_governed_state(git, self.pull.base), self.pull, now), key, now
         )[1]
-        command = ["git", "push", "--quiet", str(self.place.forge), f"{tip}:refs/heads/main"]
+        told = [announcing_only(f"{PULLS}{self.pull.number}")] if as_product else []
+        command = ["git", "push", "--quiet", *told, str(self.place.forge), f"{tip}:refs/heads/main"]
         try:
             return spend(command, self.place.clone, self.place.environment)
         finally:

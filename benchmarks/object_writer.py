@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -89,25 +89,33 @@ class ObjectWriter(ObjectReader):
         return super()._named(name, kind)
 
     @override
-    def text(self, *args: str, input: bytes = b"", env: Mapping[str, str] | None = None) -> str:
-        """As `Git.text`; which commits of main touched some paths is looked up here, without a process."""
-        if args[:3] == ("rev-list", "--first-parent", "--reverse") and args[4] == "--":
-            return "\n".join(self._touching(args[3], args[5:]))
-        return super().text(*args, input=input, env=env)
+    def lasting(
+        self,
+        *args: str,
+        ids: Sequence[str],
+        paths: Sequence[str] = (),
+        seconds: float | None = None,
+        unless: Set[int] = frozenset(),
+    ) -> bytes | None:
+        """As `Git.lasting`; which commits of main touched some paths is looked up here: git has not got them yet."""
+        if args == ("rev-list", "--first-parent", "--reverse") and paths:
+            return "\n".join(self._touching(ids[0], ids[1:], paths)).encode()
+        return super().lasting(*args, ids=ids, paths=paths, seconds=seconds, unless=unless)
 
-    def _touching(self, commits: str, paths: Sequence[str]) -> list[str]:
-        start, dots, tip = commits.rpartition("..")
-        commits_found: list[str] = []
+    def _touching(self, tip: str, without: Sequence[str], paths: Sequence[str]) -> list[str]:
+        """Commits before ``tip``, oldest first; of ``without``, each ``^`` and an id, none and nothing before them."""
+        begun = {oid.removeprefix("^") for oid in without}
+        found: list[str] = []
         at = self.commit(tip)
-        while not dots or at.id != start:
+        while at.id not in begun:
             before = self.listing(at.parents[0]) if at.parents else None
             now = self.listing(at.id)
             if any(_entry_at(now, path) != (_entry_at(before, path) if before else None) for path in paths):
-                commits_found.append(at.id)
+                found.append(at.id)
             if not at.parents:
                 break
             at = self.commit(at.parents[0])
-        return commits_found[::-1]
+        return found[::-1]
 
     def commit_files(
         self,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from modelsmith.forges.announced import announcing_only
 from modelsmith.forges.events import (
     LoggedEvent,
     attested_files,
@@ -159,8 +160,10 @@ class LogWriter:
             return remote_refs(self.clone, self._mirror.url, ref, env=self._mirror.secrets()).get(ref)
         return local_refs(self._reader.git, ref).get(ref)
 
-    def _push(self, commit: str, ref: str, expected: str | None) -> None:
+    def _push(self, commit: str, ref: str, expected: str | None, log: str | None = None) -> None:
         """Move one ref of the forge by compare-and-swap.
+
+        ``log`` is the ref of the log whose proposal goes into main, so that nothing of it is sent again.
 
         Raises:
             InfrastructureFailure: ``ref-moved`` when it is not at ``expected`` (None: it must not exist).
@@ -170,8 +173,10 @@ class LogWriter:
         lease = f"--force-with-lease={ref}:{expected or ''}"
         where = self._mirror.url if self._mirror else str(self.bare.resolve())
         env = self._mirror.secrets() if self._mirror else {}
+        logs = [name for name in (ref, log) if name and name.startswith(PULLS)]
+        told = () if self._mirror else (announcing_only(*logs),)
         try:
-            self.clone.run(*_PUSH, lease, where, f"{commit}:{ref}", env=env)
+            self.clone.run(*_PUSH, *told, lease, where, f"{commit}:{ref}", env=env)
         except InfrastructureFailure as error:
             output = str(error.details.get("stderr", ""))
             refusal = self._refusal(output)

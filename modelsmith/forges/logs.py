@@ -270,7 +270,7 @@ class SignedLogs(LogWriter):
 
     def push_receipts(self, number: int, receipts: str, expected_main: str) -> None:
         """`add_receipts`, without reading the forge again."""
-        self._push(receipts, MAIN, expected_main)
+        self._push(receipts, MAIN, expected_main, f"{PULLS}{number}")
         self._log_merge(number)
 
     def merge(self, number: int, merge_commit: str, expected_main: str) -> PullRequest:
@@ -289,7 +289,7 @@ class SignedLogs(LogWriter):
         if pull.status == "open":
             self._check_merge(pull, merge_commit, expected_main)
             try:
-                self._push(merge_commit, MAIN, expected_main)
+                self._push(merge_commit, MAIN, expected_main, f"{PULLS}{number}")
             except InfrastructureFailure as error:
                 if error.code != "ref-moved" or self.get(number).status != "merged":
                     raise

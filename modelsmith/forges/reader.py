@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -54,7 +55,8 @@ class Outline(NamedTuple):
     """Whether it holds a verdict that is not an approval."""
 
 
-_HEAD, _OBJECTED = Outline._fields.index("head"), Outline._fields.index("objected")
+_NO_OBJECTION = ",false]"
+"""How an outline ends, as it is kept, of a log without objections. There are thousands, and few are parsed."""
 
 
 class Reader:
@@ -69,7 +71,7 @@ class Reader:
         self._facts = facts
         self._governed = governed
         self._outlines: dict[str, Outline] = {}
-        self._kept_outlines: dict[str, Sequence[Any]] = {}
+        self._kept_outlines: dict[str, str] = {}
         self._governance: dict[str, Governance] = {}
         self._verified: set[tuple[str, str]] = set()
         self._read: dict[str, tuple[Link, ...] | ModelsmithError] = {}
@@ -91,24 +93,21 @@ class Reader:
         All logs are read together; what of one cannot be read is raised where that one is asked for.
         """
         listed = local_refs(self.git, PULLS).items()
-        tips = {number: tip for ref, tip in listed if (number := pull_number(ref))}
-        self._kept_outlines |= {tip: outline for tip in tips.values() if (outline := self._outline_kept(tip))}
-        self._chains([tip for tip in tips.values() if tip not in self._kept_outlines])
-        return dict(sorted(tips.items()))
-
-    def _outline_kept(self, tip: str) -> Sequence[Any] | None:
-        """The fields of an outline; there are thousands, and few are ever looked at."""
-        return self._facts.get(tip) if self._facts else None
+        found = {number: tip for ref, tip in listed if (number := pull_number(ref))}
+        kept = self._facts.text if self._facts else None
+        self._kept_outlines |= {tip: known for tip in found.values() if (known := kept(tip))} if kept else {}
+        self._chains([tip for tip in found.values() if tip not in self._kept_outlines])
+        return dict(sorted(found.items()))
 
     def perhaps_of(self, head: str, tips: Mapping[int, str]) -> list[int]:
         """Numbers of pull requests without those of which it is known that they propose another commit."""
         outlines = self._kept_outlines
-        return [number for number, tip in tips.items() if tip not in outlines or outlines[tip][_HEAD] == head]
+        return [number for number, tip in tips.items() if tip not in outlines or head in outlines[tip]]
 
     def outline(self, tip: str) -> Outline:
         """Outline of the log up to ``tip``; raises as `log`."""
         if tip in self._kept_outlines:
-            return Outline(*self._kept_outlines[tip])
+            return Outline(*json.loads(self._kept_outlines[tip]))
         if tip not in self._outlines:
             log = self.log(tip)
             objected = any(event.approval and event.approval.verdict != "approve" for event in log)
@@ -228,7 +227,7 @@ class Reader:
         """Rejections of the same in other logs, and withdrawals. What cannot be relied on says nothing."""
         outlines = self._kept_outlines
         for number, tip in others.items():
-            if tip in outlines and not outlines[tip][_OBJECTED]:
+            if tip in outlines and outlines[tip].endswith(_NO_OBJECTION):
                 continue
             with suppress(ModelsmithError):
                 outline = self.outline(tip)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -16,6 +18,8 @@ _TOPS = {"promotions": 2, ".github/governance/receipts": 1}
 """Where receipts lie, and how deep below that the receipts of one specialist, or of one change, lie together."""
 _NAME = "/merge.json"
 _RECEIPT = re.compile(r"/receipts/(?:[^/]+/)?merge\.json$")
+_KIND = "receipts"
+"""Facts about folders of receipts; a push may ask for them and not for the histories, or the other way round."""
 
 
 class Receipted(NamedTuple):
@@ -29,6 +33,16 @@ class Receipted(NamedTuple):
     """Seconds since 1970, to the microsecond."""
 
 
+class SignedFor(NamedTuple):
+    """What all receipts together say of times and numbers."""
+
+    latest: float
+    """Seconds since 1970, to the microsecond; 0 without receipts."""
+    pulls: set[int]
+    left: list[str]
+    """As the second of `receipts_on`."""
+
+
 def is_receipt(path: str) -> bool:
     """Whether the path is that of a merge's receipt."""
     return _RECEIPT.search(path) is not None
@@ -39,27 +53,68 @@ def receipts_on(tree: Tree, facts: KeptFacts | None) -> tuple[list[Receipted], l
 
     Where nothing is kept, all are.
     """
-    receipts: list[Receipted] = []
-    unread: list[str] = []
+    found: list[Receipted] = []
+    folders, left = _divided(tree, facts)
+    for path, oid in folders.items():
+        assert facts
+        receipts = _receipts_in(tree, path, oid, facts.beside(_KIND))
+        left += _files_in(tree, path) if receipts is None else ()
+        found += receipts or ()
+    return found, sorted(left)
+
+
+def signed_on(tree: Tree, facts: KeptFacts | None) -> SignedFor:
+    """The latest time and the numbers of the receipts that `receipts_on` gives.
+
+    A main has thousands of folders, and each push asks. So what each says of this is kept by itself, and parsed
+    together with all others.
+    """
+    kept: list[str] = []
+    new: list[list[float]] = []
+    folders, left = _divided(tree, facts)
+    for path, oid in folders.items():
+        assert facts
+        known, key = facts.beside(_KIND), f"{path} {oid}"
+        short = known.text(f"signed {key}")
+        if short is not None:
+            known.text(key)  # asked for together, so that neither is forgotten
+            kept.append(short)
+        elif (receipts := _receipts_in(tree, path, oid, known)) is None:
+            left += _files_in(tree, path)
+        else:
+            new.append([max((one.at for one in receipts), default=0), *(one.pull for one in receipts)])
+            known.add(f"signed {key}", new[-1])
+    said: list[list[float]] = [*json.loads(f"[{','.join(kept)}]"), *new]
+    latest = max((times for times, *_ in said), default=0)
+    return SignedFor(latest, set(map(int, chain.from_iterable(pulls for _, *pulls in said))), sorted(left))
+
+
+def _divided(tree: Tree, facts: KeptFacts | None) -> tuple[dict[str, str], list[str]]:
+    """Folders of receipts with the ids of their trees, and files of a receipt's name that lie in none of them."""
+    folders: dict[str, str] = {}
+    left: list[str] = []
     for top, depth in _TOPS.items():
         divided = tree.divide(top, depth) if facts and isinstance(tree, Revision) else None
-        if facts is None or divided is None:
-            unread += [path for path in tree.paths(top) if path.endswith(_NAME)]
-            continue
-        folders, files = divided
-        unread += [path for path in files if path.endswith(_NAME)]
-        for path, oid in folders.items():
-            stored = facts.get(f"{path} {oid}")
-            if stored is None:
-                paths = [name for name in tree.paths(path) if name.endswith(_NAME)]
-                parsed = _read(tree, paths)
-                if parsed is None:
-                    unread += paths
-                    continue
-                stored = [[receipt.path.removeprefix(path), *receipt[1:]] for receipt in parsed]
-                facts.add(f"{path} {oid}", stored)
-            receipts += [Receipted(path + place, pull, merge, at) for place, pull, merge, at in stored]
-    return receipts, sorted(unread)
+        below, files = ({}, tree.paths(top)) if divided is None else divided
+        folders |= below
+        left += [path for path in files if path.endswith(_NAME)]
+    return folders, left
+
+
+def _receipts_in(tree: Tree, path: str, oid: str, known: KeptFacts) -> list[Receipted] | None:
+    """Receipts of one folder, which are kept; None where one cannot be read, or lies where no receipt belongs."""
+    key = f"{path} {oid}"
+    kept = known.get(key)
+    if kept is not None:
+        return [Receipted(path + place, pull, merge, at) for place, pull, merge, at in kept]
+    read = _read(tree, _files_in(tree, path))
+    if read is not None:
+        known.add(key, [[receipt.path.removeprefix(path), *receipt[1:]] for receipt in read])
+    return read
+
+
+def _files_in(tree: Tree, folder: str) -> list[str]:
+    return [path for path in tree.paths(folder) if path.endswith(_NAME)]
 
 
 def _read(tree: Tree, paths: Sequence[str]) -> list[Receipted] | None:

@@ -14,11 +14,13 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import compress, count, takewhile
 from operator import is_, is_not
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast, overload
+
+from typing_extensions import override
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
 from modelsmith.governance.states import SERVING_STATES, Link, SpecialistHistory
-from modelsmith.schema.base import State
+from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import sha256
 from modelsmith.schema.cluster import Routing, Serving
 from modelsmith.schema.errors import IntegrityFailure
@@ -50,10 +52,8 @@ class _Standing(NamedTuple):
     """Where one specialist stands after the whole chain."""
 
     state: State
-    link: _Link
-    """The record that put it into this state."""
     at: int
-    """Position of that record in the chain."""
+    """Position in the chain of the record that put it into this state."""
     deployed: int
     """Position in the chain of the deployment that it serves under."""
     validated: int
@@ -64,7 +64,7 @@ class _Standing(NamedTuple):
 class _Chain:
     """One cluster's routing chain, oldest link first, and where it leads."""
 
-    links: tuple[_Link, ...] = ()
+    links: Sequence[_Link] = ()
     hold: Hold | None = None
     standings: dict[str, _Standing] = field(default_factory=dict)
     """Each specialist that is in a serving state, in the order of the records that put them there."""
@@ -90,6 +90,48 @@ class _Chain:
             standing for standing in later if standing.state == "customer-deployed" and standing.deployed > since
         )
         return max(deployed, key=lambda standing: standing.deployed, default=None)
+
+
+class _KeptLinks(Sequence[_Link]):
+    """Links of a chain as they are kept: columns of words, which are read when somebody asks for a link."""
+
+    def __init__(self, cluster: str, columns: Sequence[str], later: tuple[_Link, ...] = ()) -> None:
+        """``columns``: specialists, sequences, events, states, artifacts and digests, with a space between two."""
+        self._cluster, self.columns, self._later = cluster, columns, later
+        self._count = columns[-1].count(" ") + 1
+
+    def followed_by(self, links: Sequence[_Link]) -> _KeptLinks:
+        """These and more."""
+        return _KeptLinks(self._cluster, self.columns, (*self._later, *links))
+
+    @cached_property
+    def _words(self) -> list[list[str]]:
+        return [column.split(" ") for column in self.columns]
+
+    @override
+    def __len__(self) -> int:
+        return self._count + len(self._later)
+
+    @overload
+    def __getitem__(self, at: int) -> _Link: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[_Link, ...]: ...
+    @override
+    def __getitem__(self, at: int | slice) -> _Link | tuple[_Link, ...]:
+        if isinstance(at, slice):
+            return tuple(self[one] for one in range(*at.indices(len(self))))
+        index = range(len(self))[at]
+        if index >= self._count:
+            return self._later[index - self._count]
+        if index == self._count - 1 and "_words" not in self.__dict__:
+            words = [column.rsplit(" ", 2) for column in self.columns]  # the last link is asked for most
+            return self._link(words, -1, words[-1][-2] if self._count > 1 else None)
+        return self._link(self._words, index, self._words[-1][index - 1] if index else None)
+
+    def _link(self, words: Sequence[Sequence[str]], at: int, previous: str | None) -> _Link:
+        specialist, sequence, event, state, artifact, digest = (column[at] for column in words)
+        fields = (self._cluster, specialist, int(sequence), event, state, artifact, previous)
+        return _Link(Link(*cast("tuple[str, str, int, Event, State, str, str | None]", fields)), digest)
 
 
 _REMEMBERED = 8
@@ -142,11 +184,12 @@ def incumbent(cluster: str, histories: Sequence[SpecialistHistory]) -> Incumbent
 
     A customer-deployed specialist is under watch, whatever its share: it is not yet what others are measured against.
     """
-    validated = _chain_of(cluster, histories).validated
+    chain = _chain_of(cluster, histories)
+    validated = chain.validated
     if validated is None:
         return Incumbent(BASE, None, None)
-    record = validated.link.record
-    return Incumbent(record.specialist, record.artifact, validated.link.digest)
+    record, digest = chain.links[validated.at]
+    return Incumbent(record.specialist, record.artifact, digest)
 
 
 def render_routing(cluster: str, histories: Sequence[SpecialistHistory], traffic_share: float) -> Routing:
@@ -162,9 +205,9 @@ def render_routing(cluster: str, histories: Sequence[SpecialistHistory], traffic
     rest = float(1 - share)
     serving: list[Serving] = []
     if rest > 0:
-        serving.append(_serving(validated, rest))
+        serving.append(_serving(chain, validated, rest))
     if watched:
-        serving.append(_serving(watched, float(share)))
+        serving.append(_serving(chain, watched, float(share)))
     return Routing(cluster=cluster, serving=tuple(serving))
 
 
@@ -182,6 +225,42 @@ def routing_yaml(routing: Routing) -> bytes:
         lines.append(f"  share: {_plain(entry.share)}\n")
         lines.append(f"  record: {json.dumps(entry.record)}\n")
     return "".join(lines).encode()
+
+
+def chain_fact(histories: Sequence[SpecialistHistory]) -> list[Any]:
+    """What can be kept of one cluster's chain, as JSON, for `recall_chain`. Raises as `routing_chain`."""
+    chain = _chain(histories)
+    links = [(*link.record[1:6], link.digest) for link in chain.links]
+    hold = chain.hold and [chain.hold.specialist, chain.hold.record]
+    columns = [" ".join(map(str, column)) for column in zip(*links, strict=True)]
+    return [columns, hold, chain.standings, chain.sequences]
+
+
+def recall_chain(
+    histories: tuple[SpecialistHistory, ...], fact: Sequence[Any], news: Sequence[tuple[SpecialistHistory, int]]
+) -> bool:
+    """Take a chain that was folded before for that of these histories; False where it is not the beginning of theirs.
+
+    Args:
+        histories: One cluster's, of which some have records more than when the chain was folded, and none fewer.
+        fact: What `chain_fact` gave then.
+        news: Those that have more, and how many records each had.
+    """
+    (columns, hold, standings, sequences), cluster = fact, histories[0].cluster
+    if not columns:
+        return False
+    standing = {specialist: _Standing(*found) for specialist, found in standings.items()}
+    chain = _Chain(_KeptLinks(cluster, columns), Hold(cluster, *hold) if hold else None, standing, sequences)
+    links = [link for history, count in news for link in _links(cluster, history, count)]
+    following = {link.record.expected_previous: link for link in links}
+    ordered, at = list[_Link](), chain.last
+    while (link := following.pop(at, None)) is not None:
+        ordered.append(link)
+        at = link.digest
+    longer = _followed(chain, ordered) if len(ordered) == len(links) else None
+    if longer is not None:
+        _remember(histories, longer)
+    return longer is not None
 
 
 def _chain(histories: Sequence[SpecialistHistory]) -> _Chain:
@@ -295,10 +374,9 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
     """The chain with links more, in this order; None where one does not follow."""
     if not links:
         return chain
-    ordered, hold = [*chain.links], chain.hold
+    hold, last = chain.hold, chain.last
     standings, sequences = dict(chain.standings), dict(chain.sequences)
-    last = ordered[-1].digest if ordered else None
-    for at, link in enumerate(links, start=len(ordered)):
+    for at, link in enumerate(links, start=len(chain.links)):
         cluster, specialist, sequence, event, to_state, _, expected_previous = link.record
         refused = hold_refusal(hold, cluster, event, specialist)
         if expected_previous != last or sequence <= sequences.get(specialist, 0) or refused:
@@ -306,15 +384,16 @@ def _followed(chain: _Chain, links: Sequence[_Link]) -> _Chain | None:
         before = standings.pop(specialist, None)
         if to_state in SERVING_STATES:
             deployed, validated = before.deployed if before else at, at if to_state == "production-validated" else -1
-            standings[specialist] = _Standing(to_state, link, at, deployed, validated)
+            standings[specialist] = _Standing(to_state, at, deployed, validated)
         if event == "rolled-back":
             hold = Hold(cluster, specialist, link.digest)
         elif event == "hold-cleared":
             hold = None
         sequences[specialist] = sequence
         last = link.digest
-    ordered += links
-    return _Chain(tuple(ordered), hold, standings, sequences)
+    known = chain.links
+    more = known.followed_by(links) if isinstance(known, _KeptLinks) else (*known, *links)
+    return _Chain(more, hold, standings, sequences)
 
 
 def _chain_of(cluster: str, histories: Sequence[SpecialistHistory]) -> _Chain:
@@ -324,11 +403,11 @@ def _chain_of(cluster: str, histories: Sequence[SpecialistHistory]) -> _Chain:
     return _chain(histories)
 
 
-def _serving(standing: _Standing | None, share: float) -> Serving:
+def _serving(chain: _Chain, standing: _Standing | None, share: float) -> Serving:
     if standing is None:
         return Serving(specialist=BASE, artifact=None, share=share, record=None)
-    record = standing.link.record
-    return Serving(specialist=record.specialist, artifact=record.artifact, share=share, record=standing.link.digest)
+    record, digest = chain.links[standing.at]
+    return Serving(specialist=record.specialist, artifact=record.artifact, share=share, record=digest)
 
 
 def _plain(share: float) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from modelsmith.schema.base import Event, State
 from modelsmith.schema.canonical import digest
@@ -68,8 +68,30 @@ class SpecialistHistory:
     """
     digests: tuple[str, ...]
     """Digest of each record, in sequence."""
-    outline: Outline | None = field(default=None, compare=False, repr=False)
+    outline: Outline | None = field(default_factory=lambda: None, compare=False, repr=False)
     """Outline of a history that was folded before."""
+
+    @classmethod
+    def unread(cls, cluster: str, specialist: str, read: Callable[[], SpecialistHistory]) -> SpecialistHistory:
+        """The history that ``read`` gives, which is called when somebody asks for more than whose it is.
+
+        A main has thousands, and a decision about one specialist asks about few others.
+        """
+        found = object.__new__(cls)
+        number = int(specialist.split("-")[1])
+        found.__dict__.update(cluster=cluster, specialist=specialist, iteration=number, _read=read)
+        return found
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """A part of a history that is `unread`."""
+            read = self.__dict__.get("_read")
+            if read is not None:
+                self.__dict__.update(read().__dict__, _read=None)
+            if name not in self.__dict__:
+                raise AttributeError(f"A specialist's history has no attribute {name}")
+            return self.__dict__[name]
 
     @property
     def artifact(self) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from modelsmith.forges.receipted import is_receipt, receipts_on
+from modelsmith.forges.receipted import is_receipt, signed_on
 from modelsmith.governance.keys import CLOCK_TOLERANCE
 from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.tree import Tree, read_each
@@ -39,10 +39,9 @@ def read_signed(tree: Tree, facts: KeptFacts | None = None) -> Signed:
     Raises:
         IntegrityFailure: ``bad-receipt``.
     """
-    receipted_merges, unread = receipts_on(tree, facts)
-    latest = datetime.fromtimestamp(max((receipted.at for receipted in receipted_merges), default=0), UTC)
-    pulls = {receipted.pull for receipted in receipted_merges}
-    paths = [*filter(is_receipt, unread)]
+    signed = signed_on(tree, facts)
+    latest, pulls = datetime.fromtimestamp(signed.latest, UTC), signed.pulls
+    paths = [*filter(is_receipt, signed.left)]
     for start in range(0, len(paths), _AT_ONCE):
         contents, refused = read_each(tree, paths[start : start + _AT_ONCE])
         for error in refused.values():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 
 from modelsmith.governance.states import SpecialistHistory, fold, parse_folder, record_folder
-from modelsmith.promotion.recalled import fact_of, kept_light, recalled
+from modelsmith.promotion.kept_chains import KeptChains
+from modelsmith.promotion.recalled import fact_of, kept_light, recalled_later
 from modelsmith.repository.kept_facts import KeptFacts
 from modelsmith.repository.objects import ObjectReader
 from modelsmith.repository.tree import Revision, Tree, read_each
@@ -64,14 +65,24 @@ class Histories:
 
     by_specialist: dict[str, SpecialistHistory]
     """Histories, by specialist id."""
+    recall: Callable[[str, tuple[SpecialistHistory, ...]], None] | None = field(default=None, compare=False, repr=False)
+    """Told of a cluster's histories when somebody first asks for them: what is kept of their routing is found then."""
 
     def of_cluster(self, cluster: str) -> tuple[SpecialistHistory, ...]:
         """Histories of one cluster, by specialist id."""
-        return self._clusters.get(cluster, ())
+        found = self._clusters.get(cluster, ())
+        if self.recall and cluster not in self._recalled:
+            self._recalled.add(cluster)
+            self.recall(cluster, found)
+        return found
 
     def others(self, cluster: str, specialist: str) -> tuple[SpecialistHistory, ...]:
         """Histories of one cluster without that of one specialist, by specialist id."""
         return _without(self.of_cluster(cluster), specialist)
+
+    @cached_property
+    def _recalled(self) -> set[str]:
+        return set()
 
     @cached_property
     def _clusters(self) -> dict[str, tuple[SpecialistHistory, ...]]:
@@ -152,12 +163,16 @@ def read_histories(tree: Tree, policy: Policy, facts: KeptFacts | None = None) -
         return _all(_folders_folded(tree, sorted(divided[0], key="{}/".format), policy))
     rules = content_digest(policy)
     keys = {folder: f"{folder} {oid} {rules}" for folder, oid in divided[0].items()}
-    unchanged = {folder: history for folder, key in keys.items() if (history := recalled(tree, folder, facts.get(key)))}
-    new = [path for folder in keys.keys() - unchanged.keys() for path in record_paths(tree.paths(folder))]
+    kept = {folder: fact for folder, key in keys.items() if (fact := facts.text(key)) is not None}
+    known = {folder: recalled_later(tree, folder, fact) for folder, fact in kept.items()}
+    new = [path for folder in keys.keys() - known.keys() for path in record_paths(tree.paths(folder))]
     folded = _fold_each(_read_records(tree, sorted(new)).items(), policy)
     for history in folded:
         facts.add(keys[_name(history)], fact_of(tree, history))
-    return _all(sorted([*unchanged.values(), *folded], key=_before_files))
+    found = _all(sorted([*known.values(), *folded], key=_before_files))
+    if isinstance(tree.git, ObjectReader):
+        return replace(found, recall=KeptChains(tree, tree.git, rules, facts).recall)
+    return found
 
 
 def histories_after(before: Histories, change: Change, tree: Tree, policy: Policy, same_policy: bool) -> Histories:

@@ -9,6 +9,7 @@ for again.
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -88,6 +89,11 @@ def fact_of(tree: Revision, history: SpecialistHistory) -> list[Any]:
     return [history.state, history.artifact, facts, events, blobs, [*history.digests], links]
 
 
+def known_digests(fact: list[Any]) -> tuple[str, ...]:
+    """Digests of the records of a history that a fact remembers."""
+    return tuple(fact[5])
+
+
 def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistHistory | None:
     """The history that this fact remembers; None without a fact."""
     if fact is None:
@@ -102,6 +108,18 @@ def recalled(tree: Revision, folder: str, fact: list[Any] | None) -> SpecialistH
     records = _Records(tree.git, blobs, digests)
     outline = Outline(artifact, iteration, is_export, accepted, overridden, composite, chain)
     return SpecialistHistory(cluster, specialist, state, records, digests, outline)
+
+
+def recalled_later(tree: Revision, folder: str, fact: str) -> SpecialistHistory:
+    """`recalled` from a fact as it is kept, which is parsed when somebody asks what the history says."""
+    _, cluster, specialist = folder.split("/")
+
+    def read() -> SpecialistHistory:
+        found = recalled(tree, folder, json.loads(fact))
+        assert found
+        return found
+
+    return SpecialistHistory.unread(cluster, specialist, read)
 
 
 def kept_light(tree: Revision, history: SpecialistHistory) -> SpecialistHistory:

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,23 @@ GOVERNED = "folders of main, 2"
 _SECRET_BYTES = 32
 _LARGEST = 1 << 26
 """Bytes of a file that is read (64 MiB)."""
-_REWRITE = 50
-"""A file is written again once one fact in so many is new: a push then costs the same however many there are."""
+_HEADER = 100
+"""Bytes in which the first line of a block ends: a code of 64, a length."""
+_MOST_BLOCKS = 64
+"""What is new is put at the end of a file so often; then the file is written again."""
+_STALE = 4
+"""It is also written again when more than one fact in so many was not asked for."""
 
 
 class KeptFacts:
-    """Facts of one kind about one repository. Those that nobody asked for are forgotten when it is saved."""
+    """Facts of one kind about one repository. Those that nobody asks for are forgotten when the file is written again.
+
+    A file is a list of blocks: a line with the code and the length of what follows, then a line for each fact. A block
+    that is torn or false is none, and nothing after it is read; blocks that are lost, in another order or there twice
+    say nothing that is not so. So two processes may add to a file at once: at worst, one's facts are lost.
+
+    A fact is parsed when somebody asks what it says: there are thousands, and few are looked at.
+    """
 
     def __init__(self, home: Path | None, kind: str, place: str) -> None:
         """Read what is kept; nothing is kept without ``home``.
@@ -45,50 +57,106 @@ class KeptFacts:
             place: The repository, as one string.
         """
         self._folder = home / "kept" if home else None
+        self._home, self._kind, self._place = home, kind, place
+        self._beside: dict[str, KeptFacts] = {}
         self._about = f"{kind} of {place} by {__version__}"
         name = hashlib.sha256(self._about.encode()).hexdigest()[:24]
-        self._file = self._folder / f"{name}.json" if self._folder else None
-        self._known = self._read()
-        self._asked: dict[str, Any] = {}
-        self._new = 0
+        self._file = self._folder / f"{name}.facts" if self._folder else None
+        self._blocks = 0
+        """Of the file; none where nothing can be put at its end, so that it is written again."""
+        self._known: dict[str, str] = {}
+        """Facts as they lie in the file."""
+        self._asked: set[str] = set()
+        self._new: dict[str, str] = {}
+        try:
+            self._read()
+        except (OSError, ValueError):
+            self._blocks = 0
+
+    def beside(self, kind: str) -> KeptFacts:
+        """Facts of another kind about the same, in a file of their own that is saved with this one.
+
+        For what is not asked for together: all of a file is forgotten that nobody asks for.
+        """
+        if kind not in self._beside:
+            self._beside[kind] = KeptFacts(self._home, f"{self._kind}, {kind}", self._place)
+        return self._beside[kind]
 
     def get(self, key: str) -> Any:
         """The fact under a key; None when there is none."""
-        fact = self._known.get(key)
-        if fact is not None:
-            self._asked[key] = fact
-        return fact
+        found = self.text(key)
+        return None if found is None else json.loads(found)
+
+    def text(self, key: str) -> str | None:
+        """The fact under a key as it is kept: JSON on one line, without spaces between its parts."""
+        found = self._known.get(key)
+        if found is not None:
+            self._asked.add(key)
+            return found
+        return self._new.get(key)
 
     def add(self, key: str, fact: Any) -> None:
-        """Keep a fact, which is JSON and not None."""
-        self._asked[key] = fact
-        self._new += 1
+        """Keep a fact, which is JSON and not None; under a key that could not stand on a line, it is not kept."""
+        if key.isprintable():
+            self._new[key] = json.dumps(fact, separators=(",", ":"))
 
     def save(self) -> None:
-        """Write what was asked for and what is new, once that is worth it; a folder that cannot be written is left."""
-        if self._file and self._folder and self._new * _REWRITE >= len(self._asked) and self._new:
-            with suppress(OSError, ValueError):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                data = json.dumps(self._asked, separators=(",", ":")).encode()
-                write_atomically(self._file, f"{self._code(self._secret(), data)}\n".encode() + data)
-                self._new = 0
+        """Write what is new, and what was asked for where that is due; a folder that cannot be written is left."""
+        for facts in self._beside.values():
+            facts.save()
+        if self._file is None or self._folder is None or not self._new:
+            return
+        stale = len(self._known) - len(self._asked)
+        with suppress(OSError, ValueError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if 0 < self._blocks < _MOST_BLOCKS and _STALE * stale <= len(self._known):
+                self._append(self._file, self._block(self._new))
+            else:
+                kept = {key: fact for key, fact in self._known.items() if key in self._asked}
+                write_atomically(self._file, self._block(kept | self._new))
+            self._known |= self._new
+            self._asked |= self._new.keys()
+            self._new.clear()
 
-    def _read(self) -> dict[str, Any]:
-        if self._file is None:
-            return {}
+    def _append(self, file: Path, block: bytes) -> None:
+        """Put it at the end, in one piece, where another process may do so at the same time."""
+        handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if self._file.stat().st_size > _LARGEST:
-                return {}
-            code, _, data = read_plain(self._file).partition(b"\n")
-            if hmac.compare_digest(code, self._code(self._secret(), data).encode()):
-                facts: dict[str, Any] = json.loads(data)
-                return facts
-        except (OSError, ValueError):
-            pass
-        return {}
+            os.write(handle, block)
+            self._blocks += 1
+        finally:
+            os.close(handle)
 
-    def _code(self, secret: bytes, data: bytes) -> str:
-        return hmac.new(secret, self._about.encode() + b"\n" + data, hashlib.sha256).hexdigest()
+    def _read(self) -> None:
+        """Read the blocks of the file up to the first that does not hold.
+
+        Raises:
+            OSError: what the file system said.
+            ValueError: nothing of it, or no more, is ours.
+        """
+        if self._file is None or self._file.stat().st_size > _LARGEST:
+            return
+        data, secret, at = memoryview(read_plain(self._file)), self._secret(), 0
+        while at < len(data):
+            line, _, _ = bytes(data[at : at + _HEADER]).partition(b"\n")
+            code, _, length = line.partition(b" ")
+            begin = at + len(line) + 1
+            at = begin + int(length)
+            block = data[begin:at]
+            if len(block) != int(length) or not hmac.compare_digest(code, self._code(secret, block).encode()):
+                raise ValueError(f"{self._file} is not ours from byte {begin} on")
+            lines = (line.partition("\t") for line in str(block, "utf-8").split("\n"))
+            self._known.update((key, fact) for key, _, fact in lines)
+            self._blocks += 1
+
+    def _block(self, facts: Mapping[str, str]) -> bytes:
+        data = "\n".join(f"{key}\t{fact}" for key, fact in facts.items()).encode()
+        return f"{self._code(self._secret(), data)} {len(data)}\n".encode() + data
+
+    def _code(self, secret: bytes, data: bytes | memoryview) -> str:
+        code = hmac.new(secret, self._about.encode() + b"\n", hashlib.sha256)
+        code.update(data)
+        return code.hexdigest()
 
     def _secret(self) -> bytes:
         """The folder's secret, made when there is none; one of another length is none.

@@ -20,7 +20,11 @@ _COMPONENT = re.compile(r"(?!.*(\.\.|\.lock$|\.$))[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """A part of a name that git takes for one on every system; it takes others, too."""
 _MOST_FILES = 1_000
 _MOST_BYTES = 1 << 20
-"""Where there is more to read, git is as fast."""
+"""Of a file: where there is more to read, git is as fast."""
+_MOST_PACKED = 1 << 24
+"""Bytes of the packed refs that are read: some 200,000 of them."""
+_SIMPLE = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/"
+"""Signs of which each name is one for `_COMPONENT`, where no part of it is empty or begins with a dash."""
 
 
 class _AskGit(Exception):
@@ -85,8 +89,40 @@ def _loose(place: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _packed(place: Path, names: Sequence[str]) -> dict[str, str]:
     file = place / "packed-refs"
+    data = _read(file, _MOST_PACKED) if os.path.lexists(file) else b""
+    quickly = _at_once(data, names)
+    return _one_by_one(data, names) if quickly is None else quickly
+
+
+def _at_once(data: bytes, names: Sequence[str]) -> dict[str, str] | None:
+    """What `_one_by_one` finds, where all lines are of the usual form and the names simple; None where not all are.
+
+    A forge has a ref for each pull request that there ever was, and each push reads them.
+    """
+    lines = [line for line in data.split(b"\n") if line and line[:1] not in (b"#", b"^")]
+    width = lines[0].find(b" ") if lines else 40
+    ids, refs = [line[:width] for line in lines], [line[width + 1 :] for line in lines]
+    same = width in (40, 64) and {*map(len, ids)} <= {width} and {line[width : width + 1] for line in lines} <= {b" "}
+    if not same or b"".join(ids).translate(None, b"0123456789abcdef"):
+        return None
+    exact, below = {os.fsencode(name) for name in names}, tuple(os.fsencode(name) for name in names if name[-1:] == "/")
+    pairs = [(ref, oid) for ref, oid in zip(refs, ids, strict=True) if ref.startswith(below) or ref in exact]
+    ours, joined = dict(pairs), b"\n".join(ref for ref, _ in pairs)
+    odd = joined.translate(None, _SIMPLE + b"\n") or any(sign in joined for sign in (b"//", b"/-", b"/\n"))
+    if (
+        odd
+        or len(ours) < len(pairs)
+        or joined.endswith(b"/")
+        or b"0" * width in ours.values()
+        or not all(ref.startswith(b"refs/") for ref in refs)
+    ):
+        return None
+    return {ref.decode(): oid.decode() for ref, oid in ours.items()}
+
+
+def _one_by_one(data: bytes, names: Sequence[str]) -> dict[str, str]:
     refs: dict[str, str] = {}
-    for line in _read(file).split(b"\n") if os.path.lexists(file) else ():
+    for line in data.split(b"\n"):
         if not line or line.startswith((b"#", b"^")):
             continue
         match = _PACKED.fullmatch(line)
@@ -109,8 +145,8 @@ def _whole(oid: bytes) -> str:
     return oid.decode()
 
 
-def _read(file: str | Path) -> bytes:
-    data = read_plain(file, _MOST_BYTES)
-    if len(data) == _MOST_BYTES:
+def _read(file: str | Path, most: int = _MOST_BYTES) -> bytes:
+    data = read_plain(file, most)
+    if len(data) == most:
         raise _AskGit
     return data

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from modelsmith.governance.routing import render_routing
+from modelsmith.governance import routing
+from modelsmith.governance.routing import hold_of, incumbent, render_routing, routing_chain
 from modelsmith.governance.states import record_folder
-from modelsmith.promotion import recalled
+from modelsmith.promotion import kept_chains, recalled
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
 from modelsmith.repository.kept_facts import GOVERNED, KeptFacts
 from modelsmith.repository.load import load_cluster, load_eval_set
@@ -191,3 +192,86 @@ def test_a_record_that_is_not_what_it_was_is_refused(repository, tips, monkeypat
         monkeypatch.setattr(reader, "read_blobs", lambda blobs: {blob: contents[blob] + b"\n" for blob in blobs})
         with pytest.raises(IntegrityFailure, match="not what it was"):
             _ = history.records[0]
+
+
+def routed(git, tip, kept=None):
+    """All that routing says of a commit's cluster, as a process says it that has not folded its chain before."""
+    routing._folded.clear()
+    histories = read_governed_state(git, tip, kept).histories.of_cluster("rtb-pricing")
+    try:
+        chain = routing_chain(histories)
+        return (
+            chain,
+            *(of("rtb-pricing", histories) for of in (hold_of, incumbent)),
+            render_routing("rtb-pricing", histories, 0.1),
+        )
+    except ModelsmithError as error:
+        return error.code
+
+
+def served(here):
+    """Commits of which each changes what is served, one after the other."""
+    tips = [here.tip]
+    for number, last in ((1, 5), (2, 5), (3, 4)):
+        for event in (
+            "candidate",
+            "eval-accepted",
+            "artifact-exported",
+            "customer-deployed",
+            "production-validated",
+        )[:last]:
+            here = here.after(event, number=number)
+            tips.append(here.tip)
+    return here, tips
+
+
+@pytest.fixture(scope="module")
+def long(repository):
+    return served(repository)
+
+
+@pytest.mark.parametrize("far", [0, 2, 99])
+def test_a_chain_that_was_kept_is_the_chain_folded_anew(long, tmp_path, monkeypatch, far):
+    """Wherever it was kept: before, after, and beside what is read; near it and far from it."""
+    here, tips = long
+    monkeypatch.setattr(kept_chains, "FEW", 0)
+    monkeypatch.setattr(kept_chains, "_FAR", far)
+    edited = [there.tip for there in broken(here).values()]
+    with ObjectReader(here.git.path) as reader:
+        for tip in (*tips, *tips[::-4], *edited, *tips[::3], tips[-1]):
+            kept = KeptFacts(tmp_path, GOVERNED, "here")
+            assert outcome(lambda at=tip, facts=kept: routed(reader, at, facts)) == outcome(
+                lambda at=tip: routed(reader, at)
+            )
+            kept.save()
+
+
+def test_what_was_merged_since_follows_the_chain_that_was_kept(long, tmp_path, monkeypatch):
+    """Nothing else is folded, and few histories are looked at."""
+    here, tips = long
+    monkeypatch.setattr(kept_chains, "FEW", 0)
+    with ObjectReader(here.git.path) as reader:
+        for tip in tips[-6:]:
+            kept = KeptFacts(tmp_path, GOVERNED, "here")
+            routed(reader, tip, kept)
+            kept.save()
+            with monkeypatch.context() as nothing:
+                nothing.setattr(routing, "_fold", None)
+                routed(reader, tip, KeptFacts(tmp_path, GOVERNED, "here"))
+
+
+def test_a_chain_that_was_kept_with_another_specialist_s_links_is_no_chain(long, tmp_path, monkeypatch):
+    """Its last digest is then not the one that what was merged since follows."""
+    here, tips = long
+    monkeypatch.setattr(kept_chains, "FEW", 0)
+    with ObjectReader(here.git.path) as reader:
+        kept = KeptFacts(tmp_path, GOVERNED, "here")
+        routed(reader, tips[4], kept)
+        (key,) = (key for key in kept._new if key.startswith("chain of "))
+        folder = kept.get(key)[0]
+        later = KeptFacts(tmp_path / "other", GOVERNED, "here")
+        routed(reader, tips[9], later)
+        kept.add(key, [folder, later.get(key)[1]])
+        kept.save()
+        again = KeptFacts(tmp_path, GOVERNED, "here")
+        assert routed(reader, tips[-1], again) == routed(reader, tips[-1])

@@ -144,5 +144,19 @@ def test_where_there_is_much_to_read_git_is_asked(git: Git, monkeypatch: pytest.
     assert [*local_refs(git, *ALL)] == ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
     git.run("pack-refs", "--all")
     assert len(ref_files.stored_refs(place_of(git), ALL) or ()) == 3
-    monkeypatch.setattr(ref_files, "_MOST_BYTES", 100)
+    monkeypatch.setattr(ref_files, "_MOST_PACKED", 100)
     assert ref_files.stored_refs(place_of(git), ALL) is None
+
+
+@pytest.mark.parametrize(
+    "odd", [b"", b"# more\n", b"\n", b"g" * 40 + b" refs/heads/c\n", b"0" * 40 + b" refs/heads/c\n"]
+)
+@pytest.mark.parametrize("name", [b"refs/heads/c", b"refs/heads/a.b", b"refs/heads/-c", b"refs/heads//c", b"refs/c/"])
+def test_packed_refs_that_are_read_at_once_are_those_of_each_line(odd: bytes, name: bytes) -> None:
+    """What one way reads, the other reads as well; where it may not, the lines are looked at one by one."""
+    data = b"# pack-refs with: peeled\n" + b"1" * 40 + b" refs/heads/main\n^" + b"2" * 40 + b"\n" + odd
+    data += b"3" * 40 + b" " + name + b"\n"
+    for asked in (ALL, ("refs/heads/main",), ("refs/heads/",)):
+        quickly = ref_files._at_once(data, asked)
+        if quickly is not None:
+            assert quickly == ref_files._one_by_one(data, asked)
