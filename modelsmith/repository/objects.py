@@ -45,6 +45,8 @@ kept: each step of a history changes one name of them. They share what is the sa
 SMALL, _KEPT = 1 << 19, 1 << 25
 """Files of up to 512 KiB are remembered, 32 MiB of them: governed files are read at each step of a history, and
 evidence by each step of its specialist."""
+_FILE_COSTS = 256
+"""What a file that is remembered counts beside its own bytes: a long main has thousands that are smaller."""
 _CHANGES_KEPT, _FEW_PATHS = 512, 256
 """Comparisons that are remembered, and the most paths of one: a step of a history is compared several times."""
 _DIFFERING_KEPT = 1 << 12
@@ -55,6 +57,8 @@ _MOST_AHEAD = 1 << 16
 """Files that are read before somebody asks; of more, none."""
 _AT_ONCE = 128
 """Objects asked for before the first is read; so many questions fit into a pipe, and nobody waits for anybody."""
+_COMMITS_AT_ONCE = 1 << 10
+"""Commits of a log that are read before the first of them is looked at."""
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _COMMIT = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)(?=author )")
 
@@ -138,7 +142,7 @@ class ObjectReader(Git):
     def _remember(self, files: Mapping[str, bytes]) -> None:
         for oid, data in files.items():
             if len(data) <= SMALL:
-                self._small.keep(oid, data, len(data))
+                self._small.keep(oid, data, len(data) + _FILE_COSTS)
 
     @override
     def sizes(self, oids: Collection[str]) -> dict[str, int]:
@@ -269,9 +273,17 @@ class ObjectReader(Git):
         return self._commits[oid]
 
     def commits(self, oids: Sequence[str]) -> list[Commit]:
-        """The commits of the given ids, read together."""
-        self.ahead(oids, "commit", SMALL)
-        return [self.commit(oid) for oid in oids]
+        """Commits, read together: some at a time, as a long main's are larger unread than read."""
+        found: list[Commit] = []
+        same = {oid: oid for oid in oids}
+        for start in range(0, len(oids), _COMMITS_AT_ONCE):
+            some = oids[start : start + _COMMITS_AT_ONCE]
+            self.ahead([oid for oid in some if oid not in self._commits], "commit", SMALL)
+            for oid in some:
+                commit = self.commit(oid)  # a parent's id is one object with its own, which saves a tenth of memory
+                self._commits[oid] = commit._replace(parents=tuple(same.get(one, one) for one in commit.parents))
+                found.append(self._commits[oid])
+        return found
 
     def _read_tree(self, oid: str) -> tuple[dict[str, Entry], int]:
         """Entries of a folder, and how much they count among those that are remembered."""
