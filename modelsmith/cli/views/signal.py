@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelsmith.cli.page import Page, Styled
-from modelsmith.schema.figures import format_apart
+from modelsmith.schema.figures import counted, format_apart
 
 if TYPE_CHECKING:
     from modelsmith.operations.accept_scenario import AcceptScenarioResult
@@ -132,7 +132,7 @@ def _whose(lineage: Lineage) -> str:
 
 def strike(result: StrikeResult, page: Page) -> None:
     """Page of what ``modelsmith strike`` gives."""
-    page.line(f"{result.struck} rows struck from iteration {result.iteration}; {result.rows} are left")
+    page.line(f"{counted(result.struck, 'row')} struck from iteration {result.iteration}; {result.rows} are left")
     page.line(f"digest {result.rows_digest}")
 
 
