@@ -8,15 +8,13 @@ form one chain and two that were prepared against the same past collide.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from itertools import compress, count, takewhile
 from operator import is_, is_not
-from typing import Any, NamedTuple, cast, overload
-
-from typing_extensions import override
+from typing import Any, NamedTuple, cast
 
 from modelsmith.governance.hold import Hold, fold_hold, hold_refusal
 from modelsmith.governance.states import SERVING_STATES, Link, SpecialistHistory
@@ -64,7 +62,7 @@ class _Standing(NamedTuple):
 class _Chain:
     """One cluster's routing chain, oldest link first, and where it leads."""
 
-    links: Sequence[_Link] = ()
+    links: tuple[_Link, ...] | _KeptLinks = ()
     hold: Hold | None = None
     standings: dict[str, _Standing] = field(default_factory=dict)
     """Each specialist that is in a serving state, in the order of the records that put them there."""
@@ -92,7 +90,7 @@ class _Chain:
         return max(deployed, key=lambda standing: standing.deployed, default=None)
 
 
-class _KeptLinks(Sequence[_Link]):
+class _KeptLinks:
     """Links of a chain as they are kept: columns of words, which are read when somebody asks for a link."""
 
     def __init__(self, cluster: str, columns: Sequence[str], later: tuple[_Link, ...] = ()) -> None:
@@ -108,18 +106,13 @@ class _KeptLinks(Sequence[_Link]):
     def _words(self) -> list[list[str]]:
         return [column.split(" ") for column in self.columns]
 
-    @override
     def __len__(self) -> int:
         return self._count + len(self._later)
 
-    @overload
-    def __getitem__(self, at: int) -> _Link: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[_Link, ...]: ...
-    @override
-    def __getitem__(self, at: int | slice) -> _Link | tuple[_Link, ...]:
-        if isinstance(at, slice):
-            return tuple(self[one] for one in range(*at.indices(len(self))))
+    def __iter__(self) -> Iterator[_Link]:
+        return (self[at] for at in range(len(self)))
+
+    def __getitem__(self, at: int) -> _Link:
         index = range(len(self))[at]
         if index >= self._count:
             return self._later[index - self._count]
