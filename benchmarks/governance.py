@@ -48,7 +48,8 @@ from modelsmith.schema.pull import PullRequest
 from modelsmith.signing import ssh
 
 SIZES = (10, 100, 1000)
-GOAL_SECONDS = 10.0
+GOAL_PROMOTIONS, GOAL_SECONDS = 1000, 10.0
+"""`verify`, cold, of so many promotions on two idle cores."""
 
 
 LAUNCHER = """
@@ -216,8 +217,9 @@ def main() -> None:
         sizes[place.promotions] = compare(place, arguments.repeats)
     grown = {kind: growth(sizes, kind) for kind in ("seconds", "peak_mib")}
     show(sizes, grown)
-    cold = sizes[max(sizes)]["seconds"]["verify, cold"]["median"]
-    goal = {"promotions": 1000, "median_seconds_below": GOAL_SECONDS, "met": max(sizes) >= 1000 and cold < GOAL_SECONDS}
+    at_goal = sizes.get(GOAL_PROMOTIONS)
+    met = at_goal["seconds"]["verify, cold"]["median"] < GOAL_SECONDS if at_goal else None
+    goal = {"promotions": GOAL_PROMOTIONS, "median_seconds_below": GOAL_SECONDS, "met": met}
     result = {"machine": facts, "repeats": arguments.repeats, "sizes": sizes, "growth": grown, "goal": goal}
     save(RESULTS / "governance.json", result)
 
