@@ -28,7 +28,7 @@ from modelsmith.loop.iteration import (
     Waiting,
     WithCandidate,
 )
-from modelsmith.loop.outrun import asks, changed_terms, pinned
+from modelsmith.loop.terms import asks, changed_terms, pinned
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import StateFile
 from modelsmith.loop.stopping import Assessed, Stop, assessed, costs_more, recommendation, stop_of, stretch_of

@@ -37,17 +37,22 @@ def _settings_files(folder: Path) -> Iterator[str]:
             continue  # no loader looks there
         if path.name == _ADAPTER:
             yield f"{name!a}, by which another base model is loaded"
+            continue
+        if not path.name.endswith(".index.json") and not path.name.startswith("config"):
+            continue
+        settings = _read(path)
+        if settings is None:
+            yield f"{name!a}, which is no JSON object of at most {_LARGEST >> 20} MiB, so what it leads to is not known"
         elif path.name.endswith(".index.json"):
-            shards = _field(_read(path), "weight_map")
+            shards = settings.get("weight_map")
             for shard in sorted(map(str, shards.values())) if isinstance(shards, dict) else (path.name,):
                 if not _lies_beside(path, shard):
                     yield f"{name!a}, which names no file beside it: {shard[:100]!a}"
-        elif path.name.startswith("config"):
-            config = _read(path)
-            weights = _field(config, "transformers_weights")
+        else:
+            weights = settings.get("transformers_weights")
             if weights is not None and not _lies_beside(path, str(weights)):
                 yield f"{name!a}, whose transformers_weights are no file beside it"
-            for word in _implementations(config):
+            for word in _implementations(settings):
                 if "/" in word:
                     yield f"{name!a}, which asks for code of a hub: {word[:100]!a}"
 
@@ -56,9 +61,9 @@ def _lies_beside(path: Path, name: str) -> bool:
     return re.fullmatch(PLAIN_NAME, name) is not None and (path.parent / name).is_file()
 
 
-def _implementations(config: Any) -> Iterator[str]:
+def _implementations(config: dict[str, Any]) -> Iterator[str]:
     """How attention and experts are to be computed, as the whole or one of its parts says."""
-    waiting = [config]
+    waiting: list[Any] = [config]
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):
@@ -71,14 +76,11 @@ def _implementations(config: Any) -> Iterator[str]:
                     waiting.append(inner)
 
 
-def _read(path: Path) -> Any:
-    """A file of settings; None for one that is no JSON, which no loader reads either."""
-    data = read_plain(path, _LARGEST)
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file of settings; None for one that is no JSON object, or too large or too deep to be read here."""
+    data = read_plain(path, _LARGEST + 1)
     try:
-        return json.loads(data)
+        settings = json.loads(data) if len(data) <= _LARGEST else None
     except (ValueError, RecursionError):
         return None
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
+    return settings if isinstance(settings, dict) else None

@@ -48,12 +48,23 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"")
 
 
+def out_of_sight(folder: Path, words: str) -> None:
+    """Settings that lead elsewhere, in a file of which whoever looks may not come to the end."""
+    config(folder, transformers_weights=f".{EVIL}")
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace("{", words, 1))
+
+
 LEADS = {
     "an index upwards": lambda folder: index(folder, f"../{EVIL}"),
     "an index to a place of the machine": lambda folder: index(folder, str(folder.parent / EVIL)),
     "an index to a hidden file": lambda folder: index(folder, f".{EVIL}"),
     "an index that names no file": lambda folder: index(folder, ["model.safetensors"]),
     "weights that the configuration names": lambda folder: config(folder, transformers_weights=f".{EVIL}"),
+    "the same behind 64 MiB of nothing": lambda folder: out_of_sight(folder, " " * (64 << 20) + "{"),
+    "the same beside what is too deep": lambda folder: out_of_sight(
+        folder, '{"deep": ' + "[" * 100_000 + "]" * 100_000 + ","
+    ),
     "an adapter's configuration": adapter,
     "code for attention from a hub": lambda folder: config(folder, attn_implementation="somebody/kernel"),
     "the same for a part": lambda folder: config(folder, text_config={"_attn_implementation": "somebody/kernel"}),

@@ -10,7 +10,7 @@ from worlds import CLUSTER
 
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.iteration import Fault
-from modelsmith.loop.outrun import changed_terms
+from modelsmith.loop.terms import changed_terms
 from modelsmith.loop.state import Pointer
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.syncing import MainReader
