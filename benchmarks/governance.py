@@ -34,7 +34,7 @@ from common import RESULTS, WORK, Spent, alternate, machine, modelsmith_command,
 from governance_history import APPROVER, PULLS, Place, make_repository, merge_commits
 
 from modelsmith.forges.announced import announcing_only
-from modelsmith.governance.routing import _folded
+from modelsmith.governance.routing_chain import _folded
 from modelsmith.promotion.governed_state import read_governed_state
 from modelsmith.promotion.merge_decision import decide_merge
 from modelsmith.repository import load

@@ -27,7 +27,7 @@ from modelsmith.artifacts.seal import seal
 from modelsmith.evaluation.headline import headline
 from modelsmith.evidence.bundle import Governing, Run, build, evidence_bytes
 from modelsmith.forges.events import LoggedEvent, event_files, new_event, parse_event
-from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.routing_chain import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest
 from modelsmith.operations.init import run as init

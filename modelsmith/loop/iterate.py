@@ -28,10 +28,10 @@ from modelsmith.loop.iteration import (
     Waiting,
     WithCandidate,
 )
-from modelsmith.loop.terms import asks, changed_terms, pinned
 from modelsmith.loop.promotions import note_advances
 from modelsmith.loop.state import StateFile
 from modelsmith.loop.stopping import Assessed, Stop, assessed, costs_more, recommendation, stop_of, stretch_of
+from modelsmith.loop.terms import asks, changed_terms, pinned
 from modelsmith.promotion.checks import FRESH
 from modelsmith.promotion.governed_state import GovernedState
 from modelsmith.promotion.harness import Harness

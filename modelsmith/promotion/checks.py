@@ -13,7 +13,8 @@ from modelsmith.evidence.sanitise import assert_clean
 from modelsmith.governance.gate import CheckResult
 from modelsmith.governance.names import holders
 from modelsmith.governance.people import is_harness
-from modelsmith.governance.routing import changes_routing, hold_of
+from modelsmith.governance.routing import hold_of
+from modelsmith.governance.routing_chain import changes_routing
 from modelsmith.governance.states import fold, record_folder
 from modelsmith.promotion.bases import export_of
 from modelsmith.promotion.clock import BEGINNING

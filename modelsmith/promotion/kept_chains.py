@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from modelsmith.governance.routing import chain_fact, recall_chain
+from modelsmith.governance.routing_chain import chain_fact, recall_chain
 from modelsmith.governance.states import SpecialistHistory
 from modelsmith.promotion.recalled import known_digests
 from modelsmith.repository.kept_facts import KeptFacts

@@ -10,7 +10,7 @@ from modelsmith.evidence.sanitise import assert_clean, machine_names
 from modelsmith.forges.log_writer import ATTEMPTS, too_busy
 from modelsmith.forges.port import Proposal
 from modelsmith.governance.keys import opener_doubt
-from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.routing_chain import changes_routing
 from modelsmith.governance.states import folder_of, record_folder
 from modelsmith.promotion.announcing import announce
 from modelsmith.promotion.governed_state import GovernedState

@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from typing_extensions import override
 
-from modelsmith.governance.routing import is_link
+from modelsmith.governance.routing_chain import is_link
 from modelsmith.governance.states import Link, Outline, SpecialistHistory, record_folder
 from modelsmith.repository.git import Git
 from modelsmith.repository.objects import ObjectReader

@@ -31,7 +31,7 @@ from modelsmith.forges.local import LocalForge
 from modelsmith.forges.logs import SignedLogs
 from modelsmith.forges.port import ForgeIdentity, Proposal
 from modelsmith.governance.gate import GateDecision
-from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.routing_chain import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations import approve, pr_merge, reject, verify
 from modelsmith.promotion.authors import Authorship

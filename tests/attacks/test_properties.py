@@ -12,7 +12,8 @@ from transitions import SHIPPED
 
 from modelsmith.governance.codeowners import parse
 from modelsmith.governance.gate import CheckResult, decide
-from modelsmith.governance.routing import incumbent, is_link, last_routing_record, render_routing
+from modelsmith.governance.routing import incumbent, last_routing_record, render_routing
+from modelsmith.governance.routing_chain import is_link
 from modelsmith.governance.states import fold
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.errors import IntegrityFailure

@@ -5,15 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsmith.governance import routing
-from modelsmith.governance.routing import (
-    hold_of,
-    incumbent,
-    last_routing_record,
-    render_routing,
-    routing_chain,
-    routing_yaml,
-)
+from modelsmith.governance import routing_chain as chains
+from modelsmith.governance.routing import hold_of, incumbent, last_routing_record, render_routing, routing_yaml
+from modelsmith.governance.routing_chain import routing_chain
 from modelsmith.governance.states import fold
 from modelsmith.schema.canonical import digest
 from modelsmith.schema.cluster import Routing, Serving
@@ -225,7 +219,7 @@ def test_a_chain_that_grew_is_the_chain_folded_anew(cluster_factory, policy, ste
         histories += [(*others, by_iteration[iteration]), tuple(by_iteration.values())]
     for history in (*histories, *(histories[at % len(histories)] for at in again if histories)):
         grown = outcome(history)
-        routing._folded.clear()
+        chains._folded.clear()
         anew = outcome(history)
         assert grown == anew
 

@@ -13,7 +13,7 @@ import yaml
 from openings import opened
 from trained import trained
 
-from modelsmith.governance.routing import changes_routing
+from modelsmith.governance.routing_chain import changes_routing
 from modelsmith.governance.states import record_folder
 from modelsmith.operations.init import InitRequest, run
 from modelsmith.promotion.authors import Commits, authorship

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from modelsmith.governance import routing
-from modelsmith.governance.routing import hold_of, incumbent, render_routing, routing_chain
+from modelsmith.governance import routing_chain as chains
+from modelsmith.governance.routing import hold_of, incumbent, render_routing
+from modelsmith.governance.routing_chain import routing_chain
 from modelsmith.governance.states import record_folder
 from modelsmith.promotion import kept_chains, recalled
 from modelsmith.promotion.governed_state import governed_state_after, read_governed_state
@@ -196,7 +197,7 @@ def test_a_record_that_is_not_what_it_was_is_refused(repository, tips, monkeypat
 
 def routed(git, tip, kept=None):
     """All that routing says of a commit's cluster, as a process says it that has not folded its chain before."""
-    routing._folded.clear()
+    chains._folded.clear()
     histories = read_governed_state(git, tip, kept).histories.of_cluster("rtb-pricing")
     try:
         chain = routing_chain(histories)
@@ -256,7 +257,7 @@ def test_what_was_merged_since_follows_the_chain_that_was_kept(long, tmp_path, m
             routed(reader, tip, kept)
             kept.save()
             with monkeypatch.context() as nothing:
-                nothing.setattr(routing, "_fold", None)
+                nothing.setattr(chains, "_fold", None)
                 routed(reader, tip, KeptFacts(tmp_path, GOVERNED, "here"))
 
 

@@ -10,8 +10,8 @@ from worlds import CLUSTER
 
 from modelsmith.loop.iterate import Loop
 from modelsmith.loop.iteration import Fault
-from modelsmith.loop.terms import changed_terms
 from modelsmith.loop.state import Pointer
+from modelsmith.loop.terms import changed_terms
 from modelsmith.promotion.harness import Harness
 from modelsmith.promotion.syncing import MainReader
 from modelsmith.repository.workspace import Workspace
